@@ -1,0 +1,1 @@
+"""Noise, noise levels and ODE solvers; never heard of rho, U-Nets or files."""

@@ -1,0 +1,63 @@
+"""What the tests share: reference vectors, and networks filled by the rule the vectors were made with."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_json(name: str) -> dict[str, Any]:
+    """The facts of tests/golden/<name>.json."""
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def golden_npz(name: str) -> Any:
+    """The arrays of tests/golden/<name>.npz."""
+    return np.load(GOLDEN / f"{name}.npz", allow_pickle=False)
+
+
+def fill(module: torch.nn.Module) -> torch.nn.Module:
+    """Give `module` the deterministic weights of the reference vectors (tests/golden/README.md, section 1)."""
+    filled = {}
+    for name, value in module.state_dict().items():
+        last = name.rsplit(".", 1)[-1]
+        rng = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
+        r = np.asarray(rng.standard_normal(tuple(value.shape)), dtype=np.float32)
+        if "resample_filter" in name or last in ("u", "num_batches_tracked") or not value.is_floating_point():
+            continue
+        if last == "freqs":
+            r = 16 * r
+        elif last == "running_mean":
+            r = np.float32(0.1) * r
+        elif last == "running_var":
+            r = 1 + np.float32(0.1) * np.abs(r)
+        elif r.ndim == 0:
+            r = 1 + np.float32(0.1) * r
+        elif r.ndim >= 2:
+            r = r / np.float32(np.sqrt(np.prod(r.shape[1:])))
+        elif name.endswith("weight"):
+            r = 1 + np.float32(0.1) * r
+        else:
+            r = np.float32(0.1) * r
+        filled[name] = torch.from_numpy(np.asarray(r, dtype=np.float32))
+    module.load_state_dict(filled, strict=False)
+    return module
+
+
+def relative_error(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray) -> float:
+    """max|a - b| / max|b|, in float64: the measure of tests/golden/README.md."""
+    a, b = (torch.as_tensor(v).detach().double() for v in (actual, expected))
+    assert a.shape == b.shape, f"{tuple(a.shape)} is not {tuple(b.shape)}"
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time() -> None:
+    """Seed torch's global generator, so that a test that forgets to pass one still repeats."""
+    torch.manual_seed(0)

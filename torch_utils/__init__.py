@@ -1,0 +1,1 @@
+"""Things that know torch, but not diffusion."""

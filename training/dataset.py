@@ -1,0 +1,185 @@
+"""The dataset zip as a torch Dataset, and the order in which training visits it."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from training.image_files import LABEL_FILE, ImageFiles
+
+_CHANNELS = {"L": 1, "RGB": 3}
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Square uint8 images with labels, from a dataset zip or from a folder of the same layout.
+
+    Layout: 00000/img00000000.png, ... and dataset.json {"labels": [["00000/img00000000.png", 3], ...]}, as
+    StyleGAN and EDM write and read it; `dataset_tool.py` makes it. Integer labels become one-hot vectors of
+    length max + 1; lists of numbers pass through.
+
+    Args:
+        path: the zip or the folder.
+        use_labels: read dataset.json; False gives label_dim 0, the empty label.
+        max_size: keep a random subset of this many images.
+        seed: which subset.
+        preload: decode every image now and keep it in memory (`nbytes` of it), instead of at each access.
+    Attributes:
+        name: of the data set: the file's name without its suffix.
+        resolution, num_channels: image side in pixels; 1 (grayscale) or 3 (RGB).
+        image_shape: (num_channels, resolution, resolution).
+        label_dim: length of a label vector; 0 without labels.
+    Raises:
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if images or labels are missing, corrupt, mixed in size or not square; names the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        use_labels: bool = True,
+        max_size: int | None = None,
+        seed: int = 0,
+        preload: bool = False,
+    ) -> None:
+        self._files = ImageFiles(path)
+        self._names = self._files.names
+        self._decoded: Tensor | None = None
+        self._labels = torch.zeros(len(self._names), 0)
+        if use_labels:
+            self._labels = _label_vectors(self._files)
+        if max_size is not None and max_size < 1:
+            raise ValueError(f"max_size is {max_size}; it must be at least 1")
+        if max_size is not None and max_size < len(self._names):
+            kept = np.sort(_permutation(len(self._names), seed, 0)[:max_size])
+            self._names = [self._names[i] for i in kept]
+            self._labels = self._labels[torch.from_numpy(kept)]
+
+        self.name = self._files.path.stem if self._files.is_zip else self._files.path.resolve().name
+        self.image_shape = tuple(self._read(self._names[0]).shape)
+        self.num_channels, self.resolution, width = self.image_shape
+        if self.resolution != width:
+            where = self._files.where(self._names[0])
+            raise ValueError(f"{where} is {width}x{self.resolution} (width x height); images must be square")
+        self.label_dim = self._labels.shape[1]
+        if preload:
+            self.to_tensor()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the decoded images take: what `preload` and `to_tensor` cost."""
+        return len(self) * int(np.prod(self.image_shape))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The image, uint8 [C, H, W], and its label, float32 [label_dim]."""
+        image = self._image(index) if self._decoded is None else self._decoded[index]
+        return image, self._labels[index]
+
+    def to_tensor(self) -> tuple[Tensor, Tensor]:
+        """All images, uint8 [N, C, H, W], and labels, float32 [N, label_dim]; decoded once and then kept."""
+        if self._decoded is None:
+            decoded = torch.empty(len(self), *self.image_shape, dtype=torch.uint8)
+            for index in range(len(self)):
+                decoded[index] = self._image(index)
+            self._decoded = decoded
+        return self._decoded, self._labels
+
+    def _image(self, index: int) -> Tensor:
+        image = self._read(self._names[index])
+        if image.shape != self.image_shape:
+            where = self._files.where(self._names[index])
+            sizes = f"{tuple(image.shape)}, the first image is {self.image_shape} (channels, height, width)"
+            raise ValueError(f"{where} is {sizes}; dataset_tool.py --resolution makes them alike")
+        return torch.from_numpy(image)
+
+    def _read(self, name: str) -> np.ndarray:
+        image = self._files.image(name)
+        if image.mode not in _CHANNELS:
+            where = self._files.where(name)
+            raise ValueError(
+                f"{where} is {image.mode}, neither grayscale nor RGB; convert with dataset_tool.py"
+            )
+        pixels = np.array(image).reshape(image.height, image.width, _CHANNELS[image.mode])
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
+
+
+class InfiniteSampler(Sampler[int]):
+    r"""Endless dataset indices whose state is one number: how many samples all ranks have consumed.
+
+    Position p of the common stream is permutation(seed, p // N)[p % N], and rank r of R visits
+    start + r, start + r + R, ...: every epoch holds each index once, and ranks are disjoint. A run that stops after k
+    samples goes on exactly with start = k, on any number of ranks.
+
+    Args:
+        dataset_size: N >= 1.
+        rank, num_replicas: this process and how many there are, 0 <= rank < num_replicas.
+        shuffle: False visits 0 ... N - 1 in order.
+        seed: of the permutations.
+        start: samples already consumed by all ranks together, >= 0.
+    Raises:
+        ValueError: if a range above is violated.
+    """
+
+    def __init__(
+        self,
+        dataset_size: int,
+        rank: int = 0,
+        num_replicas: int = 1,
+        shuffle: bool = True,
+        seed: int = 0,
+        start: int = 0,
+    ) -> None:
+        if dataset_size < 1:
+            raise ValueError(f"dataset_size is {dataset_size}; it must be at least 1")
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank {rank} is outside 0 ... {num_replicas - 1} (num_replicas - 1)")
+        if start < 0:
+            raise ValueError(f"start is {start}; it must be at least 0")
+        self.dataset_size, self.rank, self.num_replicas = dataset_size, rank, num_replicas
+        self.shuffle, self.seed, self.start = shuffle, seed, start
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.start + self.rank
+        epoch, order = -1, np.arange(self.dataset_size)
+        while True:
+            if self.shuffle and epoch != position // self.dataset_size:
+                epoch = position // self.dataset_size
+                order = _permutation(self.dataset_size, self.seed, epoch)
+            yield int(order[position % self.dataset_size])
+            position += self.num_replicas
+
+
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    # RandomState's stream is frozen across numpy versions; Generator's is not.
+    return np.random.RandomState([seed % 2**32, epoch]).permutation(size)
+
+
+def _label_vectors(files: ImageFiles) -> Tensor:
+    raw = files.labels()
+    if raw is None:
+        why = f"{LABEL_FILE} says null" if files.has_label_file else f"no {LABEL_FILE}"
+        raise ValueError(f"{files.path} has no labels ({why}); use it without labels")
+    missing = [name for name in files.names if name not in raw]
+    if missing:
+        raise ValueError(
+            f"{files.where(LABEL_FILE)} has no label for {len(missing)} images, first {missing[0]}"
+        )
+    return _one_hot_or_vectors([raw[name] for name in files.names], files.where(LABEL_FILE))
+
+
+def _one_hot_or_vectors(labels: list[object], where: str) -> Tensor:
+    # One array and two checks, since a loop over a million labels would be felt.
+    try:
+        values = np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(f"{where}: label vectors differ in length") from error
+    if values.ndim == 1 and values.dtype.kind == "i" and values.min() >= 0:
+        return torch.nn.functional.one_hot(torch.from_numpy(values.astype(np.int64))).float()
+    if values.ndim == 2 and values.shape[1] and values.dtype.kind in "if" and np.isfinite(values).all():
+        return torch.from_numpy(values.astype(np.float32))
+    raise ValueError(f"{where}: labels must be integers >= 0, or lists of finite numbers of one length")

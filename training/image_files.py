@@ -1,0 +1,129 @@
+"""Named images in a zip or in a folder: listing, reading, decoding. Nothing is ever extracted to disk."""
+
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+LABEL_FILE = "dataset.json"
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_PILLOW_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class ImageFiles:
+    """The image files of a zip, or below a folder, by their sorted relative names.
+
+    The zip is opened at first use in each process: handles inherited through fork share one file position, so
+    data loader workers that used them would read each other's bytes.
+
+    Args:
+        path: a .zip file or a folder. Hidden files and macOS's `__MACOSX` copies are passed over.
+    Raises:
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if it is neither a zip nor a folder, holds no image, or a member's name leaves the archive.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._zip: zipfile.ZipFile | None = None
+        self._zip_owner = -1
+        if self.path.is_dir():
+            self.is_zip = False
+            everything = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()]
+        elif self.path.is_file():
+            self.is_zip = True
+            everything = [name for name in self._archive().namelist() if not name.endswith("/")]
+            for name in everything:
+                _refuse_escape(name, self.path)
+        else:
+            raise FileNotFoundError(f"{self.path} does not exist")
+        self.has_label_file = LABEL_FILE in everything
+        self.names = sorted({name for name in everything if _is_image(name)})
+        if not self.names:
+            raise ValueError(f"{self.path} holds no images; known suffixes: {' '.join(sorted(SUFFIXES))}")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; ValueError if the archive is damaged there."""
+        if not self.is_zip:
+            return (self.path / name).read_bytes()
+        try:
+            return self._archive().read(name)
+        except _ZIP_ERRORS as error:
+            raise ValueError(f"cannot read {name} in {self.path}: {error}") from error
+
+    def image(self, name: str) -> Image.Image:
+        """One image, fully decoded; ValueError that names the file if it is corrupt."""
+        return decode(self.read(name), self.where(name))
+
+    def where(self, name: str) -> str:
+        """How messages name the file `name`."""
+        return f"{name} in {self.path}" if self.is_zip else str(self.path / name)
+
+    def labels(self) -> dict[str, Any] | None:
+        """Raw labels by image name from dataset.json, None where that file says null or does not exist.
+
+        Raises:
+            ValueError: if dataset.json is not {"labels": [[name, label], ...]} or {"labels": null}.
+        """
+        if not self.has_label_file:
+            return None
+        try:
+            pairs = json.loads(self.read(LABEL_FILE))["labels"]
+            return None if pairs is None else {name.replace("\\", "/"): label for name, label in pairs}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            expected = '{"labels": [["00000/img00000000.png", 3], ...]}'
+            raise ValueError(f"{self.where(LABEL_FILE)} is not of the form {expected}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_zip": None, "_zip_owner": -1}
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._zip is None or self._zip_owner != os.getpid():
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise ValueError(f"{self.path} is not a zip file, or is damaged: {error}") from error
+            self._zip_owner = os.getpid()
+        return self._zip
+
+
+def decode(data: bytes, where: str) -> Image.Image:
+    """Decode `data` in full; ValueError that names `where` if Pillow cannot."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except _PILLOW_ERRORS as error:
+        raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error
+    return image
+
+
+def _cause(error: Exception) -> str:
+    return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+
+
+def _is_image(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _refuse_escape(name: str, archive: Path) -> None:
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or parts[0] == "" or ":" in parts[0]:
+        raise ValueError(f"{archive} holds the unsafe name {name!r}, which leaves the archive; refused")

@@ -1,0 +1,453 @@
+"""The U-Nets of EDM: ADM (DhariwalUNet), DDPM++ and NCSN++ (SongUNet), with scalable long skips.
+
+Constructor keywords and state-dict names are those of the published checkpoints. What is new is `skip_scale`: every
+decoder block that takes a long skip computes cat([u, rho_i * d_i]) (Skip-Tuning, https://arxiv.org/abs/2402.15170).
+
+Reference: Karras et al., 2022, https://arxiv.org/abs/2206.00364; Dhariwal & Nichol, 2021,
+https://arxiv.org/abs/2105.05233; Song et al., 2021, https://arxiv.org/abs/2011.13456
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding, attention
+
+SkipTarget = Literal["full", "shortcut", "norm_input", "norm_output"]
+SKIP_TARGETS: tuple[SkipTarget, ...] = get_args(SkipTarget)
+
+
+class UNetBlock(nn.Module):
+    r"""Residual block with optional 2x resampling, self-attention, and a long skip joined to its input.
+
+    h = conv1(dropout(silu(modulate(norm1(conv0(silu(norm0(x)))), affine(emb)))));  y = (h + shortcut(x)) * s
+    y = (y + proj(attention(norm2(y)))) * s  where there are heads; s is the residual scale.
+
+    Args:
+        in_channels: channels of the input, the long skip's included.
+        out_channels: channels of the output.
+        emb_channels: length of the conditioning vector.
+        up, down: resample by 2 inside the block.
+        attention: whether to add self-attention.
+        num_heads: number of heads; None means out_channels // channels_per_head.
+        dropout: probability, in training only.
+        skip_scale: s, the published keyword for the factor on residual sums (not Skip-Tuning's rho).
+        eps: of the group norms.
+        resample_filter: taps of the resampling filter.
+        resample_proj: whether a resampling shortcut has a 1x1 convolution even at equal channels.
+        adaptive_scale: modulate norm1 by scale and shift (ADM) or by shift before it (DDPM++, NCSN++).
+        init, init_zero, init_attn: initial values of the convolutions, of the last ones, of the qkv convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_channels: int,
+        up: bool = False,
+        down: bool = False,
+        attention: bool = False,
+        num_heads: int | None = None,
+        channels_per_head: int = 64,
+        dropout: float = 0.0,
+        skip_scale: float = 1.0,
+        eps: float = 1e-5,
+        resample_filter: Sequence[int] = (1, 1),
+        resample_proj: bool = False,
+        adaptive_scale: bool = True,
+        init: Init | None = None,
+        init_zero: Init | None = None,
+        init_attn: Init | None = None,
+    ) -> None:
+        super().__init__()
+        init, init_zero = init or Init(), init_zero or Init(weight=0.0)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.num_heads = (num_heads or out_channels // channels_per_head) if attention else 0
+        if attention and (self.num_heads < 1 or out_channels % self.num_heads):
+            raise ValueError(
+                f"attention over {out_channels} channels cannot have {self.num_heads} heads; with "
+                f"{channels_per_head} channels a head the block needs at least that many channels"
+            )
+        self.dropout, self.residual_scale, self.adaptive_scale = dropout, float(skip_scale), adaptive_scale
+
+        resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
+        self.norm0 = GroupNorm(in_channels, eps)
+        self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, init=init)
+        self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), init=init)
+        self.norm1 = GroupNorm(out_channels, eps)
+        self.conv1 = Conv2d(out_channels, out_channels, 3, init=init_zero)
+        self.skip: Conv2d | None = None  # the shortcut, under its published name
+        if out_channels != in_channels or up or down:
+            kernel = 1 if resample_proj or out_channels != in_channels else 0
+            self.skip = Conv2d(in_channels, out_channels, kernel, **resample, init=init)
+        if self.num_heads:
+            self.norm2 = GroupNorm(out_channels, eps)
+            self.qkv = Conv2d(out_channels, out_channels * 3, 1, init=init_attn or init)
+            self.proj = Conv2d(out_channels, out_channels, 1, init=init_zero)
+
+    def forward(
+        self,
+        x: Tensor,
+        emb: Tensor,
+        skip: Tensor | None = None,
+        skip_scale: Tensor | None = None,
+        skip_target: SkipTarget = "full",
+    ) -> Tensor:
+        """Transform features, after joining the long skip: x <- cat([x, skip_scale * skip]).
+
+        Args:
+            x: features u [N, C, H, W].
+            emb: conditioning vectors [N, emb_channels] (or [1, emb_channels]).
+            skip: encoder features d [N, C', H, W], or None for a block without a long skip; C + C' = in_channels.
+            skip_scale: rho, a scalar tensor or one per image [N]; None joins the skip unscaled.
+            skip_target: who sees the scaled skip: "full" both paths; "shortcut" only the residual shortcut;
+                "norm_input" only norm0; "norm_output" scales norm0's output on the skip's channels instead.
+        Returns:
+            [N, out_channels, H', W'].
+        """
+        main, shortcut = self._join(x, skip, skip_scale, skip_target)
+        inplace = not torch.is_grad_enabled()
+        h = self.norm0(main)
+        if skip is not None and skip_scale is not None and skip_target == "norm_output":
+            h = torch.cat([h[:, : x.shape[1]], _scaled(h[:, x.shape[1] :], skip_scale)], dim=1)
+        h = self.conv0(F.silu(h, inplace=inplace))
+        params = self.affine(emb)[:, :, None, None].to(h.dtype)
+        if self.adaptive_scale:
+            scale, shift = params.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm1(h), scale + 1)
+        else:
+            h = self.norm1(h + params)
+        h = self.conv1(F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training))
+        h = h + (shortcut if self.skip is None else self.skip(shortcut))
+        if self.residual_scale != 1:
+            h = h * self.residual_scale
+        if self.num_heads:
+            h = h + self.proj(attention(self.qkv, self.norm2(h), self.num_heads))
+            if self.residual_scale != 1:
+                h = h * self.residual_scale
+        return h
+
+    def _join(
+        self, x: Tensor, skip: Tensor | None, scale: Tensor | None, target: SkipTarget
+    ) -> tuple[Tensor, Tensor]:
+        """The inputs of the main path and of the shortcut."""
+        if skip is None:
+            return x, x
+        if scale is None:
+            plain = torch.cat([x, skip], dim=1)
+            return plain, plain
+        if target == "full":
+            scaled = torch.cat([x, _scaled(skip, scale)], dim=1)
+            return scaled, scaled
+        plain = torch.cat([x, skip], dim=1)
+        if target == "norm_output":
+            return plain, plain
+        scaled = torch.cat([x, _scaled(skip, scale)], dim=1)
+        if target == "shortcut":
+            return plain, scaled
+        return scaled, plain  # norm_input
+
+
+def _scaled(skip: Tensor, scale: Tensor) -> Tensor:
+    return skip * scale.to(skip.dtype).reshape(-1, 1, 1, 1)
+
+
+class _UNet(nn.Module):
+    """What both U-Nets share: a tower down, a tower up, and the long skips between, deepest first."""
+
+    enc: nn.ModuleDict
+    dec: nn.ModuleDict
+    map_label: Linear | None
+    label_dropout: float
+    _skip_index: dict[str, int]
+
+    @property
+    def num_skips(self) -> int:
+        """k, the number of long skip connections."""
+        return len(self._skip_index)
+
+    def _decode(
+        self, name: str, x: Tensor, skips: list[Tensor], emb: Tensor, scale: Tensor | None, target: SkipTarget
+    ) -> Tensor:
+        """Run decoder block `name`, with its long skip if it takes one."""
+        index = self._skip_index.get(name)
+        if index is None:
+            return self.dec[name](x, emb)
+        return self.dec[name](x, emb, skips.pop(), None if scale is None else scale[..., index], target)
+
+    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+        if target not in SKIP_TARGETS:
+            raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
+        if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
+            raise ValueError(
+                f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "
+                f"({self.num_skips},) or, one row an image, ({batch}, {self.num_skips})"
+            )
+
+    def _drop_labels(self, labels: Tensor) -> Tensor:
+        if not (self.training and self.label_dropout):
+            return labels
+        return labels * (torch.rand([labels.shape[0], 1], device=labels.device) >= self.label_dropout)
+
+
+class DhariwalUNet(_UNet):
+    """ADM: the U-Net of Dhariwal and Nichol, as EDM trains it on ImageNet-64.
+
+    Args:
+        img_resolution: side of the image in pixels; divisible by 2 ** (levels - 1).
+        in_channels, out_channels: image channels in and out.
+        label_dim: number of classes, 0 if unconditional.
+        augment_dim: number of augmentation labels, 0 if trained without.
+        model_channels, channel_mult: channels of level l are model_channels * channel_mult[l].
+        channel_mult_emb: length of the conditioning vector, in model_channels.
+        num_blocks: residual blocks a level (the decoder has one more).
+        attn_resolutions: resolutions with self-attention, 64 channels a head.
+        dropout, label_dropout: probabilities, in training only.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int,
+        out_channels: int,
+        label_dim: int = 0,
+        augment_dim: int = 0,
+        model_channels: int = 192,
+        channel_mult: Sequence[int] = (1, 2, 3, 4),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 3,
+        attn_resolutions: Sequence[int] = (32, 16, 8),
+        dropout: float = 0.10,
+        label_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.label_dropout = label_dropout
+        emb_channels = model_channels * channel_mult_emb
+        init = Init("kaiming_uniform", weight=math.sqrt(1 / 3), bias=math.sqrt(1 / 3))
+        zero = Init("kaiming_uniform", weight=0.0)
+        label_init = Init("kaiming_normal", weight=math.sqrt(label_dim))
+        block = partial(UNetBlock, emb_channels=emb_channels, dropout=dropout, init=init, init_zero=zero)
+
+        self.map_noise = PositionalEmbedding(model_channels)
+        self.map_augment = Linear(augment_dim, model_channels, bias=False, init=zero) if augment_dim else None
+        self.map_layer0 = Linear(model_channels, emb_channels, init=init)
+        self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
+        self.map_label = Linear(label_dim, emb_channels, bias=False, init=label_init) if label_dim else None
+
+        self.enc, widths = nn.ModuleDict(), []
+        channels = model_channels * channel_mult[0]
+        for level, mult in enumerate(channel_mult):
+            res = img_resolution >> level
+            if level == 0:
+                self.enc[f"{res}x{res}_conv"] = Conv2d(in_channels, channels, 3, init=init)
+            else:
+                self.enc[f"{res}x{res}_down"] = block(channels, channels, down=True)
+            widths.append(channels)
+            for i in range(num_blocks):
+                width, channels = channels, model_channels * mult
+                self.enc[f"{res}x{res}_block{i}"] = block(width, channels, attention=res in attn_resolutions)
+                widths.append(channels)
+
+        self.dec, names = nn.ModuleDict(), []
+        for level, mult in reversed(list(enumerate(channel_mult))):
+            res = img_resolution >> level
+            if level == len(channel_mult) - 1:
+                self.dec[f"{res}x{res}_in0"] = block(channels, channels, attention=True)
+                self.dec[f"{res}x{res}_in1"] = block(channels, channels)
+            else:
+                self.dec[f"{res}x{res}_up"] = block(channels, channels, up=True)
+            for i in range(num_blocks + 1):
+                width, channels = channels + widths.pop(), model_channels * mult
+                names.append(f"{res}x{res}_block{i}")
+                self.dec[names[-1]] = block(width, channels, attention=res in attn_resolutions)
+        self._skip_index = {name: i for i, name in enumerate(names)}
+        self.out_norm = GroupNorm(channels)
+        self.out_conv = Conv2d(channels, out_channels, 3, init=zero)
+
+    def forward(
+        self,
+        x: Tensor,
+        noise_labels: Tensor,
+        class_labels: Tensor | None,
+        augment_labels: Tensor | None = None,
+        skip_scale: Tensor | None = None,
+        skip_target: SkipTarget = "full",
+    ) -> Tensor:
+        """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
+        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        emb = self.map_noise(noise_labels)
+        if self.map_augment is not None and augment_labels is not None:
+            emb = emb + self.map_augment(augment_labels)
+        emb = self.map_layer1(F.silu(self.map_layer0(emb)))
+        if self.map_label is not None and class_labels is not None:
+            emb = emb + self.map_label(self._drop_labels(class_labels))
+        emb = F.silu(emb)
+
+        skips = []
+        for module in self.enc.values():
+            x = module(x, emb) if isinstance(module, UNetBlock) else module(x)
+            skips.append(x)
+        for name in self.dec:
+            x = self._decode(name, x, skips, emb, skip_scale, skip_target)
+        return self.out_conv(F.silu(self.out_norm(x)))
+
+
+class SongUNet(_UNet):
+    """DDPM++ and NCSN++: the U-Nets of Song et al., as EDM trains them on CIFAR-10, FFHQ and AFHQv2.
+
+    DDPM++ is the default; NCSN++ has embedding_type="fourier", encoder_type="residual", resample_filter=(1, 3, 3, 1) and
+    channel_mult_noise=2. Only the last block of a decoder level has attention.
+
+    Args:
+        embedding_type: "positional" or "fourier" noise embedding.
+        channel_mult_noise: length of the noise embedding, in model_channels.
+        encoder_type: "standard"; "residual" or "skip": the image itself, resampled, also enters every level.
+        decoder_type: "standard"; "skip": every level adds its own image to the output.
+        resample_filter: taps of the resampling filter.
+        The other arguments are as in `DhariwalUNet`; attention has one head.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        in_channels: int,
+        out_channels: int,
+        label_dim: int = 0,
+        augment_dim: int = 0,
+        model_channels: int = 128,
+        channel_mult: Sequence[int] = (1, 2, 2, 2),
+        channel_mult_emb: int = 4,
+        num_blocks: int = 4,
+        attn_resolutions: Sequence[int] = (16,),
+        dropout: float = 0.10,
+        label_dropout: float = 0.0,
+        embedding_type: str = "positional",
+        channel_mult_noise: int = 1,
+        encoder_type: str = "standard",
+        decoder_type: str = "standard",
+        resample_filter: Sequence[int] = (1, 1),
+    ) -> None:
+        super().__init__()
+        _one_of("embedding_type", embedding_type, "positional", "fourier")
+        _one_of("encoder_type", encoder_type, "standard", "skip", "residual")
+        _one_of("decoder_type", decoder_type, "standard", "skip")
+        self.label_dropout = label_dropout
+        emb_channels, noise_channels = model_channels * channel_mult_emb, model_channels * channel_mult_noise
+        init, zero = Init("xavier_uniform"), Init("xavier_uniform", weight=1e-5)
+        block = partial(
+            UNetBlock, emb_channels=emb_channels, num_heads=1, dropout=dropout, skip_scale=math.sqrt(0.5), eps=1e-6,
+            resample_filter=resample_filter, resample_proj=True, adaptive_scale=False,
+            init=init, init_zero=zero, init_attn=Init("xavier_uniform", weight=math.sqrt(0.2)),
+        )  # fmt: skip
+        conv = partial(Conv2d, resample_filter=resample_filter, init=init)
+
+        positional = embedding_type == "positional"
+        self.map_noise = (
+            PositionalEmbedding(noise_channels, endpoint=True) if positional else FourierEmbedding(noise_channels)
+        )
+        self.map_label = Linear(label_dim, noise_channels, init=init) if label_dim else None
+        self.map_augment = Linear(augment_dim, noise_channels, bias=False, init=init) if augment_dim else None
+        self.map_layer0 = Linear(noise_channels, emb_channels, init=init)
+        self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
+
+        self.enc, widths = nn.ModuleDict(), []
+        channels, image_channels = model_channels, in_channels
+        for level, mult in enumerate(channel_mult):
+            res = img_resolution >> level
+            if level == 0:
+                self.enc[f"{res}x{res}_conv"] = conv(in_channels, channels, 3)
+            else:
+                self.enc[f"{res}x{res}_down"] = block(channels, channels, down=True)
+                if encoder_type == "skip":
+                    self.enc[f"{res}x{res}_aux_down"] = conv(image_channels, image_channels, 0, down=True)
+                    self.enc[f"{res}x{res}_aux_skip"] = conv(image_channels, channels, 1)
+                if encoder_type == "residual":
+                    residual = conv(image_channels, channels, 3, down=True, convolve_first=True)
+                    self.enc[f"{res}x{res}_aux_residual"] = residual
+                    image_channels = channels
+            widths.append(channels)
+            for i in range(num_blocks):
+                width, channels = channels, model_channels * mult
+                self.enc[f"{res}x{res}_block{i}"] = block(width, channels, attention=res in attn_resolutions)
+                widths.append(channels)
+
+        self.dec, names = nn.ModuleDict(), []
+        for level, mult in reversed(list(enumerate(channel_mult))):
+            res = img_resolution >> level
+            lowest = level == len(channel_mult) - 1
+            if lowest:
+                self.dec[f"{res}x{res}_in0"] = block(channels, channels, attention=True)
+                self.dec[f"{res}x{res}_in1"] = block(channels, channels)
+            else:
+                self.dec[f"{res}x{res}_up"] = block(channels, channels, up=True)
+            for i in range(num_blocks + 1):
+                width, channels = channels + widths.pop(), model_channels * mult
+                attn = i == num_blocks and res in attn_resolutions
+                names.append(f"{res}x{res}_block{i}")
+                self.dec[names[-1]] = block(width, channels, attention=attn)
+            if decoder_type == "skip" or level == 0:
+                if decoder_type == "skip" and not lowest:
+                    self.dec[f"{res}x{res}_aux_up"] = conv(out_channels, out_channels, 0, up=True)
+                self.dec[f"{res}x{res}_aux_norm"] = GroupNorm(channels, eps=1e-6)
+                self.dec[f"{res}x{res}_aux_conv"] = Conv2d(channels, out_channels, 3, init=zero)
+        self._skip_index = {name: i for i, name in enumerate(names)}
+
+    def forward(
+        self,
+        x: Tensor,
+        noise_labels: Tensor,
+        class_labels: Tensor | None,
+        augment_labels: Tensor | None = None,
+        skip_scale: Tensor | None = None,
+        skip_target: SkipTarget = "full",
+    ) -> Tensor:
+        """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
+        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        emb = self._embed(noise_labels, class_labels, augment_labels)
+
+        skips: list[Tensor] = []
+        image = x
+        for name, module in self.enc.items():
+            if "aux_down" in name:
+                image = module(image)
+            elif "aux_skip" in name:
+                x = skips[-1] = x + module(image)
+            elif "aux_residual" in name:
+                x = skips[-1] = image = (x + module(image)) / math.sqrt(2)
+            else:
+                x = module(x, emb) if isinstance(module, UNetBlock) else module(x)
+                skips.append(x)
+
+        output = normed = None
+        for name, module in self.dec.items():
+            if "aux_up" in name:
+                output = module(output)
+            elif "aux_norm" in name:
+                normed = module(x)
+            elif "aux_conv" in name:
+                level_image = module(F.silu(normed))
+                output = level_image if output is None else output + level_image
+            else:
+                x = self._decode(name, x, skips, emb, skip_scale, skip_target)
+        assert output is not None  # level 0 always has an aux_conv
+        return output
+
+    def _embed(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+        emb = self.map_noise(noise_labels)
+        emb = emb.reshape(emb.shape[0], 2, -1).flip(1).reshape(emb.shape)  # published order: sines, then cosines
+        if self.map_label is not None and class_labels is not None:
+            labels = self._drop_labels(class_labels) * math.sqrt(self.map_label.in_features)
+            emb = emb + self.map_label(labels)
+        if self.map_augment is not None and augment_labels is not None:
+            emb = emb + self.map_augment(augment_labels)
+        return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+
+
+def _one_of(name: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
