@@ -61,3 +61,11 @@ def relative_error(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | n
 def _same_numbers_every_time() -> None:
     """Seed torch's global generator, so that a test that forgets to pass one still repeats."""
     torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a CUDA device where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, Sampler
 
 from training.image_files import LABEL_FILE, ImageFiles
@@ -47,9 +48,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self._files = ImageFiles(path)
         self._names = self._files.names
         self._decoded: Tensor | None = None
-        self._labels = torch.zeros(len(self._names), 0)
-        if use_labels:
-            self._labels = _label_vectors(self._files)
+        # Classes stay integers until they are asked for: a million one-hot vectors would take gigabytes.
+        self._labels = _read_labels(self._files) if use_labels else torch.zeros(len(self._names), 0)
+        self._one_hot = self._labels.ndim == 1
+        self.label_dim = int(self._labels.max()) + 1 if self._one_hot else self._labels.shape[1]
         if max_size is not None and max_size < 1:
             raise ValueError(f"max_size is {max_size}; it must be at least 1")
         if max_size is not None and max_size < len(self._names):
@@ -63,7 +65,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if self.resolution != width:
             where = self._files.where(self._names[0])
             raise ValueError(f"{where} is {width}x{self.resolution} (width x height); images must be square")
-        self.label_dim = self._labels.shape[1]
         if preload:
             self.to_tensor()
 
@@ -78,7 +79,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """The image, uint8 [C, H, W], and its label, float32 [label_dim]."""
         image = self._image(index) if self._decoded is None else self._decoded[index]
-        return image, self._labels[index]
+        return image, self._vectors(self._labels[index])
 
     def to_tensor(self) -> tuple[Tensor, Tensor]:
         """All images, uint8 [N, C, H, W], and labels, float32 [N, label_dim]; decoded once and then kept."""
@@ -87,7 +88,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             for index in range(len(self)):
                 decoded[index] = self._image(index)
             self._decoded = decoded
-        return self._decoded, self._labels
+        return self._decoded, self._vectors(self._labels)
+
+    def _vectors(self, labels: Tensor) -> Tensor:
+        return one_hot(labels, self.label_dim).float() if self._one_hot else labels
 
     def _image(self, index: int) -> Tensor:
         image = self._read(self._names[index])
@@ -101,9 +105,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         image = self._files.image(name)
         if image.mode not in _CHANNELS:
             where = self._files.where(name)
-            raise ValueError(
-                f"{where} is {image.mode}, neither grayscale nor RGB; convert with dataset_tool.py"
-            )
+            raise ValueError(f"{where} is {image.mode}, not grayscale or RGB; convert it with dataset_tool.py")
         pixels = np.array(image).reshape(image.height, image.width, _CHANNELS[image.mode])
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
 
@@ -112,8 +114,8 @@ class InfiniteSampler(Sampler[int]):
     r"""Endless dataset indices whose state is one number: how many samples all ranks have consumed.
 
     Position p of the common stream is permutation(seed, p // N)[p % N], and rank r of R visits
-    start + r, start + r + R, ...: every epoch holds each index once, and ranks are disjoint. A run that stops after k
-    samples goes on exactly with start = k, on any number of ranks.
+    start + r, start + r + R, ...: every epoch holds each index once, and ranks are disjoint. A run that stops
+    after k samples goes on exactly with start = k, on any number of ranks.
 
     Args:
         dataset_size: N >= 1.
@@ -159,27 +161,9 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.RandomState([seed % 2**32, epoch]).permutation(size)
 
 
-def _label_vectors(files: ImageFiles) -> Tensor:
-    raw = files.labels()
-    if raw is None:
+def _read_labels(files: ImageFiles) -> Tensor:
+    labels = files.labels()
+    if labels is None:
         why = f"{LABEL_FILE} says null" if files.has_label_file else f"no {LABEL_FILE}"
         raise ValueError(f"{files.path} has no labels ({why}); use it without labels")
-    missing = [name for name in files.names if name not in raw]
-    if missing:
-        raise ValueError(
-            f"{files.where(LABEL_FILE)} has no label for {len(missing)} images, first {missing[0]}"
-        )
-    return _one_hot_or_vectors([raw[name] for name in files.names], files.where(LABEL_FILE))
-
-
-def _one_hot_or_vectors(labels: list[object], where: str) -> Tensor:
-    # One array and two checks, since a loop over a million labels would be felt.
-    try:
-        values = np.asarray(labels)
-    except ValueError as error:
-        raise ValueError(f"{where}: label vectors differ in length") from error
-    if values.ndim == 1 and values.dtype.kind == "i" and values.min() >= 0:
-        return torch.nn.functional.one_hot(torch.from_numpy(values.astype(np.int64))).float()
-    if values.ndim == 2 and values.shape[1] and values.dtype.kind in "if" and np.isfinite(values).all():
-        return torch.from_numpy(values.astype(np.float32))
-    raise ValueError(f"{where}: labels must be integers >= 0, or lists of finite numbers of one length")
+    return torch.from_numpy(labels if labels.ndim == 1 else labels.astype(np.float32))

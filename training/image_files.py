@@ -9,12 +9,13 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 LABEL_FILE = "dataset.json"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 _PILLOW_ERRORS = (
     OSError,
     ValueError,
@@ -36,7 +37,7 @@ class ImageFiles:
         path: a .zip file or a folder. Hidden files and macOS's `__MACOSX` copies are passed over.
     Raises:
         FileNotFoundError: if `path` does not exist.
-        ValueError: if it is neither a zip nor a folder, holds no image, or a member's name leaves the archive.
+        ValueError: if it is neither a zip nor a folder, holds no image, or a name leaves the archive.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -59,13 +60,11 @@ class ImageFiles:
             raise ValueError(f"{self.path} holds no images; known suffixes: {' '.join(sorted(SUFFIXES))}")
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file; ValueError if the archive is damaged there."""
-        if not self.is_zip:
-            return (self.path / name).read_bytes()
+        """The bytes of one file; ValueError that names it if the archive is damaged or the disk refuses."""
         try:
-            return self._archive().read(name)
-        except _ZIP_ERRORS as error:
-            raise ValueError(f"cannot read {name} in {self.path}: {error}") from error
+            return self._archive().read(name) if self.is_zip else (self.path / name).read_bytes()
+        except _READ_ERRORS as error:
+            raise ValueError(f"cannot read {self.where(name)}: {error}") from error
 
     def image(self, name: str) -> Image.Image:
         """One image, fully decoded; ValueError that names the file if it is corrupt."""
@@ -75,20 +74,31 @@ class ImageFiles:
         """How messages name the file `name`."""
         return f"{name} in {self.path}" if self.is_zip else str(self.path / name)
 
-    def labels(self) -> dict[str, Any] | None:
-        """Raw labels by image name from dataset.json, None where that file says null or does not exist.
+    def labels(self) -> np.ndarray | None:
+        """Labels in the order of `names`, from dataset.json; None where that says null or does not exist.
 
+        Returns:
+            Classes, int64 [N], or vectors, float64 [N, label_dim].
         Raises:
-            ValueError: if dataset.json is not {"labels": [[name, label], ...]} or {"labels": null}.
+            ValueError: if dataset.json has another form, or leaves an image without a label. Names of images
+                that are not there are passed over: a subset of a data set may keep the whole file.
         """
         if not self.has_label_file:
             return None
+        where = self.where(LABEL_FILE)
         try:
             pairs = json.loads(self.read(LABEL_FILE))["labels"]
-            return None if pairs is None else {name.replace("\\", "/"): label for name, label in pairs}
+            if pairs is None:
+                return None
+            by_name = {name.replace("\\", "/"): label for name, label in pairs}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             expected = '{"labels": [["00000/img00000000.png", 3], ...]}'
-            raise ValueError(f"{self.where(LABEL_FILE)} is not of the form {expected}") from error
+            raise ValueError(f"{where} is not of the form {expected}") from error
+        missing = [name for name in self.names if name not in by_name]
+        if missing:
+            count = f"{len(missing)} of {len(self.names)} images"
+            raise ValueError(f"{where} has no label for {count}, the first is {missing[0]}")
+        return _label_array([by_name[name] for name in self.names], where)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_zip": None, "_zip_owner": -1}
@@ -111,6 +121,19 @@ def decode(data: bytes, where: str) -> Image.Image:
     except _PILLOW_ERRORS as error:
         raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error
     return image
+
+
+def _label_array(labels: list[Any], where: str) -> np.ndarray:
+    # One array and two checks, since a loop over a million labels would be felt.
+    try:
+        values = np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(f"{where}: label vectors differ in length") from error
+    if values.ndim == 1 and values.dtype.kind == "i" and values.min() >= 0:
+        return values.astype(np.int64)
+    if values.ndim == 2 and values.shape[1] and values.dtype.kind in "if" and np.isfinite(values).all():
+        return values.astype(np.float64)
+    raise ValueError(f"{where}: labels must be integers >= 0, or lists of finite numbers of one length")
 
 
 def _cause(error: Exception) -> str:

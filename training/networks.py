@@ -132,9 +132,7 @@ class UNetBlock(nn.Module):
                 h = h * self.residual_scale
         return h
 
-    def _join(
-        self, x: Tensor, skip: Tensor | None, scale: Tensor | None, target: SkipTarget
-    ) -> tuple[Tensor, Tensor]:
+    def _join(self, x: Tensor, skip: Tensor | None, scale: Tensor | None, target: SkipTarget) -> tuple[Tensor, Tensor]:
         """The inputs of the main path and of the shortcut."""
         if skip is None:
             return x, x

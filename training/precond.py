@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from training.layers import Conv2d
 from training.networks import DhariwalUNet, SkipTarget, SongUNet
 
-NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {"DhariwalUNet": DhariwalUNet, "SongUNet": SongUNet}
+NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
+    "DhariwalUNet": DhariwalUNet,
+    "SongUNet": SongUNet,
+}
 
 
 class Scalings(NamedTuple):
@@ -128,7 +131,7 @@ class Precond(nn.Module):
         c_skip, c_out, c_in, c_noise = self.scalings(sigma)
         dtype = torch.float32 if force_fp32 else self._compute_dtype(x.device)
         F_x = self.model(
-            (c_in * x).to(dtype).contiguous(memory_format=torch.channels_last),
+            (c_in * x).to(dtype),
             c_noise.flatten(),
             labels,
             augment_labels,

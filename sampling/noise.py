@@ -1,0 +1,56 @@
+"""Random draws that depend on an image's seed alone: not on its batch, its rank or its neighbours."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class SeedNoise:
+    """One random generator per image, seeded with its seed modulo 2 ** 32.
+
+    Every method draws once from each generator and stacks the draws. The order of the calls is part of the
+    result; EDM's, and ours, is: the noise by `randn` (float32), the class index by `randint`, then the churn
+    noise of each step by `randn_like` (float64).
+
+    Args:
+        seeds: one per image of the batch.
+        device: of the generators. None is the CPU, whichever device computes: an image is then the same on
+            every device. A CUDA device gives EDM's own GPU draws, which differ.
+    Raises:
+        ValueError: without seeds.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str | None = None) -> None:
+        if not seeds:
+            raise ValueError("random draws need at least one seed")
+        self.device = torch.device("cpu" if device is None else device)
+        self.generators = [torch.Generator(self.device).manual_seed(int(seed) % 2**32) for seed in seeds]
+
+    def randn(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal draws.
+
+        Args:
+            shape: [N, ...], N the number of seeds.
+            dtype: of the draws; float32 and float64 draws are different numbers.
+        Returns:
+            Tensor of that shape on the generators' device.
+        Raises:
+            ValueError: if shape[0] is not the number of seeds.
+        """
+        if len(shape) == 0 or shape[0] != len(self.generators):
+            raise ValueError(
+                f"noise of shape {tuple(shape)} for {len(self.generators)} seeds: "
+                "the first dimension must be the number of seeds"
+            )
+        return torch.stack(
+            [torch.randn(tuple(shape[1:]), generator=g, device=self.device, dtype=dtype) for g in self.generators]
+        )
+
+    def randn_like(self, x: Tensor) -> Tensor:
+        """Standard normal draws with the shape, dtype and device of `x` [N, ...]."""
+        return self.randn(x.shape, x.dtype).to(x.device)
+
+    def randint(self, high: int) -> Tensor:
+        """One uniform integer in [0, high) per seed: int64 [N] on the generators' device."""
+        return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])

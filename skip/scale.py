@@ -1,0 +1,126 @@
+"""SkipScale: the skip coefficient rho as a function of decoder layer and noise level."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Spacing = Literal["paper", "one-based", "inclusive"]
+Time = Literal["constant", "increasing", "decreasing"]
+Axis = Literal["edm", "sigma", "log-sigma"]
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+TIMES: tuple[Time, ...] = get_args(Time)
+AXES: tuple[Axis, ...] = get_args(Axis)
+
+
+@dataclass(frozen=True)
+class SkipScale:
+    r"""rho_i(sigma), the factor on the long skip that decoder layer i takes, deepest layer first.
+
+    Over layers, for k skips:   rho_i = bottom + (top - bottom) * position_i
+        paper       position_i = i / k,        i = 0 .. k-1   (as the paper writes it; the top layer stays below `top`)
+        one-based   position_i = i / k,        i = 1 .. k
+        inclusive   position_i = i / (k - 1),  i = 0 .. k-1   (both ends reached)
+    Over time, with tau = (a(sigma) - a(sigma_min)) / (a(sigma_max) - a(sigma_min)) clamped to [0, 1]:
+        constant    rho_i
+        increasing  rho_i + (1 - rho_i) tau      rho_i in clean images, 1 in pure noise
+        decreasing  1 + (rho_i - 1) tau          1 in clean images, rho_i in pure noise
+        a(sigma) = sigma^(1/7) (edm: the coordinate of EDM's steps), sigma, or ln sigma (log-sigma)
+    Outside a window, rho = 1.
+
+    Reference: Skip-Tuning, section 4 and section 5.2, https://arxiv.org/abs/2402.15170
+
+    Args:
+        bottom, top: rho of the deepest layer, and what the layers approach or reach; 1 leaves the network as it is,
+            0 cuts the skip.
+        spacing: how the layers lie between the two.
+        layers: rho of each layer, deepest first, instead of bottom and top.
+        time, axis: how rho depends on the noise level.
+        sigma_min, sigma_max: ends of the time axis, in data units.
+        window: (low, high): Skip-Tuning acts only where low < sigma <= high.
+    Raises:
+        ValueError: if a value is not finite, a choice is unknown, or a range is empty.
+    """
+
+    bottom: float = 1.0
+    top: float = 1.0
+    spacing: Spacing = "paper"
+    layers: tuple[float, ...] | None = None
+    time: Time = "constant"
+    axis: Axis = "edm"
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _choice("spacing", self.spacing, SPACINGS)
+        _choice("time", self.time, TIMES)
+        _choice("axis", self.axis, AXES)
+        for rho in self.layers or (self.bottom, self.top):
+            if not math.isfinite(rho):
+                raise ValueError(f"a skip coefficient is {rho}; it must be a finite number")
+        if self.layers is not None:
+            if not self.layers:
+                raise ValueError("layers is empty; give one rho for each long skip")
+            if (self.bottom, self.top) != (1.0, 1.0):
+                raise ValueError("give either rho of each layer or bottom and top, not both")
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(f"the time axis runs from {self.sigma_min} to {self.sigma_max}; need 0 < low < high")
+        if self.window is not None and not 0 <= self.window[0] < self.window[1]:
+            raise ValueError(f"the sigma window is {self.window[0]} to {self.window[1]}; need 0 <= low < high")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether rho is 1 in every layer at every noise level."""
+        return all(rho == 1 for rho in self.layers or (self.bottom, self.top))
+
+    def per_layer(self, num_skips: int) -> Tensor:
+        """rho_i before it depends on time: float64 [k].
+
+        Raises:
+            ValueError: if `layers` has another length than the network has skips.
+        """
+        if self.layers is not None:
+            if len(self.layers) != num_skips:
+                raise ValueError(f"{len(self.layers)} skip coefficients given; this network has {num_skips} long skips")
+            return torch.tensor(self.layers, dtype=torch.float64)
+        i = torch.arange(num_skips, dtype=torch.float64)
+        if self.spacing == "inclusive":
+            position = i / max(num_skips - 1, 1)
+        else:
+            position = (i if self.spacing == "paper" else i + 1) / num_skips
+        return self.bottom + (self.top - self.bottom) * position
+
+    def __call__(self, num_skips: int, sigma: float | Tensor) -> Tensor:
+        """rho_i(sigma) for every layer.
+
+        Args:
+            num_skips: k, as `net.num_skips` tells.
+            sigma: noise level, a scalar or one per image [N].
+        Returns:
+            float32 [k], or [N, k] for a vector of noise levels, on the device of sigma.
+        """
+        sigma = torch.as_tensor(sigma).to(torch.float64)
+        rho = self.per_layer(num_skips).to(sigma.device)
+        level = sigma.unsqueeze(-1)  # [] -> [1], [N] -> [N, 1]
+        if self.time != "constant":
+            tau = self._tau(level)
+            rho = rho + (1 - rho) * tau if self.time == "increasing" else 1 + (rho - 1) * tau
+        if self.window is not None:
+            low, high = self.window
+            rho = torch.where((low < level) & (level <= high), rho, 1.0)
+        return rho.expand(*sigma.shape, num_skips).to(torch.float32)
+
+    def _tau(self, sigma: Tensor) -> Tensor:
+        def coordinate(s: Tensor) -> Tensor:
+            return {"edm": s ** (1 / 7), "sigma": s, "log-sigma": s.log()}[self.axis]
+
+        low, high = (coordinate(torch.tensor(s, dtype=torch.float64)) for s in (self.sigma_min, self.sigma_max))
+        return ((coordinate(sigma) - low) / (high - low)).clamp(0, 1)
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")

@@ -1,0 +1,37 @@
+"""SkipTuned: a denoiser whose long skips are scaled."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skip.scale import SkipScale
+
+
+class SkipTuned:
+    """D(x; sigma) of `net` with its long skips multiplied by rho_i(sigma).
+
+    It is called like the network itself, so whatever takes a network takes this; every other attribute is the
+    network's own. With rho = 1 everywhere the network runs untouched.
+
+    Args:
+        net: a network with long skips.
+        scale: rho as a function of layer and noise level.
+        target: what in a decoder block sees the scaled skip; see `training.networks.UNetBlock.forward`.
+    Raises:
+        ValueError: if `scale` gives another number of coefficients than `net` has long skips.
+    """
+
+    def __init__(self, net: Any, scale: SkipScale, target: str = "full") -> None:
+        scale.per_layer(net.num_skips)  # fails now rather than in the middle of a run
+        self.net, self.scale, self.target = net, scale, target
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
+        """Denoise x [N, C, H, W] at noise level sigma, a scalar or [N]."""
+        if self.scale.is_identity:
+            return self.net(x, sigma, class_labels)
+        rho = self.scale(self.net.num_skips, torch.as_tensor(sigma, device=x.device))
+        return self.net(x, sigma, class_labels, skip_scale=rho, skip_target=self.target)

@@ -1,0 +1,245 @@
+"""Downloads, against a server in a thread that can misbehave in every way that matters."""
+
+import hashlib
+import http.server
+import multiprocessing
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dnnlib import util
+
+CONTENT = random.Random(0).randbytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT at every path; the attributes say how it misbehaves."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = CONTENT
+        self.etag: str | None = '"v1"'
+        self.ranges = True
+        self.wrong_range = False
+        self.statuses: list[int] = []  # answered first, one a request
+        self.break_after: list[int] = []  # bytes after which the connection drops, one a request
+        self.requests: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/folder/network.pkl"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.requests.append(dict(self.headers))
+        if server.statuses:
+            return self.send_error(server.statuses.pop(0))
+        start = 0
+        asked = self.headers.get("Range")
+        if asked and server.ranges and self.headers.get("If-Range") == server.etag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(server.content):
+                return self.send_error(416)
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            shown = start + 1 if server.wrong_range else start
+            self.send_header("Content-Range", f"bytes {shown}-{len(server.content) - 1}/{len(server.content)}")
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.break_after:
+            body = body[: server.break_after.pop(0)]
+        self.wfile.write(body)
+        return None
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    monkeypatch.setattr(util, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(util, "CHUNK_BYTES", 10_000)
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+def leftovers(path: Path) -> list[str]:
+    return sorted(p.name for p in path.parent.iterdir() if p != path and p.suffix != ".lock")
+
+
+def test_a_file_is_fetched_once_and_kept(server: Server, tmp_path: Path) -> None:
+    path = util.fetch(server.url, SHA256)
+    assert path.read_bytes() == CONTENT and path.parent == tmp_path / "cache"
+    assert path.name.endswith("-network.pkl") and leftovers(path) == []
+    assert util.fetch(server.url, SHA256) == path and len(server.requests) == 1
+
+
+def test_the_cache_serves_offline(server: Server) -> None:
+    path = util.fetch(server.url)
+    server.shutdown()
+    server.server_close()
+    assert util.fetch(server.url, SHA256) == path
+    with util.open_url(server.url) as file:
+        assert file.read() == CONTENT
+
+
+def test_open_url_takes_a_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    with util.open_url(tmp_path / "file") as file:
+        assert file.read() == b"abc"
+
+
+def test_cache_folder_can_be_chosen(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert util.fetch(server.url, cache_dir=tmp_path / "other").parent == tmp_path / "other"
+    monkeypatch.delenv("SKIP_TUNING_CACHE")
+    assert util.cache_folder() == Path.home() / ".cache" / "skip-tuning-edm"
+
+
+def test_names_in_the_cache_are_safe_and_distinct(tmp_path: Path) -> None:
+    urls = [
+        "http://a/x.pkl",
+        "http://b/x.pkl",
+        "http://a/x.pkl?v=2",
+        "http://a/../..",
+        "http://a/%2e%2e%2fx",
+        "http://a/",
+    ]
+    paths = [util.cached_path(url, tmp_path) for url in urls]
+    assert len(set(paths)) == len(urls)
+    assert all(path.parent == tmp_path and path.resolve().parent == tmp_path.resolve() for path in paths)
+
+
+def test_a_broken_transfer_is_continued_within_one_call(server: Server) -> None:
+    server.break_after = [100_000, 50_000]
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+    ranges = [headers.get("Range") for headers in server.requests]
+    assert ranges == [None, "bytes=100000-", "bytes=150000-"]
+    assert server.requests[1]["If-Range"] == '"v1"'
+
+
+def test_a_broken_transfer_is_continued_by_a_later_call(server: Server) -> None:
+    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    with pytest.raises(RuntimeError, match="cannot download"):
+        util.fetch(server.url)
+    path = util.cached_path(server.url)
+    assert not path.exists() and len(leftovers(path)) == 2
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+    assert server.requests[-1]["Range"] == "bytes=100000-" and leftovers(path) == []
+
+
+def test_a_server_without_ranges_makes_it_start_again(server: Server) -> None:
+    server.ranges = False
+    server.break_after = [100_000]
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+
+
+def test_a_server_that_names_no_version_makes_it_start_again(server: Server) -> None:
+    server.etag = None
+    server.break_after = [100_000]
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+    assert "Range" not in server.requests[1]
+
+
+@pytest.mark.parametrize("etag", ['"v2"', 'W/"v2"', None])
+def test_a_file_that_changed_on_the_server_is_not_patched_together(server: Server, etag: str | None) -> None:
+    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    with pytest.raises(RuntimeError):
+        util.fetch(server.url)
+    server.content, server.etag = CONTENT[::-1], etag
+    assert util.fetch(server.url).read_bytes() == CONTENT[::-1]
+
+
+def test_a_part_longer_than_the_file_is_dropped(server: Server) -> None:
+    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    with pytest.raises(RuntimeError):
+        util.fetch(server.url)
+    server.content = CONTENT[:50_000]
+    assert util.fetch(server.url).read_bytes() == CONTENT[:50_000]
+
+
+def test_the_wrong_range_is_not_believed(server: Server) -> None:
+    server.wrong_range = True
+    server.break_after = [100_000]
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+
+
+def test_a_passing_failure_is_tried_again(server: Server) -> None:
+    server.statuses = [503, 429]
+    assert util.fetch(server.url).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_lasting_failure_says_what_to_put_where(server: Server, status: int) -> None:
+    server.statuses = [status] * 9
+    with pytest.raises(RuntimeError, match=str(status)) as caught:
+        util.fetch(server.url)
+    message = str(caught.value)
+    assert server.url in message and str(util.cached_path(server.url)) in message and "\n" not in message
+    assert len(server.requests) == 1
+    util.cached_path(server.url).write_bytes(CONTENT)  # as the message says
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+
+
+def test_no_network_says_what_to_put_where(server: Server) -> None:
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(RuntimeError, match="refused") as caught:
+        util.fetch(url)
+    assert str(util.cached_path(url)) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_wrong_hash_is_told_and_deleted(server: Server) -> None:
+    with pytest.raises(ValueError, match=f"expected sha256 {'0' * 64}, found {SHA256}; deleted"):
+        util.fetch(server.url, "0" * 64)
+    assert not util.cached_path(server.url).exists()
+    assert util.fetch(server.url, SHA256.upper()).exists()
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b", "file:///etc/passwd", "network.pkl", ""])
+def test_other_kinds_of_url_are_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not an http"):
+        util.fetch(url, cache_dir=tmp_path)
+
+
+def test_an_impossible_url_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="cannot download http://"):
+        util.fetch("http://", cache_dir=tmp_path)
+
+
+def _fetch_elsewhere(url: str, cache: str, results: Any) -> None:
+    results.put(util.file_sha256(util.fetch(url, cache_dir=cache)))
+
+
+def test_processes_share_one_download(server: Server, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_fetch_elsewhere, args=(server.url, str(tmp_path), results)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    assert [results.get(timeout=30) for _ in workers] == [SHA256] * 3
+    for worker in workers:
+        worker.join(30)
+    assert len(server.requests) == 1
+
+
+def test_file_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert util.file_sha256(tmp_path / "file") == SHA256

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from conftest import golden_json, golden_npz
+
+from sampling.noise import SeedNoise
+
+ENTRIES = golden_json("rng")["entries"]
+TOLERANCE = 1e-6  # the reference's CPU may differ in the last bit
+
+
+def near(actual, expected):
+    return torch.allclose(actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["seed"]))
+def test_draws_of_one_seed_match_the_reference(entry):
+    noise = SeedNoise([entry["seed"]])
+    latent = noise.randn([1, 3, 64, 64])
+    assert latent.dtype == torch.float32
+    assert near(latent.flatten()[:8], entry["latent_first8"])
+    assert near(latent.flatten()[-4:], entry["latent_last4"])
+    label = noise.randint(1000)
+    assert label.dtype == torch.int64 and label.tolist() == [entry["class_idx_1000"]]
+    churn = noise.randn_like(latent.double())
+    assert churn.dtype == torch.float64
+    assert near(churn.flatten()[:8], entry["next_float64_randn_like_first8"])
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["seed"]))
+def test_other_shapes_and_dtypes_match_the_reference(entry):
+    seeds = [entry["seed"]]
+    small = SeedNoise(seeds)
+    assert near(small.randn([1, 3, 16, 16]).flatten()[:8], entry["latent_3x16x16_first8"])
+    assert small.randint(10).tolist() == [entry["class_idx_10_after_3x16x16"]]
+    double = SeedNoise(seeds).randn([1, 3, 64, 64], torch.float64)
+    assert near(double.flatten()[:8], entry["direct_float64_randn_first8"])
+    assert near(SeedNoise(seeds).randn([1, 5]).flatten(), entry["randn_5_values"])
+
+
+def test_stacked_draws_match_the_reference():
+    facts, arrays = golden_json("rng"), golden_npz("rng")
+    seeds = [entry["seed"] for entry in facts["entries"]]
+    noise = SeedNoise(seeds)
+    latents = noise.randn([len(seeds), 3, 64, 64])
+    for latent, seed in zip(latents, seeds, strict=True):
+        expected = arrays[f"seed{seed}/latent_3x64x64"]
+        assert near(latent[tuple(slice(n) for n in expected.shape)], expected)
+    assert noise.randint(1000).tolist() == facts["stacked_class_idx_1000"]
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    together, alone = SeedNoise([7, 8, 9]), SeedNoise([8])
+    shape = [2, 5, 5]
+    assert torch.equal(together.randn([3, *shape])[1], alone.randn([1, *shape])[0])
+    assert together.randint(50)[1] == alone.randint(50)[0]
+    x = torch.zeros(3, *shape, dtype=torch.float64)
+    assert torch.equal(together.randn_like(x)[1], alone.randn_like(x[1:2])[0])
+
+
+def test_a_seed_counts_modulo_2_to_the_32():
+    assert torch.equal(SeedNoise([5]).randn([1, 20]), SeedNoise([5 + 2**32]).randn([1, 20]))
+
+
+def test_wrong_batch_and_no_seeds_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(3, 4\) for 2 seeds"):
+        SeedNoise([0, 1]).randn([3, 4])
+    with pytest.raises(ValueError, match="for 1 seeds"):
+        SeedNoise([0]).randn([])
+    with pytest.raises(ValueError, match="at least one seed"):
+        SeedNoise([])
+
+
+@pytest.mark.gpu
+def test_draws_are_the_cpus_for_a_state_on_the_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    on_gpu = SeedNoise([3]).randn_like(x.cuda())
+    assert on_gpu.is_cuda and torch.equal(on_gpu.cpu(), SeedNoise([3]).randn_like(x))

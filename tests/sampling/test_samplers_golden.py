@@ -1,0 +1,103 @@
+"""Every solver against final states that the official implementations reached with the same networks."""
+
+from functools import cache, partial
+
+import pytest
+import torch
+from conftest import fill, golden_json, golden_npz, relative_error
+
+from sampling.ablation import ablation
+from sampling.denoiser import Counted, bind
+from sampling.noise import SeedNoise
+from sampling.samplers import SAMPLERS, heun, sample
+from sampling.sigmas import SIGMAS, default_range
+from training.precond import PRECONDS
+
+FACTS, ARRAYS = golden_json("samplers"), golden_npz("samplers")
+EDM_TOLERANCE = 2e-5
+TOLERANCE = {"nothr": 2e-5, "f64": 2e-5, "thr": 1e-4, "f32": 1e-4}
+NAMES = {"dpm2": "dpm_2", "deis_tab": "deis", "deis_rhoab": "deis"}
+# Every solver and setting with one network plain and with the other Skip-Tuned; the other two pairs repeat them.
+PAIRS = ("edm_adm/rho1", "edm_ddpmpp/skip")
+DIFF_SAMPLER_RUNS = [
+    (entry, mode)
+    for entry in FACTS["diffsampler"]
+    for mode in TOLERANCE
+    if entry["name"].startswith(PAIRS) and entry["solver"] != "ipndm_v" and f"{entry['name']}/{mode}" in ARRAYS
+]
+
+
+@cache
+def network(name):
+    spec = FACTS["networks"][name]
+    return fill(PRECONDS[spec["precond_class"]](**spec["kwargs"])).eval().requires_grad_(False)
+
+
+def denoiser(entry, images):
+    """The run's network with its labels and rho bound, counting its evaluations."""
+    name = entry["name"].split("/")[0]
+    net = network(name)
+    labels = None
+    if net.label_dim > 0:
+        labels = torch.eye(net.label_dim)[torch.from_numpy(ARRAYS[f"{name}/class_idx"])][:images]
+    if entry["rho"] is not None:
+        bottom, top = entry["rho"]
+        rho = bottom + (top - bottom) / net.num_skips * torch.arange(net.num_skips)
+        net = partial(net, skip_scale=rho)
+    return Counted(bind(net, labels))
+
+
+@pytest.mark.parametrize("entry", FACTS["edm"], ids=lambda e: e["name"])
+@torch.inference_mode()
+def test_edm(entry):
+    """Seeds in, images out: the draws, the grid, churn and every solver of EDM's two samplers."""
+    name = entry["name"].split("/")[0]
+    net, settings = network(name), dict(entry["kwargs"])
+    noise = SeedNoise(FACTS["settings"]["seeds"])
+    latents = noise.randn(ARRAYS[f"{name}/latents"].shape)
+    assert relative_error(latents, ARRAYS[f"{name}/latents"]) < 1e-6
+    if net.label_dim > 0:
+        assert noise.randint(net.label_dim).tolist() == ARRAYS[f"{name}/class_idx"].tolist()
+
+    grid, num_steps = settings.pop("discretization", "edm"), settings.pop("num_steps")
+    low, high = default_range(grid)
+    low, high = max(low, net.sigma_min), min(high, net.sigma_max)
+    nodes = net.round_sigma(SIGMAS[grid](num_steps, low, high))
+    if entry["sampler"] == "edm_sampler":
+        sampler = partial(heun, **settings)
+    else:
+        sampler = partial(ablation, sigma_range=(low, high), **settings)
+    sampler = partial(sampler, randn_like=noise.randn_like, round_sigma=net.round_sigma)
+
+    denoise, seen = denoiser(entry, len(latents)), []
+
+    def watched(x, sigma):
+        seen.append(float(sigma))
+        return denoise(x, sigma)
+
+    images = sample(sampler, watched, latents, nodes, "zero")
+    assert relative_error(images, ARRAYS[entry["name"]]) < EDM_TOLERANCE
+    assert denoise.nfe == entry["nfe"]
+    assert seen == pytest.approx(entry["sigmas_passed_to_net"], rel=1e-9 if name.startswith("edm") else 1e-6)
+
+
+@pytest.mark.parametrize("entry, mode", DIFF_SAMPLER_RUNS, ids=lambda v: v if isinstance(v, str) else v["name"])
+@torch.inference_mode()
+def test_diff_sampler(entry, mode):
+    kwargs, solver = entry["kwargs"], entry["solver"]
+    settings = {key: kwargs[key] for key in ("variant", "lower_order_final") if key in kwargs}
+    if "max_order" in kwargs:
+        settings["order"] = kwargs["max_order"]
+    if solver == "deis_rhoab":
+        settings["variant"] = "rhoab"
+    if solver in ("unipc", "dpmpp"):
+        settings["thresholding"] = mode != "nothr"
+    sampler = partial(SAMPLERS[NAMES.get(solver, solver)], **settings)
+
+    grid = {"polynomial": "edm", "logsnr": "logsnr"}[kwargs["schedule_type"]]
+    nodes = SIGMAS[grid](kwargs["num_steps"], 0.002, 80.0)
+    latents = torch.from_numpy(ARRAYS[f"{entry['name'].split('/')[0]}/latents"][:2])
+    denoise = denoiser(entry, 2)
+    images = sample(sampler, denoise, latents, nodes, "denoise" if kwargs.get("denoise_to_zero") else "sigma_min")
+    assert relative_error(images, ARRAYS[f"{entry['name']}/{mode}"]) < TOLERANCE[mode]
+    assert denoise.nfe == entry["nfe"]

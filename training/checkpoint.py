@@ -1,0 +1,271 @@
+"""One front door for stored networks: `load_network(name | path | URL)`, whatever the format.
+
+Our own format is safetensors, with what is needed to build the network in the metadata:
+
+    format      "skip-tuning-edm/1"
+    class       a name in PRECONDS, such as "EDMPrecond"
+    kwargs      its constructor keywords, as JSON; infinity and NaN are written {"float": "inf"}
+    provenance  JSON: where the weights come from, in free words and numbers
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dnnlib.cli import one_line_errors
+from dnnlib.files import atomic_write
+from dnnlib.util import file_sha256
+from training.edm_pickle import read_snapshot
+from training.precond import PRECONDS, Precond
+from training.presets import load_presets, resolve
+
+FORMAT = "skip-tuning-edm/1"
+_HEAD_BYTES = 512
+_OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
+
+
+# ---- reading
+
+
+def load_network(source: str | os.PathLike[str], device: str | torch.device = "cpu") -> Precond:
+    """Load a denoiser, in eval mode and without gradients.
+
+    The format is told from the content of the file, not from its name. Nothing in the file is executed.
+
+    Args:
+        source: a name in configs/networks.toml, a path, or a URL (which is fetched into the cache).
+        device: where the network goes.
+    Returns:
+        The network D(x; sigma), with float32 weights.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated, of another format, or does not fit the network that it names.
+        RuntimeError: if a download fails.
+    """
+    path, _preset = resolve(source)
+    try:
+        net = _build(*_reader(path)(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return net.to(device).eval().requires_grad_(False)
+
+
+def describe(source: str | os.PathLike[str]) -> dict[str, str | None]:
+    """What a record of a run should say of a network: source, path, sha256 and licence (None if unknown).
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: as `training.presets.resolve`.
+    """
+    path, preset = resolve(source)
+    licence = preset.licence if preset else None
+    return {"source": str(source), "path": str(path), "sha256": file_sha256(path), "licence": licence}
+
+
+Contents = tuple[str, dict[str, Any], dict[str, Tensor]]  # class name, constructor keywords, state_dict
+
+
+def _read_safetensors(path: Path) -> Contents:
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"the safetensors file is truncated or damaged ({error})") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise ValueError(f"a safetensors file of another program: its format is {found!r}, not {FORMAT!r}")
+    try:
+        kwargs = json.loads(metadata["kwargs"], object_hook=_decode_float)
+        return metadata["class"], dict(kwargs), tensors
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the metadata of the safetensors file is damaged ({error!r})") from error
+
+
+@dataclass(frozen=True)
+class _Format:
+    recognise: Callable[[bytes], bool]  # from the first bytes of the file
+    read: Callable[[Path], Contents]
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+
+
+def _is_pickle(head: bytes) -> bool:
+    return len(head) > 2 and head[0] == 0x80 and head[1] in range(2, 6) and not head.startswith(_OLD_TORCH)
+
+
+# A further kind of checkpoint is one more line here.
+_FORMATS = (
+    _Format(_is_safetensors, _read_safetensors),
+    _Format(_is_pickle, read_snapshot),
+)
+
+_OTHER_FILES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"PK\x03\x04": "a zip archive (as .npz, data sets and torch.save files are)",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x93NUMPY": "a numpy array",
+    b"version https://git-lfs": "a Git LFS pointer: the real file was not fetched",
+    b"<!doctype html": "an HTML page: perhaps a download that needs a login",
+    b"<html": "an HTML page: perhaps a download that needs a login",
+    b"<?xml": "an XML file: perhaps the error message of a server",
+    _OLD_TORCH: "a torch.save file of the old kind",
+}
+
+
+def _reader(path: Path) -> Callable[[Path], Contents]:
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for kind in _FORMATS:
+        if kind.recognise(head):
+            return kind.read
+    if not head:
+        raise ValueError("the file is empty")
+    text = head.lstrip().lower()
+    looks = [words for magic, words in _OTHER_FILES.items() if head.startswith(magic) or text.startswith(magic)]
+    guess = f"it looks like {looks[0]}" if looks else f"it begins with {head[:8]!r}"
+    raise ValueError(f"neither a safetensors file nor an EDM snapshot pickle; {guess}")
+
+
+def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:
+    if class_name not in PRECONDS:
+        raise ValueError(f"unknown network class {class_name[:50]!r}; known are {', '.join(PRECONDS)}")
+    try:
+        net = PRECONDS[class_name](**kwargs)
+    except Exception as error:  # the arguments come from a file: anything can be wrong with them
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
+    _check_names(net.state_dict(), tensors)
+    net.load_state_dict(tensors, strict=True)
+    return net
+
+
+def _check_names(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """What strict=True checks, but told in one line."""
+    shapes = [
+        f"{name} {list(found[name].shape)} for {list(value.shape)}"
+        for name, value in expected.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    lists = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of the wrong shape": shapes,
+    }
+    problems = [
+        f"{len(names)} {problem} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for problem, names in lists.items()
+        if names
+    ]
+    if problems:
+        raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
+
+
+# ---- writing
+
+
+def save_network(net: Precond, path: str | os.PathLike[str], **provenance: Any) -> None:
+    """Store a network as safetensors, atomically.
+
+    Args:
+        net: one of PRECONDS.
+        path: the file to create or replace.
+        provenance: what is worth knowing of the weights and JSON can hold, as licence="CC BY-NC-SA 4.0".
+    Raises:
+        ValueError: if the class of `net` is not in PRECONDS.
+        OSError: if the file cannot be written.
+    """
+    name = type(net).__name__
+    if name not in PRECONDS:
+        raise ValueError(f"cannot store a {name}; known are {', '.join(PRECONDS)}")
+    metadata = {
+        "format": FORMAT,
+        "class": name,
+        "kwargs": json.dumps(_encode_floats(net.init_kwargs), allow_nan=False),
+        "provenance": json.dumps(_encode_floats(provenance), allow_nan=False),
+    }
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    data = memoryview(safetensors.torch.save(tensors, metadata))
+    start = 8 + int.from_bytes(data[:8], "little")
+    # The library orders the metadata at random; sorted, equal networks make equal files.
+    header = json.dumps(json.loads(bytes(data[8:start])), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    with atomic_write(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(data[start:])
+
+
+def _encode_floats(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, dict):
+        return {key: _encode_floats(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode_floats(item) for item in value]
+    return value
+
+
+def _decode_float(value: dict[str, Any]) -> Any:
+    return float(value["float"]) if value.keys() == {"float"} else value
+
+
+# ---- command line
+
+
+@click.group()
+def main() -> None:
+    """Look at and convert stored networks.
+
+    \b
+    Examples:
+      python -m training.checkpoint list
+      python -m training.checkpoint convert edm-cifar10-32x32-uncond-vp cifar10.safetensors
+      python -m training.checkpoint convert network-snapshot.pkl network.safetensors
+    """
+
+
+@main.command("list")
+def list_networks() -> None:
+    """Show the networks that load by name, and which of them are on this machine."""
+    with one_line_errors():
+        for preset in load_presets().values():
+            path = preset.local_path
+            size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "not here"
+            click.echo(f"{preset.name:34s} {size:>10s}  {preset.licence:16s} {preset.note}".rstrip())
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+def convert(source: str, target: Path) -> None:
+    """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
+
+    \b
+    Example:
+      python -m training.checkpoint convert network-snapshot.pkl network.safetensors
+    """
+    with one_line_errors():
+        if target.exists():
+            raise ValueError(f"{target} exists; delete it first, or choose another name")
+        net = load_network(source)
+        facts = describe(source)
+        licence = facts["licence"] or "that of the source"
+        save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence)
+        count = sum(p.numel() for p in net.parameters())
+        click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
+
+
+if __name__ == "__main__":
+    main()
