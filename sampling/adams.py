@@ -1,5 +1,6 @@
 """Adams-Bashforth solvers: the past derivatives dx/dsigma, extrapolated by a polynomial and integrated."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -108,14 +109,16 @@ def deis_weights(levels: list[float], variant: Variant, exact: bool) -> tuple[fl
     """
     if len(levels) == 2:
         return (levels[1] - levels[0],)
-    points, masses = _legendre_points(*levels[-2:])
+    start, end = levels[-2:]
+    roots, masses = (torch.tensor(values) for values in _legendre())
+    points, masses = (start + end) / 2 + (end - start) / 2 * roots, (end - start) / 2 * masses
     nodes = torch.tensor(levels[-2::-1], dtype=torch.float64)
     if variant == "tab":
         vp = VPTime.fitted(0.002, 80.0)
         nodes = vp.time(nodes)
         points = vp.time(points)
         if not exact:
-            t_start, t_end = vp.time(torch.tensor(levels[-2:], dtype=torch.float64)).tolist()
+            t_start, t_end = vp.time(torch.tensor([start, end], dtype=torch.float64)).tolist()
             points = torch.linspace(t_start, t_end, PUBLISHED_POINTS, dtype=torch.float64)
             masses = vp.slope(points) * (t_end - t_start) / PUBLISHED_POINTS
     weights = []
@@ -126,8 +129,7 @@ def deis_weights(levels: list[float], variant: Variant, exact: bool) -> tuple[fl
     return tuple(weights)
 
 
-def _legendre_points(start: float, end: float) -> tuple[Tensor, Tensor]:
-    """Points and masses of an integral over sigma; VP time is analytic in it, so 128 reach rounding."""
-    roots, masses = np.polynomial.legendre.leggauss(128)
-    half = (end - start) / 2
-    return torch.tensor((start + end) / 2 + half * roots), torch.tensor(half * masses)
+@cache
+def _legendre() -> tuple[np.ndarray, np.ndarray]:
+    """The Gauss-Legendre rule on [-1, 1]; VP time is analytic in sigma, so 128 points reach rounding."""
+    return np.polynomial.legendre.leggauss(128)

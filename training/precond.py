@@ -129,7 +129,7 @@ class Precond(nn.Module):
             labels = x.new_zeros([1, self.label_dim]) if class_labels is None else class_labels.to(x.dtype)
             labels = labels.reshape(-1, self.label_dim)
         c_skip, c_out, c_in, c_noise = self.scalings(sigma)
-        dtype = torch.float32 if force_fp32 else self._compute_dtype(x.device)
+        dtype = torch.float32 if force_fp32 else self.compute_dtype(x.device)
         F_x = self.model(
             (c_in * x).to(dtype),
             c_noise.flatten(),
@@ -140,7 +140,8 @@ class Precond(nn.Module):
         )
         return c_skip * x + c_out * F_x[:, : self.img_channels].to(torch.float32)
 
-    def _compute_dtype(self, device: torch.device) -> torch.dtype:
+    def compute_dtype(self, device: torch.device) -> torch.dtype:
+        """What the raw network computes in on this device."""
         if self.dtype is not None:
             return self.dtype
         return torch.float16 if self.use_fp16 and device.type == "cuda" else torch.float32

@@ -51,11 +51,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(server.content):
                 return self.send_error(416)
+            start += server.wrong_range
         body = server.content[start:]
         self.send_response(206 if start else 200)
         if start:
-            shown = start + 1 if server.wrong_range else start
-            self.send_header("Content-Range", f"bytes {shown}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         if server.etag:
             self.send_header("ETag", server.etag)
         self.send_header("Content-Length", str(len(body)))
@@ -172,6 +172,15 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server) -> None:
         util.fetch(server.url)
     server.content = CONTENT[:50_000]
     assert util.fetch(server.url).read_bytes() == CONTENT[:50_000]
+
+
+def test_a_short_body_is_noticed_even_if_the_http_library_does_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(util.requests.Response, "iter_content", lambda self, size: iter([b"abc"]))
+    with pytest.raises(RuntimeError, match="ended after .* of 300000 bytes"):
+        util.fetch(server.url)
+    assert not util.cached_path(server.url).exists()
 
 
 def test_the_wrong_range_is_not_believed(server: Server) -> None:

@@ -6,6 +6,7 @@ from sampling.ablation import ablation
 from sampling.noise import SeedNoise
 from sampling.samplers import euler, heun
 from sampling.sigmas import SIGMAS, with_ending
+from sampling.time_axes import VPTime
 
 SIGMAS_USED = with_ending(SIGMAS["edm"](8, 0.05, 20.0), "zero")
 X = gaussian.state(20.0)
@@ -28,8 +29,6 @@ def test_churn_is_that_of_heun():
 
 def test_euler_in_scaled_vp_time_is_that_step_of_the_scaled_state():
     """One Euler step from sigma to sigma' of y = s x, with the derivative of the exact y(t) by differences."""
-    from sampling.time_axes import VPTime
-
     sigmas = torch.tensor([2.0, 1.0], dtype=torch.float64)
     vp = VPTime.fitted(0.002, 80.0)
     t, t_end = vp.time(sigmas)

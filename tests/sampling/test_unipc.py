@@ -77,7 +77,7 @@ def test_order_2_step_written_out(variant, exact):
     sigmas = torch.tensor(levels, dtype=torch.float64)
     x0 = gaussian.state(10.0)
 
-    def D(x, sigma):
+    def denoised(x, sigma):
         return gaussian.denoise(x, torch.tensor(sigma, dtype=torch.float64))
 
     def step(start, end):
@@ -89,16 +89,16 @@ def test_order_2_step_written_out(variant, exact):
         return z, B, z * phi2 / B, 2 * z * phi3 / B  # b_1, b_2
 
     z, B, b1, _ = step(s0, s1)
-    D0 = D(x0, s0)
+    D0 = denoised(x0, s0)
     base = s1 / s0 * x0 - math.expm1(z) * D0
-    D1 = D(base, s1)
+    D1 = denoised(base, s1)
     x1 = base - B * (b1 if exact else 0.5) * (D1 - D0)
 
     z, B, b1, b2 = step(s1, s2)
     r = math.log(s1 / s0) / -z
     slope = (D0 - D1) / r
     base = s2 / s1 * x1 - math.expm1(z) * D1
-    D2 = D(base - B * (b1 if exact else 0.5) * slope, s2)
+    D2 = denoised(base - B * (b1 if exact else 0.5) * slope, s2)
     c1 = (b2 - b1) / (r - 1)  # c1 + c2 = b1, r c1 + c2 = b2
     x2 = base - B * (c1 * slope + (b1 - c1) * (D2 - D1))
 

@@ -249,6 +249,8 @@ def test_hostile_headers_inside_of_a_tensor_are_not_executed(tmp_path: Path) -> 
     magic = len(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
     for payload in (attack, attack + good, good[:magic] + attack + good[magic:], good[:magic] + attack):
         refusal(ep.dumps(ep.Made(ep.STORAGE, (payload,))))
+    called = good[:magic] + b"\x80\x02ctorch\nFloatStorage\n)R." + good[magic:]
+    assert "refuses the opcode REDUCE" in refusal(ep.dumps(ep.Made(ep.STORAGE, (called,))))
     swapped = good.replace(b"ctorch\nFloatStorage\n", b"cposix\nsystem\n")
     assert "refuses posix.system" in refusal(ep.dumps(ep.Made(ep.STORAGE, (swapped,))))
     assert not canary.exists()
