@@ -6,8 +6,8 @@ import click
 
 from dnnlib.cli import one_line_errors
 from torch_utils import distributed
-from training.precond import PRECONDS
-from training.training_loop import TrainingConfig, train
+from training.training_config import TrainingConfig
+from training.training_loop import train
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "ddpmpp": {
@@ -22,6 +22,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]},
 }  # fmt: skip
+
+
+PRECONDITIONINGS = {"edm": "EDMPrecond"}
 
 
 class IntList(click.ParamType):
@@ -41,7 +44,7 @@ class IntList(click.ParamType):
 @click.option("--data", metavar="ZIP|DIR", required=True, help="Data set made by dataset_tool.py")
 @click.option("--cond", type=bool, default=False, help="Train class-conditionally: the data set has labels")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", help="Network architecture")
-@click.option("--precond", type=click.Choice(["edm"]), default="edm", help="Preconditioning and loss")
+@click.option("--precond", type=click.Choice(list(PRECONDITIONINGS)), default="edm", help="Preconditioning and loss")
 @click.option(
     "--duration",
     metavar="MIMG",
@@ -84,6 +87,9 @@ class IntList(click.ParamType):
     help="Thousand images between lines of stats.jsonl",
 )
 @click.option("--snap", metavar="TICKS", type=click.IntRange(min=1), default=50, help="Ticks between snapshots")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=1, help="Processes that decode images of large data sets"
+)
 @click.option("--seed", type=int, default=0, help="Of weights, order, noise and dropout")
 @click.option("--device", help="cpu, cuda, ...  [default: cuda where there is one]")
 def main(**flags: Any) -> None:
@@ -123,12 +129,10 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         "attn": "attn_resolutions",
     }
     network |= {key: flags[flag] for flag, key in names.items() if flags[flag] is not None}
-    preconds = {"edm": "EDMPrecond"}
-    assert all(name in PRECONDS for name in preconds.values())
     return TrainingConfig(
         data=flags["data"],
         network=network,
-        precond=preconds[flags["precond"]],
+        precond=PRECONDITIONINGS[flags["precond"]],
         cond=flags["cond"],
         duration=round(flags["duration"] * 1e6),
         batch=flags["batch"],
@@ -138,6 +142,7 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         ema_halflife=round(flags["ema"] * 1e6),
         dtype=flags["dtype"],
         seed=flags["seed"],
+        workers=flags["workers"],
         tick=flags["tick"] * 1000,
         snap=flags["tick"] * flags["snap"] * 1000,
     )

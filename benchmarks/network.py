@@ -2,8 +2,8 @@
 
     python benchmarks/network.py --rounds 5
 
-Prints JSON: the median over rounds of each time ratio, oracle / ours, and what share of this machine's own 3x3 convolution
-rate each reaches. Random weights: the arithmetic is the same.
+Prints JSON: the median over rounds of each time ratio, oracle / ours, and what share of this machine's own 3x3
+convolution rate each reaches. Random weights: the arithmetic is the same.
 """
 
 import json
@@ -55,10 +55,10 @@ def main(rounds: int, batch: int) -> None:
         if not param.any():
             param.normal_(std=0.02)
     weights = {name: value.clone() for name, value in net.state_dict().items()}
-    net = net.to(memory_format=torch.channels_last)
+    net.channels_last()
     half = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet").eval()
     half.load_state_dict(weights)
-    half = half.to(memory_format=torch.channels_last).set_dtype(torch.bfloat16)
+    half.channels_last().set_dtype(torch.bfloat16)
     x, sigma = torch.randn(batch, 3, 64, 64) * 2, torch.full([batch], 2.0)
     labels = torch.eye(1000)[torch.arange(batch)]
 

@@ -48,7 +48,7 @@ class ImageSource:
             FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`, or if a setting does not
                 fit the network.
         """
-        net = load_network(self.network, device).to(memory_format=torch.channels_last)
+        net = load_network(self.network, device).channels_last()
         if self.dtype is not None:
             net.set_dtype(DTYPES[self.dtype])
         check_labels(net, self.labels, self.class_idx)

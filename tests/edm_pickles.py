@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+
+from torch_utils import safe_pickle
 
 MODULE_SRC = "raise AssertionError('the source inside of a checkpoint was executed')\n"
 BUFFERS = ("resample_filter", "freqs", "u")
@@ -185,3 +188,18 @@ def small_snapshot(**settings: Any) -> bytes:
         "model.freqs": torch.tensor([0.5, 0.25]),
     }
     return edm_snapshot("EDMPrecond", {"img_resolution": 8}, tensors, **settings)
+
+
+def loads(data: bytes) -> Any:
+    """What the safe loader makes of `data`."""
+    return safe_pickle.load(io.BytesIO(data))
+
+
+def refusal(data: bytes) -> str:
+    """The message with which the safe loader refuses `data`: always a ValueError of one line."""
+    with pytest.raises(safe_pickle.UnsafePickleError) as caught:
+        loads(data)
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, pickle.UnpicklingError)
+    message = str(caught.value)
+    assert message and "\n" not in message and len(message) < 400
+    return message

@@ -1,7 +1,7 @@
 """An independent ADM, written as plainly as possible: NCHW, eager, einsum and float32 softmax attention.
 
-It reads the weights of an EDMPrecond(DhariwalUNet) by name and shares no code with training/. Tests hold the real network
-against it; benchmarks/network.py times the real network against it.
+It reads the weights of an EDMPrecond(DhariwalUNet) by name and shares no code with training/. Tests hold the real
+network against it; benchmarks/network.py times the real network against it.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""The safe pickle machine: what it reads. What it refuses is in test_safe_pickle_attacks.py."""
+"""The safe pickle machine: what it reads, and what it says of damaged files. Attacks have a file of their own."""
 
-import io
 import pickle
+import random
+import struct
 from collections import OrderedDict
 from typing import Any
 
@@ -10,14 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import golden_json
+from edm_pickles import loads, refusal
 
 from torch_utils import pickle_globals, safe_pickle
-from torch_utils.safe_pickle import Recorded, load
-
-
-def loads(data: bytes) -> Any:
-    return load(io.BytesIO(data))
-
+from torch_utils.safe_pickle import Recorded, UnsafePickleError
 
 # ---- what it reads
 
@@ -116,3 +113,54 @@ def test_the_helper_writes_the_globals_of_the_official_pickles(
     monkeypatch.setattr(safe_pickle, "named", spy)
     loads(ep.small_snapshot(**settings))
     assert seen.keys() == facts["globals"].keys()
+
+
+# ---- truncated, damaged, boastful
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_every_truncation_is_one_clear_line(protocol: int) -> None:
+    data = ep.small_snapshot(protocol=protocol)
+    for end in range(0, len(data) - 1, 37):
+        assert "truncated" in refusal(data[:end])
+
+
+def test_a_cut_inside_of_a_tensor_is_noticed() -> None:
+    good = ep.storage_bytes(torch.arange(1000.0))
+    for end in (0, 5, 100, 200, 300, len(good) - 1):
+        refusal(ep.dumps(ep.Made(ep.STORAGE, (good[:end],))))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**60),
+        b"\x80\x04\x8d" + struct.pack("<Q", 2**63 - 1),
+        b"\x80\x04B" + struct.pack("<I", 2**32 - 1),
+        b"\x80\x04X" + struct.pack("<I", 2**31),
+        b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1),
+    ],
+)
+def test_claims_of_length_allocate_nothing(claim: bytes) -> None:
+    assert "truncated" in refusal(claim + b"abc")
+
+
+def test_a_storage_that_claims_more_than_it_holds_is_refused() -> None:
+    good = ep.storage_bytes(torch.arange(4.0))
+    many = good.replace(b"K\x04", b"J\xff\xff\xff\x7f")
+    assert many != good
+    refusal(ep.dumps(ep.Made(ep.STORAGE, (many,))))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch looks at the damaged header
+def test_random_damage_never_escapes() -> None:
+    rng = random.Random(0)
+    original = ep.small_snapshot()
+    for _ in range(1500):
+        data = bytearray(original)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            loads(bytes(data))
+        except UnsafePickleError as error:
+            assert "\n" not in str(error)

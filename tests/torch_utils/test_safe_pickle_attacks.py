@@ -3,8 +3,6 @@
 import io
 import os
 import pickle
-import random
-import struct
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,7 @@ from typing import Any
 import edm_pickles as ep
 import pytest
 import torch
-
-from torch_utils.safe_pickle import UnsafePickleError, load
-
-
-def loads(data: bytes) -> Any:
-    return load(io.BytesIO(data))
-
-
-def refusal(data: bytes) -> str:
-    """The message with which `data` is refused: always a ValueError of one line."""
-    with pytest.raises(UnsafePickleError) as caught:
-        loads(data)
-    assert isinstance(caught.value, ValueError) and isinstance(caught.value, pickle.UnpicklingError)
-    message = str(caught.value)
-    assert message and "\n" not in message and len(message) < 400
-    return message
-
+from edm_pickles import loads, refusal
 
 # ---- globals and opcodes
 
@@ -249,7 +231,7 @@ def test_hostile_headers_inside_of_a_tensor_are_not_executed(tmp_path: Path) -> 
     magic = len(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
     for payload in (attack, attack + good, good[:magic] + attack + good[magic:], good[:magic] + attack):
         refusal(ep.dumps(ep.Made(ep.STORAGE, (payload,))))
-    called = good[:magic] + b"\x80\x02ctorch\nFloatStorage\n)R." + good[magic:]
+    called = good[:magic] + b"\x80\x02ctorch\nFloatStorage\n(tR." + good[magic:]
     assert "refuses the opcode REDUCE" in refusal(ep.dumps(ep.Made(ep.STORAGE, (called,))))
     swapped = good.replace(b"ctorch\nFloatStorage\n", b"cposix\nsystem\n")
     assert "refuses posix.system" in refusal(ep.dumps(ep.Made(ep.STORAGE, (swapped,))))
@@ -259,54 +241,3 @@ def test_hostile_headers_inside_of_a_tensor_are_not_executed(tmp_path: Path) -> 
 def test_a_tensor_may_not_be_something_else() -> None:
     for value in (torch.arange(3.0), {"a": 1}, [1]):
         refusal(ep.dumps(ep.Made(ep.STORAGE, (saved(value, zipped=False),))))
-
-
-# ---- truncated, damaged, boastful
-
-
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_every_truncation_is_one_clear_line(protocol: int) -> None:
-    data = ep.small_snapshot(protocol=protocol)
-    for end in range(0, len(data) - 1, 37):
-        assert "truncated" in refusal(data[:end])
-
-
-def test_a_cut_inside_of_a_tensor_is_noticed() -> None:
-    good = ep.storage_bytes(torch.arange(1000.0))
-    for end in (0, 5, 100, 200, 300, len(good) - 1):
-        refusal(ep.dumps(ep.Made(ep.STORAGE, (good[:end],))))
-
-
-@pytest.mark.parametrize(
-    "claim",
-    [
-        b"\x80\x04\x8e" + struct.pack("<Q", 2**60),
-        b"\x80\x04\x8d" + struct.pack("<Q", 2**63 - 1),
-        b"\x80\x04B" + struct.pack("<I", 2**32 - 1),
-        b"\x80\x04X" + struct.pack("<I", 2**31),
-        b"\x80\x04\x8b" + struct.pack("<i", 2**31 - 1),
-    ],
-)
-def test_claims_of_length_allocate_nothing(claim: bytes) -> None:
-    assert "truncated" in refusal(claim + b"abc")
-
-
-def test_a_storage_that_claims_more_than_it_holds_is_refused() -> None:
-    good = ep.storage_bytes(torch.arange(4.0))
-    many = good.replace(b"K\x04", b"J\xff\xff\xff\x7f")
-    assert many != good
-    refusal(ep.dumps(ep.Made(ep.STORAGE, (many,))))
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch looks at the damaged header
-def test_random_damage_never_escapes() -> None:
-    rng = random.Random(0)
-    original = ep.small_snapshot()
-    for _ in range(1500):
-        data = bytearray(original)
-        for _ in range(rng.choice([1, 1, 2, 8])):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        try:
-            loads(bytes(data))
-        except UnsafePickleError as error:
-            assert "\n" not in str(error)

@@ -1,4 +1,4 @@
-"""Storing and loading networks: golden outputs through every format, one clear line for every bad file."""
+"""Storing and loading networks: our own format, one clear line for every bad file, the command line."""
 
 import json
 import math
@@ -12,101 +12,14 @@ import safetensors
 import safetensors.torch
 import torch
 from click.testing import CliRunner
-from conftest import fill, golden_json, golden_npz, relative_error
+from small_network import SMALL, assert_same, refusal, small, small_snapshot, written
 
 from dnnlib.util import file_sha256
-from training import checkpoint, edm_pickle, presets
+from training import checkpoint, presets
 from training.checkpoint import describe, load_network, save_network
-from training.precond import PRECONDS, Precond
-
-SMALL = {
-    "img_resolution": 8, "img_channels": 1, "label_dim": 3, "model_type": "DhariwalUNet",
-    "model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "dropout": 0.1,
-}  # fmt: skip
-
-
-def small(class_name: str = "EDMPrecond", **changes: Any) -> Precond:
-    net = PRECONDS[class_name](**{**SMALL, **changes})
-    fill(net)
-    return net.eval()
-
-
-def small_snapshot(**settings: Any) -> bytes:
-    return edm_pickles.edm_snapshot("EDMPrecond", SMALL, small().state_dict(), **settings)
-
-
-def written(tmp_path: Path, data: bytes, name: str = "file") -> Path:
-    path = tmp_path / name
-    path.write_bytes(data)
-    return path
-
-
-def ema(class_name: str, state: dict[str, Any]) -> dict[str, Any]:
-    return {"ema": edm_pickles.persistent(class_name, state)}
-
-
-def refusal(source: str | Path, kind: type[Exception] = ValueError) -> str:
-    with pytest.raises(kind) as caught:
-        load_network(source)
-    message = str(caught.value)
-    assert message and "\n" not in message
-    return message
-
-
-# ---- golden: pickles as EDM writes them
-
-
-@pytest.mark.parametrize("name", ["edm_adm", "edm_ddpmpp"])
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"protocol": 2}, {"core": "numpy._core"}, {"location": "cuda:0"}],
-    ids=["proto4", "proto2", "numpy2", "cuda"],
-)
-def test_snapshots_give_the_official_outputs(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    kwargs = golden_json("pickle_facts")["edm"]["scans"][f"public/{name}"]["init_kwargs"]
-    tensors = fill(PRECONDS["EDMPrecond"](**kwargs)).state_dict()
-    path = written(tmp_path, edm_pickles.edm_snapshot("EDMPrecond", kwargs, tensors, **settings))
-    net = load_network(path)
-    expected = golden_npz("pickles_expected")
-    labels = torch.eye(10)[torch.from_numpy(expected[f"{name}/class_idx"])] if net.label_dim else None
-    x, sigma = (torch.from_numpy(expected[f"{name}/{key}"]) for key in ("x", "sigma"))
-    assert relative_error(net(x, sigma, labels), expected[f"{name}/D"]) < 1e-5
-
-
-@pytest.mark.parametrize("name", ["edm_imagenet64_cond_adm", "edm_afhqv2_64_uncond_vp", "edm_afhqv2_64_uncond_ve"])
-def test_names_of_the_full_size_networks_pass_through_the_pickle(name: str, tmp_path: Path) -> None:
-    """The official names, with one number for every tensor, nest and unnest to the same names."""
-    facts = golden_json(f"fullsize_{name}")
-    names = {key: torch.zeros(1) for key in facts["state_dict"]}
-    path = written(tmp_path, edm_pickles.edm_snapshot("EDMPrecond", {"a": 1}, names))
-    class_name, kwargs, tensors = edm_pickle.read_snapshot(path)
-    assert (class_name, kwargs) == ("EDMPrecond", {"a": 1}) and tensors.keys() == names.keys()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_another_precision_load_as_float32(dtype: torch.dtype, tmp_path: Path) -> None:
-    tensors = {name: value.to(dtype) for name, value in small().state_dict().items()}
-    net = load_network(written(tmp_path, edm_pickles.edm_snapshot("EDMPrecond", SMALL, tensors, location="cuda:0")))
-    for name, value in net.state_dict().items():
-        assert value.dtype == torch.float32 and value.device.type == "cpu"
-        assert torch.equal(value, tensors[name].float())
-
-
-@pytest.mark.parametrize("class_name", list(PRECONDS))
-def test_every_class_loads_from_a_snapshot(class_name: str, tmp_path: Path) -> None:
-    net = small(class_name)
-    path = written(tmp_path, edm_pickles.edm_snapshot(class_name, SMALL, net.state_dict()))
-    assert_same(load_network(path), net)
-
+from training.precond import PRECONDS
 
 # ---- our own format
-
-
-def assert_same(actual: Precond, expected: Precond) -> None:
-    assert type(actual) is type(expected) and actual.init_kwargs == expected.init_kwargs
-    assert not actual.training and not any(p.requires_grad for p in actual.parameters())
-    a, b = actual.state_dict(), expected.state_dict()
-    assert list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("class_name", list(PRECONDS))
@@ -203,40 +116,6 @@ def test_truncated_files(tmp_path: Path) -> None:
     for whole in ((tmp_path / "net").read_bytes(), small_snapshot()):
         for end in (20, 1000, len(whole) // 2, len(whole) - 1):
             assert "truncated" in refusal(written(tmp_path, whole[:end]))
-
-
-def test_a_hostile_snapshot_is_refused_by_name(tmp_path: Path) -> None:
-    canary = tmp_path / "executed"
-    attack = edm_pickles.Made(edm_pickles.Global("posix", "system"), (f"touch {canary}",))
-    assert "refuses posix.system" in refusal(written(tmp_path, edm_pickles.dumps({"ema": attack})))
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ({"a": 1}, "no network under the key 'ema'"),
-        ([1, 2], "no network under the key 'ema'"),
-        ({"ema": {"a": 1}}, "no network under the key 'ema'"),
-        (ema("EDMPrecond", {}), "constructor arguments"),
-        (ema("EDMPrecond", {"_init_args": (8,), "_init_kwargs": {}}), "constructor arguments"),
-        (ema("os.system", {"_init_args": (), "_init_kwargs": {}}), "unknown network class 'os.system'"),
-        (ema("EDMPrecond", {"_init_args": (), "_init_kwargs": {}}), "EDMPrecond cannot be built"),
-        (
-            ema("EDMPrecond", {"_init_args": (), "_init_kwargs": SMALL, "_modules": [1]}),
-            "_modules of a EDMPrecond",
-        ),
-    ],
-)
-def test_pickles_that_are_no_snapshot(value: Any, words: str, tmp_path: Path) -> None:
-    assert words in refusal(written(tmp_path, edm_pickles.dumps(value)))
-
-
-def test_a_module_that_is_used_twice_is_refused(tmp_path: Path) -> None:
-    layer = edm_pickles.persistent("Layer", {"_parameters": {}, "_modules": {}})
-    ema = {"_init_args": (), "_init_kwargs": SMALL, "_modules": {"a": layer, "b": layer}}
-    message = refusal(written(tmp_path, edm_pickles.dumps({"ema": edm_pickles.persistent("EDMPrecond", ema)})))
-    assert "uses one module twice: b" in message
 
 
 def test_arguments_that_do_not_fit(tmp_path: Path) -> None:

@@ -1,0 +1,233 @@
+"""Training: against a step written out by hand, and killed runs against uninterrupted ones."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.checkpoint import load_network
+from training.dataset import ImageDataset
+from training.loss import EDMLoss
+from training.training_config import TrainingConfig, crossed
+from training.training_loop import train, training_step
+from training.training_state import STATE_FILE, start
+
+CPU = torch.device("cpu")
+NETWORK = {"model_type": "DhariwalUNet", "model_channels": 16, "channel_mult": [4], "num_blocks": 1,
+           "attn_resolutions": [], "dropout": 0.1}  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [40, 8, 8], dtype=np.uint8)):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    labels = [[f"{i:02d}.png", i % 3] for i in range(40)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return folder
+
+
+def config(data: Path, **changes: Any) -> TrainingConfig:
+    settings: dict[str, Any] = {
+        "duration": 96,
+        "batch": 16,
+        "lr_rampup": 64,
+        "snap": 32,
+        "tick": 32,
+        "ema_halflife": 50,
+        "network": NETWORK,
+    }
+    return TrainingConfig(data=str(data), **(settings | changes))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_network(path).state_dict()
+
+
+def same(a: Path, b: Path) -> bool:
+    one, two = weights(a), weights(b)
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_loss_is_the_formula() -> None:
+    loss = EDMLoss(P_mean=-1.0, P_std=0.5, sigma_data=0.5)
+    images = torch.randn(4, 1, 2, 2)
+    sigma, noise = loss.draw(images, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(sigma, (torch.randn([4], generator=generator) * 0.5 - 1.0).exp())
+    assert torch.equal(noise, torch.randn([4, 1, 2, 2], generator=generator))
+
+    def halve(x: torch.Tensor, sigma: torch.Tensor, labels: None) -> torch.Tensor:
+        return x / 2
+
+    got = loss(halve, images, None, sigma, noise)  # type: ignore[arg-type]
+    for i in range(4):
+        s = float(sigma[i])
+        expected = (s**2 + 0.25) / (s * 0.5) ** 2 * ((images[i] + s * noise[i]) / 2 - images[i]) ** 2
+        assert torch.allclose(got[i], expected, rtol=1e-5)
+
+
+def test_schedules() -> None:
+    c = TrainingConfig(data="", network={}, batch=10, lr=0.5, lr_rampup=100, ema_halflife=200, ema_rampup=0.5)
+    assert [c.learning_rate(n) for n in (0, 50, 100, 1000)] == [0.0, 0.25, 0.5, 0.5]
+    assert c.ema_beta(1000) == 0.5 ** (10 / 200)
+    assert c.ema_beta(100) == 0.5 ** (10 / 50)
+    assert c.ema_beta(0) == 0.0
+    assert [n for n in range(10, 100, 10) if crossed(n, 10, 25)] == [30, 50, 80]
+
+
+def test_step_is_adam_on_the_mean_loss(data: Path, tmp_path: Path) -> None:
+    c = config(data, lr_rampup=1, network=NETWORK | {"dropout": 0.0})
+    dataset = ImageDataset(data)
+    state = start(c, dataset, tmp_path / "run", CPU)
+    state.images_seen = 160
+    before = {name: value.clone() for name, value in state.net.named_parameters()}
+    ema_before = {name: value.clone() for name, value in state.ema.named_parameters()}
+    images = torch.randn(16, 1, 8, 8)
+    labels = torch.eye(3)[torch.arange(16) % 3]
+    training_step(c, state, state.net, EDMLoss(), (images, labels))
+
+    grads = {name: value.grad.clone() for name, value in state.net.named_parameters() if value.grad is not None}
+    assert len(grads) == len(before)
+    beta = c.ema_beta(160)
+    for name, value in state.net.named_parameters():
+        first_adam_step = before[name] - c.lr * grads[name] / (grads[name].abs() + 1e-8)
+        assert torch.allclose(value, first_adam_step, atol=1e-7), name
+        averaged = beta * ema_before[name] + (1 - beta) * value
+        assert torch.allclose(dict(state.ema.named_parameters())[name], averaged, atol=1e-7), name
+
+
+def test_accumulation_gives_the_same_gradients(data: Path, tmp_path: Path) -> None:
+    grads = []
+    for batch_gpu in (None, 5):
+        c = config(data, batch_gpu=batch_gpu, network=NETWORK | {"dropout": 0.0})
+        state = start(c, ImageDataset(data), tmp_path / str(batch_gpu), CPU)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(16, 1, 8, 8, generator=generator)
+        with torch.no_grad():
+            for param in state.net.parameters():
+                param += 0.05 * torch.randn(param.shape, generator=generator)
+        training_step(c, state, state.net, EDMLoss(), (images, torch.eye(3)[torch.arange(16) % 3]))
+        grads.append(torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None]))
+    assert torch.allclose(*grads, rtol=1e-4, atol=1e-4 * float(grads[0].abs().max()))
+
+
+def test_stopped_run_ends_like_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    last = train(config(data), whole, CPU)
+    train(config(data, duration=64), parts, CPU)
+    resumed = train(config(data), parts, CPU)
+    assert resumed.name == last.name == "network-snapshot-000000.safetensors"
+    assert same(last, resumed)
+    assert last.read_bytes() == resumed.read_bytes()
+    saved = [torch.load(run / STATE_FILE, weights_only=True) for run in (whole, parts)]
+    for key in ("net", "ema"):
+        assert all(torch.equal(saved[0][key][name], saved[1][key][name]) for name in saved[0][key])
+    lines = [[json.loads(x) for x in (run / "stats.jsonl").read_text().splitlines()] for run in (whole, parts)]
+    assert [x["images"] for x in lines[0]] == [32, 64, 96]
+    assert [[x["images"], x["loss"], x["lr"]] for x in lines[0]] == [
+        [x["images"], x["loss"], x["lr"]] for x in lines[1]
+    ]
+
+
+def test_loss_falls_on_two_gray_images(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for i, gray in enumerate((40, 200)):
+        Image.new("L", (8, 8), gray).save(tmp_path / "data" / f"{i}.png")
+    c = config(tmp_path / "data", cond=False, duration=960, lr=3e-3, tick=320, network=NETWORK | {"dropout": 0.0})
+    train(c, tmp_path / "run", CPU)
+    losses = [json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_bfloat16_keeps_float32_weights(data: Path, tmp_path: Path) -> None:
+    snapshot = train(config(data, dtype="bfloat16", duration=32), tmp_path / "run", CPU)
+    assert {value.dtype for value in weights(snapshot).values()} == {torch.float32}
+    assert not same(snapshot, train(config(data, duration=32), tmp_path / "other", CPU))
+
+
+def test_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
+    train(config(data, duration=16), tmp_path / "run", CPU)
+    with pytest.raises(ValueError, match=r"trained with lr=0.001, now 0.002; use another --outdir"):
+        train(config(data, lr=0.002), tmp_path / "run", CPU)
+
+
+def test_damaged_state_is_named(data: Path, tmp_path: Path) -> None:
+    train(config(data, duration=16), tmp_path / "run", CPU)
+    state = tmp_path / "run" / STATE_FILE
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cannot resume from .*training-state.pt"):
+        train(config(data), tmp_path / "run", CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "batch is 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"precond": "DDPM"}, "EDMPrecond, VPPrecond"),
+        ({"batch_gpu": 0}, "batch_gpu is 0"),
+    ],
+)
+def test_nonsense_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(config(data, **changes), tmp_path / "run", CPU)
+
+
+def test_batch_must_fit_the_ranks(data: Path) -> None:
+    with pytest.raises(ValueError, match="16 cannot be shared by 3 ranks"):
+        dataclasses.replace(config(data)).check(3)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = "--cond 1 --arch adm --cbase 16 --cres 4 --num-blocks 1 --attn 4 --dropout 0 --batch 16 --lr-rampup 0.000064"
+
+
+def program(data: Path, outdir: Path, *more: str, ranks: int = 1) -> list[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    return [sys.executable, *launch, "train.py", "--data", str(data), "--outdir", str(outdir), *FLAGS.split(), *more]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
+    )
+
+
+def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
+    long = ["--duration", "0.002", "--tick", "1", "--snap", "1"]
+    outdir = tmp_path / "killed"
+    with subprocess.Popen(program(data, outdir, *long), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (outdir / STATE_FILE).exists():
+            pass
+        process.kill()
+    done = run(program(data, outdir, *long))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("network-snapshot-000002.safetensors")
+    whole = run(program(data, tmp_path / "whole", *long))
+    snapshot = Path(whole.stdout.strip())
+    assert snapshot.read_bytes() == (outdir / snapshot.name).read_bytes()
+
+
+def test_two_ranks_train_like_one_batch(data: Path, tmp_path: Path) -> None:
+    result = run(program(data, tmp_path / "two", "--duration", "0.000064", ranks=2))
+    assert result.returncode == 0, result.stderr
+    assert Path(result.stdout.strip().splitlines()[-1]).exists()
+    lines = (tmp_path / "two" / "stats.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["images"] == 64
+
+
+def test_bad_input_is_one_line_and_status_2(data: Path, tmp_path: Path) -> None:
+    result = run(program(tmp_path / "none.zip", tmp_path / "run"))
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert "none.zip" in result.stderr and "Traceback" not in result.stderr

@@ -1,0 +1,82 @@
+"""Everything that determines a training run, and the schedules that follow from it."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.precond import PRECONDS
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run; lengths are counted in images.
+
+    Args:
+        data: dataset zip or folder.
+        network: keywords of the preconditioned network, without image shape and label_dim, which the data give.
+        precond: class name in `training.precond.PRECONDS`.
+        cond: train with the data's labels.
+        duration: length of the run.
+        batch: images a step over all ranks.
+        batch_gpu: most images a rank holds at once; the rest of its share is accumulated. None: all at once.
+        lr: Adam's learning rate after the warm-up.
+        lr_rampup: length of the linear warm-up.
+        ema_halflife: half-life of the averaged weights.
+        ema_rampup: the half-life is at most this fraction of the images seen so far.
+        dtype: of the raw network's computation; the weights stay float32.
+        seed: of initial weights, order, noise and dropout.
+        snap: between snapshots, each of them a place to resume from.
+        tick: between lines of stats.jsonl.
+        workers: processes that decode images; data sets up to 1 GiB are decoded once and need none.
+        loss: keywords of `training.loss.EDMLoss`.
+    """
+
+    data: str
+    network: dict[str, Any]
+    precond: str = "EDMPrecond"
+    cond: bool = True
+    duration: int = 200_000_000
+    batch: int = 512
+    batch_gpu: int | None = None
+    lr: float = 1e-3
+    lr_rampup: int = 10_000_000
+    ema_halflife: int = 500_000
+    ema_rampup: float = 0.05
+    dtype: str = "float32"
+    seed: int = 0
+    snap: int = 2_500_000
+    tick: int = 50_000
+    workers: int = 1
+    loss: dict[str, float] = field(default_factory=dict)
+
+    def check(self, ranks: int) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: naming the setting and its value.
+        """
+        for name in ("duration", "batch", "snap", "tick"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch % ranks:
+            raise ValueError(f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
+        if self.batch_gpu is not None and self.batch_gpu < 1:
+            raise ValueError(f"batch_gpu is {self.batch_gpu}; it must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr is {self.lr}; it must be positive")
+        if self.precond not in PRECONDS:
+            raise ValueError(f"unknown precond {self.precond!r}; choose from {', '.join(PRECONDS)}")
+
+    def learning_rate(self, images_seen: int) -> float:
+        """lr * min(images / lr_rampup, 1)."""
+        return self.lr * min(images_seen / max(self.lr_rampup, 1e-8), 1.0)
+
+    def ema_beta(self, images_seen: int) -> float:
+        """0.5 ** (batch / half-life), the half-life at most ema_rampup * images (0: no such limit)."""
+        halflife = min(self.ema_halflife, images_seen * self.ema_rampup) if self.ema_rampup else self.ema_halflife
+        return 0.5 ** (self.batch / max(halflife, 1e-8))
+
+
+def crossed(images_seen: int, batch: int, every: int) -> bool:
+    """Whether the last step reached a multiple of `every` images."""
+    return images_seen // every > (images_seen - batch) // every

@@ -1,0 +1,100 @@
+"""What a run needs in order to go on: weights, their average, the optimiser, and how many images were seen."""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnnlib.files import atomic_write, remove_partial_files, write_json
+from torch_utils import distributed
+from training.dataset import ImageDataset
+from training.precond import PRECONDS, Precond
+from training.training_config import TrainingConfig
+
+STATE_FILE = "training-state.pt"
+CONFIG_FILE = "config.json"
+_MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}  # none of them changes what a step does
+
+
+@dataclass
+class TrainingState:
+    """The moving parts of a run.
+
+    Attributes:
+        net, ema: the network, and its averaged weights.
+        optimizer: Adam over `net`.
+        images_seen: over all ranks and sessions.
+        seconds: training time, earlier sessions included.
+    """
+
+    net: Precond
+    ema: Precond
+    optimizer: torch.optim.Optimizer
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write plain tensors and numbers, atomically."""
+        saved = {name: getattr(self, name).state_dict() for name in ("net", "ema", "optimizer")}
+        saved |= {"images_seen": self.images_seen, "seconds": self.seconds}
+        with atomic_write(path) as file:
+            torch.save(saved, file)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            ValueError: if the file is damaged or of another network.
+        """
+        try:
+            saved = torch.load(path, map_location=device, weights_only=True)
+            for name in ("net", "ema", "optimizer"):
+                getattr(self, name).load_state_dict(saved[name])
+            self.images_seen, self.seconds = int(saved["images_seen"]), float(saved["seconds"])
+        except Exception as error:  # torch.load raises whatever the damage happens to cause
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"cannot resume from {path}: {reason}; remove it to start anew") from error
+
+
+def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device) -> TrainingState:
+    """A new run's state, or that of the run in `outdir`.
+
+    Raises:
+        ValueError: if the run in `outdir` has other settings.
+    """
+    torch.manual_seed(config.seed)
+    net = PRECONDS[config.precond](
+        img_resolution=dataset.resolution,
+        img_channels=dataset.num_channels,
+        label_dim=dataset.label_dim,
+        **config.network,
+    )
+    net = net.to(device).train()
+    if device.type == "cuda":
+        net.channels_last()
+    net.dtype = getattr(torch, config.dtype)
+    ema = copy.deepcopy(net).eval().requires_grad_(False)
+    optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
+    state = TrainingState(net, ema, optimizer)
+
+    settings = json.loads(json.dumps(asdict(config)))
+    if (outdir / CONFIG_FILE).exists():
+        _check_same(json.loads((outdir / CONFIG_FILE).read_text()), settings, outdir)
+    if (outdir / STATE_FILE).exists():
+        state.load(outdir / STATE_FILE, device)
+    distributed.barrier()  # no rank may write before all have looked
+    if distributed.rank() == 0:
+        remove_partial_files(outdir)
+        write_json(outdir / CONFIG_FILE, settings)
+    return state
+
+
+def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
+    for key in sorted((set(old) | set(new)) - _MAY_DIFFER):
+        if old.get(key) != new.get(key):
+            raise ValueError(
+                f"{outdir} was trained with {key}={old.get(key)!r}, now {new.get(key)!r}; use another --outdir"
+            )
