@@ -1,0 +1,33 @@
+# make demo: pictures from the bundled network, plain and Skip-Tuned.   make test: everything that CI checks.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format clean
+
+demo: .venv/.ready
+	$(BIN)/python demo.py
+
+test: .venv/.ready-dev lint
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(PIP_ARGS) .
+	touch $@
+
+.venv/.ready-dev: .venv/.ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(PIP_ARGS) '.[dev]'
+	touch $@
