@@ -10,23 +10,32 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.cli import one_line_errors
-from dnnlib.pictures import contact_sheet, save_png
-from dnnlib.run_folder import FORMATS, RunFolder, parse_seeds
-from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, add_flags, image_source
+from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.pictures import check_channels, contact_sheet, save_png
+from dnnlib.run_folder import FORMATS, SHEET, RunFolder
+from dnnlib.seeds import parse_seeds
+from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from torch_utils import distributed
 
+FLAGS: FlagGroups = {
+    "Images": [
+        flag("--outdir", "Where to save them", required=True, metavar="DIR"),
+        flag("--seeds", "Random seeds, as 1,2,5-10", default="0-63", show_default=True, metavar="LIST"),
+        flag("--subdirs", "A folder for each 1000 seeds", is_flag=True),
+        flag("--format", "PNG files, a data set images.zip, or images.npz", type=click.Choice(FORMATS), default="png", show_default=True),
+        flag("--grid", f"Also save a contact sheet of the first images, {SHEET}", metavar="COLSxROWS"),
+        flag("--overwrite", "Delete the images in --outdir if they were made with other settings", is_flag=True),
+    ],
+    "Computation": [
+        flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
+        flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+        flag("--compile", "torch.compile the network: slow start, then faster", is_flag=True),
+    ],
+}  # fmt: skip
 
-@click.command(context_settings={"max_content_width": 130})
-@click.option("--outdir", help="Where to save the images", required=True, metavar="DIR")
-@click.option("--seeds", help="Random seeds, as 1,2,5-10", default="0-63", show_default=True, metavar="LIST")
-@click.option("--subdirs", help="A folder for each 1000 seeds", is_flag=True)
-@click.option("--batch", help="Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT")
-@add_flags(SAMPLING_FLAGS, SKIP_FLAGS)
-@click.option("--device", help="cpu, cuda, cuda:1, mps  [default: cuda where there is one]", metavar="DEVICE")
-@click.option("--compile", "compile_", help="torch.compile the network: slow start, then faster", is_flag=True)
-@click.option("--format", "format_", help="Single PNGs, a data set zip, or one npz", type=click.Choice(FORMATS), default="png", show_default=True)
-@click.option("--grid", help="Also save a contact sheet, grid.png", metavar="COLSxROWS")
-@click.option("--overwrite", help="Replace a run with other settings in --outdir", is_flag=True)
+
+@click.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(FLAGS, SAMPLING_FLAGS, SKIP_FLAGS)
 def main(**flags: Any) -> None:
     """Generate images with a diffusion network, plain or Skip-Tuned.
 
@@ -51,10 +60,8 @@ def main(**flags: Any) -> None:
     """
     with one_line_errors():
         device = distributed.init(flags["device"])
-        try:
-            run(flags, device)
-        finally:
-            distributed.shutdown()
+        run(flags, device)
+        distributed.shutdown()
 
 
 def run(flags: dict[str, Any], device: torch.device) -> None:
@@ -63,34 +70,36 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     rank, ranks = distributed.rank(), distributed.world_size()
     seeds = parse_seeds(flags["seeds"])
     columns, rows = _grid(flags["grid"], len(seeds))
-    source = image_source(flags).load(device, flags["compile_"])
-    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"])
+    source = image_source(flags).load(device, flags["compile"])
+    check_channels(source.net.img_channels)
+    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"])
+    if columns and folder.packed() and not (folder.outdir / SHEET).exists():
+        raise ValueError(f"{folder.packed()} is packed: for --grid its images must be made again, in another --outdir")
     if rank == 0:
         folder.open(seeds, flags["overwrite"])
     distributed.barrier()
 
-    share = [] if folder.packed() else folder.missing(seeds[rank::ranks])
-    nfe = None
-    with tqdm(total=len(share), unit="img", disable=rank != 0, desc="images" if ranks == 1 else "rank 0") as bar:
+    share = folder.missing(seeds[rank::ranks])
+    hidden = rank != 0 or not share
+    with tqdm(total=len(share), unit="img", disable=hidden, desc="images" if ranks == 1 else "rank 0") as bar:
         for batch in source.batches(share, flags["batch"]):
             for seed, image in zip(batch.seeds, batch.images.cpu().numpy(), strict=True):
                 folder.save(seed, image)
-            nfe = batch.nfe
             bar.update(len(batch.seeds))
-    distributed.barrier()
+    made = distributed.all_reduce_sum(torch.tensor(len(share), device=device))  # waits for every rank
     if rank != 0:
         return
 
     where = folder.packed()
-    if where is None and columns:
+    if columns and where is None:
         sheet = contact_sheet([folder.load(seed) for seed in seeds[: columns * rows]], columns)
-        save_png(sheet, folder.outdir / "grid.png")
-    if where is None and flags["format_"] != "png":
-        where = folder.pack(flags["format_"], source.classes(folder.seeds()))
+        save_png(sheet, folder.outdir / SHEET)
+    if where is None and folder.kind != "png":
+        where = folder.pack(source.classes(folder.seeds()))
     session = {"network": flags["network"], "started": started, "seconds": round(time.monotonic() - began, 1)}
-    session |= {"images": len(share), "ranks": ranks, "batch": flags["batch"], "device": str(device)}
+    session |= {"images": int(made), "ranks": ranks, "batch": flags["batch"], "device": str(device)}
     session |= {"python": platform.python_version(), "torch": torch.__version__}
-    folder.close(nfe, session)
+    folder.close(session)
     click.echo(str(where or folder.outdir))
 
 

@@ -11,11 +11,18 @@ from PIL import Image, ImageDraw, ImageFont
 from dnnlib.files import atomic_write
 
 
-def png_bytes(image: np.ndarray) -> bytes:
-    """Encode a uint8 image [C, H, W], C = 1 or 3, as PNG; equal images give equal bytes."""
+def encode_png(image: np.ndarray) -> bytes:
+    """A uint8 image [C, H, W], C = 1 or 3, as PNG; equal images give equal bytes."""
     file = io.BytesIO()
     to_pil(image).save(file, format="png")
     return file.getvalue()
+
+
+def decode_png(png: bytes) -> np.ndarray:
+    """What `encode_png` encoded."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.array(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -24,9 +31,18 @@ def to_pil(image: np.ndarray) -> Image.Image:
     Raises:
         ValueError: for another number of channels.
     """
-    if image.shape[0] not in (1, 3):
-        raise ValueError(f"an image of {image.shape[0]} channels cannot be a PNG; 1 and 3 can")
+    check_channels(image.shape[0])
     return Image.fromarray(image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0))
+
+
+def check_channels(channels: int) -> None:
+    """Refuse what PNG cannot hold.
+
+    Raises:
+        ValueError: unless there are 1 (grayscale) or 3 (RGB) channels.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"images of {channels} channels cannot be PNGs; those of 1 and 3 can")
 
 
 def contact_sheet(images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap: int = 2) -> Image.Image:

@@ -82,32 +82,22 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     nodes = settings.nodes(net)
-    settings.bound(net, torch.randn_like)
-    return _batches(net, settings, nodes, list(seeds), device, batch_size, labels, class_idx, noise_device)
-
-
-def _batches(
-    net: ImageNetwork,
-    settings: SamplerSettings,
-    nodes: Tensor,
-    seeds: list[int],
-    device: torch.device | str,
-    batch_size: int,
-    labels: Labels,
-    class_idx: int | None,
-    noise_device: torch.device | str | None,
-) -> Iterator[Batch]:
+    settings.nfe(net)  # refuses now what the solver would refuse later
     shape = (net.img_channels, net.img_resolution, net.img_resolution)
-    for start in range(0, len(seeds), batch_size):
-        part = seeds[start : start + batch_size]
-        random = SeedNoise(part, noise_device)
-        noise = random.randn([len(part), *shape]).to(device)
-        classes = draw_classes(random, net.label_dim, part, labels, class_idx)
-        one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
-        denoise = Counted(Finite(bind(net, one_hots)))
-        with torch.inference_mode():
-            x = sample(settings.bound(net, random.randn_like), denoise, noise, nodes, settings.ending)
-        yield Batch(to_uint8(x), classes, part, denoise.nfe)
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(seeds), batch_size):
+            part = list(seeds[start : start + batch_size])
+            random = SeedNoise(part, noise_device)
+            noise = random.randn([len(part), *shape]).to(device)
+            classes = draw_classes(random, net.label_dim, part, labels, class_idx)
+            one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
+            denoise = Counted(Finite(bind(net, one_hots)))
+            with torch.inference_mode():
+                x = sample(settings.bound(net, random.randn_like), denoise, noise, nodes, settings.ending)
+            yield Batch(to_uint8(x), classes, part, denoise.nfe)
+
+    return batches()
 
 
 def draw_classes(
@@ -130,11 +120,10 @@ def check_labels(net: ImageNetwork, labels: str, class_idx: int | None) -> None:
     """
     if labels not in get_args(Labels):
         raise ValueError(f"unknown labels {labels!r}; choose from {', '.join(get_args(Labels))}")
-    if class_idx is None:
-        return
-    if net.label_dim == 0:
-        raise ValueError(f"class {class_idx} is asked for, but the network is unconditional: drop --class")
-    if not 0 <= class_idx < net.label_dim:
+    if net.label_dim == 0 and (labels == "balanced" or class_idx is not None):
+        asked = "balanced labels are" if class_idx is None else f"class {class_idx} is"
+        raise ValueError(f"{asked} asked for, but the network is unconditional: it has no classes")
+    if class_idx is not None and not 0 <= class_idx < net.label_dim:
         raise ValueError(f"class {class_idx} is asked for, but the network has classes 0 to {net.label_dim - 1}")
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sampling.ablation import ablation
-from sampling.samplers import SAMPLERS, Sampler
+from sampling.denoiser import Counted
+from sampling.samplers import SAMPLERS, Sampler, sample
 from sampling.sigmas import SIGMAS, Ending, default_range, explicit, with_ending
 
 SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation}
@@ -74,39 +75,64 @@ class SamplerSettings:
     def __post_init__(self) -> None:
         if self.sampler not in SOLVERS:
             raise ValueError(f"unknown sampler {self.sampler!r}; choose from {', '.join(SOLVERS)}")
-        known = _settings_of(self.sampler)
         for name in _SOLVER_SETTINGS:
-            if getattr(self, name) is not None and name not in known:
-                having = [s for s in SOLVERS if name in _settings_of(s)]
+            self._check_solver_setting(name, getattr(self, name))
+        if self.grid in SIGMAS:
+            if self.steps is not None and self.steps < 2:
                 raise ValueError(
-                    f"{name}={getattr(self, name)} is given, but the sampler {self.sampler} has no such setting; "
-                    f"it belongs to {', '.join(having)}"
+                    f"steps is {self.steps}, but a grid has 2 noise levels or more; "
+                    "for a single step list its level, as --sigmas=80"
                 )
-        grid = self.grid
-        if grid not in SIGMAS:
-            listed = len(explicit(grid))
-            for name in ("sigma_min", "sigma_max", "exponent"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is given, but the noise levels are listed: drop one of the two")
-            if self.steps not in (None, listed):
-                raise ValueError(f"steps is {self.steps}, but {listed} noise levels are listed: drop one of the two")
-        if self.exponent is not None and grid not in ("edm", "time_uniform"):
-            raise ValueError(f"exponent={self.exponent} is given, but the {grid} grid has none: drop it, or use edm")
+        else:
+            self._check_listed()
+        if self.exponent is not None and self.grid not in ("edm", "time_uniform"):
+            raise ValueError(
+                f"the exponent {self.exponent:g} (--rho) is given, but the {self.grid} grid has none; "
+                "drop it, or use the edm grid"
+            )
         with_ending(torch.ones(1), self.ending)
+
+    def _check_solver_setting(self, name: str, value: Any) -> None:
+        if value is not None and name not in _settings_of(self.sampler):
+            having = [sampler for sampler in SOLVERS if name in _settings_of(sampler)]
+            raise ValueError(
+                f"{name}={value} is given, but the sampler {self.sampler} has no such setting; "
+                f"it belongs to {', '.join(having)}"
+            )
+        if isinstance(value, float) and not (math.isfinite(value) or (name == "S_max" and value > 0)):
+            raise ValueError(f"{name} is {value}; it must be a finite number")
+
+    def _check_listed(self) -> None:
+        try:
+            listed = len(explicit(self.grid))
+        except ValueError as error:
+            raise ValueError(f"{error}; or name a grid: {', '.join(SIGMAS)}") from None
+        for name in ("sigma_min", "sigma_max", "exponent"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} is given, but the noise levels are listed: drop one of the two")
+        if self.steps not in (None, listed):
+            raise ValueError(f"steps is {self.steps}, but {listed} noise levels are listed: drop one of the two")
 
     @property
     def grid(self) -> str:
         """The grid's name, or the list of noise levels."""
-        return self.sigmas or ("logsnr" if self.sampler in _LOGSNR_BY_DEFAULT else "edm")
+        if self.sigmas is not None:
+            return self.sigmas
+        return "logsnr" if self.sampler in _LOGSNR_BY_DEFAULT else "edm"
 
     def nodes(self, net: NoiseRange) -> Tensor:
         """The noise levels before the ending: decreasing float64 [N], within the network's range.
 
         Raises:
-            ValueError: if the range is empty, or rounding to the network's levels makes two of them equal.
+            ValueError: if the range is empty or left, or rounding to the network's levels makes two of them equal.
         """
         if self.grid not in SIGMAS:
             nodes = explicit(self.grid)
+            if not net.sigma_min <= nodes[-1] <= nodes[0] <= net.sigma_max:
+                raise ValueError(
+                    f"noise levels from {nodes[0]:g} to {nodes[-1]:g} are listed, but the network knows those "
+                    f"between {net.sigma_min:g} and {net.sigma_max:g}"
+                )
         else:
             options = {} if self.exponent is None else {"exponent": self.exponent}
             nodes = SIGMAS[self.grid](DEFAULT_STEPS if self.steps is None else self.steps, *self._range(net), **options)
@@ -130,15 +156,30 @@ class SamplerSettings:
         options |= {name: value for name, value in context.items() if name in parameters}
         return partial(SOLVERS[self.sampler], **options)
 
+    def nfe(self, net: NoiseRange) -> int:
+        """Network evaluations per image, counted by solving once with a denoiser that always answers 0.
+
+        Raises:
+            ValueError: for everything that `nodes` or the solver refuses, such as an order above the number of steps.
+        """
+        denoise = Counted(lambda x, sigma: torch.zeros_like(x))
+        sample(self.bound(net, torch.zeros_like), denoise, torch.zeros(1, 1, 1, 1), self.nodes(net), self.ending)
+        return denoise.nfe
+
     def resolved(self, net: NoiseRange) -> dict[str, Any]:
-        """Every setting with its default filled in, as JSON: what a record of a run should say."""
+        """Every setting with its default filled in, as JSON: what a record of a run should say.
+
+        Raises:
+            ValueError: as `nfe`.
+        """
         parameters = inspect.signature(SOLVERS[self.sampler]).parameters
         record: dict[str, Any] = {"sampler": self.sampler}
         for name in _settings_of(self.sampler):
             value = getattr(self, name)
             record[name] = parameters[name].default if value is None else value
-        nodes = with_ending(self.nodes(net), self.ending).tolist()
-        record |= {"grid": self.grid, "ending": self.ending, "sigmas": nodes}
+        nodes = self.nodes(net)
+        record |= {"grid": self.grid if self.grid in SIGMAS else "listed", "steps": len(nodes), "ending": self.ending}
+        record |= {"sigmas": with_ending(nodes, self.ending).tolist(), "nfe": self.nfe(net)}
         return {name: "inf" if value == math.inf else value for name, value in record.items()}
 
     def _range(self, net: NoiseRange) -> tuple[float, float]:

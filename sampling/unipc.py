@@ -94,9 +94,7 @@ def _solve(r: list[float], b: list[float]) -> list[float]:
 
 
 def _phi(k: int, z: float) -> float:
-    r"""phi_k(z) = sum_j z ** j / (j + k)!, k >= 1; by the recursion only where that does not cancel."""
-    if abs(z) < 2:
-        return sum(z**j / math.factorial(j + k) for j in range(28))
+    """phi_1(z) = (e^z - 1) / z, phi_{k+1}(z) = (phi_k(z) - 1/k!) / z."""
     phi = math.expm1(z) / z
     for i in range(1, k):
         phi = (phi - 1 / math.factorial(i)) / z

@@ -1,7 +1,8 @@
 """Everything that determines a set of generated images, and the images themselves."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.tuned import SkipTuned
+from torch_utils.distributed import choose_device
 from training.checkpoint import describe, load_network
-from training.networks import SkipTarget
+from training.networks import SKIP_TARGETS, SkipTarget
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -27,16 +29,24 @@ class ImageSource:
         scale, skip_target: Skip-Tuning, see `skip.tuned.SkipTuned`.
         labels, class_idx, noise_device: see `sampling.generate.generate`.
         dtype: of the network, a name in DTYPES; None as the checkpoint says.
+    Raises:
+        ValueError: if a choice is unknown.
     """
 
     network: str = "demo"
-    sampler: SamplerSettings = SamplerSettings()
-    scale: SkipScale = SkipScale()
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    scale: SkipScale = field(default_factory=SkipScale)
     skip_target: SkipTarget = "full"
     labels: Labels = "random"
     class_idx: int | None = None
     noise_device: str | None = None
     dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.skip_target not in SKIP_TARGETS:
+            raise ValueError(f"unknown skip_target {self.skip_target!r}; choose from {', '.join(SKIP_TARGETS)}")
+        if self.dtype not in (None, *DTYPES):
+            raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
 
     def load(self, device: torch.device | str, compile: bool = False) -> "LoadedSource":
         """Load the network, and check that everything fits together.
@@ -48,28 +58,43 @@ class ImageSource:
             FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`, or if a setting does not
                 fit the network.
         """
-        net = load_network(self.network, device).channels_last()
+        device = torch.device(device)
+        if device.type == "mps":
+            raise ValueError("sampling integrates in float64, which mps devices lack: use cpu")
+        noise_device = choose_device(self.noise_device or "cpu")
+        net = load_network(self.network, device)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        for name, value in net.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{self.network}: its tensor {name} holds NaN or infinity: get the checkpoint again")
         if self.dtype is not None:
             net.set_dtype(DTYPES[self.dtype])
         check_labels(net, self.labels, self.class_idx)
+        tuned = SkipTuned(net, self.scale, self.skip_target)
         record = {
             "network_sha256": describe(self.network)["sha256"],
             "sampler": self.sampler.resolved(net),
-            "skip": {"rho": None} if self.scale.is_identity else self._skip_record(net.num_skips),
+            "skip": self._skip_record(net.num_skips),
             "labels": None if net.label_dim == 0 else self.labels if self.class_idx is None else self.class_idx,
-            "dtype": str(net.compute_dtype(torch.device(device))).removeprefix("torch."),
-            "noise_device": torch.device(self.noise_device or "cpu").type,
+            "dtype": str(net.compute_dtype(device)).removeprefix("torch."),
+            "noise_device": noise_device.type,
         }
-        tuned = SkipTuned(net, self.scale, self.skip_target)
         if compile:
             net.model.compile()
-        return LoadedSource(self, tuned, torch.device(device), record)
+        return LoadedSource(self, tuned, device, noise_device, record)
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
-        scale = asdict(replace(self.scale, layers=tuple(self.scale.per_layer(num_skips).tolist()), bottom=1.0, top=1.0))
-        return {"rho": scale.pop("layers"), "target": self.skip_target} | {
-            name: scale[name] for name in ("time", "axis", "sigma_min", "sigma_max", "window")
-        }
+        """rho of each layer and where it acts; equal settings give equal records, however they were put."""
+        scale = self.scale
+        if scale.is_identity:
+            return {"rho": None}
+        record: dict[str, Any] = {"rho": scale.per_layer(num_skips).tolist(), "target": self.skip_target}
+        record["time"] = scale.time
+        if scale.window is not None:
+            record["window"] = ["inf" if level == math.inf else level for level in scale.window]
+        if scale.time != "constant":
+            record |= {"axis": scale.axis, "sigma_min": scale.sigma_min, "sigma_max": scale.sigma_max}
+        return record
 
 
 @dataclass(frozen=True)
@@ -80,27 +105,29 @@ class LoadedSource:
         source: what was loaded.
         net: the Skip-Tuned network.
         device: where it is.
+        noise_device: where random numbers are drawn.
         record: every setting that determines the images, resolved, as JSON.
     """
 
     source: ImageSource
     net: SkipTuned
     device: torch.device
+    noise_device: torch.device
     record: dict[str, Any]
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """Generate the images of `seeds`; see `sampling.generate.generate`."""
         s = self.source
-        return generate(
-            self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, s.noise_device
-        )
+        return generate(self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device)
 
-    def classes(self, seeds: Sequence[int]) -> dict[int, int]:
-        """The class of each seed's image, without making the image; empty for an unconditional network."""
+    def classes(self, seeds: Sequence[int]) -> list[int] | None:
+        """The class of each seed's image, without making the image; None for an unconditional network."""
+        if self.net.label_dim == 0:
+            return None
         shape = (self.net.img_channels, self.net.img_resolution, self.net.img_resolution)
-        found = {}
-        for seed in seeds if self.net.label_dim else []:
-            random = SeedNoise([seed], self.source.noise_device)
+        found = []
+        for seed in seeds:
+            random = SeedNoise([seed], self.noise_device)
             random.randn([1, *shape])  # the noise is drawn before the class
-            found[seed] = draw_classes(random, self.net.label_dim, [seed], self.source.labels, self.source.class_idx)[0]
+            found += draw_classes(random, self.net.label_dim, [seed], self.source.labels, self.source.class_idx)
         return found

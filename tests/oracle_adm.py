@@ -65,12 +65,13 @@ def block(p: dict[str, Tensor], name: str, x: Tensor, emb: Tensor) -> Tensor:
     """One residual block, with attention if it has a qkv weight."""
 
     def resample(y: Tensor) -> Tensor:
+        taps = p.get(name + ".conv0.resample_filter")
+        if taps is None:
+            return y
+        taps = taps.expand(y.shape[1], 1, 2, 2)
         if name.endswith("_up"):
-            return y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-        if name.endswith("_down"):
-            N, C, H, W = y.shape
-            return y.reshape(N, C, H // 2, 2, W // 2, 2).mean((3, 5))
-        return y
+            return F.conv_transpose2d(y, taps * 4, stride=2, groups=y.shape[1])
+        return F.conv2d(y, taps, stride=2, groups=y.shape[1])
 
     h = F.silu(norm(p, name + ".norm0", x))
     h = F.conv2d(resample(h), p[name + ".conv0.weight"], p[name + ".conv0.bias"], padding=1)

@@ -1,6 +1,8 @@
-"""One process or many: what torchrun tells, in five functions; nccl on GPUs, gloo on CPUs."""
+"""One process or many: what torchrun tells, in a few functions; nccl on GPUs, gloo on CPUs."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 
 import torch
@@ -11,14 +13,15 @@ def init(device: str | torch.device | None = None) -> torch.device:
     """Join the process group if torchrun started this process, and choose the device.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", "mps"; None takes this rank's GPU where there is one, else the CPU.
+        device: as for `choose_device`; None takes this rank's GPU where there is one, else the CPU.
     Returns:
         The device of this rank.
     Raises:
         ValueError: if the device does not exist here.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = _choose(device, local_rank)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "RANK" in os.environ and not dist.is_initialized():
@@ -27,23 +30,31 @@ def init(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def _choose(device: str | torch.device | None, local_rank: int) -> torch.device:
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of that name, if this machine has it.
+
+    Args:
+        name: "cpu", "mps", "cuda:1"; "cuda" is this rank's own GPU.
+    Raises:
+        ValueError: if the device does not exist here.
+    """
+    unknown = f"unknown device {str(name)!r}; use cpu, cuda, cuda:1 or mps"
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {str(device)!r}; use cpu, cuda, cuda:0, ...") from error
+        raise ValueError(unknown) from error
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(unknown)
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
-        index = local_rank if chosen.index is None else chosen.index
+        index = int(os.environ.get("LOCAL_RANK", 0)) if chosen.index is None else chosen.index
         if index >= count:
             raise ValueError(
-                f"device cuda:{index} asked for, but this machine has {count} CUDA devices; use --device cpu"
+                f"device cuda:{index} asked for, but this machine has {count} CUDA devices; cpu always works"
             )
         return torch.device("cuda", index)
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device mps asked for, but this machine has none; use --device cpu")
+        raise ValueError("device mps asked for, but this machine has none; cpu always works")
     return chosen
 
 
@@ -58,19 +69,37 @@ def world_size() -> int:
 
 
 def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
-    """The sum of `value` over all ranks, in place."""
+    """The sum of `value` over all ranks, in place.
+
+    Raises:
+        RuntimeError: if another rank stopped.
+    """
     if dist.is_initialized():
-        dist.all_reduce(value)
+        with _together():
+            dist.all_reduce(value)
     return value
 
 
 def barrier() -> None:
-    """Wait for all ranks; at the ends of a run only, never inside its loop."""
+    """Wait for all ranks; at the ends of a run only, never inside its loop.
+
+    Raises:
+        RuntimeError: if another rank stopped.
+    """
     if dist.is_initialized():
-        dist.barrier()
+        with _together():
+            dist.barrier()
 
 
 def shutdown() -> None:
-    """Leave the process group."""
+    """Leave the process group, after success: after an error other ranks may still wait, and this one would too."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"rank {rank()} stops, as another rank did (or the network between them)") from error

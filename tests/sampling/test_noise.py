@@ -59,6 +59,7 @@ def test_an_image_does_not_depend_on_its_batch():
 
 def test_a_seed_counts_modulo_2_to_the_32():
     assert torch.equal(SeedNoise([5]).randn([1, 20]), SeedNoise([5 + 2**32]).randn([1, 20]))
+    assert not torch.equal(SeedNoise([5]).randn([1, 20]), SeedNoise([5 + 2**31]).randn([1, 20]))
 
 
 def test_wrong_batch_and_no_seeds_are_refused():

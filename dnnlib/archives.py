@@ -1,0 +1,53 @@
+"""Many images in one file: the data set zip, and npz."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO
+
+import numpy as np
+
+from dnnlib.pictures import decode_png
+
+Writer = Callable[[IO[bytes], Iterable[bytes], Sequence[int], Sequence[int] | None], None]
+
+
+def write_zip(
+    file: IO[bytes], pngs: Iterable[bytes], seeds: Sequence[int], classes: Sequence[int] | None = None
+) -> None:
+    """Write images in the data set layout of `training.dataset.ImageDataset`, which EDM's tools read too.
+
+    Equal images give equal bytes. The seeds are not kept: members are numbered.
+
+    Args:
+        file: open for binary writing.
+        pngs: each image as PNG.
+        seeds: one per image.
+        classes: one index per image; None writes {"labels": null}.
+    """
+    names = [f"{i // 1000:05d}/img{i:08d}.png" for i in range(len(seeds))]
+    labels = None if classes is None else [list(pair) for pair in zip(names, classes, strict=True)]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, png in zip(names, pngs, strict=True):
+            archive.writestr(zipfile.ZipInfo(name), png)  # ZipInfo's fixed date
+        archive.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": labels}))
+
+
+def write_npz(
+    file: IO[bytes], pngs: Iterable[bytes], seeds: Sequence[int], classes: Sequence[int] | None = None
+) -> None:
+    """Write arr_0, the images as uint8 [N, H, W, C]; arr_1, their classes; seeds.
+
+    Args:
+        file: open for binary writing.
+        pngs: each image as PNG; all of one shape, held in memory at once.
+        seeds: one per image.
+        classes: one index per image; None leaves arr_1 out.
+    """
+    arrays = {"arr_0": np.stack([decode_png(png).transpose(1, 2, 0) for png in pngs]), "seeds": np.array(seeds)}
+    if classes is not None:
+        arrays["arr_1"] = np.array(classes)
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own keyword
+
+
+ARCHIVES: dict[str, Writer] = {"zip": write_zip, "npz": write_npz}

@@ -1,0 +1,54 @@
+"""Command-line flags in groups: programs share the groups, and --help shows each under its heading."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+FlagGroups = dict[
+    str, list[tuple[str, str, dict[str, Any]]]
+]  # heading -> (--name, help text, settings of click.option)
+
+
+class Flag(click.Option):
+    """An option that knows its heading.
+
+    Args:
+        heading: where --help shows it.
+    """
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class Program(click.Command):
+    """A command whose --help shows flags under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each heading, in the order of the flags."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row is not None:
+                sections.setdefault(getattr(parameter, "heading", "Other"), []).append(row)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def flag(name: str, help: str, **settings: Any) -> tuple[str, str, dict[str, Any]]:
+    """One entry of a group: the flag's name, its help, and settings of click.option."""
+    return name, help, settings
+
+
+def add_flags(*groups: FlagGroups) -> Callable[[Any], Any]:
+    """Decorate a click command with groups of flags, in their order."""
+    rows = [(heading, *row) for group in groups for heading, flags in group.items() for row in flags]
+
+    def decorate(command: Any) -> Any:
+        for heading, name, help, settings in reversed(rows):
+            command = click.option(name, help=help, cls=Flag, heading=heading, **settings)(command)
+        return command
+
+    return decorate

@@ -1,0 +1,54 @@
+"""What the repository says of itself: its environments agree, and its README's code runs."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_conda_and_pip_ask_for_the_same_packages() -> None:
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    names = [re.match(r"[\w-]+", requirement) for requirement in pyproject()["dependencies"]]
+    expected = {
+        requirement.replace(name[0], CONDA_NAMES.get(name[0], name[0]), 1)
+        for requirement, name in zip(pyproject()["dependencies"], names, strict=True)
+        if name
+    }
+    assert set(conda) == expected | {"python" + pyproject()["requires-python"]}
+
+
+def test_every_dependency_is_pinned() -> None:
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    wanted = [
+        *pyproject()["dependencies"],
+        *(x for extra in pyproject()["optional-dependencies"].values() for x in extra),
+    ]
+    names = {match[0].lower() for requirement in wanted if (match := re.match(r"[\w-]+", requirement))}
+    assert names <= pins
+
+
+@pytest.mark.parametrize("document", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(document: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.DOTALL)
+    links = [x for x in re.findall(r"\]\(([^)#]+)\)", text) if not x.startswith("http")]
+    missing = [link for link in links if not ((ROOT / document).parent / link).exists()]
+    assert not missing
+
+
+def test_python_in_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        scope: dict[str, Any] = {}
+        exec(compile(block, "README.md", "exec"), scope)  # our own text
+        assert scope["images"].shape == (16, 1, 32, 32)
