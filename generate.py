@@ -96,9 +96,9 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
         save_png(sheet, folder.outdir / SHEET)
     if where is None and folder.kind != "png":
         where = folder.pack(source.classes(folder.seeds()))
-    session = {"network": flags["network"], "started": started, "seconds": round(time.monotonic() - began, 1)}
+    session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
     session |= {"images": int(made), "ranks": ranks, "batch": flags["batch"], "device": str(device)}
-    session |= {"python": platform.python_version(), "torch": torch.__version__}
+    session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
     folder.close(session)
     click.echo(str(where or folder.outdir))
 

@@ -135,7 +135,10 @@ class SamplerSettings:
                 )
         else:
             options = {} if self.exponent is None else {"exponent": self.exponent}
-            nodes = SIGMAS[self.grid](DEFAULT_STEPS if self.steps is None else self.steps, *self._range(net), **options)
+            low, high = self._range(net)
+            nodes = SIGMAS[self.grid](DEFAULT_STEPS if self.steps is None else self.steps, low, high, **options)
+            if (nodes.diff() >= 0).any():  # VP time, fitted to a range that the VP process does not have
+                raise ValueError(f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min")
         nodes = net.round_sigma(nodes).to("cpu", torch.float64)
         if (nodes.diff() >= 0).any():
             raise ValueError(f"{len(nodes)} steps are more than the network has noise levels for; use fewer steps")

@@ -71,8 +71,9 @@ class ImageSource:
             net.set_dtype(DTYPES[self.dtype])
         check_labels(net, self.labels, self.class_idx)
         tuned = SkipTuned(net, self.scale, self.skip_target)
+        checkpoint = describe(self.network)
         record = {
-            "network_sha256": describe(self.network)["sha256"],
+            "network_sha256": checkpoint["sha256"],
             "sampler": self.sampler.resolved(net),
             "skip": self._skip_record(net.num_skips),
             "labels": None if net.label_dim == 0 else self.labels if self.class_idx is None else self.class_idx,
@@ -81,7 +82,7 @@ class ImageSource:
         }
         if compile:
             net.model.compile()
-        return LoadedSource(self, tuned, device, noise_device, record)
+        return LoadedSource(self, tuned, device, noise_device, checkpoint, record)
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer and where it acts; equal settings give equal records, however they were put."""
@@ -106,6 +107,7 @@ class LoadedSource:
         net: the Skip-Tuned network.
         device: where it is.
         noise_device: where random numbers are drawn.
+        checkpoint: where the network came from, see `training.checkpoint.describe`.
         record: every setting that determines the images, resolved, as JSON.
     """
 
@@ -113,6 +115,7 @@ class LoadedSource:
     net: SkipTuned
     device: torch.device
     noise_device: torch.device
+    checkpoint: dict[str, str | None]
     record: dict[str, Any]
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training import winograd
+
 
 @dataclass(frozen=True)
 class Init:
@@ -107,7 +109,10 @@ class Conv2d(nn.Module):
         if self.convolve_first and self.down and self.resample_filter is not None:
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
             return self._resample(F.conv2d(x, weight, bias, padding=pad), pad=0)
-        return F.conv2d(self._resample(x), weight, bias, padding=self.kernel // 2)
+        x = self._resample(x)
+        if bias is not None and winograd.worthwhile(x, weight):
+            return winograd.conv3x3(x, weight, bias)
+        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
 
     def _resample(self, x: Tensor, pad: int | None = None) -> Tensor:
         taps = self.resample_filter

@@ -118,11 +118,11 @@ class UNetBlock(nn.Module):
         else:
             h = self.norm1(h + params)
         h = self.conv1(F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training))
-        h = h + (shortcut if self.skip is None else self.skip(shortcut))
+        h = _added(h, shortcut if self.skip is None else self.skip(shortcut))
         if self.residual_scale != 1:
             h = h * self.residual_scale
         if self.num_heads:
-            h = h + self.proj(attention(self.qkv, self.norm2(h), self.num_heads))
+            h = _added(self.proj(attention(self.qkv, self.norm2(h), self.num_heads)), h)
             if self.residual_scale != 1:
                 h = h * self.residual_scale
         return h
@@ -144,6 +144,11 @@ class UNetBlock(nn.Module):
         if target == "shortcut":
             return plain, scaled
         return scaled, plain  # norm_input
+
+
+def _added(fresh: Tensor, other: Tensor) -> Tensor:
+    """fresh + other; in inference without a new tensor."""
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
 def _scaled(skip: Tensor, scale: Tensor) -> Tensor:

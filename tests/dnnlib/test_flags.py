@@ -1,0 +1,29 @@
+"""Flags under headings."""
+
+import click
+from click.testing import CliRunner
+
+from dnnlib.flags import FlagGroups, Program, add_flags, flag
+
+FIRST: FlagGroups = {"Fruit": [flag("--apple", "Red", default=3, show_default=True), flag("--pear", "Green")]}
+SECOND: FlagGroups = {"Stone": [flag("--flint", "Grey", is_flag=True)], "Fruit": [flag("--plum", "Blue")]}
+
+
+@click.command(cls=Program)
+@add_flags(FIRST, SECOND)
+def program(**flags: object) -> None:
+    """A program."""
+    click.echo(sorted(flags.items(), key=str))
+
+
+def test_help_shows_every_flag_under_its_heading_in_order() -> None:
+    lines = [line.split() for line in CliRunner().invoke(program, ["--help"]).output.splitlines() if line.strip()]
+    assert [words[0] for words in lines[2:]] == [
+        "Fruit:", "--apple", "--pear", "--plum", "Stone:", "--flint", "Other:", "--help",
+    ]  # fmt: skip
+    assert lines[3][2:] == ["Red", "[default:", "3]"]
+
+
+def test_values_reach_the_program() -> None:
+    result = CliRunner().invoke(program, ["--apple", "4", "--flint"])
+    assert result.output == "[('apple', 4), ('flint', True), ('pear', None), ('plum', None)]\n"

@@ -1,0 +1,109 @@
+"""Flags: EDM's are all there, each reaches its setting, and none is silently ignored."""
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.flags import add_flags
+from sampling.settings import SamplerSettings
+from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.scale import SkipScale
+from skip.source import ImageSource
+
+
+def source(*args: str) -> ImageSource:
+    """What a program with these flags would sample."""
+
+    @click.command()
+    @add_flags(SAMPLING_FLAGS, SKIP_FLAGS)
+    def program(**flags: Any) -> ImageSource:
+        return image_source(flags)
+
+    result = CliRunner().invoke(program, args, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.return_value
+
+
+def test_no_flags_are_the_demo_network_and_edms_sampler() -> None:
+    assert source() == ImageSource("demo", SamplerSettings("heun"), SkipScale())
+
+
+@pytest.mark.parametrize(
+    "args, settings",
+    [
+        ("--steps 7", {"steps": 7}),
+        ("--sigma_min 0.01 --sigma_max 50 --rho 5", {"sigma_min": 0.01, "sigma_max": 50.0, "exponent": 5.0}),
+        ("--S_churn 3 --S_min 0.1 --S_max 9 --S_noise 1.1", {"S_churn": 3.0, "S_min": 0.1, "S_max": 9.0, "S_noise": 1.1}),
+        ("--solver euler", {"sampler": "ablation", "solver": "euler"}),
+        ("--disc iddpm", {"sampler": "ablation", "sigmas": "iddpm"}),
+        ("--schedule ve --scaling vp", {"sampler": "ablation", "schedule": "ve", "scaling": "vp"}),
+        ("--solver heun --sigmas 80,10,1", {"sampler": "ablation", "solver": "heun", "sigmas": "80,10,1"}),
+        ("--sampler euler --sigmas ve --ending denoise", {"sampler": "euler", "sigmas": "ve", "ending": "denoise"}),
+        ("--sampler unipc --order 2 --variant bh2 --predict noise --exact --thresholding --no-lower-order-final",
+         {"sampler": "unipc", "order": 2, "variant": "bh2", "predict": "noise", "exact": True, "thresholding": True,
+          "lower_order_final": False}),
+        ("--sampler deis --variant rhoab", {"sampler": "deis", "variant": "rhoab"}),
+    ],
+)  # fmt: skip
+def test_sampling_flags_reach_the_sampler(args: str, settings: dict[str, Any]) -> None:
+    assert source(*args.split()).sampler == SamplerSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    "args, settings",
+    [
+        ("--rho-bottom 0.8", {"bottom": 0.8}),
+        ("--rho-top 0.9", {"top": 0.9}),
+        ("--rho-bottom 0.8 --rho-top 1.1 --rho-spacing inclusive", {"bottom": 0.8, "top": 1.1, "spacing": "inclusive"}),
+        ("--rho-constant 0.7", {"bottom": 0.7, "top": 0.7}),
+        ("--rho-layers 0.5,1,0", {"layers": (0.5, 1.0, 0.0)}),
+        ("--rho-bottom 0.8 --rho-time increasing --rho-axis sigma", {"bottom": 0.8, "time": "increasing", "axis": "sigma"}),
+        ("--rho-bottom 0.8 --rho-sigma 0.1,inf", {"bottom": 0.8, "window": (0.1, float("inf"))}),
+        ("--rho-bottom 1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),
+    ],
+)  # fmt: skip
+def test_skip_flags_reach_the_scale(args: str, settings: dict[str, Any]) -> None:
+    assert source(*args.split()).scale == SkipScale(**settings)
+
+
+def test_the_other_flags_reach_the_source() -> None:
+    args = "--network x.pkl --class 3 --dtype bfloat16 --noise-device cpu --rho-bottom 0.5 --skip-target shortcut"
+    found = source(*args.split())
+    assert (found.network, found.class_idx, found.dtype, found.noise_device) == ("x.pkl", 3, "bfloat16", "cpu")
+    assert (found.skip_target, found.labels) == ("shortcut", "random")
+    assert source("--labels", "balanced").labels == "balanced"
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ("--sampler heun --solver euler", "--solver selects EDM's ablation sampler; drop it, or --sampler=heun"),
+        ("--sampler unipc --disc vp", "--disc selects EDM's ablation sampler"),
+        ("--disc vp --sigmas vp", "--disc and --sigmas both name the noise levels"),
+        ("--class 1 --labels random", "--class and --labels both choose the classes"),
+        ("--rho-constant 0.5 --rho-top 1", "one of these three"),
+        ("--rho-layers 0.5,1 --rho-bottom 1", "one of these three"),
+        ("--rho-time increasing", "--rho-time does nothing without a coefficient"),
+        ("--rho-sigma 1,2", "--rho-sigma does nothing without a coefficient"),
+        ("--skip-target shortcut", "--skip-target does nothing without a coefficient"),
+        ("--rho-layers 1,1 --rho-spacing paper", "--rho-spacing does nothing without --rho-bottom or --rho-top"),
+        ("--rho-bottom 0.5 --rho-axis sigma", "--rho-axis does nothing without --rho-time"),
+        ("--rho-bottom 0.5 --rho-sigma 1", "--rho-sigma=1 is not LOW,HIGH"),
+        ("--rho-bottom 0.5 --rho-sigma 2,1", "the sigma window is 2.0 to 1.0"),
+        ("--rho-layers 0.5,,1", "--rho-layers=0.5,,1 is not a list of numbers"),
+        ("--rho-layers nan,1", "a skip coefficient is nan"),
+        ("--sigmas=", "or name a grid"),
+    ],
+)
+def test_contradictions_and_flags_without_effect_are_refused(args: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        source(*args.split())
+
+
+@pytest.mark.parametrize("args", ["--class -1", "--sigma_min 0", "--S_churn -1", "--order 0", "--solver rk4", "--steps x"])
+def test_values_out_of_range_are_usage_errors(args: str) -> None:
+    with pytest.raises(click.UsageError):
+        source(*args.split())
