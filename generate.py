@@ -72,21 +72,24 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     columns, rows = _grid(flags["grid"], len(seeds))
     source = image_source(flags).load(device, flags["compile"])
     check_channels(source.net.img_channels)
-    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"])
-    if columns and folder.packed() and not (folder.outdir / SHEET).exists():
-        raise ValueError(f"{folder.packed()} is packed: for --grid its images must be made again, in another --outdir")
+    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], sheet=columns > 0)
     if rank == 0:
         folder.open(seeds, flags["overwrite"])
     distributed.barrier()
 
-    share = folder.missing(seeds[rank::ranks])
-    hidden = rank != 0 or not share
-    with tqdm(total=len(share), unit="img", disable=hidden, desc="images" if ranks == 1 else "rank 0") as bar:
-        for batch in source.batches(share, flags["batch"]):
+    share, size = seeds[rank::ranks], flags["batch"]
+    parts = [share[i : i + size] for i in range(0, len(share), size)]
+    # Batches are made whole, as rounding depends on their size: a run that was killed then ends with the same files.
+    todo = [seed for part in parts if folder.missing(part) for seed in part]
+    missing = set(folder.missing(todo))
+    hidden = rank != 0 or not missing
+    with tqdm(total=len(missing), unit="img", disable=hidden, desc="images" if ranks == 1 else "rank 0") as bar:
+        for batch in source.batches(todo, size):
             for seed, image in zip(batch.seeds, batch.images.cpu().numpy(), strict=True):
-                folder.save(seed, image)
-            bar.update(len(batch.seeds))
-    made = distributed.all_reduce_sum(torch.tensor(len(share), device=device))  # waits for every rank
+                if seed in missing:
+                    folder.save(seed, image)
+                    bar.update()
+    made = distributed.all_reduce_sum(torch.tensor(len(missing), device=device))  # waits for every rank
     if rank != 0:
         return
 
@@ -97,7 +100,7 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     if where is None and folder.kind != "png":
         where = folder.pack(source.classes(folder.seeds()))
     session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
-    session |= {"images": int(made), "ranks": ranks, "batch": flags["batch"], "device": str(device)}
+    session |= {"images": int(made), "ranks": ranks, "batch": size, "device": str(device)}
     session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
     folder.close(session)
     click.echo(str(where or folder.outdir))

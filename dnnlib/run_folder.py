@@ -28,12 +28,18 @@ class RunFolder:
         settings: what determines the images, as JSON; compared with what an existing record says.
         subdirs: put each thousand seeds into a folder of its own.
         kind: one of FORMATS: "png", or the archive that `pack` makes at the end.
+        sheet: there shall be a contact sheet of the images, made before they are packed.
     """
 
     def __init__(
-        self, outdir: str | os.PathLike[str], settings: dict[str, Any], subdirs: bool = False, kind: str = "png"
+        self,
+        outdir: str | os.PathLike[str],
+        settings: dict[str, Any],
+        subdirs: bool = False,
+        kind: str = "png",
+        sheet: bool = False,
     ) -> None:
-        self.outdir, self.subdirs, self.kind = Path(outdir), subdirs, kind
+        self.outdir, self.subdirs, self.kind, self.sheet = Path(outdir), subdirs, kind, sheet
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
 
     def path(self, seed: int) -> Path:
@@ -146,6 +152,8 @@ class RunFolder:
             raise ValueError(f"{archive} holds these images already; choose another --outdir for --format={self.kind}")
         if archive is not None and not set(seeds) <= set(made):
             raise ValueError(f"{archive} holds the seeds {format_seeds(made)}; choose another --outdir for others")
+        if archive is not None and self.sheet and not (self.outdir / SHEET).exists():
+            raise ValueError(f"{archive} is packed: for a contact sheet make its images again, in another --outdir")
         others = set() if self.kind == "png" else set(self.missing(made)) - set(seeds)
         if others:
             raise ValueError(

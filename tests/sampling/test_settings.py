@@ -74,14 +74,15 @@ def test_evaluations_are_counted(settings: dict[str, Any], nfe: int) -> None:
 def test_a_grid_has_its_own_range_cut_to_the_networks(grid: str) -> None:
     low, high = default_range(grid)
     assert torch.equal(SamplerSettings(sigmas=grid, steps=5).nodes(NET), SIGMAS[grid](5, low, high))
-    given = SamplerSettings(sigmas=grid, steps=5, sigma_min=0.1, sigma_max=30.0)
-    assert torch.equal(given.nodes(NET), SIGMAS[grid](5, 0.1, 30.0))
-    assert torch.equal(given.nodes(Network(0.15, 20.0)), SIGMAS[grid](5, 0.15, 20.0))
+    given = SamplerSettings(sigmas=grid, steps=5, sigma_min=0.01, sigma_max=30.0)
+    assert torch.equal(given.nodes(NET), SIGMAS[grid](5, 0.01, 30.0))
+    assert torch.equal(given.nodes(Network(0.05, 20.0)), SIGMAS[grid](5, 0.05, 20.0))
 
 
 def test_grids_by_default_are_those_a_solver_was_published_with() -> None:
     assert {s: SamplerSettings(sampler=s).grid for s in SAMPLERS} == {
-        "euler": "edm", "heun": "edm", "dpm_2": "edm", "unipc": "logsnr", "dpmpp": "logsnr", "ipndm": "edm", "deis": "edm",
+        "euler": "edm", "heun": "edm", "dpm_2": "edm", "ipndm": "edm", "deis": "edm",
+        "unipc": "logsnr", "dpmpp": "logsnr",
     }  # fmt: skip
 
 

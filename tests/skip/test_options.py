@@ -36,7 +36,7 @@ def test_no_flags_are_the_demo_network_and_edms_sampler() -> None:
     [
         ("--steps 7", {"steps": 7}),
         ("--sigma_min 0.01 --sigma_max 50 --rho 5", {"sigma_min": 0.01, "sigma_max": 50.0, "exponent": 5.0}),
-        ("--S_churn 3 --S_min 0.1 --S_max 9 --S_noise 1.1", {"S_churn": 3.0, "S_min": 0.1, "S_max": 9.0, "S_noise": 1.1}),
+        ("--S_churn 3 --S_min 1 --S_max 9 --S_noise 2", {"S_churn": 3.0, "S_min": 1.0, "S_max": 9.0, "S_noise": 2.0}),
         ("--solver euler", {"sampler": "ablation", "solver": "euler"}),
         ("--disc iddpm", {"sampler": "ablation", "sigmas": "iddpm"}),
         ("--schedule ve --scaling vp", {"sampler": "ablation", "schedule": "ve", "scaling": "vp"}),
@@ -60,7 +60,7 @@ def test_sampling_flags_reach_the_sampler(args: str, settings: dict[str, Any]) -
         ("--rho-bottom 0.8 --rho-top 1.1 --rho-spacing inclusive", {"bottom": 0.8, "top": 1.1, "spacing": "inclusive"}),
         ("--rho-constant 0.7", {"bottom": 0.7, "top": 0.7}),
         ("--rho-layers 0.5,1,0", {"layers": (0.5, 1.0, 0.0)}),
-        ("--rho-bottom 0.8 --rho-time increasing --rho-axis sigma", {"bottom": 0.8, "time": "increasing", "axis": "sigma"}),
+        ("--rho-top 0 --rho-time increasing --rho-axis sigma", {"top": 0.0, "time": "increasing", "axis": "sigma"}),
         ("--rho-bottom 0.8 --rho-sigma 0.1,inf", {"bottom": 0.8, "window": (0.1, float("inf"))}),
         ("--rho-bottom 1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),
     ],
@@ -103,7 +103,9 @@ def test_contradictions_and_flags_without_effect_are_refused(args: str, message:
         source(*args.split())
 
 
-@pytest.mark.parametrize("args", ["--class -1", "--sigma_min 0", "--S_churn -1", "--order 0", "--solver rk4", "--steps x"])
+@pytest.mark.parametrize(
+    "args", ["--class -1", "--sigma_min 0", "--S_churn -1", "--order 0", "--solver rk4", "--steps x"]
+)
 def test_values_out_of_range_are_usage_errors(args: str) -> None:
     with pytest.raises(click.UsageError):
         source(*args.split())

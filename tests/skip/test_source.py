@@ -49,7 +49,9 @@ def test_equal_settings_have_equal_records_however_they_are_put(network: str) ->
     ways = [SkipScale(0.8, 0.8), SkipScale(layers=(0.8,) * 4), SkipScale(0.8, 0.8, axis="sigma")]
     records = [ImageSource(network, STEPS, scale).load("cpu").record for scale in ways]
     assert records[0] == records[1] == records[2]
-    plain = [ImageSource(network, STEPS, scale).load("cpu").record for scale in (SkipScale(), SkipScale(layers=(1,) * 4))]
+    plain = [
+        ImageSource(network, STEPS, scale).load("cpu").record for scale in (SkipScale(), SkipScale(layers=(1,) * 4))
+    ]
     assert plain[0] == plain[1] and plain[0]["skip"] == {"rho": None}
 
 
@@ -155,5 +157,7 @@ def test_a_checkpoint_with_nan_is_refused_by_the_tensors_name(tmp_path: Path) ->
     net = tiny_network()
     net.model.dec["8x8_block1"].conv0.weight.data[0, 0] = float("nan")
     save_network(net, tmp_path / "nan.safetensors")
-    with pytest.raises(ValueError, match=r"nan\.safetensors: its tensor model\.dec\.8x8_block1\.conv0\.weight holds NaN"):
+    with pytest.raises(
+        ValueError, match=r"nan\.safetensors: its tensor model\.dec\.8x8_block1\.conv0\.weight holds NaN"
+    ):
         ImageSource(str(tmp_path / "nan.safetensors")).load("cpu")

@@ -1,0 +1,93 @@
+"""The layers: imports point down only, nothing is circular, and sampling stands alone."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ["scripts", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]  # upper to lower
+# Where an import inside a function has a reason: file and module, and the reason beside it.
+LATE_IMPORTS: dict[tuple[str, str], str] = {}
+
+
+def sources() -> dict[str, Path]:
+    """Module name -> file, of every program and package."""
+    files = [*ROOT.glob("*.py"), *(path for layer in LAYERS[1:] for path in (ROOT / layer).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def layer(module: str) -> str | None:
+    """The layer of one of our modules, None for others'."""
+    top = module.split(".")[0]
+    return top if top in LAYERS else "scripts" if (ROOT / f"{top}.py").is_file() else None
+
+
+def imports(tree: ast.AST, modules: set[str]) -> set[str]:
+    """Our modules that the tree imports, wherever in it; `from package import module` counts as the module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"relative import at line {node.lineno}"
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in modules else node.module for a in node.names
+            }
+    return {name for name in found if layer(name) is not None}
+
+
+def problems(sources: dict[str, str]) -> list[str]:
+    """What is wrong with modules given as name -> text."""
+    trees = {name: ast.parse(text) for name, text in sources.items()}
+    graph = {name: imports(tree, set(sources)) for name, tree in trees.items()}
+    found = []
+    for name, targets in graph.items():
+        for target in targets:
+            own, other = layer(name) or "scripts", layer(target) or ""
+            if LAYERS.index(other) < LAYERS.index(own) or other == "scripts":
+                found.append(f"{name} imports {target}: upward")
+            if own == "sampling" and other != "sampling":
+                found.append(f"{name} imports {target}: sampling stands alone")
+    for name, tree in trees.items():
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        late = {
+            node
+            for function in functions
+            for node in ast.walk(function)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        }
+        for node in late:
+            target = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+            if (name, target) not in LATE_IMPORTS:
+                found.append(f"{name} imports {target} inside a function, line {node.lineno}")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found.append(f"circular: {' -> '.join(error.args[1])}")
+    return found
+
+
+def test_imports_point_down_and_nothing_is_circular() -> None:
+    found = sources()
+    assert {"generate", "skip.tuned", "sampling.samplers", "training.networks", "dnnlib.files"} <= found.keys()
+    assert problems({name: path.read_text() for name, path in found.items()}) == []
+
+
+@pytest.mark.parametrize(
+    "modules, message",
+    [
+        ({"dnnlib.a": "import torch_utils.b"}, "upward"),
+        ({"training.a": "from skip import scale", "skip.scale": ""}, "upward"),
+        ({"skip.a": "def f():\n    import generate"}, "upward"),
+        ({"demo": "import generate"}, "upward"),
+        ({"sampling.a": "from dnnlib import files"}, "stands alone"),
+        ({"skip.a": "import skip.b", "skip.b": "from skip.a import x"}, "circular"),
+        ({"skip.a": "from skip import b", "skip.b": "from skip import a"}, "circular"),
+        ({"skip.a": "def f():\n    import json"}, "inside a function"),
+        ({"skip.a": "class A:\n    async def f():\n        from json import x"}, "inside a function"),
+    ],
+)
+def test_this_test_would_see_it(modules: dict[str, str], message: str) -> None:
+    assert any(message in problem for problem in problems(modules))

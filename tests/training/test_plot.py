@@ -1,0 +1,34 @@
+"""The loss curve."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from training.plot import loss_curve, main
+
+LINES = [{"images": 1000.0 * i, "loss": 1.0 / i} for i in range(1, 5)]
+
+
+def test_curve_shows_the_losses() -> None:
+    (axes,) = loss_curve(LINES).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 2, 3, 4]
+    assert list(line.get_ydata()) == [x["loss"] for x in LINES]
+    assert "images" in axes.get_xlabel() and "loss" in axes.get_ylabel()
+
+
+def test_program_writes_a_picture(tmp_path: Path) -> None:
+    stats, picture = tmp_path / "stats.jsonl", tmp_path / "curve.png"
+    stats.write_text("".join(json.dumps(x) + "\n" for x in LINES))
+    assert CliRunner().invoke(main, [str(stats), str(picture)]).exit_code == 0
+    assert Image.open(picture).width > 500
+
+
+def test_no_statistics(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no statistics yet"):
+        loss_curve([])
+    result = CliRunner().invoke(main, [str(tmp_path / "none.jsonl"), str(tmp_path / "x.png")])
+    assert result.exit_code == 2 and result.output.startswith("Error: ") and "none.jsonl" in result.output
