@@ -111,12 +111,10 @@ def main(**flags: Any) -> None:
     """
     with one_line_errors():
         device = distributed.init(flags["device"])
-        try:
-            snapshot = train(_config(flags), flags["outdir"], device)
-            if distributed.rank() == 0:
-                click.echo(snapshot)
-        finally:
-            distributed.shutdown()
+        snapshot = train(_config(flags), flags["outdir"], device)
+        if distributed.rank() == 0:
+            click.echo(snapshot)
+        distributed.shutdown()
 
 
 def _config(flags: dict[str, Any]) -> TrainingConfig:

@@ -62,13 +62,11 @@ class ImageSource:
         if device.type == "mps":
             raise ValueError("sampling integrates in float64, which mps devices lack: use cpu")
         noise_device = choose_device(self.noise_device or "cpu")
-        net = load_network(self.network, device)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        net = load_network(self.network, device).channels_last()
         for name, value in net.state_dict().items():
             if not torch.isfinite(value).all():
                 raise ValueError(f"{self.network}: its tensor {name} holds NaN or infinity: get the checkpoint again")
-        if self.dtype is not None:
-            net.set_dtype(DTYPES[self.dtype])
+        net.set_dtype(DTYPES[self.dtype] if self.dtype else net.compute_dtype(device))
         check_labels(net, self.labels, self.class_idx)
         tuned = SkipTuned(net, self.scale, self.skip_target)
         checkpoint = describe(self.network)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 MIN_CHANNELS = 128  # below this, and below this resolution, moving the patches costs more than it saves
 MIN_RESOLUTION = 32
-TILES_AT_ONCE = 128  # keeps the 36 planes of a few hundred channels within the cache
+TILES_AT_ONCE = 64  # keeps the 36 planes of a few hundred channels within the cache
 
 _INPUT: list[list[float]] = [
     [4, 0, -5, 0, 1, 0],
