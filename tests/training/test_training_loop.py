@@ -204,7 +204,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
-    long = ["--duration", "0.002", "--tick", "1", "--snap", "1"]
+    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "64"]
     outdir = tmp_path / "killed"
     with subprocess.Popen(program(data, outdir, *long), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not (outdir / STATE_FILE).exists():

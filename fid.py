@@ -1,0 +1,179 @@
+"""Measure generated images: features -> statistics -> FID and the paper's other metrics."""
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from dnnlib.cli import one_line_errors
+from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.seeds import format_seeds, parse_seeds
+from dnnlib.util import fetch, file_sha256, is_url
+from metrics.detector import load_detector
+from metrics.evaluation import Evaluation
+from metrics.images import Images, open_images
+from metrics.measure import METRICS, NEED_REAL_FEATURES, parse_metrics
+from metrics.statistics import Statistics
+from metrics.uncertainty import spread
+from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from torch_utils import distributed
+
+DETECTOR = "inception-2015-12-05"
+
+COMPUTATION: FlagGroups = {
+    "Computation": [
+        flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default=DETECTOR, show_default=True, metavar="NAME|PATH|URL"),
+        flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
+        flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+        flag("--features", "Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR"),
+    ],
+}  # fmt: skip
+MEASURING: FlagGroups = {
+    "Metrics": [
+        flag("--metrics", f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", show_default=True, metavar="LIST"),
+        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM", metavar="NPZ|URL"),
+        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_FEATURES))} need", metavar="DIR|ZIP|NPZ"),
+    ],
+}  # fmt: skip
+STORED: FlagGroups = {
+    "Images": [
+        flag("--images", "Generated images", required=True, metavar="DIR|ZIP|NPZ"),
+        flag("--num", "Use this many, a random subset if there are more", type=click.IntRange(min=2), default=50000, show_default=True, metavar="INT"),
+        flag("--seed", "Of that subset", type=int, default=0, show_default=True, metavar="INT"),
+    ],
+}  # fmt: skip
+GENERATED: FlagGroups = {
+    "Images": [
+        flag("--seeds", "Random seeds; given several times, the spread is reported too", multiple=True, default=["0-49999"], show_default=True, metavar="LIST"),
+    ],
+}  # fmt: skip
+REFERENCE: FlagGroups = {
+    "Images": [
+        flag("--data", "Real images", required=True, metavar="DIR|ZIP|NPZ"),
+        flag("--dest", "Where the statistics go", required=True, metavar="NPZ"),
+    ],
+}  # fmt: skip
+
+
+@click.group()
+def main() -> None:
+    """Measure generated images.
+
+    A command that was killed goes on when it is given again. The result is JSON on stdout.
+
+    \b
+    # The bundled network, its detector and its reference: 5000 images, plain and Skip-Tuned
+    python fid.py gen --detector demo --ref assets/demo/reference.npz --seeds 0-4999 --steps 10
+    python fid.py gen --detector demo --ref assets/demo/reference.npz --seeds 0-4999 --steps 10 --rho-bottom 0.8
+
+    \b
+    # Images that generate.py made, with EDM's reference
+    python fid.py calc --images out/50k \\
+        --ref https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz
+
+    \b
+    # Statistics of a data set
+    python fid.py ref --data datasets/fashion-mnist-32.zip --dest reference.npz --detector demo
+    """
+
+
+@main.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(REFERENCE, COMPUTATION)
+def ref(**flags: Any) -> None:
+    """Write the statistics (mu, sigma) of real images."""
+    with evaluation(flags) as ev:
+        images = open_images(flags["data"])
+        with ev.features_of(images) as store:
+            statistics = ev.statistics(store, range(len(images)))
+        if distributed.rank() == 0:
+            statistics.save(flags["dest"])
+            _print(ev, {"statistics": flags["dest"], "protocol": {"data": flags["data"], "num": len(images)}})
+
+
+@main.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(STORED, MEASURING, COMPUTATION)
+def calc(**flags: Any) -> None:
+    """Measure stored images."""
+    with evaluation(flags) as ev:
+        names, reference, real, protocol = _asked(flags)
+        images = open_images(flags["images"], flags["num"], flags["seed"])
+        with ev.features_of(images) as store:
+            result = ev.measure(names, store, range(len(images)), reference, real)
+        if distributed.rank() == 0:
+            protocol |= {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
+            _print(ev, result | {"protocol": protocol})
+
+
+@main.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, COMPUTATION)
+def gen(**flags: Any) -> None:
+    """Generate images and measure them, with no files on the way."""
+    with evaluation(flags) as ev:
+        names, reference, real, protocol = _asked(flags)
+        ranges = [parse_seeds(text) for text in flags["seeds"]]
+        source = image_source(flags).load(ev.device)
+
+        def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+            return ((batch.seeds, batch.images) for batch in source.batches(seeds, ev.batch))
+
+        every = list(dict.fromkeys(seed for seeds in ranges for seed in seeds))
+        with ev.features({"source": source.record}, batches, every) as store:
+            runs = [ev.measure(names, store, seeds, reference, real) for seeds in ranges]
+        if distributed.rank() == 0:
+            protocol |= {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
+            result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
+            origin = {"network": source.checkpoint, "settings": source.record}
+            _print(ev, result | {"protocol": protocol} | origin)
+
+
+@contextlib.contextmanager
+def evaluation(flags: dict[str, Any]) -> Iterator[Evaluation]:
+    """The detector on this rank's device; errors become one line."""
+    with one_line_errors():
+        device = distributed.init(flags["device"])
+        yield Evaluation(load_detector(flags["detector"], device), device, flags["batch"], flags["features"])
+        distributed.shutdown()
+
+
+def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images | None, dict[str, Any]]:
+    """Metrics, statistics and images to compare with, and their record; all checked before anything is computed."""
+    names = parse_metrics(flags["metrics"])
+    if flags["ref_images"] is None:
+        for name in names:
+            if name in NEED_REAL_FEATURES:
+                raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
+        if flags["ref"] is None and "fid" in names:
+            raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
+    record, reference, real = {}, None, None
+    if flags["ref"] is not None:
+        path = fetch(flags["ref"]) if is_url(flags["ref"]) else flags["ref"]
+        reference = Statistics.load(path)
+        record = {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
+    if flags["ref_images"] is not None:
+        real = open_images(flags["ref_images"])
+        record |= {"reference_images": flags["ref_images"], "reference_images_num": len(real)}
+    return names, reference, real, record
+
+
+def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    found = {name: spread([run["metrics"][name] for run in runs]) for name in runs[0]["metrics"]}
+    return {name: {"mean": s.mean, "std": s.std, "least": s.least} for name, s in found.items()}
+
+
+def _print(ev: Evaluation, result: dict[str, Any]) -> None:
+    """The result as JSON on stdout; warnings on stderr too."""
+    for run in result.get("runs", [result]):
+        for message in run.get("warnings", []):
+            click.echo(f"Warning: {message}", err=True)
+    detector = {"name": ev.detector.name, "sha256": ev.detector.sha256}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    click.echo(json.dumps(result | {"detector": detector, "versions": versions}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

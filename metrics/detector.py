@@ -1,0 +1,147 @@
+"""One front door for feature networks: `load_detector(name | path | URL, device)`, whatever the network."""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dnnlib.util import cached_path, fetch, file_sha256, is_url
+from metrics.demo_detector import load_demo_detector
+from metrics.inception import load_inception
+from metrics.transformers_detector import load_transformers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DETECTORS_TOML = REPOSITORY / "configs" / "detectors.toml"
+
+
+class Detector(Protocol):
+    """A feature network: uint8 images in, features and logits out; a torch.nn.Module in eval mode.
+
+    Attributes:
+        name: goes into every result; features of different names must not be compared.
+        feature_dim: length of a feature vector.
+        num_logits: length of a vector of logits; 0 if the network classifies nothing, and has no Inception Score.
+        sha256: of the file of weights; goes into every result.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def feature_dim(self) -> int: ...
+    @property
+    def num_logits(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [N, C, H, W] on the detector's device -> features [N, feature_dim], logits [N, num_logits].
+
+        Raises:
+            ValueError: if the detector cannot read such images.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """One entry of configs/detectors.toml.
+
+    Attributes:
+        name: what the user types.
+        licence: of the weights.
+        url, path, hub: where the weights are: one of a URL, a path relative to the repository, and the name of a
+            model on the Hugging Face hub.
+        sha256: of the file, or its first digits as far as they are known.
+        resize: for Inception-v3; see `metrics.inception.InceptionV3`.
+        note: one line for people.
+    """
+
+    name: str
+    licence: str
+    url: str | None = None
+    path: str | None = None
+    hub: str | None = None
+    sha256: str = ""
+    resize: str = "tensorflow"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if sum(place is not None for place in (self.url, self.path, self.hub)) != 1:
+            raise ValueError(f"detector {self.name!r} needs exactly one of url, path and hub")
+
+
+def load_entries(path: str | os.PathLike[str] = DETECTORS_TOML) -> dict[str, DetectorEntry]:
+    """The entries of a TOML file by name, in its order.
+
+    Raises:
+        ValueError: if the file is not TOML, or an entry has an unknown or a missing key.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    entries = {}
+    for name, table in tables.items():
+        try:
+            entries[name] = DetectorEntry(name=name, **table)
+        except TypeError as error:
+            raise ValueError(f"{path}, [{name}]: {str(error).partition(' ')[2]}") from error
+    return entries
+
+
+def load_detector(
+    source: str | os.PathLike[str], device: str | torch.device, dtype: torch.dtype = torch.float32
+) -> Detector:
+    """Load a feature network.
+
+    A name comes before a file of the same name; write ./NAME for the file. The kind of network is told from the
+    content of the file: safetensors hold the demo's, a folder one for the package transformers, others Inception-v3.
+
+    Args:
+        source: a name in configs/detectors.toml, a path, or a URL (which is fetched into the cache).
+        device: where the network goes.
+        dtype: of its convolutions and products; float32 is what published numbers use.
+    Returns:
+        The network on the device, in eval mode and without gradients.
+    Raises:
+        FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names.
+        ValueError: if the file is damaged, has another hash than configs/detectors.toml says, or is no detector's.
+        RuntimeError: if a download fails; or transformers is needed and not installed.
+    """
+    entry = load_entries().get(str(source))
+    if entry is not None and entry.hub is not None:
+        return load_transformers(entry.hub, dtype).to(device)
+    path = _local_path(source, entry)
+    if path.is_dir():
+        return load_transformers(path, dtype).to(device)
+    if entry is not None and not (found := file_sha256(path)).startswith(entry.sha256):
+        raise ValueError(f"{path}: expected sha256 {entry.sha256}, found {found}; delete the file and try again")
+    if _is_safetensors(path):
+        if dtype != torch.float32:
+            raise ValueError(f"the demo detector runs in float32, not {str(dtype).removeprefix('torch.')}")
+        return load_demo_detector(path).to(device)
+    return load_inception(path, entry.resize if entry else "tensorflow", dtype).to(device)
+
+
+def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> Path:
+    """The file or folder that `source` stands for, fetched if need be."""
+    url = entry.url if entry is not None else str(source) if is_url(source) else None
+    if url is not None:
+        path = cached_path(url)
+        return path if path.is_file() else fetch(url)
+    path = REPOSITORY / str(entry.path) if entry is not None else Path(source)
+    if path.exists():
+        return path
+    if entry is None and path.name == str(source) and not path.suffix:
+        names = ", ".join(load_entries())
+        raise FileNotFoundError(f"no detector is called {str(source)!r}; choose from {names}, a path or a URL")
+    raise FileNotFoundError(f"no such file: {path}")
+
+
+def _is_safetensors(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"

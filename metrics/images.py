@@ -1,0 +1,128 @@
+"""Images to be measured: a folder, a data set zip, or an npz of arrays."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnnlib.util import file_sha256
+from training.dataset import ImageDataset
+
+
+class Images(Protocol):
+    """Images of one shape, by index."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these images from others: a hash of where they are, what is there, and which were chosen."""
+        ...
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """The images of these indices, uint8 [N, C, H, W]."""
+        ...
+
+
+class StoredImages:
+    """Images in a folder (with its sub-folders) or in a zip, in the order of their names.
+
+    Args:
+        path: the folder or zip.
+        max_size: keep a random subset of this many.
+        seed: which subset.
+    Raises:
+        FileNotFoundError, ValueError: as `training.dataset.ImageDataset`; the file is named.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
+        self._dataset = ImageDataset(path, use_labels=False, max_size=max_size, seed=seed)
+        self.fingerprint = _fingerprint(path, max_size, seed)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """The images of these indices, uint8 [N, C, H, W]."""
+        return torch.stack([self._dataset[i][0] for i in indices])
+
+
+class ArrayImages:
+    """Images in an npz: arr_0 (or its only array), uint8 [N, H, W, C], as the ADM evaluator's files.
+
+    Args:
+        path: the npz.
+        max_size: keep a random subset of this many.
+        seed: which subset.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds no such array.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                name = "arr_0" if "arr_0" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
+                if name is None:
+                    raise ValueError(
+                        f"{path} holds {', '.join(arrays.files) or 'nothing'}, but no array arr_0 of images"
+                    )
+                images = arrays[name]
+        except (BadZipFile, EOFError, KeyError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(
+                f"{path}: {name} is {images.dtype} {list(images.shape)}; images are uint8 [N, H, W, 1 or 3]"
+            )
+        if max_size is not None and max_size < len(images):
+            kept = np.sort(np.random.RandomState(seed % 2**32).permutation(len(images))[:max_size])
+            images = images[kept]
+        self._images = images
+        self.fingerprint = _fingerprint(path, max_size, seed)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """The images of these indices, uint8 [N, C, H, W]."""
+        return torch.from_numpy(self._images[list(indices)].transpose(0, 3, 1, 2).copy())
+
+
+def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int = 0) -> Images:
+    """The images at `path`: a folder, a zip, or an npz.
+
+    Args:
+        path: where they are.
+        num: use this many, a random subset where there are more; None uses all.
+        seed: which subset.
+    Raises:
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if there are fewer than `num` images or fewer than 2, or one of them cannot be read.
+    """
+    kind = ArrayImages if Path(path).suffix == ".npz" else StoredImages
+    images: Images = kind(path, num, seed)
+    if num is not None and len(images) < num:
+        raise ValueError(f"{path} holds {len(images)} images, but {num} are expected: make more, or lower --num")
+    if len(images) < 2:
+        raise ValueError(f"{path} holds {len(images)} image; statistics need at least 2")
+    return images
+
+
+def _fingerprint(path: str | os.PathLike[str], max_size: int | None, seed: int) -> str:
+    """A hash of a file's content, or of the names, sizes and times of a folder's files; and of the subset."""
+    path = Path(path)
+    if path.is_file():
+        found: object = file_sha256(path)
+    else:
+        files = (p for p in path.rglob("*") if p.is_file())
+        found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    return hashlib.sha256(json.dumps([found, max_size, seed]).encode()).hexdigest()

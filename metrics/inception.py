@@ -1,0 +1,166 @@
+"""Inception-v3 of 2015-12-05: the features behind FID, the logits behind the Inception Score.
+
+Any file of these weights will do: the state dict that pytorch-fid and torch-fidelity publish (the default; it is only
+data), or NVIDIA's TorchScript (which is a program; see `metrics.scripted_inception`).
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dnnlib.util import file_sha256
+from metrics.inception_blocks import ConvBN, MixedA, MixedB, MixedC, ReductionA, ReductionB
+from metrics.pixels import PREPARATIONS, as_rgb, check_images
+from metrics.scripted_inception import ScriptedInception, is_torchscript
+from metrics.weights import load_weights
+
+NAME = "inception-2015-12-05"
+
+
+class InceptionV3(nn.Module):
+    """The network; state dict names as published. `load_inception` makes one that is ready for use.
+
+    Args:
+        resize: "tensorflow" (EDM, ADM's evaluator, torch-fidelity) or "torch" (pytorch-fid).
+        sha256: of the file of weights.
+    Attributes:
+        name: goes into every result: the weights, and what differs from the usual resize and dtype.
+        feature_dim, num_logits: 2048; 1008.
+    Raises:
+        ValueError: if `resize` is unknown.
+    """
+
+    feature_dim = 2048
+    num_logits = 1008
+
+    def __init__(self, resize: str = "tensorflow", sha256: str = "") -> None:
+        super().__init__()
+        if resize not in PREPARATIONS:
+            raise ValueError(f"unknown resize {resize!r}; choose from {', '.join(PREPARATIONS)}")
+        self.resize, self.sha256 = resize, sha256
+        self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2, same=False)
+        self.Conv2d_2a_3x3 = ConvBN(32, 32, 3, same=False)
+        self.Conv2d_2b_3x3 = ConvBN(32, 64, 3)
+        self.Conv2d_3b_1x1 = ConvBN(64, 80, 1)
+        self.Conv2d_4a_3x3 = ConvBN(80, 192, 3, same=False)
+        self.Mixed_5b = MixedA(192, pool=32)
+        self.Mixed_5c = MixedA(256, pool=64)
+        self.Mixed_5d = MixedA(288, pool=64)
+        self.Mixed_6a = ReductionA()
+        self.Mixed_6b = MixedB(128)
+        self.Mixed_6c = MixedB(160)
+        self.Mixed_6d = MixedB(160)
+        self.Mixed_6e = MixedB(192)
+        self.Mixed_7a = ReductionB()
+        self.Mixed_7b = MixedC(1280, maximum=False)
+        self.Mixed_7c = MixedC(2048, maximum=True)
+        self.fc = nn.Linear(2048, 1008)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the convolutions."""
+        return self.Conv2d_1a_3x3.conv.weight.dtype
+
+    @property
+    def name(self) -> str:
+        """Such as inception-2015-12-05, inception-2015-12-05-torch-resize, inception-2015-12-05-bfloat16."""
+        resize = "" if self.resize == "tensorflow" else f"-{self.resize}-resize"
+        return NAME + resize + ("" if self.dtype == torch.float32 else f"-{str(self.dtype).removeprefix('torch.')}")
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and the logits as the Inception Score takes them: without the bias of the last layer.
+
+        Salimans et al.'s original code leaves the bias out, and so do torch-fidelity, NVIDIA's and ADM's evaluators.
+
+        Args:
+            images: uint8 [N, 1 or 3, H, W]; grayscale is repeated.
+        Returns:
+            features [N, 2048] and logits [N, 1008].
+        Raises:
+            ValueError: if `images` are of another type or shape.
+        """
+        taps = self.taps(self.prepare(images))
+        return taps["2048"], taps["logits_unbiased"]
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 [N, 1 or 3, H, W] -> what `taps` reads: [N, 3, 299, 299] in [-1, 1]."""
+        check_images(images, self.name)
+        x = PREPARATIONS[self.resize](as_rgb(images), self.fc.weight.dtype)
+        return x.to(self.dtype, memory_format=torch.channels_last)
+
+    def taps(self, x: Tensor) -> dict[str, Tensor]:
+        """Features at the four usual depths, averaged over the image, and logits; differentiable.
+
+        Args:
+            x: [N, 3, 299, 299] in [-1, 1], in the network's dtype.
+        Returns:
+            "64", "192", "768" and "2048" [N, that many]; "logits_unbiased" and "logits" [N, 1008].
+        """
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
+        x1 = F.max_pool2d(x, 3, stride=2)  # [N, 64, 73, 73]
+        x2 = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2)  # [N, 192, 35, 35]
+        x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x2))))
+        x3 = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  # [N, 768, 17, 17]
+        x4 = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x3)))  # [N, 2048, 8, 8]
+        taps = {str(x.shape[1]): x.mean((2, 3), dtype=self.fc.weight.dtype) for x in (x1, x2, x3, x4)}
+        taps["logits_unbiased"] = F.linear(taps["2048"], self.fc.weight)
+        taps["logits"] = taps["logits_unbiased"] + self.fc.bias
+        return taps
+
+    def fold(self) -> None:
+        """Multiply every batch norm into its convolution, for speed; the state dict's names are then others."""
+        for module in self.modules():
+            if isinstance(module, ConvBN):
+                module.fold()
+
+
+def load_inception(
+    path: str | os.PathLike[str], resize: str = "tensorflow", dtype: torch.dtype = torch.float32
+) -> InceptionV3 | ScriptedInception:
+    """Load Inception-v3 from a local file, on the CPU, ready for use; `.to(device)` moves it.
+
+    `metrics.detector.load_detector` takes names and URLs too.
+
+    Args:
+        path: the published state dict (.pth), or NVIDIA's TorchScript (.pt).
+        resize: "tensorflow" or "torch"; see `InceptionV3`.
+        dtype: of the convolutions: float32, bfloat16 or float64. Features come in float32, or float64.
+    Returns:
+        A module: uint8 [N, 1 or 3, H, W] -> features [N, 2048], logits without bias [N, 1008].
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or of another network, or a TorchScript is asked for another resize or dtype.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        sha256 = file_sha256(path)
+        if is_torchscript(path):
+            if resize != "tensorflow" or dtype != torch.float32:
+                raise ValueError("the TorchScript resizes as TensorFlow, in float32; take the state dict for others")
+            return ScriptedInception(path, sha256)
+        with torch.device("meta"):
+            net = InceptionV3(resize, sha256)
+        load_weights(net, _read_state_dict(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    net.requires_grad_(False).eval().fold()
+    net.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.fc.to(torch.promote_types(dtype, torch.float32))
+    return net
+
+
+def _read_state_dict(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError("neither a whole state dict (.pth) nor a TorchScript (.pt) of Inception-v3") from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError("a torch.save file, but not a state dict of tensors")
+    return tensors

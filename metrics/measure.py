@@ -1,0 +1,129 @@
+"""Several metrics from one pass over the features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from metrics.frechet import statistics_distance
+from metrics.inception_score import inception_score
+from metrics.kernel import immd, kid
+from metrics.precision_recall import density_coverage, precision_recall
+from metrics.statistics import Statistics
+from metrics.uncertainty import frechet_standard_error
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What metrics are computed from.
+
+    Attributes:
+        statistics: of the generated images.
+        reference: statistics of the real images, or None.
+        features, logits: of the generated images, in the order of their ids, or None where no metric asks for them.
+        real: features of the real images, or None.
+    """
+
+    statistics: Statistics
+    reference: Statistics | None = None
+    features: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    real: np.ndarray | None = None
+
+
+Values = dict[str, float]
+T = TypeVar("T")
+
+
+def _fid(e: Evidence) -> Values:
+    reference = _given(e.reference, "fid needs reference statistics: give --ref or --ref-images")
+    values = {"fid": statistics_distance(e.statistics, reference)}
+    if e.features is not None:
+        values["fid_standard_error"] = frechet_standard_error(e.features, reference)
+    return values
+
+
+def _is(e: Evidence) -> Values:
+    logits = _given(e.logits, "the detector has no logits")
+    if logits.shape[1] == 0:
+        raise ValueError("the Inception Score needs a detector with classes; this one has none")
+    mean, std = inception_score(logits)
+    return {"is": mean, "is_std": std}
+
+
+def _kid(e: Evidence) -> Values:
+    features, real = _both(e, "kid")
+    size = min(1000, len(features), len(real))
+    mean, std = kid(features, real, subset_size=size)
+    return {"kid": mean, "kid_std": std, "kid_subset_size": size}
+
+
+def _pr(e: Evidence) -> Values:
+    features, real = _both(e, "pr")
+    precision, recall = precision_recall(real, features, k=3)
+    return {"precision": precision, "recall": recall}
+
+
+def _dc(e: Evidence) -> Values:
+    features, real = _both(e, "dc")
+    density, coverage = density_coverage(real, features, k=5)
+    return {"density": density, "coverage": coverage}
+
+
+def _immd(e: Evidence) -> Values:
+    features, real = _both(e, "immd")
+    return {"immd_sigma10": immd(features, real, 10.0), "immd_median": immd(features, real, None)}
+
+
+METRICS: dict[str, Callable[[Evidence], Values]] = {
+    "fid": _fid,
+    "is": _is,
+    "kid": _kid,
+    "pr": _pr,
+    "dc": _dc,
+    "immd": _immd,
+}
+NEED_REAL_FEATURES = {"kid", "pr", "dc", "immd"}
+
+
+def parse_metrics(text: str) -> list[str]:
+    """Metric names from text such as "fid,is".
+
+    Raises:
+        ValueError: if one is unknown.
+    """
+    names = list(dict.fromkeys(text.replace(" ", "").split(",")))
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
+    return names
+
+
+def measure(names: list[str], evidence: Evidence, detector: str) -> Values:
+    """The values of several metrics.
+
+    A distance between features of another network than Inception-v3 is not FID: its name then carries the detector's,
+    as in "fid-demo".
+
+    Args:
+        names: keys of METRICS.
+        evidence: what they are computed from.
+        detector: name of the feature network.
+    Raises:
+        ValueError: if something is missing that a metric needs.
+    """
+    suffix = "" if detector.startswith("inception") else f"-{detector}"
+    values = {key: value for name in names for key, value in METRICS[name](evidence).items()}
+    return {key + suffix: value for key, value in values.items()}
+
+
+def _given(value: T | None, message: str) -> T:
+    if value is None:
+        raise ValueError(message)
+    return value
+
+
+def _both(e: Evidence, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    message = f"{metric} compares images with images, not with statistics: give the real ones as --ref-images"
+    return _given(e.features, message), _given(e.real, message)

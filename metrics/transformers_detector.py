@@ -1,0 +1,151 @@
+"""DINOv2, CLIP's image encoder and ResNet as feature networks, by the package transformers.
+
+It is optional: `pip install '.[features]'`. FD-DINOv2 as Stein et al. define it takes DINOv2 ViT-L/14's class token; the paper's CLIP feature is ViT-L/14's pooled
+output before its projection (1024-d), its ResNet feature ResNet-101's pooled output (2048-d).
+"""
+
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dnnlib.util import file_sha256
+from metrics.pixels import as_rgb, check_images
+
+SIZE = 224
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of network is loaded, and what pixels it was trained on.
+
+    Attributes:
+        model: class of transformers, whose pooler_output is the feature.
+        mean, std: of the three channels in [0, 1].
+    """
+
+    model: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = Family("CLIPVisionModel", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+FAMILIES: dict[str, Family] = {  # by model_type in config.json
+    "dinov2": Family("Dinov2Model", *_IMAGENET),
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "resnet": Family("ResNetModel", *_IMAGENET),
+}
+
+
+class TransformersDetector(nn.Module):
+    """A vision network of transformers as detector; it has no logits.
+
+    Images are resized to 224 x 224, bicubic and antialiased, as NVIDIA's EDM2 does for FD-DINOv2.
+
+    Reference: Stein et al., 2023, https://arxiv.org/abs/2306.04675
+
+    Args:
+        net: whose output has pooler_output.
+        kind: a key of FAMILIES.
+        sha256: of the weights.
+    Attributes:
+        name: such as dinov2-1024d; goes into every result.
+        feature_dim, num_logits: length of the pooled output; 0.
+    """
+
+    num_logits = 0
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, kind: str, sha256: str = "") -> None:
+        super().__init__()
+        self.net, self.kind, self.sha256 = net, kind, sha256
+        config: Any = net.config
+        self.feature_dim: int = config.hidden_sizes[-1] if kind == "resnet" else config.hidden_size
+        for name, value in (("mean", FAMILIES[kind].mean), ("std", FAMILIES[kind].std)):
+            self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1))
+
+    @property
+    def name(self) -> str:
+        """The kind of network, the length of its features, and the dtype unless it is float32."""
+        dtype = next(self.net.parameters()).dtype
+        suffix = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
+        return f"{self.kind}-{self.feature_dim}d{suffix}"
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, and logits of length 0.
+
+        Args:
+            images: uint8 [N, 1 or 3, H, W]; grayscale is repeated.
+        Returns:
+            features [N, feature_dim] and an empty [N, 0].
+        Raises:
+            ValueError: if `images` are of another type or shape.
+        """
+        check_images(images, self.name)
+        x = as_rgb(images).float()
+        if x.shape[2:] != (SIZE, SIZE):
+            x = F.interpolate(x, size=(SIZE, SIZE), mode="bicubic", antialias=True)
+        x = (x / 255 - self.mean) / self.std
+        features = self.net(x.to(next(self.net.parameters()).dtype)).pooler_output.flatten(1).float()
+        return features, features.new_empty(len(features), 0)
+
+
+def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> TransformersDetector:
+    """Load a network from a folder, or from the Hugging Face hub and its cache, on the CPU, ready for use.
+
+    Args:
+        source: a folder with config.json and model.safetensors, or the name of a model on the hub.
+        dtype: of the network.
+    Raises:
+        FileNotFoundError: if the folder lacks a file.
+        ValueError: if the network is of another kind, or the weights do not fit.
+        RuntimeError: if transformers is not installed, or the download fails.
+    """
+    try:
+        # Not at the top: the package is optional, and slow to import.
+        transformers: Any = importlib.import_module("transformers")
+    except ImportError as error:
+        raise RuntimeError(f"{source} needs the package transformers: pip install '.[features]'") from error
+    folder = Path(source) if Path(source).is_dir() else _fetch(transformers, str(source))
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; a folder as save_pretrained writes it is needed")
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"{folder} holds a network of type {kind!r}; known are {', '.join(FAMILIES)}")
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # else it lists each weight of CLIP's text half, which is not needed
+    try:
+        net, report = getattr(transformers, FAMILIES[kind].model).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # the package raises many kinds for a damaged file
+        raise ValueError(f"{folder}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    if report["missing_keys"]:  # transformers would start from random values
+        missing = sorted(report["missing_keys"])
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
+    kind = "clip" if kind == "clip_vision_model" else kind
+    detector = TransformersDetector(net, kind, file_sha256(folder / "model.safetensors"))
+    return detector.requires_grad_(False).eval()
+
+
+def _fetch(transformers: Any, hub: str) -> Path:
+    try:
+        files = [transformers.utils.cached_file(hub, name) for name in ("model.safetensors", "config.json")]
+    except OSError as error:
+        raise RuntimeError(
+            f"cannot get {hub} from the Hugging Face hub; try again, or download it and give the folder's path"
+        ) from error
+    return Path(files[-1]).parent

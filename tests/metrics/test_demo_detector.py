@@ -1,0 +1,146 @@
+"""The demo detector: how it is trained and stored, what the shipped one can do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from torch import Tensor
+
+from dnnlib.archives import write_zip
+from dnnlib.pictures import encode_png
+from metrics.demo_detector import (
+    DemoDetector,
+    _read,
+    accuracy,
+    load_demo_detector,
+    main,
+    read_facts,
+    save,
+    train,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "assets/demo/detector.safetensors"
+TEST_SET = ROOT / "datasets/fashion-mnist-32-test.zip"
+
+
+def stripes(count: int) -> tuple[Tensor, Tensor]:
+    """Ten classes of noisy images that are bright in row 3 c + 1."""
+    classes = torch.arange(count) % 10
+    images = torch.randint(0, 60, (count, 1, 32, 32), dtype=torch.uint8)
+    images[torch.arange(count), 0, 3 * classes + 1] = 255
+    return images, classes
+
+
+def zipped(path: Path, count: int = 200, size: int = 32) -> Path:
+    images, classes = stripes(count)
+    pngs = [encode_png(image[:, :size, :size]) for image in images.numpy()]
+    with open(path, "wb") as file:
+        write_zip(file, pngs, range(count), classes.tolist())
+    return path
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, ["train", *map(str, args)])
+
+
+def test_it_learns_and_repeats() -> None:
+    images, classes = stripes(400)
+    nets = [train(images, classes, epochs=10, batch=50, seed=seed) for seed in (1, 1, 2)]
+    assert accuracy(nets[0], images, classes) > 0.9
+    states = [net.state_dict() for net in nets]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["fc.weight"], states[2]["fc.weight"])
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    images, classes = stripes(20)
+    before = torch.get_rng_state()
+    train(images, classes, epochs=1, batch=10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_features_and_logits() -> None:
+    net = DemoDetector().eval()
+    images, _ = stripes(4)
+    features, logits = net(images)
+    assert features.shape == (4, 128) and logits.shape == (4, 10)
+    assert torch.allclose(net.fc(features), logits) and not features.requires_grad
+    assert torch.allclose(net(images[2:3])[0], features[2:3], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), r"with C = 1, not uint8 \[1, 3, 32, 32\]"),
+        (torch.zeros(1, 1, 32, 32), r"not float32"),
+        (torch.zeros(1, 1, 64, 28, dtype=torch.uint8), r"images of 32x32 pixels, not 28x64"),
+    ],
+)
+def test_other_images_are_refused(images: Tensor, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        DemoDetector().eval()(images)
+
+
+def test_a_file_keeps_it_and_equal_ones_are_equal_files(tmp_path: Path) -> None:
+    net = DemoDetector().eval()
+    for name in ("a", "b"):
+        save(net, tmp_path / name, {"test_accuracy": 0.5, "seed": 3})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    images, _ = stripes(3)
+    assert torch.equal(load_demo_detector(tmp_path / "a")(images)[0], net(images)[0])
+    assert read_facts(tmp_path / "a")["seed"] == 3
+
+
+def test_damaged_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_demo_detector(tmp_path / "absent")
+    (tmp_path / "cut").write_bytes(SHIPPED.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"cut: "):
+        load_demo_detector(tmp_path / "cut")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
+    with pytest.raises(ValueError, match="not of a demo detector"):
+        load_demo_detector(tmp_path / "foreign")
+
+
+def test_the_shipped_one_keeps_its_promises() -> None:
+    facts = read_facts(SHIPPED)
+    assert facts["test_accuracy"] >= 0.92 and facts["test_images"] == 10000  # type: ignore[operator]
+    assert SHIPPED.stat().st_size < 1.5e6
+
+
+@pytest.mark.skipif(not TEST_SET.is_file(), reason="needs the test set: see the README on datasets")
+def test_the_recorded_accuracy_is_true() -> None:
+    images, classes = _read(TEST_SET)
+    found = accuracy(load_demo_detector(SHIPPED), images, classes)
+    assert found == pytest.approx(read_facts(SHIPPED)["test_accuracy"], abs=5e-4)  # another CPU may tip a few
+
+
+def test_the_command(tmp_path: Path) -> None:
+    data, test = zipped(tmp_path / "data.zip"), zipped(tmp_path / "test.zip", count=30)
+    out = tmp_path / "new" / "detector.safetensors"
+    result = run("--data", data, "--test", test, "--out", out, "--epochs", 2, "--seed", 5)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    facts = read_facts(out)
+    assert facts.items() <= (printed | {"format": facts["format"]}).items()
+    assert printed["train_images"] == 200 and printed["test_images"] == 30 and printed["seed"] == 5
+    assert printed["bytes"] == out.stat().st_size
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    data, small = zipped(tmp_path / "data.zip", 20), zipped(tmp_path / "small.zip", 20, size=16)
+    color = tmp_path / "color.zip"
+    with open(color, "wb") as file:
+        write_zip(file, [encode_png(np.zeros((3, 32, 32), np.uint8))] * 10, range(10), range(10))
+    for wrong, words in ((tmp_path / "absent.zip", "absent.zip"), (small, "1x16x16"), (color, "3x32x32")):
+        result = run("--data", data, "--test", wrong, "--out", tmp_path / "out")
+        assert result.exit_code == 2 and words in result.stderr.splitlines()[-1]
+        assert not (tmp_path / "out").exists()
+    Image.new("L", (4, 4)).save(tmp_path / "image.png")
+    assert run("--data", tmp_path / "image.png", "--test", data, "--out", tmp_path / "out").exit_code == 2

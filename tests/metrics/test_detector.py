@@ -1,0 +1,106 @@
+"""configs/detectors.toml, and the front door: a name, a path, a URL."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from inception_files import made_up_weights, saved
+
+from dnnlib.util import cached_path, file_sha256
+from metrics import detector
+from metrics.demo_detector import DemoDetector, save
+from metrics.detector import Detector, DetectorEntry, load_detector, load_entries
+
+
+def demo_file(path: Path) -> Path:
+    save(DemoDetector().eval(), path, {})
+    return path
+
+
+def test_the_shipped_file_is_sound() -> None:
+    entries = load_entries()
+    assert next(iter(entries)) == "inception-2015-12-05" and "demo" in entries
+    for entry in entries.values():
+        assert entry.licence in ("Apache-2.0", "MIT")
+        assert entry.url is None or entry.url.startswith("https://")
+        assert entry.sha256 == entry.sha256.lower()
+    default = entries["inception-2015-12-05"]
+    assert default.url and default.url.endswith(f"-{default.sha256}.pth")  # the file's name holds the first digits
+    assert len(entries["inception-2015-12-05-torchscript"].sha256) == 64
+    assert entries["inception-2015-12-05-torch-resize"].resize == "torch"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[a]\nurl = "http://a"\nlicense = "MIT"', r"\[a\].*'license'"),
+        ('[a]\nlicence = "MIT"', "exactly one of url, path and hub"),
+        ('[a]\nlicence = "MIT"\nurl = "http://a"\nhub = "b"', "exactly one of url, path and hub"),
+        ("[a\n", "not valid TOML"),
+        ("a = 1", r"\[a\]"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "detectors.toml").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        load_entries(tmp_path / "detectors.toml")
+
+
+def test_the_demo_by_name_and_by_path() -> None:
+    named: Detector = load_detector("demo", "cpu")
+    path = detector.REPOSITORY / "assets/demo/detector.safetensors"
+    images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
+    features, logits = named(images)
+    assert features.shape == (5, named.feature_dim) and logits.shape == (5, named.num_logits)
+    assert torch.equal(load_detector(path, "cpu")(images)[0], features)
+    assert "demo" in named.name and named.sha256 == file_sha256(path)
+    with pytest.raises(ValueError, match="the demo detector runs in float32, not bfloat16"):
+        load_detector("demo", "cpu", torch.bfloat16)
+
+
+def test_inception_by_name_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
+    url = "https://host/inception.pth"
+    path = saved(made_up_weights(), cached_path(url))
+    entry = DetectorEntry("mine", "MIT", url=url, sha256=file_sha256(path)[:8], resize="torch")
+    monkeypatch.setattr(detector, "load_entries", lambda: {"mine": entry})
+    for source, name in (("mine", "inception-2015-12-05-torch-resize"), (url, "inception-2015-12-05")):
+        found = load_detector(source, "cpu")
+        assert found.name == name and found.sha256 == file_sha256(path)
+    monkeypatch.setattr(
+        detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url, sha256="12345678")}
+    )
+    with pytest.raises(ValueError, match=r"expected sha256 12345678, found .*; delete the file and try again"):
+        load_detector("mine", "cpu")
+
+
+def test_what_is_not_in_the_cache_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
+    asked = []
+
+    def fetch(url: str) -> Path:
+        asked.append(url)
+        return demo_file(tmp_path / "copy")
+
+    monkeypatch.setattr(detector, "fetch", fetch)
+    assert load_detector("https://host/d.safetensors", "cpu").feature_dim == 128
+    assert asked == ["https://host/d.safetensors"]
+
+
+def test_missing_weights_offline_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
+    monkeypatch.setattr("dnnlib.util.RETRY_SECONDS", 0)
+    url = "http://127.0.0.1:9/inception.pth"
+    monkeypatch.setattr(detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url)})
+    with pytest.raises(RuntimeError, match=rf"cannot download {url} \(.*\); .* save it as {cached_path(url)}"):
+        load_detector("mine", "cpu")
+
+
+def test_what_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"no detector is called 'inceptoin'; choose from inception-2015-12-05, .*demo"
+    ):
+        load_detector("inceptoin", "cpu")
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*absent\.pth"):
+        load_detector(tmp_path / "absent.pth", "cpu")

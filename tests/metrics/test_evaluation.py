@@ -1,0 +1,176 @@
+"""The feature pass: equal to direct computation, resumable, refusing what does not belong together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metrics.evaluation import Evaluation
+from metrics.feature_store import FeatureStore, extract
+from metrics.frechet import frechet_distance
+from metrics.images import open_images
+from metrics.inception_score import inception_score
+from metrics.measure import Evidence, measure, parse_metrics
+from metrics.statistics import Statistics
+
+CPU = torch.device("cpu")
+
+
+class Pooled:
+    """A detector that is easy to know: means of quarters as features, scaled as logits."""
+
+    name, feature_dim, num_logits, sha256 = "pooled", 4, 4, "0" * 64
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append(len(images))
+        features = torch.nn.functional.adaptive_avg_pool2d(images.float().mean(1, keepdim=True), 2).flatten(1)
+        return features, features / 40
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.RandomState(seed).randint(0, 256, [count, 8, 8, 3], dtype=np.uint8)
+
+
+def folder(path: Path, images: np.ndarray) -> Path:
+    path.mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(path / f"{i:06d}.png")
+    return path
+
+
+def direct(images: np.ndarray) -> np.ndarray:
+    return Pooled()(torch.from_numpy(images.transpose(0, 3, 1, 2)))[0].numpy().astype(np.float64)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+
+
+def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
+    made, real = pictures(60), pictures(50, seed=1)
+    images, reference = open_images(folder(tmp_path / "a", made)), open_images(folder(tmp_path / "b", real))
+    ev = Evaluation(Pooled(), CPU, batch=7)
+    with ev.features_of(images) as store:
+        result = ev.measure(["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference)["metrics"]
+    x, y = direct(made), direct(real)
+    fid = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
+    assert result["fid-pooled"] == pytest.approx(fid, rel=1e-6)
+    assert result["is-pooled"] == pytest.approx(inception_score(x / 40)[0], rel=1e-5)
+    assert {"precision-pooled", "recall-pooled", "kid-pooled", "density-pooled", "immd_median-pooled"} <= set(result)
+    assert not list((tmp_path / "cache").rglob("*.npz")), "a temporary store is removed"
+
+
+def test_inception_alone_makes_fid() -> None:
+    x = Statistics(np.zeros(2), np.eye(2))
+    assert measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), "inception-2015-12-05") == {
+        "fid": pytest.approx(2)
+    }
+
+
+def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", 10)
+    made = pictures(45)
+    tensor = torch.from_numpy(made.transpose(0, 3, 1, 2))
+    store = FeatureStore(tmp_path / "store", {"images": "these"})
+
+    def dying(ids: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        for start in range(0, len(ids), 5):
+            if start >= 25:
+                raise KeyboardInterrupt
+            yield ids[start : start + 5], tensor[ids[start : start + 5]]
+
+    def whole(ids: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        yield ids, tensor[ids]
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(store, Pooled(), range(45), dying, CPU)
+    assert store.done() == set(range(20))
+    again = Pooled()
+    assert extract(store, again, range(45), whole, CPU) == 25
+    assert again.seen == [25]
+    features, _ = store.load(range(45))
+    assert np.allclose(features, direct(made), rtol=1e-6)
+    shuffled = [7, 3, 44]
+    assert np.array_equal(store.load(shuffled)[0], features[shuffled])
+    got = store.statistics(range(10, 45), 4, CPU).result()
+    assert np.allclose(got.mean, features[10:].mean(0), rtol=1e-6)
+    assert got.count == 35
+
+
+def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
+    FeatureStore(tmp_path, {"images": "a"}).open()
+    with pytest.raises(ValueError, match="other images or another detector"):
+        FeatureStore(tmp_path, {"images": "b"})
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, {})
+    store.open()
+    store.add([0, 1], torch.zeros(2, 4), torch.zeros(2, 0))
+    (chunk,) = store.chunks()
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    with pytest.raises(ValueError, match=f"{chunk.name} is damaged"):
+        store.done()
+
+
+def test_arrays_and_folders_hold_the_same_images(tmp_path: Path) -> None:
+    made = pictures(6)
+    np.savez(tmp_path / "images.npz", arr_0=made)
+    a, b = open_images(tmp_path / "images.npz"), open_images(folder(tmp_path / "folder", made))
+    assert len(a) == len(b) == 6
+    assert torch.equal(a.batch([4, 0]), b.batch([4, 0]))
+    assert torch.equal(a.batch([1])[0].permute(1, 2, 0), torch.from_numpy(made[1]))
+
+
+def test_a_subset_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    path = folder(tmp_path / "folder", pictures(20))
+    chosen = [open_images(path, 5, seed).batch(range(5)) for seed in (0, 0, 1)]
+    assert torch.equal(chosen[0], chosen[1]) and not torch.equal(chosen[0], chosen[2])
+    assert open_images(path, 5, 0).fingerprint != open_images(path, 5, 1).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"arr_0": np.zeros([3, 8, 8, 3])}, "float64"),
+        ({"arr_0": np.zeros([3, 8, 8], np.uint8)}, r"\[3, 8, 8\]"),
+        ({"a": np.zeros(1), "b": np.zeros(1)}, "no array arr_0"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        open_images(tmp_path / "x.npz")
+
+
+def test_too_few_images(tmp_path: Path) -> None:
+    path = folder(tmp_path / "folder", pictures(3))
+    with pytest.raises(ValueError, match="holds 3 images, but 50 are expected"):
+        open_images(path, 50)
+    with pytest.raises(ValueError, match="at least 2"):
+        open_images(folder(tmp_path / "one", pictures(1)))
+
+
+def test_unknown_metric() -> None:
+    assert parse_metrics("fid, is,fid") == ["fid", "is"]
+    with pytest.raises(ValueError, match=r"unknown metric 'FD'; choose from fid, is, kid, pr, dc, immd"):
+        parse_metrics("FD")
+
+
+def test_missing_evidence_is_named() -> None:
+    x = Statistics(np.zeros(2), np.eye(2))
+    with pytest.raises(ValueError, match="--ref"):
+        measure(["fid"], Evidence(x), "demo")
+    with pytest.raises(ValueError, match="--ref-images"):
+        measure(["kid"], Evidence(x), "demo")
+    with pytest.raises(ValueError, match="classes"):
+        measure(["is"], Evidence(x, logits=np.zeros([5, 0])), "demo")

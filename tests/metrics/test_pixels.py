@@ -1,0 +1,56 @@
+"""The two resizes: against their definition, and against the official implementations' pixels."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import golden_npz, relative_error
+
+from metrics.pixels import PREPARATIONS, as_rgb, prepare_tensorflow, prepare_torch, resize_tensorflow, resize_torch
+
+
+def bilinear_matrix(n: int, half_pixel: bool) -> np.ndarray:
+    """[299, n]: the weight of each source pixel in each output pixel, by definition."""
+    matrix = np.zeros((299, n))
+    for i in range(299):
+        at = max((i + 0.5) * n / 299 - 0.5, 0) if half_pixel else i * n / 299
+        low = int(at)
+        matrix[i, low] += 1 - (at - low)
+        matrix[i, min(low + 1, n - 1)] += at - low
+    return matrix
+
+
+@pytest.mark.parametrize("size", [1, 2, 32, 64, 298, 299, 300, 512])
+def test_the_resizes_are_what_they_say(size: int) -> None:
+    x = np.random.RandomState(0).rand(2, 3, size, size + 3)
+    for half_pixel, resize in ((False, resize_tensorflow), (True, resize_torch)):
+        rows, columns = bilinear_matrix(size, half_pixel), bilinear_matrix(size + 3, half_pixel)
+        expected = rows @ x @ columns.T
+        assert relative_error(resize(torch.from_numpy(x)), expected) < 1e-12
+        assert relative_error(resize(torch.from_numpy(x).float()), expected) < 1e-4  # float32 positions
+
+
+@pytest.mark.parametrize("size", [32, 64, 299])
+def test_the_official_pixels(size: int) -> None:
+    golden = golden_npz("inception")
+    images = torch.from_numpy(golden[f"{size}/images_uint8"])
+    ours = {
+        "resize_tf1": prepare_tensorflow(images, torch.float32) * 128 + 128,
+        "resize_torch": (prepare_torch(images, torch.float32) + 1) / 2,
+    }
+    for name, pixels in ours.items():
+        assert relative_error(pixels[:, :, ::13, ::13], golden[f"{size}/{name}/strided_13"]) < 1e-5
+        assert relative_error(pixels[:, :, -4:, -4:], golden[f"{size}/{name}/corner_tail"]) < 1e-5
+
+
+def test_the_range_of_the_network_input() -> None:
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 40, 40)
+    for name, top in (("tensorflow", 127 / 128), ("torch", 1.0)):
+        x = PREPARATIONS[name](images, torch.float32)
+        assert x.shape == (2, 3, 299, 299) and x[0].unique().tolist() == [-1]
+        assert torch.allclose(x[1], torch.tensor(top), atol=1e-6)
+
+
+def test_rgb() -> None:
+    gray = torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)
+    assert torch.equal(as_rgb(gray), torch.cat([gray] * 3, 1))
+    assert torch.equal(as_rgb(gray.repeat(1, 3, 1, 1)), gray.repeat(1, 3, 1, 1))

@@ -1,0 +1,64 @@
+"""Error bars against the spread of repeated draws."""
+
+import numpy as np
+import pytest
+
+from metrics.frechet import statistics_distance
+from metrics.statistics import FeatureStatistics, Statistics
+from metrics.uncertainty import frechet_standard_error, spread
+
+
+def statistics(features: np.ndarray) -> Statistics:
+    """Mean and covariance of all rows."""
+    gathered = FeatureStatistics(features.shape[1], "cpu")
+    gathered.update(features)
+    return gathered.result()
+
+
+def test_one_dimension_in_closed_form() -> None:
+    """d^2 = (m - m_r)^2 + (s - s_r)^2; for a Gaussian var(m) = s^2 / N and var(s) = s^2 / 2N, independent."""
+    n, shift, s = 200_000, 0.7, 1.5
+    x = shift + s * np.random.default_rng(0).standard_normal((n, 1))
+    exact = 2 * np.sqrt((shift * s) ** 2 + (s - 1) ** 2 * s**2 / 2) / n**0.5
+    assert frechet_standard_error(x, Statistics(np.zeros(1), np.eye(1))) == pytest.approx(exact, rel=0.02)
+
+
+def test_it_is_the_jackknife_of_left_out_images() -> None:
+    rng = np.random.default_rng(0)
+    reference = Statistics(np.zeros(4), np.diag([1.0, 2, 3, 4]))
+    x = rng.standard_normal((300, 4)) * [1.5, 1, 2, 1] + 0.3
+    left_out = np.array([statistics_distance(statistics(np.delete(x, i, 0)), reference) for i in range(300)])
+    jackknife = np.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
+    assert frechet_standard_error(x, reference) == pytest.approx(jackknife, rel=0.02)
+
+
+def test_it_is_the_spread_of_repeated_draws() -> None:
+    rng = np.random.default_rng(0)
+    dim, n = 16, 600
+    q = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+    scales = np.geomspace(1, 0.1, dim)
+    reference = Statistics(np.zeros(dim), (q * scales**2) @ q.T)
+    draws = [(rng.standard_normal((n, dim)) * 1.2 * scales) @ q.T + 0.3 * q[:, 0] for _ in range(300)]
+    values = [statistics_distance(statistics(x), reference) for x in draws]
+    error = np.mean([frechet_standard_error(x, reference) for x in draws[:5]])
+    assert error == pytest.approx(np.std(values, ddof=1), rel=0.15)  # 300 draws tell their own spread to 4%
+
+
+def test_null_directions_do_not_break_it() -> None:
+    x = np.random.default_rng(0).standard_normal((40, 3)) * [1, 2, 0] + [1, 0, 0]
+    flat = frechet_standard_error(x, Statistics(np.zeros(3), np.diag([1.0, 1, 0])))
+    assert flat == pytest.approx(frechet_standard_error(x[:, :2], Statistics(np.zeros(2), np.eye(2))), rel=1e-9)
+
+
+def test_spread_of_disjoint_seed_ranges() -> None:
+    summary = spread([2.0, 1.0, 3.0])
+    assert (summary.mean, summary.std, summary.least, summary.values) == (2.0, 1.0, 1.0, (2.0, 1.0, 3.0))
+    with pytest.raises(ValueError, match="a spread needs at least 2 runs; 1 given"):
+        spread([2.0])
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="dimension 2 and 3 cannot be compared"):
+        frechet_standard_error(np.random.default_rng(0).standard_normal((9, 2)), Statistics(np.zeros(3), np.eye(3)))
+    with pytest.raises(ValueError, match="generated features have 1 rows; this needs at least 2"):
+        frechet_standard_error(np.zeros((1, 3)), Statistics(np.zeros(3), np.eye(3)))
