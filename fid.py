@@ -77,6 +77,11 @@ def main() -> None:
         --ref https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz
 
     \b
+    # The same on every GPU of this machine (the -- keeps torchrun from reading --num)
+    torchrun --standalone --nproc_per_node=gpu -- fid.py calc --images out/50k --num 50000 \\
+        --ref https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz
+
+    \b
     # Statistics of a data set
     python fid.py ref --data datasets/fashion-mnist-32.zip --dest reference.npz --detector demo
     """

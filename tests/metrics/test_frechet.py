@@ -30,8 +30,9 @@ def test_equal_covariances_leave_the_squared_distance_of_means() -> None:
     cov = covariance(30, 0, 1e-3)
     mean = np.linspace(0, 1, 30)
     assert frechet_distance(mean, cov, mean + 2.0, cov) == pytest.approx(120.0, rel=1e-12)
-    assert frechet_distance(mean, cov, mean, cov) == pytest.approx(0.0, abs=1e-12)
-    assert frechet_distance(mean, cov, mean, cov) >= 0
+    for seed in range(5):  # some end a rounding below 0
+        cov = covariance(30, seed, 1e-3)
+        assert 0 <= frechet_distance(mean, cov, mean, cov) < 1e-12
 
 
 def test_gaussians_of_one_dimension_and_commuting_ones() -> None:

@@ -21,8 +21,10 @@ def test_a_line_of_points() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_point_on_the_sphere_is_in_the_closed_ball_only(dtype: torch.dtype) -> None:
-    real, generated = REAL + 0.1, np.array([[-0.9], [-0.9]])  # 1 away from 0.1, but for rounding
+@pytest.mark.parametrize("origin, step", [(0.0, 1.0), (0.2, 0.1), (0.4, 0.3)])
+def test_a_point_on_the_sphere_is_in_the_closed_ball_only(origin: float, step: float, dtype: torch.dtype) -> None:
+    """In float64, rounding puts the point on the sphere, inside by 5e-16, and outside by as much."""
+    real, generated = origin + step * REAL, np.full((2, 1), origin - step)
     assert precision_recall(real, generated, k=1, dtype=dtype)[0] == 1.0
     assert density_coverage(real, generated, k=1, dtype=dtype) == (0.0, 0.0)
 
