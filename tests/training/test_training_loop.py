@@ -218,7 +218,7 @@ def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
     assert snapshot.read_bytes() == (outdir / snapshot.name).read_bytes()
 
 
-def test_two_ranks_train_like_one_batch(data: Path, tmp_path: Path) -> None:
+def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
     result = run(program(data, tmp_path / "two", "--duration", "0.000064", ranks=2))
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().splitlines()[-1]).exists()
