@@ -1,5 +1,6 @@
 """Time the Inception-v3 detector against torch-fidelity's extractor: same weights, same images, one interleaved run.
 
+    pip install --no-deps torch-fidelity
     python benchmarks/inception.py --rounds 5
 
 Prints JSON: the median over rounds of each time ratio, theirs / ours, and how far the features differ. Where the

@@ -31,15 +31,16 @@ FORMAT = "skip-tuning-edm-detector/1"
 METADATA_KEY = "detector"  # one key, as safetensors writes several in random order
 RESOLUTION = 32
 CLASSES = 10
+LEARNING_RATE = 0.1
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2))
 
 
 class DemoDetector(nn.Module):
-    """Four convolutions, an average over space, a linear layer.
+    """Three convolutions, each with a maximum pool, and two linear layers; the first one's output is the feature.
 
     Args:
         sha256: of the file of weights.
@@ -56,11 +57,13 @@ class DemoDetector(nn.Module):
         super().__init__()
         self.sha256 = sha256
         self.body = nn.Sequential(
-            _conv(1, 32, kernel=5, stride=2),  # [N, 32, 16, 16]
-            _conv(32, 64),
-            nn.MaxPool2d(2),  # [N, 64, 8, 8]
-            _conv(64, 128),
-            _conv(128, 128),
+            _stage(1, 32),  # [N, 32, 16, 16]
+            _stage(32, 64),
+            _stage(64, 128),  # [N, 128, 4, 4]
+            nn.Flatten(),
+            nn.Linear(128 * 4 * 4, self.feature_dim, bias=False),
+            nn.BatchNorm1d(self.feature_dim),
+            nn.ReLU(),
         )
         self.fc = nn.Linear(self.feature_dim, CLASSES)
 
@@ -83,7 +86,7 @@ class DemoDetector(nn.Module):
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` for training: with gradients, unchecked."""
-        features = self.body(images.to(self.fc.weight.dtype) / 127.5 - 1).mean((2, 3))
+        features = self.body(images.float() / 127.5 - 1)
         return features, self.fc(features)
 
 
@@ -123,43 +126,41 @@ def save(net: DemoDetector, path: str | os.PathLike[str], facts: dict[str, objec
 
 
 def train(images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, seed: int = 0) -> DemoDetector:
-    """Train a classifier by SGD with a one-cycle learning rate, label smoothing, random flips and shifts of 2 pixels.
+    """Train a classifier by SGD with a one-cycle learning rate; images are flipped or not, at random.
 
     Args:
         images: uint8 [N, 1, 32, 32].
         classes: int64 [N].
         epochs: passes over the images.
         batch: images a step.
-        seed: of initial weights, order, flips and shifts. The same seed on the same machine and number of threads gives
+        seed: of initial weights, order and flips. The same seed on the same machine and number of threads gives
             the same network.
     Returns:
         The detector, in eval mode.
+    Raises:
+        ValueError: if that makes fewer than two steps.
     """
+    steps = int(epochs * (len(images) // batch))
+    if steps < 2:
+        raise ValueError(f"{epochs} epochs of {len(images)} images in batches of {batch} are too little to train on")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = DemoDetector().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        steps = int(epochs * (len(images) // batch))
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=steps)
+        optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
         order = torch.empty(0, dtype=torch.long)
         for _ in tqdm(range(steps), desc="steps", file=sys.stderr, disable=None):
             if len(order) < batch:
                 order = torch.randperm(len(images))
             chosen, order = order[:batch], order[batch:]
-            _features, logits = net.embed(_augment(images[chosen]))
-            loss = F.cross_entropy(logits, classes[chosen], label_smoothing=0.1)
+            flip = torch.rand(batch, 1, 1, 1) < 0.5
+            _features, logits = net.embed(torch.where(flip, images[chosen].flip(3), images[chosen]))
+            loss = F.cross_entropy(logits, classes[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
     return net.requires_grad_(False).eval()
-
-
-def _augment(images: Tensor, shift: int = 2) -> Tensor:
-    """Flip each image or not, and move the batch by up to `shift` pixels; Fashion-MNIST's border is black."""
-    flipped = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
-    down, right = torch.randint(-shift, shift + 1, (2,)).tolist()
-    return flipped.roll((down, right), (2, 3))
 
 
 def accuracy(net: DemoDetector, images: Tensor, classes: Tensor, batch: int = 500) -> float:

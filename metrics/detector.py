@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dnnlib.util import cached_path, fetch, file_sha256, is_url
+from dnnlib.util import fetch, file_sha256, is_url
 from metrics.demo_detector import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
@@ -131,8 +131,7 @@ def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> 
     """The file or folder that `source` stands for, fetched if need be."""
     url = entry.url if entry is not None else str(source) if is_url(source) else None
     if url is not None:
-        path = cached_path(url)
-        return path if path.is_file() else fetch(url)
+        return fetch(url)
     path = REPOSITORY / str(entry.path) if entry is not None else Path(source)
     if path.exists():
         return path

@@ -77,8 +77,8 @@ def inside_balls(
 
 
 def _exact(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """|x[row] - y[column]|^2 of pairs, in float64 from the differences, some 32 MB at a time."""
-    step = max(1, 2**22 // x.shape[1])
+    """|x[row] - y[column]|^2 of pairs, in float64 from the differences, 2 MB at a time: what a cache holds."""
+    step = max(1, 2**18 // x.shape[1])
     parts = [
         (x[i].double() - y[j].double()).square().sum(1)
         for i, j in zip(rows.split(step), columns.split(step), strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from metrics.features import ArrayLike, as_features
-from metrics.frechet import numerical_rank, square_root, symmetric
+from metrics.frechet import spectral_root, square_root, symmetric
 from metrics.statistics import FeatureStatistics, Statistics
 
 
@@ -45,7 +45,7 @@ def frechet_standard_error(generated: ArrayLike, reference: Statistics) -> float
     Weighting image i a little more moves the distance in proportion to its influence
 
         h_i = 2 (m - m_r) . u + |u|^2 - u^T G u,    u = x_i - m,
-        G = R (R C R)^(-1/2) R,    R = C_r^(1/2)
+        G = L (L^T C L)^(-1/2) L^T,    C_r = L L^T
 
     and the standard error is std(h) / sqrt(N): what a jackknife of all N left-out images tends to, at the price of one
     distance. It is the error of one draw of images with the reference fixed; the bias of few samples is not in it.
@@ -68,11 +68,9 @@ def frechet_standard_error(generated: ArrayLike, reference: Statistics) -> float
     own = gathered.result()
     own.require_comparable(reference)
     mean, cov = torch.from_numpy(own.mean), torch.from_numpy(own.cov)
-    factor = square_root(torch.from_numpy(reference.cov))
-    values, vectors = torch.linalg.eigh(symmetric(factor.T @ cov @ factor))
-    rank = numerical_rank(values, "the product of the covariances")
+    root = square_root(torch.from_numpy(reference.cov), "the reference covariance")
     # G = W W^T; null directions have no derivative, and no weight here.
-    w = factor @ vectors[:, len(values) - rank :] * values[len(values) - rank :] ** -0.25
+    w = root @ spectral_root(symmetric(root.T @ cov @ root), "the product", power=-0.25)
     gap = 2 * (mean - torch.from_numpy(reference.mean))
     influence = torch.cat([u @ gap + u.square().sum(1) - (u @ w).square().sum(1) for u in (x - mean).split(4096)])
     return float(influence.std() / len(x) ** 0.5)

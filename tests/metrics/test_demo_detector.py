@@ -143,5 +143,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         result = run("--data", data, "--test", wrong, "--out", tmp_path / "out")
         assert result.exit_code == 2 and words in result.stderr.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+    few = run("--data", data, "--test", data, "--out", tmp_path / "out")
+    assert few.exit_code == 2 and "6.0 epochs of 20 images in batches of 128 are too little" in few.stderr
     Image.new("L", (4, 4)).save(tmp_path / "image.png")
     assert run("--data", tmp_path / "image.png", "--test", data, "--out", tmp_path / "out").exit_code == 2

@@ -91,10 +91,32 @@ def test_point_masses_and_dead_features() -> None:
         assert frechet_distance(np.zeros(3), alive, np.zeros(3), np.eye(3)) == pytest.approx(0 + 1 + 1)
 
 
+def test_a_covariance_singular_by_a_hair_is_seen() -> None:
+    """N = d: of these, Cholesky's factorisation takes some, with a last pivot that is all rounding."""
+    taken = 0
+    for seed in range(30):
+        cov = np.cov(np.random.default_rng(seed).standard_normal((40, 40)), rowvar=False)
+        taken += int(torch.linalg.cholesky_ex(torch.from_numpy(cov)).info == 0)
+        with pytest.warns(RuntimeWarning, match="rank 39 in d = 40"):
+            frechet_distance(np.zeros(40), cov, np.zeros(40), np.eye(40))
+    assert taken > 0
+
+
 def test_full_rank_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frechet_distance(np.zeros(20), covariance(20, 0, 1e-8), np.zeros(20), covariance(20, 1, 1e-8))
+
+
+def test_float32_files_are_good_enough() -> None:
+    """Rounding leaves a singular covariance with negative eigenvalues, and not quite symmetric."""
+    x = np.random.default_rng(0).standard_normal((20, 30))
+    exact, rounded = np.cov(x, rowvar=False), np.cov(x, rowvar=False).astype(np.float32)
+    rounded[3, 4] *= 1 + 1e-6
+    assert np.linalg.eigvalsh(rounded.astype(float))[0] < 0
+    with pytest.warns(RuntimeWarning, match="singular"):
+        values = [frechet_distance(np.zeros(30), cov, np.zeros(30), np.eye(30)) for cov in (exact, rounded)]
+    assert values[1] == pytest.approx(values[0], rel=1e-3)
 
 
 def test_what_is_refused() -> None:
@@ -105,5 +127,7 @@ def test_what_is_refused() -> None:
         frechet_distance(mean, cov, mean, cov * np.nan)
     with pytest.raises(ValueError, match="cov2 has the eigenvalue -2, so it is no covariance"):
         frechet_distance(mean, cov, mean, np.diag([1.0, -2.0]))
+    with pytest.raises(ValueError, match="cov1 is not symmetric"):
+        frechet_distance(mean, np.array([[1.0, 0.5], [0.0, 1.0]]), mean, cov)
     with pytest.raises(ValueError, match="detector inception and demo cannot be compared"):
         statistics_distance(Statistics(mean, cov, detector="inception"), Statistics(mean, cov, detector="demo"))
