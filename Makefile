@@ -30,4 +30,6 @@ clean:
 
 .venv/.ready-dev: .venv/.ready
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(PIP_ARGS) '.[dev]'
+	# A judge for the tests; with its dependencies it would bring torchvision, which is not needed.
+	$(BIN)/python -m pip install --quiet --no-deps $(PIP_ARGS) torch-fidelity==0.4.0
 	touch $@

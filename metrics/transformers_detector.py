@@ -1,7 +1,7 @@
 """DINOv2, CLIP's image encoder and ResNet as feature networks, by the package transformers.
 
-It is optional: `pip install '.[features]'`. FD-DINOv2 as Stein et al. define it takes DINOv2 ViT-L/14's class token; the
-Skip-Tuning paper's CLIP feature is ViT-L/14's pooled output before its projection (1024-d), its ResNet feature
+It is optional: `pip install '.[features]'`. FD-DINOv2 as Stein et al. define it takes DINOv2 ViT-L/14's class token;
+the Skip-Tuning paper's CLIP feature is ViT-L/14's pooled output before its projection (1024-d), its ResNet feature
 ResNet-101's pooled output (2048-d).
 """
 

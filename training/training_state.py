@@ -94,7 +94,10 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
     for key in sorted((set(old) | set(new)) - _MAY_DIFFER):
-        if old.get(key) != new.get(key):
+        a, b = old.get(key), new.get(key)
+        if key == "data":  # the data set may have moved
+            a, b = Path(str(a)).name, Path(str(b)).name
+        if a != b:
             raise ValueError(
                 f"{outdir} was trained with {key}={old.get(key)!r}, now {new.get(key)!r}; use another --outdir"
             )
