@@ -16,14 +16,14 @@ CLASSES = 8  # columns of the sheet: one class a column
 
 @click.command(context_settings={"show_default": True})
 @click.option("--out", help="Picture to write", default="out/demo.png", metavar="PNG")
-@click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=5)
-@click.option("--rho", help="Skip coefficient of the deepest layer; 1 at the top", default=0.8)
+@click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
+@click.option("--rho", help="Skip coefficient of the deepest layer; 1 at the top", default=0.7)
 def main(out: str, steps: int, rho: float) -> None:
     """Draw 64 images with rho = 1 and 64 with Skip-Tuning, from the same noise, into one picture.
 
     \b
     python demo.py
-    python demo.py --steps 10 --rho 0.7 --out out/stronger.png
+    python demo.py --steps 5 --rho 0.5 --out out/stronger.png
     """
     with one_line_errors():
         seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
