@@ -84,9 +84,8 @@ def test_images_of_the_reference_are_at_distance_zero(reference: Path, data: Pat
     assert values["precision-demo-fashion-mnist"] == values["recall-demo-fashion-mnist"] == 1
     assert "fid" not in values, "only Inception's distance is called FID"
     assert found["detector"]["sha256"] and found["protocol"]["reference_sha256"]
-    assert "warnings" not in found
     few = result("calc", "--images", data, "--num", 100, "--ref", reference, "--detector", detector)
-    assert "100" in few["warnings"][0], "100 images leave the covariance of 128 features singular"
+    assert "100" in " ".join(few["warnings"]), "100 images leave the covariance of 128 features singular"
 
 
 def test_gen_equals_generate_and_calc(reference: Path, detector: Path, tmp_path: Path) -> None:

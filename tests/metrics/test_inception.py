@@ -12,7 +12,7 @@ from dnnlib.util import file_sha256
 from metrics.inception import InceptionV3, load_inception
 
 TOLERANCE = 1e-5  # tests/golden/README.md, section 4
-BATCH_TOLERANCE = 1e-6  # of one feature in batches of different size: of the largest feature
+BATCH_TOLERANCE = 5e-6  # of one feature in batches of different size: of the largest feature
 SOURCES = {"tensorflow": "torch_fidelity", "torch": "pytorch_fid"}
 
 
