@@ -65,15 +65,19 @@ class FeatureStore:
         Raises:
             ValueError: if the file is damaged.
         """
+        ids, features, logits = self._arrays(path, "ids", "features", "logits")
+        return ids, features, logits
+
+    def _arrays(self, path: Path, *names: str) -> list[np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return arrays["ids"], arrays["features"], arrays["logits"]
+                return [arrays[name] for name in names]
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} is damaged ({error}); remove it, and its images are done again") from error
 
     def done(self) -> set[int]:
         """The ids whose features are there."""
-        return {int(i) for path in self.chunks() for i in self.read(path)[0]}
+        return {int(i) for path in self.chunks() for i in self._arrays(path, "ids")[0]}
 
     def load(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Features and logits of these ids, in their order: [N, d], [N, l]."""

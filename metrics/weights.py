@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-NAMES_SHOWN = 3
+from torch_utils.weights import check_names
 
 
 def load_weights(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -14,22 +14,7 @@ def load_weights(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         net: may be on the meta device.
         tensors: name -> value.
     Raises:
-        ValueError: if a name is missing or unexpected, or a shape is another; the first of them are named.
+        ValueError: as `torch_utils.weights.check_names`.
     """
-    expected = net.state_dict()
-    missing = [name for name in expected if name not in tensors and not name.endswith(".num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in expected]
-    shapes = [
-        f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    lists = {"missing": missing, "unexpected": unexpected, "of the wrong shape": shapes}
-    problems = [
-        f"{len(names)} {problem} ({', '.join(names[:NAMES_SHOWN])}{', ...' if len(names) > NAMES_SHOWN else ''})"
-        for problem, names in lists.items()
-        if names
-    ]
-    if problems:
-        raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
+    check_names(net.state_dict(), tensors, optional=".num_batches_tracked")
     net.load_state_dict(tensors, strict=False, assign=True)

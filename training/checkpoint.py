@@ -25,6 +25,7 @@ from torch import Tensor
 from dnnlib.cli import one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.util import file_sha256
+from torch_utils.weights import check_names
 from training.edm_pickle import read_snapshot
 from training.precond import PRECONDS, Precond
 from training.presets import load_presets, resolve
@@ -147,30 +148,9 @@ def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) 
     except Exception as error:  # the arguments come from a file: anything can be wrong with them
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
-    _check_names(net.state_dict(), tensors)
+    check_names(net.state_dict(), tensors)
     net.load_state_dict(tensors, strict=True)
     return net
-
-
-def _check_names(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """What strict=True checks, but told in one line."""
-    shapes = [
-        f"{name} {list(found[name].shape)} for {list(value.shape)}"
-        for name, value in expected.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    lists = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of the wrong shape": shapes,
-    }
-    problems = [
-        f"{len(names)} {problem} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for problem, names in lists.items()
-        if names
-    ]
-    if problems:
-        raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
 
 
 # ---- writing
