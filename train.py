@@ -90,6 +90,7 @@ class IntList(click.ParamType):
 @click.option(
     "--workers", type=click.IntRange(min=0), default=1, help="Processes that decode images of large data sets"
 )
+@click.option("--transfer", metavar="NET", help="Begin with the weights of this network: a name, path or URL")
 @click.option("--seed", type=int, default=0, help="Of weights, order, noise and dropout")
 @click.option("--device", help="cpu, cuda, ...  [default: cuda where there is one]")
 def main(**flags: Any) -> None:
@@ -140,6 +141,7 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         ema_halflife=round(flags["ema"] * 1e6),
         dtype=flags["dtype"],
         seed=flags["seed"],
+        transfer=flags["transfer"],
         workers=flags["workers"],
         tick=flags["tick"] * 1000,
         snap=flags["tick"] * flags["snap"] * 1000,

@@ -43,22 +43,35 @@ def convolution_rate(dtype: torch.dtype) -> float:
     return 2 * 4 * 384 * 384 * 9 * 32 * 32 / best / 1e9
 
 
-@click.command()
-@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Interleaved rounds, after one uncounted")
-@click.option("--batch", type=click.IntRange(min=1), default=4, help="Images an evaluation")
-@torch.inference_mode()
-def main(rounds: int, batch: int) -> None:
-    """Print the ratios as JSON."""
-    torch.manual_seed(0)
+def build() -> tuple[EDMPrecond, EDMPrecond, dict[str, torch.Tensor]]:
+    """The float32 network, the same in bfloat16, and their weights in plain memory."""
     net = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet").eval()
     for param in net.parameters():  # the published initialisation has zeros, on which the outputs could not differ
         if not param.any():
-            param.normal_(std=0.02)
+            param.data.normal_(std=0.02)
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     net.channels_last()
     half = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet").eval()
     half.load_state_dict(weights)
     half.channels_last().set_dtype(torch.bfloat16)
+    return net, half, weights
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Interleaved rounds, after one uncounted")
+@click.option("--batch", type=click.IntRange(min=1), default=4, help="Images an evaluation")
+def main(rounds: int, batch: int) -> None:
+    """Print the ratios as JSON."""
+    torch.manual_seed(0)
+    net, half, weights = build()
+    with torch.inference_mode():
+        click.echo(json.dumps(measure(net, half, weights, rounds, batch), indent=2))
+
+
+def measure(
+    net: EDMPrecond, half: EDMPrecond, weights: dict[str, torch.Tensor], rounds: int, batch: int
+) -> dict[str, object]:
+    """The medians over `rounds` of interleaved runs."""
     x, sigma = torch.randn(batch, 3, 64, 64) * 2, torch.full([batch], 2.0)
     labels = torch.eye(1000)[torch.arange(batch)]
 
@@ -83,7 +96,7 @@ def main(rounds: int, batch: int) -> None:
             "share_of_3x3_convolution_rate": round(rate / rates[name.removeprefix("ours_")], 2),
             "difference_relative_to_max": float((outputs[name] - expected).abs().max() / expected.abs().max()),
         }
-    click.echo(json.dumps(result, indent=2))
+    return result
 
 
 if __name__ == "__main__":

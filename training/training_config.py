@@ -29,6 +29,7 @@ class TrainingConfig:
         tick: between lines of stats.jsonl.
         workers: processes that decode images; data sets up to 1 GiB are decoded once and need none.
         loss: keywords of `training.loss.EDMLoss`.
+        transfer: name, path or URL of a network of the same shape whose weights the run begins with.
     """
 
     data: str
@@ -48,6 +49,7 @@ class TrainingConfig:
     tick: int = 50_000
     workers: int = 1
     loss: dict[str, float] = field(default_factory=dict)
+    transfer: str | None = None
 
     def check(self, ranks: int) -> None:
         """Refuse what cannot be trained.

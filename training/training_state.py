@@ -10,6 +10,8 @@ import torch
 
 from dnnlib.files import atomic_write, remove_partial_files, write_json
 from torch_utils import distributed
+from torch_utils.weights import check_names
+from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
 from training.training_config import TrainingConfig
@@ -63,7 +65,7 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
     """A new run's state, or that of the run in `outdir`.
 
     Raises:
-        ValueError: if the run in `outdir` has other settings.
+        ValueError: if the run in `outdir` has other settings, or `config.transfer` names a network of another shape.
     """
     torch.manual_seed(config.seed)
     net = PRECONDS[config.precond](
@@ -72,6 +74,8 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
         label_dim=dataset.label_dim,
         **config.network,
     )
+    if config.transfer is not None and not (outdir / STATE_FILE).exists():
+        _transfer(config.transfer, net)
     net = net.to(device).train()
     if device.type == "cuda":
         net.channels_last()
@@ -90,6 +94,15 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
         remove_partial_files(outdir)
         write_json(outdir / CONFIG_FILE, settings)
     return state
+
+
+def _transfer(source: str, net: Precond) -> None:
+    weights = load_network(source).state_dict()
+    try:
+        check_names(net.state_dict(), weights)
+    except ValueError as error:
+        raise ValueError(f"cannot begin with the weights of {source}: {error}; give its own flags") from error
+    net.load_state_dict(weights)
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:

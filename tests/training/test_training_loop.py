@@ -234,3 +234,24 @@ def test_bad_input_is_one_line_and_status_2(data: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
     assert "none.zip" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_transfer_begins_with_the_given_weights(data: Path, tmp_path: Path) -> None:
+    first = train(config(data), tmp_path / "first", CPU)
+    settings = config(data, transfer=str(first), seed=1)
+    begun = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "second", CPU)
+    for net in (begun.net, begun.ema):
+        assert all(torch.equal(value, weights(first)[name]) for name, value in net.state_dict().items())
+    state = tmp_path / "second" / STATE_FILE
+    begun.net.load_state_dict({name: value + 1 for name, value in begun.net.state_dict().items()})
+    begun.save(state)
+    resumed = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "second", CPU)
+    assert not torch.equal(next(iter(resumed.net.parameters())), next(iter(begun.ema.parameters())))
+
+
+def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_path: Path) -> None:
+    first = train(config(data), tmp_path / "first", CPU)
+    wider = config(data, transfer=str(first), network={**NETWORK, "model_channels": 32})
+    with pytest.raises(ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its own flags"):
+        train(wider, tmp_path / "second", CPU)
+    assert not (tmp_path / "second").exists()

@@ -16,7 +16,7 @@ def test_equals_the_direct_convolution(H: int, W: int, memory_format: torch.memo
     x = torch.randn(2, 5, H, W).to(memory_format=memory_format)
     weight, bias = torch.randn(7, 5, 3, 3), torch.randn(7)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    got = winograd.conv3x3(x, weight, bias)
+    got = winograd.conv3x3(x, winograd.transform(weight), bias)
     assert relative_error(got, expected) < 2e-5
     assert got.is_contiguous(memory_format=torch.channels_last)
 
@@ -24,14 +24,15 @@ def test_equals_the_direct_convolution(H: int, W: int, memory_format: torch.memo
 @torch.inference_mode()
 def test_is_the_same_convolution_to_the_last_digits_of_float64() -> None:
     x, weight, bias = (torch.randn(shape, dtype=torch.float64) for shape in [(2, 5, 16, 8), (3, 5, 3, 3), (3,)])
-    assert relative_error(winograd.conv3x3(x, weight, bias), F.conv2d(x, weight, bias, padding=1)) < 1e-13
+    got = winograd.conv3x3(x, winograd.transform(weight), bias)
+    assert relative_error(got, F.conv2d(x, weight, bias, padding=1)) < 1e-13
 
 
 @torch.inference_mode()
 def test_does_not_depend_on_the_batch() -> None:
     x, weight, bias = torch.randn(3, 16, 32, 32), torch.randn(8, 16, 3, 3), torch.randn(8)
-    together = winograd.conv3x3(x, weight, bias)
-    assert torch.equal(together[1:2], winograd.conv3x3(x[1:2], weight, bias))
+    together = winograd.conv3x3(x, winograd.transform(weight), bias)
+    assert torch.equal(together[1:2], winograd.conv3x3(x[1:2], winograd.transform(weight), bias))
 
 
 def test_chosen_for_large_layers_in_inference_only() -> None:
@@ -56,3 +57,22 @@ def test_layer_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     direct = layer(x)
     assert not torch.equal(got, direct)
     assert relative_error(got, direct) < 1e-4
+
+
+def test_layer_notices_new_weights() -> None:
+    layer = Conv2d(128, 128, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(1, 128, 32, 32)
+    assert layer.weight is not None and layer.bias is not None
+
+    def check() -> None:
+        with torch.inference_mode():
+            assert relative_error(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1)) < 1e-4
+
+    check()
+    layer.load_state_dict({"weight": torch.randn(128, 128, 3, 3), "bias": torch.randn(128)})
+    check()
+    with torch.inference_mode():
+        layer.weight.mul_(2)
+    check()
+    layer.weight.data = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
+    check()
