@@ -3,7 +3,9 @@
 import contextlib
 import json
 import platform
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +18,7 @@ from dnnlib.seeds import format_seeds, parse_seeds
 from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
-from metrics.images import Images, open_images
+from metrics.images import Images, open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_FEATURES, parse_metrics
 from metrics.statistics import Statistics
 from metrics.uncertainty import spread
@@ -91,8 +93,10 @@ def main() -> None:
 @add_flags(REFERENCE, COMPUTATION)
 def ref(**flags: Any) -> None:
     """Write the statistics (mu, sigma) of real images."""
-    with evaluation(flags) as ev:
+    with program(flags) as device:
+        _check_destination(flags["dest"])
         images = open_images(flags["data"])
+        ev = _evaluation(flags, device)
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
@@ -104,11 +108,14 @@ def ref(**flags: Any) -> None:
 @add_flags(STORED, MEASURING, COMPUTATION)
 def calc(**flags: Any) -> None:
     """Measure stored images."""
-    with evaluation(flags) as ev:
+    with program(flags) as device:
         names, reference, real, protocol = _asked(flags)
         images = open_images(flags["images"], flags["num"], flags["seed"])
-        with ev.features_of(images) as store:
-            result = ev.measure(names, store, range(len(images)), reference, real)
+        if real is not None:
+            require_same_colours(images.channels, real)
+        ev = _evaluation(flags, device)
+        with ev.compared_with(names, reference, real) as target, ev.features_of(images) as store:
+            result = ev.compare(names, store, range(len(images)), target)
         if distributed.rank() == 0:
             protocol |= {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
             _print(ev, result | {"protocol": protocol})
@@ -118,17 +125,23 @@ def calc(**flags: Any) -> None:
 @add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, COMPUTATION)
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""
-    with evaluation(flags) as ev:
+    with program(flags) as device:
         names, reference, real, protocol = _asked(flags)
-        ranges = [parse_seeds(text) for text in flags["seeds"]]
-        source = image_source(flags).load(ev.device)
+        ranges = _disjoint(flags["seeds"])
+        source = image_source(flags).load(device)
+        if real is not None:
+            require_same_colours(source.net.img_channels, real)
+        ev = _evaluation(flags, device)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, ev.batch))
 
-        every = list(dict.fromkeys(seed for seeds in ranges for seed in seeds))
-        with ev.features({"source": source.record}, batches, every) as store:
-            runs = [ev.measure(names, store, seeds, reference, real) for seeds in ranges]
+        every = [seed for seeds in ranges for seed in seeds]
+        with (
+            ev.compared_with(names, reference, real) as target,
+            ev.features({"source": source.record}, batches, every) as store,
+        ):
+            runs = [ev.compare(names, store, seeds, target) for seeds in ranges]
         if distributed.rank() == 0:
             protocol |= {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
             result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
@@ -137,12 +150,42 @@ def gen(**flags: Any) -> None:
 
 
 @contextlib.contextmanager
-def evaluation(flags: dict[str, Any]) -> Iterator[Evaluation]:
-    """The detector on this rank's device; errors become one line."""
+def program(flags: dict[str, Any]) -> Iterator[torch.device]:
+    """This rank's device; errors become one line."""
     with one_line_errors():
-        device = distributed.init(flags["device"])
-        yield Evaluation(load_detector(flags["detector"], device), device, flags["batch"], flags["features"])
+        yield distributed.init(flags["device"])
         distributed.shutdown()
+
+
+def _evaluation(flags: dict[str, Any], device: torch.device) -> Evaluation:
+    """The detector at work, loaded when the other flags are known to be right: it may be a download."""
+    return Evaluation(load_detector(flags["detector"], device), device, flags["batch"], flags["features"])
+
+
+def _check_destination(dest: str) -> None:
+    """Refuse a file that cannot be written, without leaving a trace; missing folders are made later."""
+    if Path(dest).is_dir():
+        raise ValueError(f"--dest={dest} is a folder; name a file, such as {Path(dest) / 'reference.npz'}")
+    folder = next(parent for parent in Path(dest).absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
+
+
+def _disjoint(texts: Sequence[str]) -> list[list[int]]:
+    """The ranges of --seeds, each enough for statistics, and none with another's seeds."""
+    ranges, seen = [parse_seeds(text) for text in texts], set[int]()
+    for text, seeds in zip(texts, ranges, strict=True):
+        if len(seeds) < 2:
+            raise ValueError(f"--seeds={text} is {len(seeds)} image; statistics need at least 2")
+        if twice := seen.intersection(seeds):
+            shared = format_seeds(list(twice))
+            raise ValueError(
+                f"--seeds={text} shares {shared} with another range, which hides their spread; keep them apart"
+            )
+        seen.update(seeds)
+    return ranges
 
 
 def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images | None, dict[str, Any]]:

@@ -1,14 +1,18 @@
 """From images to metrics: features once, then whatever is asked of them."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import filelock
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +23,19 @@ from metrics.images import Images
 from metrics.measure import Evidence, measure
 from metrics.statistics import Statistics
 from torch_utils import distributed
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What generated images are compared with.
+
+    Attributes:
+        reference: statistics of the real images, or None.
+        features: of the real images, on rank 0; None where no metric asks for them.
+    """
+
+    reference: Statistics | None = None
+    features: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -47,18 +64,32 @@ class Evaluation:
             ids: all the images that are wanted.
         Raises:
             ValueError: if `folder` holds features of other images.
+            RuntimeError: if another process is at the same images in the cache.
         """
         settings = settings | {"detector": self.detector.name, "detector_sha256": self.detector.sha256}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        store = FeatureStore(self.folder or cache_folder() / "features" / digest, settings)
-        extract(store, self.detector, ids, batches, self.device)
-        yield store
-        distributed.barrier()
-        if self.folder is None and distributed.rank() == 0:
-            store.remove()
+        if self.folder is not None:
+            store = FeatureStore(self.folder, settings)
+            extract(store, self.detector, ids, batches, self.device)
+            yield store
+            return
+        # Other ids have another folder: it is removed at the end, which must not take another run's features away.
+        digest = hashlib.sha256(json.dumps([settings, list(ids)], sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache_folder() / "features" / digest
+        with _alone(folder):
+            store = FeatureStore(folder, settings)
+            try:
+                extract(store, self.detector, ids, batches, self.device)
+                yield store
+                distributed.barrier()
+            except BaseException:
+                if distributed.rank() == 0 and not store.chunks():
+                    store.remove()
+                raise
+            if distributed.rank() == 0:
+                store.remove()
 
     @contextlib.contextmanager
-    def features_of(self, images: Images) -> Iterator[FeatureStore]:
+    def features_of(self, images: Images, role: str = "generated") -> Iterator[FeatureStore]:
         """A store with the features of stored images; ids are their positions."""
 
         def batches(ids: list[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -66,13 +97,44 @@ class Evaluation:
                 part = ids[start : start + self.batch]
                 yield part, images.batch(part)
 
-        with self.features({"images": images.fingerprint}, batches, range(len(images))) as store:
+        with self.features({"images": images.fingerprint, "role": role}, batches, range(len(images))) as store:
             yield store
 
     def statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
         """Mean and covariance over the ids."""
         gathered = store.statistics(ids, self.detector.feature_dim, self.device)
         return gathered.result(self.detector.name, self.detector.sha256)
+
+    @contextlib.contextmanager
+    def compared_with(self, names: list[str], reference: Statistics | None, real: Images | None) -> Iterator[Target]:
+        """What to compare with, checked and computed before the generated images, so that errors come early.
+
+        Args:
+            names: keys of `metrics.measure.METRICS`.
+            reference: statistics of the real images; None takes them from `real`.
+            real: the real images, where a metric needs their features.
+        Raises:
+            ValueError: if the reference was made with another detector, or a metric needs what this one lacks.
+        """
+        if "is" in names and self.detector.num_logits == 0:
+            raise ValueError(
+                f"the Inception Score needs classes, and {self.detector.name} has none; drop it, or change --detector"
+            )
+        if reference is not None:
+            d = self.detector.feature_dim
+            own = np.broadcast_to(np.float64(0), (d, d))
+            try:
+                Statistics(own[0], own, None, self.detector.name, self.detector.sha256).require_comparable(reference)
+            except ValueError as error:
+                raise ValueError(f"--ref does not fit --detector: {error}") from error
+        if real is None:
+            yield Target(reference)
+            return
+        # These stay until all is measured, for a killed run to go on; and they have no place in the others' folder.
+        with dataclasses.replace(self, folder=None).features_of(real, "real") as store:
+            statistics = reference or self.statistics(store, range(len(real)))
+            features = store.load(range(len(real)))[0] if distributed.rank() == 0 else None
+            yield Target(statistics, features)
 
     def measure(
         self,
@@ -82,29 +144,49 @@ class Evaluation:
         reference: Statistics | None,
         real: Images | None,
     ) -> dict[str, Any]:
+        """`compared_with` and `compare` in one, for a single set of images."""
+        with self.compared_with(names, reference, real) as target:
+            return self.compare(names, store, ids, target)
+
+    def compare(self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target) -> dict[str, Any]:
         """The metrics `names` of the generated images `ids`: {"metrics": {...}}, and warnings if there were any.
 
         Args:
             names: keys of `metrics.measure.METRICS`.
             store: holds their features.
             ids: of the generated images.
-            reference: statistics of the real images; None takes them from `real`.
-            real: the real images, where a metric needs their features.
+            target: what to compare them with.
         Returns:
             The values on rank 0, an empty dict on the others.
         """
         statistics = self.statistics(store, ids)
-        real_features = None
-        if real is not None:
-            with Evaluation(self.detector, self.device, self.batch).features_of(real) as real_store:
-                reference = reference or self.statistics(real_store, range(len(real)))
-                real_features, _ = real_store.load(range(len(real)))
         if distributed.rank() != 0:
             return {}
         features, logits = store.load(ids)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            evidence = Evidence(statistics, reference, features, logits, real_features)
+            evidence = Evidence(statistics, target.reference, features, logits, target.features)
             values: dict[str, Any] = {"metrics": measure(names, evidence, self.detector.name)}
         said = sorted({str(warning.message) for warning in caught})
         return values | ({"warnings": said} if said else {})
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder of the cache; the lock falls with the process, however it ends."""
+    if distributed.rank() != 0:
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RuntimeError(
+            f"another run is at the same images, in {folder}; wait for it, or give --features"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)

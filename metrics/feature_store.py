@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
 
 SETTINGS_FILE = "settings.json"
-CHUNK_IMAGES = 1000
+CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0  # a chunk is written when either is reached: what a killed run loses
+BLOCK = 1000  # images added to the statistics at once; not the chunks, so that where a run was killed leaves no trace
 
 Batches = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]  # ids -> (ids, uint8 images [N, C, H, W]) ...
 
@@ -38,17 +41,28 @@ class FeatureStore:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings, allow_nan=False))
         path = self.folder / SETTINGS_FILE
-        if path.exists() and json.loads(path.read_text()) != self.settings:
+        try:
+            same = not path.exists() or json.loads(path.read_text()) == self.settings
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); remove {self.folder}, or choose another folder") from error
+        if not same:
             raise ValueError(f"{self.folder} holds features of other images or another detector; choose another folder")
 
     def open(self) -> None:
         """Create the folder; one process calls this first.
 
         Raises:
+            ValueError: if it holds something else than features.
             OSError: if it cannot be written.
         """
-        if not (self.folder / SETTINGS_FILE).exists():
+        if (self.folder / SETTINGS_FILE).exists():
+            return
+        if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            raise ValueError(f"{self.folder} holds other files than features; choose an empty or a new folder")
+        try:
             write_json(self.folder / SETTINGS_FILE, self.settings)
+        except OSError as error:
+            raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
 
     def add(self, ids: Sequence[int], features: Tensor, logits: Tensor) -> None:
         """Write one chunk, atomically."""
@@ -59,44 +73,55 @@ class FeatureStore:
         """The chunks' files, in an order that all processes agree on."""
         return sorted(self.folder.glob("*.npz"))
 
-    def read(self, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ids, features and logits of one chunk.
-
-        Raises:
-            ValueError: if the file is damaged.
-        """
-        ids, features, logits = self._arrays(path, "ids", "features", "logits")
-        return ids, features, logits
-
     def _arrays(self, path: Path, *names: str) -> list[np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return [arrays[name] for name in names]
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is damaged ({error}); remove it, and its images are done again") from error
 
     def done(self) -> set[int]:
         """The ids whose features are there."""
-        return {int(i) for path in self.chunks() for i in self._arrays(path, "ids")[0]}
+        return set(self._places())
+
+    def _places(self) -> dict[int, tuple[Path, int]]:
+        """Chunk and row of each id; of one that is there twice, the first."""
+        found: dict[int, tuple[Path, int]] = {}
+        for path in self.chunks():
+            for row, i in enumerate(self._arrays(path, "ids")[0].tolist()):
+                found.setdefault(i, (path, row))
+        return found
+
+    def _rows(self, name: str, ids: Sequence[int], places: dict[int, tuple[Path, int]]) -> np.ndarray:
+        """One array's rows of these ids, in their order; each chunk that is concerned is read once."""
+        wanted: dict[Path, list[tuple[int, int]]] = {}
+        for target, i in enumerate(ids):
+            if i not in places:
+                raise ValueError(f"{self.folder} lacks the features of image {i}; start again")
+            path, row = places[i]
+            wanted.setdefault(path, []).append((target, row))
+        result: np.ndarray | None = None
+        for path, pairs in wanted.items():
+            (array,) = self._arrays(path, name)
+            result = np.empty((len(ids), *array.shape[1:]), array.dtype) if result is None else result
+            targets, rows = (list(column) for column in zip(*pairs, strict=True))
+            result[targets] = array[rows]
+        return np.empty((0, 0), np.float32) if result is None else result
 
     def load(self, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Features and logits of these ids, in their order: [N, d], [N, l]."""
-        found = [self.read(path) for path in self.chunks()]
-        every, features, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        row_of = {int(i): row for row, i in enumerate(every)}
-        rows = [row_of[i] for i in ids]
-        return features[rows], logits[rows]
+        places = self._places()
+        return self._rows("features", ids, places), self._rows("logits", ids, places)
 
     def statistics(self, ids: Sequence[int], dim: int, device: torch.device) -> FeatureStatistics:
-        """Mean and covariance of these ids' features, shared out over the ranks; every rank must call it."""
-        wanted, seen = set(ids), set()
+        """Mean and covariance of these ids' features, shared out over the ranks; every rank must call it.
+
+        Rounding depends on the ids, their order and the number of ranks, and not on the chunks.
+        """
+        places = self._places()
         gathered = FeatureStatistics(dim, "cpu" if device.type == "mps" else device)
-        for number, path in enumerate(self.chunks()):
-            found, features, _ = self.read(path)
-            rows = [row for row, i in enumerate(found) if int(i) in wanted and int(i) not in seen]
-            seen |= {int(found[row]) for row in rows}
-            if number % distributed.world_size() == distributed.rank():
-                gathered.update(features[rows])
+        for start in range(distributed.rank() * BLOCK, len(ids), distributed.world_size() * BLOCK):
+            gathered.update(self._rows("features", ids[start : start + BLOCK], places))
         return gathered.all_reduced()
 
     def remove(self) -> None:
@@ -119,31 +144,37 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
     distributed.barrier()
     done = store.done()
     distributed.barrier()  # all ranks have listed the same chunks
-    missing = [i for i in list(ids)[distributed.rank() :: distributed.world_size()] if i not in done]
-    for chunk_ids, features, logits in _chunked(_detected(detector, batches(missing), len(missing), device)):
-        store.add(chunk_ids, features, logits)
+    share = list(ids)[distributed.rank() :: distributed.world_size()]
+    missing = [i for i in share if i not in done]
+    hidden = distributed.rank() != 0 or not missing
+    with tqdm(total=len(share), initial=len(share) - len(missing), unit="img", desc="features", disable=hidden) as bar:
+        for chunk_ids, features, logits in _chunked(_detected(detector, batches(missing), device, bar)):
+            store.add(chunk_ids, features, logits)
     distributed.barrier()
     return len(missing)
 
 
 def _detected(
-    detector: Detector, batches: Iterable[tuple[list[int], Tensor]], total: int, device: torch.device
+    detector: Detector, batches: Iterable[tuple[list[int], Tensor]], device: torch.device, bar: "tqdm[Any]"
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    with tqdm(total=total, unit="img", desc="features", disable=distributed.rank() != 0 or total == 0) as bar:
-        for ids, images in batches:
-            features, logits = detector(images.to(device))
-            yield ids, features.float(), logits.float()
-            bar.update(len(ids))
+    for ids, images in batches:
+        features, logits = detector(images.to(device))
+        yield ids, features.float(), logits.float()
+        bar.update(len(ids))
 
 
 def _chunked(parts: Iterable[tuple[list[int], Tensor, Tensor]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Join parts until there are CHUNK_IMAGES."""
+    """Join whole batches until there are CHUNK_IMAGES, or CHUNK_SECONDS have passed.
+
+    A run that goes on thus makes the batches of an uninterrupted one, whose size rounding depends on.
+    """
     held: list[tuple[list[int], Tensor, Tensor]] = []
+    began = time.monotonic()
     for part in parts:
         held.append(part)
-        if sum(len(ids) for ids, _, _ in held) >= CHUNK_IMAGES:
+        if sum(len(ids) for ids, _, _ in held) >= CHUNK_IMAGES or time.monotonic() - began >= CHUNK_SECONDS:
             yield _joined(held)
-            held = []
+            held, began = [], time.monotonic()
     if held:
         yield _joined(held)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.run_folder import RECORD, SHEET
 from dnnlib.util import file_sha256
 from training.dataset import ImageDataset
+from training.image_files import ImageFiles
 
 
 class Images(Protocol):
-    """Images of one shape, by index."""
+    """Images of one shape, by index.
+
+    Attributes:
+        channels: 1 (grayscale) or 3 (RGB).
+    """
+
+    channels: int
 
     def __len__(self) -> int:
         """How many there are."""
@@ -25,7 +34,7 @@ class Images(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What tells these images from others: a hash of where they are, what is there, and which were chosen."""
+        """What tells these images from others: a hash of what is there, and of which were chosen."""
         ...
 
     def batch(self, indices: Sequence[int]) -> Tensor:
@@ -36,6 +45,8 @@ class Images(Protocol):
 class StoredImages:
     """Images in a folder (with its sub-folders) or in a zip, in the order of their names.
 
+    The contact sheet that generate.py --grid puts beside its images is passed over.
+
     Args:
         path: the folder or zip.
         max_size: keep a random subset of this many.
@@ -45,15 +56,19 @@ class StoredImages:
     """
 
     def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
-        self._dataset = ImageDataset(path, use_labels=False, max_size=max_size, seed=seed)
+        self._dataset = ImageDataset(path, use_labels=False)
+        sheet = SHEET if (Path(path) / RECORD).is_file() else None
+        places = [place for place, name in enumerate(ImageFiles(path).names) if name != sheet]
+        self._places = [places[i] for i in _subset(len(places), max_size, seed)]
+        self.channels = self._dataset.num_channels
         self.fingerprint = _fingerprint(path, max_size, seed)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._places)
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """The images of these indices, uint8 [N, C, H, W]."""
-        return torch.stack([self._dataset[i][0] for i in indices])
+        return torch.stack([self._dataset[self._places[i]][0] for i in indices])
 
 
 class ArrayImages:
@@ -69,32 +84,33 @@ class ArrayImages:
     """
 
     def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} does not exist")
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 name = "arr_0" if "arr_0" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
-                if name is None:
-                    raise ValueError(
-                        f"{path} holds {', '.join(arrays.files) or 'nothing'}, but no array arr_0 of images"
-                    )
-                images = arrays[name]
-        except (BadZipFile, EOFError, KeyError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+                held = ", ".join(arrays.files) or "nothing"
+                images = None if name is None else arrays[name]
+        except (BadZipFile, EOFError, KeyError, ValueError, TypeError, zlib.error) as error:
+            other = isinstance(error, TypeError) or "pickle" in str(error)  # a lone array, text or objects
+            reason = "its content is of another kind" if other else error
+            raise ValueError(f"{path} is damaged, or no npz of plain arrays: {reason}") from error
+        if images is None:
+            raise ValueError(f"{path} holds {held}, but no array arr_0 of images")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
             raise ValueError(
                 f"{path}: {name} is {images.dtype} {list(images.shape)}; images are uint8 [N, H, W, 1 or 3]"
             )
-        if max_size is not None and max_size < len(images):
-            kept = np.sort(np.random.RandomState(seed % 2**32).permutation(len(images))[:max_size])
-            images = images[kept]
-        self._images = images
+        self._images, self._places = images, _subset(len(images), max_size, seed)
+        self.channels = images.shape[3]
         self.fingerprint = _fingerprint(path, max_size, seed)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._places)
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """The images of these indices, uint8 [N, C, H, W]."""
-        return torch.from_numpy(self._images[list(indices)].transpose(0, 3, 1, 2).copy())
+        return torch.from_numpy(self._images[[self._places[i] for i in indices]].transpose(0, 3, 1, 2).copy())
 
 
 def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int = 0) -> Images:
@@ -108,13 +124,35 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
         FileNotFoundError: if `path` does not exist.
         ValueError: if there are fewer than `num` images or fewer than 2, or one of them cannot be read.
     """
-    kind = ArrayImages if Path(path).suffix == ".npz" else StoredImages
+    kind = ArrayImages if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir() else StoredImages
     images: Images = kind(path, num, seed)
     if num is not None and len(images) < num:
         raise ValueError(f"{path} holds {len(images)} images, but {num} are expected: make more, or lower --num")
     if len(images) < 2:
         raise ValueError(f"{path} holds {len(images)} image; statistics need at least 2")
     return images
+
+
+def require_same_colours(channels: int, real: Images) -> None:
+    """Refuse to compare grayscale with RGB, which Inception's features would hide: it reads both.
+
+    Args:
+        channels: of the generated images.
+        real: the real ones.
+    Raises:
+        ValueError: if the numbers of channels differ.
+    """
+    if channels != real.channels:
+        kind = {1: "grayscale", 3: "RGB"}
+        made, other = (kind.get(n, f"of {n} channels") for n in (channels, real.channels))
+        raise ValueError(f"the generated images are {made}, those of --ref-images {other}; convert one set")
+
+
+def _subset(count: int, max_size: int | None, seed: int) -> list[int]:
+    """Which of `count` images are used, in order: EDM's choice for the same seed."""
+    if max_size is None or max_size >= count:
+        return list(range(count))
+    return sorted(np.random.RandomState(seed % 2**31).permutation(count)[:max_size].tolist())
 
 
 def _fingerprint(path: str | os.PathLike[str], max_size: int | None, seed: int) -> str:

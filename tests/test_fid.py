@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,13 @@ def test_several_seed_ranges_give_a_spread(reference: Path, detector: Path) -> N
     assert found["spread"][key]["least"] == min(values)
 
 
+def test_real_features_are_made_once_and_first(reference: Path, detector: Path, data: Path) -> None:
+    done = run("gen", "--seeds", "0-19", "--seeds", "20-39", "--steps", 2, "--detector", detector, "--metrics", "pr",
+               "--ref-images", data)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert re.findall(r" 0/(\d+) \[", done.stderr) == ["150", "40"]
+
+
 def test_kept_features_are_used_again(reference: Path, detector: Path, data: Path, tmp_path: Path) -> None:
     asked = ["calc", "--images", data, "--num", 150, "--ref", reference, "--detector", detector]
     first = result(*asked, "--features", tmp_path / "kept")
@@ -148,7 +156,7 @@ def test_bad_input_is_one_line(reference: Path, detector: Path, data: Path, tmp_
     assert "no such file" in refused(*base, "--ref", tmp_path / "none.npz").lower()
     assert "is not an npz file" in refused(*base, "--num", 150, "--ref", detector)
     assert "no detector is called 'incption'" in refused(
-        "calc", "--images", data, "--ref", reference, "--detector", "incption"
+        "calc", "--images", data, "--num", 150, "--ref", reference, "--detector", "incption"
     )
     empty = tmp_path / "empty"
     empty.mkdir()

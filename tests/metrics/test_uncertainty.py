@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from metrics.frechet import statistics_distance
 from metrics.statistics import FeatureStatistics, Statistics
-from metrics.uncertainty import frechet_standard_error, spread
+from metrics.uncertainty import frechet_influence, frechet_standard_error, spread
 
 
 def statistics(features: np.ndarray) -> Statistics:
@@ -30,6 +31,22 @@ def test_it_is_the_jackknife_of_left_out_images() -> None:
     left_out = np.array([statistics_distance(statistics(np.delete(x, i, 0)), reference) for i in range(300)])
     jackknife = np.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
     assert frechet_standard_error(x, reference) == pytest.approx(jackknife, rel=0.02)
+
+
+def test_the_influence_is_what_each_left_out_image_takes_away() -> None:
+    """h_i is the derivative of the distance in the weight of image i: (N - 1) (d - d without i) to order 1 / N."""
+    rng = np.random.default_rng(1)
+    reference = Statistics(np.array([0.0, 0, 1]), np.array([[1, 0.3, 0], [0.3, 2, 0], [0, 0, 3]]))
+    x = rng.standard_normal((2000, 3)) * [1.5, 1, 2] + 0.3
+    influence = frechet_influence(x, reference)
+    assert influence.shape == (2000,) and influence.dtype == torch.float64
+    assert float(influence.mean()) == pytest.approx(0, abs=1e-12)
+    every = statistics_distance(statistics(x), reference)
+    taken = [
+        1999 * (every - statistics_distance(statistics(np.delete(x, i, 0)), reference)) for i in range(0, 2000, 50)
+    ]
+    assert influence[::50].tolist() == pytest.approx(taken, abs=0.01 * float(influence.std()))
+    assert frechet_standard_error(x, reference) == float(influence.std() / 2000**0.5)
 
 
 def test_it_is_the_spread_of_repeated_draws() -> None:

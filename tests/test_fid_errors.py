@@ -1,0 +1,243 @@
+"""What fid.py refuses, each in one line with exit status 2 and nothing left behind; and what it must not refuse."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import requests
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from dnnlib.util import cached_path
+from fid import main
+from generate import main as generate
+from metrics.images import open_images
+
+REFERENCE = Path(__file__).resolve().parents[1] / "assets/demo/reference.npz"
+DEMO = f"--detector demo --ref {REFERENCE}"
+
+
+def folder(path: Path, *shape: int, count: int = 12) -> Path:
+    """Images of random pixels."""
+    path.mkdir(parents=True)
+    for i, pixels in enumerate(np.random.RandomState(0).randint(0, 256, [count, *shape], dtype=np.uint8)):
+        Image.fromarray(pixels).save(path / f"{i:02d}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("inputs")
+    good = folder(root / "good", 32, 32)
+    folder(root / "nested" / "a", 32, 32)
+    folder(root / "one", 32, 32, count=1)
+    folder(root / "rgb", 32, 32, 3)
+    folder(root / "large", 64, 64)
+    (root / "empty").mkdir()
+    for name, pixels in (
+        ("sizes", np.zeros([16, 16])),
+        ("colours", np.zeros([32, 32, 3])),
+        ("alpha", np.zeros([32, 32, 4])),
+    ):
+        Image.fromarray(pixels.astype(np.uint8)).save(folder(root / name, 32, 32) / "07.png")
+    broken = folder(root / "corrupt", 32, 32) / "07.png"
+    broken.write_bytes(broken.read_bytes()[:90])
+    with zipfile.ZipFile(root / "good.zip", "w") as archive:
+        for path in sorted(good.iterdir()):
+            archive.write(path, path.name)
+    (root / "half.zip").write_bytes((root / "good.zip").read_bytes()[:3000])
+    pixels = np.stack([np.array(Image.open(path)) for path in sorted(good.iterdir())])
+    np.savez(root / "good.npz", arr_0=pixels[..., None])
+    (root / "half.npz").write_bytes((root / "good.npz").read_bytes()[:3000])
+    np.savez_compressed(root / "flipped.npz", arr_0=pixels[..., None])
+    data = bytearray((root / "flipped.npz").read_bytes())
+    data[2000:2100] = bytes(100)
+    (root / "flipped.npz").write_bytes(data)
+    (root / "text.npz").write_text("no archive")
+    np.savez(root / "objects.npz", arr_0=np.array([{}], dtype=object))
+    np.savez(root / "floats.npz", arr_0=pixels[..., None] / 255)
+    with open(root / "array.npz", "wb") as file:
+        np.save(file, pixels)
+    published = dict(np.load(REFERENCE))
+    np.savez(root / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
+    np.savez(root / "other.npz", **published | {"detector": np.array("inception-2015-12-05")})
+    np.savez(root / "retrained.npz", **published | {"detector_hash": np.array("0" * 64)})
+    (root / "kept").mkdir()
+    (root / "kept" / "settings.json").write_text("{")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _at_the_inputs(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(inputs)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(*args: Any, **settings: Any) -> NoReturn:
+        raise requests.ConnectionError("Network is unreachable")
+
+    monkeypatch.setattr("requests.get", get)
+    monkeypatch.setattr("dnnlib.util.RETRY_SECONDS", 0)
+
+
+def run(command: str) -> Result:
+    return CliRunner().invoke(main, command.split())
+
+
+def refused(command: str, early: bool = False) -> str:
+    """The one line on stderr; `early`: before an image went through the detector."""
+    before = set(Path().rglob("*"))
+    done = run(command)
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line]
+    assert not (early and any(line.startswith("features:") for line in lines)), done.stderr
+    (line,) = (line for line in lines if not line.startswith("features:"))
+    assert line.startswith("Error: ")
+    assert set(Path().rglob("*")) == before, "something was left behind"
+    return line
+
+
+def value(command: str) -> float:
+    done = run(command)
+    assert done.exit_code == 0, done.output
+    return float(json.loads(done.stdout)["metrics"]["fid-demo-fashion-mnist"])
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("one", "one holds 1 images, but 12 are expected: make more, or lower --num"),
+        ("empty", "empty holds no images"),
+        ("sizes", r"sizes/07.png is \(1, 16, 16\), the first image is \(1, 32, 32\).*dataset_tool.py"),
+        ("colours", r"colours/07.png is \(3, 32, 32\), the first image is \(1, 32, 32\)"),
+        ("alpha", "alpha/07.png is RGBA, not grayscale or RGB; convert it"),
+        ("corrupt", "corrupt/07.png is not an image, or is corrupt: image file is truncated"),
+        ("rgb", r"reads uint8 images \[N, C, H, W\] with C = 1, not uint8 \[12, 3, 32, 32\]"),
+        ("large", "reads images of 32x32 pixels, not 64x64"),
+        ("half.zip", "half.zip is not a zip file, or is damaged"),
+        ("half.npz", "half.npz is damaged"),
+        ("flipped.npz", "flipped.npz is damaged"),
+        ("text.npz", "text.npz is damaged, or no npz of plain arrays: its content is of another kind"),
+        ("array.npz", "array.npz is damaged, or no npz of plain arrays: its content is of another kind"),
+        ("objects.npz", "objects.npz is damaged, or no npz of plain arrays: its content is of another kind"),
+        ("floats.npz", r"floats.npz: arr_0 is float64 \[12, 32, 32, 1\]; images are uint8"),
+        ("small.npz", "small.npz holds mu, sigma, but no array arr_0 of images"),
+        ("none", "none does not exist"),
+        ("none.npz", "none.npz does not exist"),
+        ("good/00.png", "good/00.png is not a zip file"),
+    ],
+)
+def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) -> None:
+    assert re.search(said, refused(f"calc --images {images} --num 12 {DEMO}"))
+    assert not list((tmp_path / "cache").rglob("settings.json")), "a pass that kept nothing has left a folder"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--detector demo --ref small.npz", "--ref does not fit --detector: statistics of dimension 128 and 3"),
+        ("--detector demo --ref other.npz", "statistics of detector demo-fashion-mnist and inception-2015-12-05"),
+        ("--detector demo --ref retrained.npz", "statistics of detector hash .* and 0000"),
+        ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
+        ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
+        ("--detector demo --ref none.npz", "none.npz: no such file"),
+        ("--detector demo", "fid needs the real images' statistics: give --ref, or the images as --ref-images"),
+        ("--detector demo --ref-images rgb", "generated images are grayscale, those of --ref-images RGB"),
+        ("--detector demo --ref-images large", "32x32 pixels, not 64x64"),
+        (f"{DEMO} --metrics kid", "kid compares images with images: give the real ones as --ref-images"),
+        (f"{DEMO} --metrics fid,nope", "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd"),
+        (f"--detector gone.pth --ref {REFERENCE}", "no such file: gone.pth"),
+        (f"--detector nope --ref {REFERENCE}", "no detector is called 'nope'; choose from inception-2015-12-05, "),
+        (f"--detector text.npz --ref {REFERENCE}", "text.npz: neither a whole state dict"),
+        (f"{DEMO} --features text.npz", r"cannot write to text.npz \(File exists\); choose another folder"),
+        (f"{DEMO} --features good", "good holds other files than features; choose an empty or a new folder"),
+        (f"{DEMO} --features kept", "kept/settings.json is damaged .*; remove kept, or choose another folder"),
+        (f"{DEMO} --device cuda:99", "device cuda:99 asked for, but this machine has"),
+    ],
+)
+@pytest.mark.parametrize("command", ["calc --images good --num 12", "gen --seeds 0-11 --steps 2"])
+def test_flags_are_refused_before_the_work(command: str, flags: str, said: str) -> None:
+    assert re.search(said, refused(f"{command} {flags}", early="large" not in flags))
+
+
+def test_metrics_are_checked_before_a_detector_is_fetched(offline: None) -> None:
+    assert "unknown metric" in refused(f"calc --images good --num 12 --ref {REFERENCE} --metrics nope")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ("--seeds 0-9 --seeds 5-14", "--seeds=5-14 shares 5-9 with another range"),
+        ("--seeds 0-9 --seeds 0-9", "--seeds=0-9 shares 0-9 with another range"),
+        ("--seeds 5", "--seeds=5 is 1 image; statistics need at least 2"),
+        ("--seeds 0-9 --seeds 20", "--seeds=20 is 1 image"),
+        ("--seeds 5-1", "seeds '5-1' are none: 5 is above 1"),
+        ("--seeds a", "seeds 'a' are not a list such as"),
+        ("--seeds 0-9 --network gone.pkl", "no such file: gone.pkl"),
+    ],
+)
+def test_seeds(seeds: str, said: str) -> None:
+    assert said in refused(f"gen {DEMO} --steps 2 {seeds}", early=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--data good --dest good", "--dest=good is a folder; name a file, such as good/reference.npz"),
+        ("--data good --dest text.npz/new/x.npz", r"--dest=text.npz/new/x.npz: cannot write to .*text.npz \(Not a dir"),
+        ("--data one --dest new/x.npz", "one holds 1 image; statistics need at least 2"),
+        ("--data empty --dest x.npz", "empty holds no images"),
+    ],
+)
+def test_a_reference_that_cannot_be_made(flags: str, said: str) -> None:
+    assert re.search(said, refused(f"ref --detector demo {flags}", early=True))
+
+
+def test_a_corrupt_image_leaves_no_reference(tmp_path: Path) -> None:
+    assert "corrupt/07.png" in refused(f"ref --detector demo --data corrupt --dest {tmp_path}/new/x.npz")
+    assert not (tmp_path / "new").exists()
+    done = run(f"ref --detector demo --data good --dest {tmp_path}/new/x.npz")
+    assert done.exit_code == 0 and (tmp_path / "new" / "x.npz").is_file(), "missing folders are made"
+
+
+def test_offline(offline: None) -> None:
+    url = "https://example.org/fid-refs/x.npz"
+    said = refused(f"calc --images good --num 12 --detector demo --ref {url}", early=True)
+    assert f"cannot download {url} (Network is unreachable)" in said and f"save it as {cached_path(url)}" in said
+    said = refused(f"calc --images good --num 12 --ref {REFERENCE}", early=True)
+    assert "inception-2015-12-05" in said and "get the file in another way and save it as" in said
+
+
+def test_folder_zip_and_npz_are_the_same_images() -> None:
+    kinds = ("good", "good.zip", "good.npz", "nested")
+    assert len({value(f"calc --images {kind} --num 12 {DEMO}") for kind in kinds}) == 1
+    assert len({value(f"calc --images {kind} --num 9 --seed 5 {DEMO}") for kind in kinds}) == 1, "and the same subset"
+
+
+def test_the_subset_is_the_one_that_edm_chooses() -> None:
+    """Its ImageFolderDataset shuffles the indices, keeps the first max_size and sorts them."""
+    indices = np.arange(12)
+    np.random.RandomState(5).shuffle(indices)
+    chosen = np.sort(indices[:7])
+    every = open_images("good").batch(range(12))
+    assert torch.equal(open_images("good", 7, seed=5).batch(range(7)), every[chosen])
+    assert torch.equal(open_images("good", 7, seed=5 + 2**31).batch(range(7)), every[chosen])
+
+
+def test_the_contact_sheet_is_no_image(tmp_path: Path) -> None:
+    for name, grid in (("plain", []), ("sheet", ["--grid", "4x2"])):
+        done = CliRunner().invoke(
+            generate, ["--outdir", f"{tmp_path}/{name}", "--seeds", "0-11", "--steps", "2", *grid]
+        )
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "sheet" / "grid.png").is_file()
+    with_sheet, without = (value(f"calc --images {tmp_path}/{name} --num 12 {DEMO}") for name in ("sheet", "plain"))
+    assert with_sheet == without
+    assert "holds 12 images, but 13" in refused(f"calc --images {tmp_path}/sheet --num 13 {DEMO}")

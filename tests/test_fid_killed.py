@@ -1,0 +1,171 @@
+"""fid.py, killed and started again: the same result, and nothing is computed twice."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metrics.evaluation import Evaluation
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ["--detector", "demo", "--ref", str(ROOT / "assets/demo/reference.npz"), "--device", "cpu"]
+
+
+def start(tmp_path: Path, args: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "fid.py"), *args, *DEMO],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "SKIP_TUNING_CACHE": str(tmp_path / "cache")},
+    )
+
+
+def finished(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out), err
+
+
+def killed_at_the_first_chunk(tmp_path: Path, args: list[str], where: Path) -> dict[Path, tuple[int, int]]:
+    """Inode and time of the chunks that a killed run left below `where`."""
+    process = start(tmp_path, args)
+    while process.poll() is None and not list(where.rglob("0*.npz")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return {path: identity(path) for path in where.rglob("0*.npz")}
+
+
+def identity(path: Path) -> tuple[int, int]:
+    return path.stat().st_ino, path.stat().st_mtime_ns
+
+
+def images_in(chunks: Any) -> int:
+    return sum(len(np.load(path)["ids"]) for path in chunks)
+
+
+def first_and_last_count(progress: str) -> tuple[int, int]:
+    counts = [int(done) for done in re.findall(r"(\d+)/\d+ \[", progress)]
+    return counts[0], counts[-1]
+
+
+def test_gen_goes_on(tmp_path: Path) -> None:
+    args = [
+        "gen",
+        "--seeds",
+        "0-399",
+        "--sampler",
+        "euler",
+        "--steps",
+        "2",
+        "--rho-bottom",
+        "0.8",
+        "--metrics",
+        "fid,is",
+    ]
+    whole, progress = finished(start(tmp_path, [*args, "--features", str(tmp_path / "whole")]))
+    assert first_and_last_count(progress) == (0, 400)
+
+    kept = tmp_path / "kept"
+    early = killed_at_the_first_chunk(tmp_path, [*args, "--features", str(kept)], kept)
+    there = images_in(early)
+    assert 0 < there < 400 and there % 64 == 0, "whole batches, which rounding depends on"
+    again, progress = finished(start(tmp_path, [*args, "--features", str(kept)]))
+    assert again == whole
+    assert {path: identity(path) for path in early} == early, "chunks that were there were made again"
+    assert images_in(kept.glob("0*.npz")) == 400, "images that were there were made again"
+    assert first_and_last_count(progress) == (there, 400)
+
+
+def test_calc_goes_on_in_the_cache_and_leaves_nothing_there(tmp_path: Path) -> None:
+    images, cache = tmp_path / "images.npz", tmp_path / "cache"
+    np.savez(images, arr_0=np.random.RandomState(0).randint(0, 256, [2000, 32, 32, 1], dtype=np.uint8))
+    args = ["calc", "--images", str(images), "--num", "1990", "--seed", "3", "--batch", "4", "--metrics", "fid,is"]
+    whole, _ = finished(start(tmp_path, args))
+    assert not list(cache.rglob("*.npz"))
+
+    there = images_in(killed_at_the_first_chunk(tmp_path, args, cache))
+    assert 0 < there < 1990 and there % 4 == 0
+    again, progress = finished(start(tmp_path, args))
+    assert again == whole
+    assert first_and_last_count(progress) == (there, 1990)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+class Brightness:
+    """A detector that computes next to nothing, and counts."""
+
+    name, feature_dim, num_logits, sha256 = "brightness", 2, 0, "0" * 64
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append(len(images))
+        x = images.float().mean((1, 2, 3))
+        return torch.stack([x, x.sqrt()], 1), x.new_zeros(len(x), 0)  # roots, so that sums are rounded
+
+
+def batches(ids: list[int]) -> Any:
+    for start in range(0, len(ids), 8):
+        part = ids[start : start + 8]
+        yield part, torch.stack([torch.full((1, 2, 2), i, dtype=torch.uint8) for i in part])
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+    return Evaluation(Brightness(), torch.device("cpu"), 8)
+
+
+def test_statistics_do_not_depend_on_the_chunks(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As chunks end where the time is up, or the run was killed."""
+    found = []
+    for size in (8, 24, 1000):
+        monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", size)
+        with evaluation.features({}, batches, range(100)) as store:
+            assert len(store.chunks()) == -(-100 // size)
+            found.append(evaluation.statistics(store, range(100)))
+    assert all((other.mean == found[0].mean).all() and (other.cov == found[0].cov).all() for other in found)
+    assert found[0].mean[0] == pytest.approx(49.5)
+
+
+def test_slow_images_are_kept_before_a_chunk_is_full(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metrics.feature_store.CHUNK_SECONDS", 0.0)
+    with evaluation.features({}, batches, range(20)) as store:
+        assert len(store.chunks()) == 3, "one for each batch"
+
+
+def test_two_runs_do_not_disturb_each_other(evaluation: Evaluation) -> None:
+    with evaluation.features({}, batches, range(10)) as store:
+        with evaluation.features({}, batches, range(10, 20)) as other:
+            assert other.folder != store.folder
+        assert store.done() == set(range(10)), "the other run's end took features away"
+        with pytest.raises(RuntimeError, match="another run is at the same images"):
+            evaluation.features({}, batches, range(10)).__enter__()
+    with evaluation.features({}, batches, range(10)) as store:
+        assert store.done() == set(range(10))
+
+
+def test_the_lock_of_a_killed_run_is_free(evaluation: Evaluation, tmp_path: Path) -> None:
+    with evaluation.features({}, batches, range(10)) as store:
+        folder = store.folder
+    Path(f"{folder}.lock").touch()
+    with evaluation.features({}, batches, range(10)) as store:
+        assert store.folder == folder
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(f"{folder}.lock").acquire(timeout=0)
+    assert not list((tmp_path / "cache" / "features").iterdir())
