@@ -1,0 +1,90 @@
+"""What the networks are fed: noisy images, pure noise and classes, each image's from its own seed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from sampling.generate import draw_classes
+from sampling.noise import SeedNoise
+
+
+class SeedDraws(NamedTuple):
+    """What a sampler draws from the seeds before its first step, in its order.
+
+    Attributes:
+        noise: z ~ N(0, I), float32 [N, C, H, W].
+        class_labels: one-hot float32 [N, L]; None without classes.
+        random: the generators after these draws; whatever is drawn next is independent of both.
+    """
+
+    noise: Tensor
+    class_labels: Tensor | None
+    random: SeedNoise
+
+
+def seed_draws(shape: Sequence[int], seeds: Sequence[int], label_dim: int) -> SeedDraws:
+    """The noise and the classes that `sampling.generate.generate` starts from, for labels = "random".
+
+    Args:
+        shape: [C, H, W] of one image.
+        seeds: one per image.
+        label_dim: L, the number of classes; 0 for an unconditional network.
+    Returns:
+        The draws, on the CPU.
+    """
+    random = SeedNoise(seeds)
+    noise = random.randn([len(seeds), *shape])
+    classes = draw_classes(random, label_dim, seeds, "random", None)
+    return SeedDraws(noise, one_hot(torch.tensor(classes), label_dim).float() if classes else None, random)
+
+
+def pure_noise(shape: Sequence[int], seeds: Sequence[int], sigma: float | Tensor) -> Tensor:
+    """x = sigma z, z ~ N(0, I): at the first noise level of a sampler, the very state it starts from.
+
+    Args:
+        shape: [C, H, W] of one image.
+        seeds: one per image.
+        sigma: noise level in data units, a scalar or [N].
+    Returns:
+        float64 [N, C, H, W] on the device of sigma.
+    Raises:
+        ValueError: if sigma is not a number >= 0 or does not fit the seeds.
+    """
+    noise = seed_draws(shape, seeds, 0).noise.to(torch.as_tensor(sigma).device)
+    return noisy(torch.zeros_like(noise), sigma, noise)
+
+
+def random_labels(seeds: Sequence[int], label_dim: int, shape: Sequence[int]) -> Tensor | None:
+    """The class that a sampler draws from each seed, after noise of the shape [C, H, W].
+
+    Returns:
+        One-hot float32 [N, label_dim] on the CPU; None if label_dim is 0.
+    """
+    return seed_draws(shape, seeds, label_dim).class_labels
+
+
+def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
+    """x = images + sigma noise.
+
+    Args:
+        images: [N, C, H, W], floating point, data in [-1, 1].
+        sigma: noise level in data units, a scalar or [N].
+        noise: [N, C, H, W].
+    Returns:
+        float64 [N, C, H, W] on the device of the images.
+    Raises:
+        ValueError: if the images are integers, the shapes differ, or sigma is not a number >= 0 or does not fit.
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"the images hold {images.dtype}; give floating point in [-1, 1]: x / 127.5 - 1")
+    if images.shape != noise.shape:
+        raise ValueError(f"noise of shape {tuple(noise.shape)} for images of shape {tuple(images.shape)}")
+    level = torch.as_tensor(sigma).to(images.device, torch.float64)
+    if tuple(level.shape) not in ((), (len(images),)):
+        raise ValueError(f"sigma has shape {tuple(level.shape)}; give a number or {len(images)}, one an image")
+    if not bool((torch.isfinite(level) & (level >= 0)).all()):
+        raise ValueError(f"sigma is {level.tolist()}; it must be finite and not negative")
+    return images.to(torch.float64) + level.reshape(-1, 1, 1, 1) * noise.to(images.device, torch.float64)

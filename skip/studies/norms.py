@@ -1,0 +1,102 @@
+"""How strong the long skips are: norms of what they carry, and of the weights that read it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.networks import UNetBlock
+
+See = Callable[[UNetBlock, Tensor, Tensor, Tensor | None], Tensor]
+
+
+@torch.no_grad()
+def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
+    r"""Strength of each long skip relative to the features it joins.
+
+    prop_i = ||rho_i d_i||_2 / ||u_i||_2, the norms over channels and pixels of one image, i from the deepest layer.
+
+    The paper's ratio is ||d_i|| / ||u_i|| of networks as they are, which this is at rho = 1 (a plain network); its
+    number for a network is the mean over layers (and images): skip_norms(...).mean(). With Skip-Tuning the ratio is
+    of the two parts of what the block's concatenation holds. Where only one path of the block sees the scaled skip
+    (a `target` other than "full"), it is that path's, for "norm_output" before the normalisation.
+
+    Reference: Skip-Tuning, section 3 and Figure 2, https://arxiv.org/abs/2402.15170
+
+    Args:
+        net: a network built of `training.networks.UNetBlock`, plain or `skip.tuned.SkipTuned`; not compiled.
+        x: noisy images [N, C, H, W], see `skip.studies.inputs`.
+        sigma: noise level in data units, a scalar or [N].
+        class_labels: one-hot [N, L], or None.
+    Returns:
+        float64 [N, k].
+    Raises:
+        ValueError: if the long skips of this network cannot be seen.
+    """
+
+    def ratio(block: UNetBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
+        factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()  # rounded as the block rounds it
+        return factor * (image_norms(d) / image_norms(u))
+
+    return torch.stack(_at_long_skips(net, ratio, x, sigma, class_labels), dim=1)
+
+
+@torch.no_grad()
+def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
+    """Frobenius norms of the weights that read u_i, and of those that read d_i.
+
+    They are the two slices W[:, :C_u] and W[:, C_u:] of the block's first convolution, W [out, C_u + C_d, 3, 3].
+    rho does not enter. Which channels are whose is learnt from one network call on an empty image.
+
+    Reference: Skip-Tuning, Figure 10, https://arxiv.org/abs/2402.15170; it does not say which convolution is meant.
+
+    Args:
+        net: as for `skip_norms`.
+    Returns:
+        (u, d), each float64 [k], deepest layer first.
+    Raises:
+        ValueError: if the long skips of this network cannot be seen.
+    """
+
+    def slices(block: UNetBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
+        weight = block.conv0.weight
+        assert weight is not None  # its kernel is 3x3
+        parts = weight.split([u.shape[1], d.shape[1]], dim=1)
+        return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
+
+    device = next(net.parameters()).device
+    empty = torch.zeros([1, net.img_channels, net.img_resolution, net.img_resolution], device=device)
+    u, d = torch.stack(_at_long_skips(net, slices, empty, 1.0, None)).unbind(1)
+    return u, d
+
+
+def image_norms(x: Tensor) -> Tensor:
+    """L2 norm of each image of x [N, C, H, W], summed in float64: [N]."""
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=torch.float64)
+
+
+def _at_long_skips(net: Any, see: See, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None) -> list[Tensor]:
+    """Run the network once; what `see(block, u, d, rho)` gives at each block that takes a long skip, deepest first."""
+    seen: list[Tensor] = []
+    signature = inspect.signature(UNetBlock.forward)
+
+    def look(block: UNetBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = signature.bind(block, *args, **kwargs).arguments
+        if given.get("skip") is not None:
+            seen.append(see(block, given["x"], given["skip"], given.get("skip_scale")))
+
+    blocks = [module for module in net.modules() if isinstance(module, UNetBlock)]
+    handles = [block.register_forward_pre_hook(look, with_kwargs=True) for block in blocks]
+    try:
+        net(x, sigma, class_labels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen or len(seen) != net.num_skips:
+        raise ValueError(
+            f"{len(seen)} of the network's {net.num_skips} long skips were seen: this needs a network "
+            "built of UNetBlock, and not compiled"
+        )
+    return seen

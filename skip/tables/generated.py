@@ -1,0 +1,139 @@
+"""Studies of generated images: their metrics, and sheets of them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dnnlib.pictures import contact_sheet, save_png
+from dnnlib.util import fetch, is_url
+from metrics.detector import load_detector
+from metrics.evaluation import Evaluation
+from metrics.images import open_images
+from metrics.measure import METRICS, NEED_REAL_FEATURES
+from metrics.statistics import Statistics
+from metrics.uncertainty import frechet_influence
+from sampling.generate import Labels
+from sampling.settings import SamplerSettings
+from skip.source import ImageSource
+from skip.tables.estimate import Estimate
+from skip.tables.settings import AnyRange, Job, Tuned, located, sampler_of
+from torch_utils import distributed
+
+IS_SPLITS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated(Tuned, SamplerSettings):
+    """Images from a sampler.
+
+    Args:
+        labels: "random" or "balanced"; see `sampling.generate.generate`.
+        Others: see `Tuned` and `sampling.settings.SamplerSettings`.
+    """
+
+    labels: Labels = "random"
+
+    def __post_init__(self) -> None:
+        Tuned.__post_init__(self)
+        sampler_of(self)
+
+    def evaluations(self) -> int:
+        """Network evaluations over all images."""
+        return self.nfe(AnyRange()) * self.count
+
+    def source(self) -> ImageSource:
+        """What makes the images."""
+        return ImageSource(self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Generated):
+    """Metrics of generated images.
+
+    Args:
+        detector: a name in configs/detectors.toml, a path or a URL.
+        reference: statistics of the real images, a path or URL.
+        data: the real images, for metrics that compare images with images.
+        metrics: names in `metrics.measure.METRICS`.
+    """
+
+    detector: str
+    reference: str
+    data: str | None = None
+    metrics: tuple[str, ...] = ("fid",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metrics:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
+            if name in NEED_REAL_FEATURES and self.data is None:
+                raise ValueError(f"{name} compares images with images: name the real ones as data")
+
+    def sources(self) -> dict[str, str]:
+        """Network, detector, reference statistics and, where a metric needs them, the real images."""
+        found = {"network": self.network, "detector": self.detector, "reference": self.reference}
+        return found | ({"data": self.data} if self.needs_data and self.data is not None else {})
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a metric compares with the real images themselves."""
+        return bool(NEED_REAL_FEATURES & set(self.metrics))
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        """Generate and measure; the same as `fid.py gen`."""
+        detector = load_detector(self.detector, job.device)
+        evaluation = Evaluation(detector, job.device, job.batch, job.folder)
+        source = self.source().load(job.device)
+        reference = Statistics.load(fetch(self.reference) if is_url(self.reference) else located(self.reference))
+        real = open_images(located(self.data)) if self.needs_data and self.data else None
+
+        def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+            return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
+
+        with evaluation.features({"source": source.record}, batches, self.numbers) as store:
+            measured = evaluation.measure(list(self.metrics), store, self.numbers, reference, real)
+            if distributed.rank() != 0:
+                return {}
+            features, _ = store.load(self.numbers)
+        values: dict[str, float] = measured["metrics"]
+        found = {}
+        for name, value in values.items():
+            kind = name.split("-")[0]
+            if kind == "fid":
+                found[name] = Estimate.of_influence(value, frechet_influence(features, reference))
+            elif kind in ("precision", "recall", "coverage"):
+                found[name] = Estimate.plain(value, math.sqrt(value * (1 - value) / self.count))
+            elif kind == "is":
+                found[name] = Estimate.plain(value, values[name.replace("is", "is_std", 1)] / math.sqrt(IS_SPLITS))
+            elif "_std" not in kind and "_standard_error" not in kind and "_size" not in kind:
+                found[name] = Estimate.plain(value)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet(Generated):
+    """A sheet of generated images.
+
+    Args:
+        columns: images a row.
+        zoom: each pixel becomes zoom x zoom pixels.
+    """
+
+    columns: int = 8
+    zoom: int = 1
+
+    def sources(self) -> dict[str, str]:
+        """The network."""
+        return {"network": self.network}
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        """Write the sheet beside the result, as PNG; on rank 0."""
+        if distributed.rank() != 0:
+            return {}
+        source = self.source().load(job.device)
+        images = [image for batch in source.batches(self.numbers, job.batch) for image in batch.images.cpu().numpy()]
+        save_png(contact_sheet(images, self.columns, self.zoom), job.result.with_suffix(".png"))
+        return {"images": Estimate.plain(float(len(images)))}

@@ -1,0 +1,96 @@
+"""What would run: which cells, in which state, at what cost, with which downloads."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from dnnlib.seeds import parse_seeds
+from dnnlib.util import is_url
+from skip.tables.results import Results, local_path
+from skip.tables.runner import unique
+from skip.tables.spec import Cell, Item
+
+
+def select(item: Item, which: str | None) -> Item:
+    """The item with some of its cells.
+
+    Args:
+        item: all of it.
+        which: numbers as "0,3-5", or settings as "steps=9,rho=0.8"; None keeps all.
+    Raises:
+        ValueError: if there is no such cell.
+    """
+    if which is None or not item.cells:
+        return item
+    if "=" in which:
+        wanted = dict(_pair(part) for part in which.split(","))
+        cells = [
+            c
+            for c in item.cells
+            if all(str(c.varies.get(k, getattr(c.settings, k, None))) == v for k, v in wanted.items())
+        ]
+    else:
+        numbers = parse_seeds(which)
+        if max(numbers) >= len(item.cells):
+            raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
+        cells = [item.cells[number] for number in numbers]
+    if not cells:
+        raise ValueError(f"--cells={which}: {item.name} has no such cell; python tables.py list {item.name} shows them")
+    return replace(item, cells=tuple(cells))
+
+
+def summary(item: Item, results: Results) -> str:
+    """One line: name, cells done, evaluations to go, title."""
+    if item.requires:
+        return f"{item.name:12s} needs {item.requires}"
+    cells = unique(item.cells)
+    left = [cell for cell in cells if results.state(cell) != "done"]
+    todo = sum(cell.settings.evaluations() for cell in left)
+    done = f"{len(cells) - len(left):3d}/{len(cells):<3d} done"
+    return f"{item.name:12s} {done}  {count(todo):>7s} evaluations to go  {item.title}"
+
+
+def lines(item: Item, results: Results) -> Iterator[str]:
+    """One line a cell: number, state, evaluations, settings."""
+    for number, cell in enumerate(item.cells):
+        cost = count(cell.settings.evaluations())
+        yield f"  {number:3d}  {results.state(cell):6s} {cost:>7s}  {settings(cell)}"
+
+
+def dry_run(items: list[Item], results: Results) -> Iterator[str]:
+    """Every cell that would run, the sum, and the files that it needs and are not here."""
+    cells: list[Cell] = []
+    for item in items:
+        yield summary(item, results)
+        yield from lines(item, results)
+        cells += item.cells
+    todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
+    yield f"{len(todo)} cells to measure, {count(sum(cell.settings.evaluations() for cell in todo))} evaluations"
+    missing = {}
+    for cell in todo:
+        for role, name in cell.settings.sources().items():
+            path = local_path(role, name)
+            if path is None or not path.exists():
+                missing[role, name] = "to download" if path is None or is_url(name) or role != "data" else "to prepare"
+    for (role, name), what in missing.items():
+        yield f"{what}: {role} {name}"
+
+
+def settings(cell: Cell) -> str:
+    """What tells a cell from its item's others."""
+    return " ".join(f"{name}={value}" for name, value in cell.varies.items()) or "(one cell)"
+
+
+def count(number: int) -> str:
+    """A large number for people: 950, 1.2 k, 3.4 M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise ValueError(f"--cells: {text!r} is not SETTING=VALUE, such as rho=0.8")
+    return name.strip(), value.strip()

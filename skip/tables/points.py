@@ -1,0 +1,203 @@
+"""What the cells of an item say together: claims, and the best rho of each sweep; and how their values are called."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from skip.tables.best import Best, best_rho
+from skip.tables.claims import WRITTEN, Claim, Point, Seen, Setting, judge
+from skip.tables.estimate import Estimate
+from skip.tables.generated import Generated
+from skip.tables.results import Results
+from skip.tables.runner import unique
+from skip.tables.settings import plain
+from skip.tables.spec import Cell, Item
+
+METRICS = {
+    "fid": "FID",
+    "is": "IS",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "immd_sigma10": "IMMD (sigma 10)",
+    "immd_median": "IMMD (median sigma)",
+}
+SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "window", "target"}  # without effect at rho = 1
+
+
+class Judged(NamedTuple):
+    """A claim: what it says, whether it is seen (None until all cells are measured), and one sentence."""
+
+    says: str
+    seen: Seen | None
+    sentence: str
+
+
+class Sweep(NamedTuple):
+    """Cells that differ in rho alone: the other settings that vary, the value's name, its best (None if cells lack)."""
+
+    settings: dict[str, Any]
+    name: str | None
+    best: Best | None
+
+
+def label(name: str, written: str | None = None) -> str:
+    """A value's name for people; that of another feature network than Inception-v3 stays in it.
+
+    "fid" -> "FID", "fid-demo-fashion-mnist" -> "demo FID", "fid-clip-vitl14" -> "FID (clip-vitl14)",
+    "gradient_norm" -> "gradient norm".
+
+    Args:
+        name: as the study gives it.
+        written: what to call the metric, instead of its own name.
+    """
+    metric, _, detector = name.partition("-")
+    if metric not in METRICS:
+        return written or name.replace("_", " ")
+    text = written or METRICS[metric]
+    if detector.startswith("demo"):
+        return text if "demo" in text else f"demo {text}"
+    return f"{text} ({detector})" if detector else text
+
+
+def resolve(metric: str, names: Iterable[str]) -> str | None:
+    """The value that a metric means: of its name, or the metric with another feature network; None if there is none."""
+    names = list(names)
+    if metric in names:
+        return metric
+    return next((name for name in names if metric in METRICS and name.startswith(f"{metric}-")), None)
+
+
+def shown(value: Any) -> str:
+    """A setting's value in words: "0.8", "0.002 to 80", "-" for None."""
+    if isinstance(value, list | tuple):
+        return (" to " if all(isinstance(part, float | int) for part in value) else ", ").join(map(shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def caption(settings: Mapping[str, Any]) -> str:
+    """Settings in words: "sampler unipc, steps 9"."""
+    return ", ".join(f"{written(name)} {shown(value)}" for name, value in settings.items())
+
+
+def written(setting: str) -> str:
+    """A setting's name in words."""
+    return WRITTEN.get(setting.lower(), setting.replace("_", " "))
+
+
+def nfe(cell: Cell) -> int | None:
+    """Network evaluations per image, of cells that generate images."""
+    study = cell.settings
+    return study.evaluations() // study.count if isinstance(study, Generated) else None
+
+
+def setting(cell: Cell, name: str) -> Any:
+    """A setting of a cell, or its "nfe"; None where it has none."""
+    return nfe(cell) if name == "nfe" else getattr(cell.settings, name, None)
+
+
+def plain_cell(item: Item, cell: Cell) -> Cell | None:
+    """The cell at rho = 1 that is otherwise the same, with which a cell at another rho compares."""
+    if setting(cell, "rho") in (1.0, None):
+        return None
+    same = _without(cell, SKIP_SETTINGS)
+    return next((c for c in item.cells if setting(c, "rho") == 1 and _without(c, SKIP_SETTINGS) == same), None)
+
+
+def points(item: Item, results: Results, claim: Claim) -> list[Point]:
+    """The measured cells as a claim sees them.
+
+    Its metric is resolved. A `for_each` of several settings, "sampler, steps", becomes one: the first then says
+    "unipc, steps 9".
+
+    Raises:
+        ValueError: if the cells lack one of these settings.
+    """
+    found = []
+    for cell in unique(item.cells):
+        if (values := results.load(cell)) is None:
+            continue
+        settings: dict[str, Setting] = {
+            name: value if isinstance(value, float | int | None) else shown(value)
+            for name, value in (asdict(cell.settings) | {"nfe": nfe(cell)}).items()  # type: ignore[call-overload]
+        }
+        first, *rest = _names(claim.for_each)
+        for name in rest and (first, *rest):
+            if name not in settings:
+                raise ValueError(f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}")
+        if rest:
+            settings[first] = f"{shown(settings[first])}, {caption({name: settings[name] for name in rest})}"
+        metric = resolve(claim.metric, values)
+        found.append(Point(settings, values | ({claim.metric: values[metric]} if metric else {})))
+    return found
+
+
+def verdicts(item: Item, results: Results) -> list[Judged]:
+    """Every claim of the item, judged once all its cells are measured.
+
+    Raises:
+        ValueError: if a claim does not fit the cells.
+    """
+    measured = [results.load(cell) for cell in item.cells]
+    missing = sum(values is None for values in measured)
+    found = []
+    for claim in item.claims:
+        names = [name for values in measured if values and (name := resolve(claim.metric, values))]
+        says = _says(claim, names)
+        if missing:
+            text = f"Not yet measured: {says} (cells to do: {missing} of {len(measured)})."
+            found.append(Judged(says, None, text))
+        elif not names:
+            found.append(Judged(says, None, f"Not measured here: {says} (no cell has the metric {claim.metric})."))
+        else:
+            simple = replace(claim, says=says, for_each=_names(claim.for_each)[0] or None)
+            try:
+                verdict = judge(simple, points(item, results, claim))
+            except ValueError as error:
+                raise ValueError(f"{item.name}, claim {claim.says!r}: {error}") from error
+            found.append(Judged(says, verdict.seen, verdict.sentence))
+    return found
+
+
+def sweeps(item: Item, results: Results, metric: str = "fid", least: int = 3) -> list[Sweep]:
+    """The best rho of every group of at least `least` cells that differ in rho alone, where the metric is measured."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in unique(item.cells):
+        groups.setdefault(repr(_without(cell, {"rho"})), []).append(cell)
+    found = []
+    for cells in groups.values():
+        estimates: list[Estimate] = []
+        name = None
+        for cell in cells:
+            values = results.load(cell) or {}
+            if (own := resolve(metric, values)) is not None:
+                name = own
+                estimates.append(values[own])
+        if len(cells) < least or name is None:
+            continue
+        others = {key: value for key, value in cells[0].varies.items() if key != "rho"}
+        complete = len(estimates) == len(cells)
+        best = best_rho([setting(cell, "rho") for cell in cells], estimates) if complete else None
+        found.append(Sweep(others, name, best))
+    return found
+
+
+def _without(cell: Cell, names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in plain(cell.settings).items() if name not in names}
+
+
+def _names(for_each: str | None) -> list[str]:
+    return [name.strip() for name in (for_each or "").split(",")]
+
+
+def _says(claim: Claim, names: list[str]) -> str:
+    """The statement, with the metric called as it was measured: not FID where it is a demo FID."""
+    word = METRICS.get(claim.metric)
+    if word is None or not names or (text := label(names[0])) == word:
+        return claim.says
+    return re.sub(rf"(?<!demo )\b{re.escape(word)}(?!\w)", lambda _: text, claim.says)

@@ -1,0 +1,98 @@
+"""results/: one JSON a cell, named by a hash of the settings, with the hashes of the files that it was made from."""
+
+import hashlib
+import json
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dnnlib.files import write_json
+from dnnlib.util import cached_path, file_sha256, is_url
+from metrics.detector import load_entries
+from skip.tables.estimate import Estimate
+from skip.tables.settings import REPOSITORY, located, plain
+from skip.tables.spec import Cell
+from training.presets import load_presets
+
+State = Literal["done", "stale", "begun", "to do"]
+
+
+def key(cell: Cell) -> str:
+    """Everything that determines the result, as 16 hexadecimal digits."""
+    text = json.dumps([cell.study, plain(cell.settings, defaults=False)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Results:
+    """The results of cells in a folder.
+
+    Args:
+        folder: of <study>-<key>.json; partial results are in its sub-folder .partial.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, cell: Cell) -> Path:
+        """Where a cell's result is."""
+        return self.folder / f"{cell.study}-{key(cell)}.json"
+
+    def partial(self, cell: Cell) -> Path:
+        """Where a killed run left what it had."""
+        return self.folder / ".partial" / f"{cell.study}-{key(cell)}"
+
+    def state(self, cell: Cell) -> State:
+        """done; stale if a file it was made from is another one now; begun; or to do."""
+        path = self.path(cell)
+        if path.exists():
+            made_from = json.loads(path.read_text())["sources"]
+            now = {role: local_sha256(role, name) for role, name in cell.settings.sources().items()}
+            return "stale" if any(sha and made_from[role]["sha256"] != sha for role, sha in now.items()) else "done"
+        return "begun" if self.partial(cell).exists() else "to do"
+
+    def load(self, cell: Cell) -> dict[str, Estimate] | None:
+        """The values, or None unless the cell is done."""
+        if self.state(cell) != "done":
+            return None
+        values = json.loads(self.path(cell).read_text())["values"]
+        return {name: Estimate.from_json(value) for name, value in values.items()}
+
+    def save(self, cell: Cell, values: dict[str, Estimate]) -> None:
+        """Write a result, atomically; equal results make equal files on equal versions."""
+        sources = {role: {"name": n, "sha256": local_sha256(role, n)} for role, n in cell.settings.sources().items()}
+        record: dict[str, Any] = {
+            "study": cell.study,
+            "settings": plain(cell.settings, defaults=False),
+            "values": {name: value.to_json() for name, value in values.items()},
+            "sources": sources,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+        write_json(self.path(cell), record)
+
+
+def local_path(role: str, name: str) -> Path | None:
+    """Where a file is on this machine, or would be; None for what lies in another program's cache."""
+    if role == "network" and (preset := load_presets().get(name)) is not None:
+        return preset.local_path
+    if role == "detector" and (entry := load_entries().get(name)) is not None:
+        if entry.url is None:
+            return REPOSITORY / entry.path if entry.path else None
+        name = entry.url
+    return cached_path(name) if is_url(name) else located(name)
+
+
+def local_sha256(role: str, name: str) -> str | None:
+    """The hash of a file if it is on this machine."""
+    path = local_path(role, name)
+    if path is None or not path.is_file():
+        return None
+    about = path.stat()
+    return _sha256(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _sha256(path: Path, mtime: int, size: int) -> str:
+    return file_sha256(path)

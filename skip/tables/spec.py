@@ -1,0 +1,205 @@
+"""configs/<item>.toml: which cells a table or figure of the paper has, and what the paper states of them."""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from skip.tables.claims import Claim
+from skip.tables.kinds import KINDS, TUPLES
+from skip.tables.settings import Study, build, plain
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+PROFILES_TOML = "profiles.toml"
+NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A value that the paper states.
+
+    Attributes:
+        metric, value, where: what, and where in the paper it stands.
+    """
+
+    metric: str
+    value: float
+    where: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement.
+
+    Attributes:
+        study: a name in KINDS.
+        settings: everything that determines its result.
+        varies: those settings that tell it from the item's other cells.
+        published: what the paper states of it.
+    """
+
+    study: str
+    settings: Study
+    varies: dict[str, Any]
+    published: tuple[Published, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A curve for each value of `series`: `y` over `x`.
+
+    Attributes:
+        x: a setting, or "index" for values that come as name[0], name[1], ...
+        y: names of values.
+        series: settings.
+        xlabel, ylabel: with units; the names without.
+        logx, logy: logarithmic axes.
+    """
+
+    x: str
+    y: tuple[str, ...]
+    series: tuple[str, ...] = ()
+    xlabel: str | None = None
+    ylabel: str | None = None
+    logx: bool = False
+    logy: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure in one profile.
+
+    Attributes:
+        name: "table2".
+        title: what it shows.
+        source: where it stands in the paper.
+        profile: "demo" or "paper".
+        cells: in the order in which they are shown; none where `requires` says what is missing.
+        notes: choices that the paper leaves open, and how they were made.
+        requires: what must exist before it can run, or None.
+        claims: directions that the paper reports.
+        plot: how it is drawn, or None.
+    """
+
+    name: str
+    title: str
+    source: str
+    profile: str
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+    requires: str | None = None
+    claims: tuple[Claim, ...] = ()
+    plot: Plot | None = None
+
+
+def item_names(folder: Path = CONFIGS) -> list[str]:
+    """The items that have a TOML, tables first, in the paper's order."""
+    found = [path.stem for path in folder.glob("*.toml") if path.name not in NOT_ITEMS]
+
+    def order(name: str) -> tuple[int, int, str]:
+        word, number = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]  # matches all
+        return ("table", "figure").index(word) if word in ("table", "figure") else 2, int(number or 0), name
+
+    return sorted(found, key=order)
+
+
+def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = CONFIGS) -> Item:
+    """Read one item.
+
+    Args:
+        name: of its TOML.
+        profile: a name in configs/profiles.toml.
+        seeds: of every cell, instead of what the item says.
+        folder: of the TOML files.
+    Raises:
+        ValueError: naming the file and what is wrong in it.
+    """
+    profiles = _read(folder / PROFILES_TOML)
+    if profile not in profiles:
+        raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(profiles)}")
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        raise ValueError(f"there is no item {name!r}; choose from {', '.join(item_names(folder))}")
+    try:
+        return _item(name, profile, _read(path), profiles, seeds)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: {reason}") from error
+
+
+def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, Any], seeds: str | None) -> Item:
+    known = {"title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot", "claims"}
+    _refuse_unknown(table, known | set(profiles))
+    own = table.get(profile, {})
+    _refuse_unknown(own, {"requires", "settings", "cells", "notes", "claims"})
+    requires = own.get("requires", table.get("requires"))
+    kind = KINDS.get(table["study"])
+    if kind is None:
+        raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(KINDS)}")
+    settings_of = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    base = {key: value for key, value in profiles[profile].items() if key in settings_of}
+    base |= table.get("settings", {}) | own.get("settings", {})
+    rows = [] if requires else own.get("cells", table.get("cells", [{}]))
+    studies = [
+        build(kind, base | row | ({"seeds": seeds} if seeds else {})) for group in rows for row in _combinations(group)
+    ]
+    published = table.get("published", []) if profile == "paper" else []
+    return Item(
+        name,
+        table["title"],
+        table["source"],
+        profile,
+        _cells(table["study"], studies, published),
+        (*table.get("notes", ()), *own.get("notes", ())),
+        requires,
+        tuple(Claim(**_tuples(claim)) for claim in own.get("claims", table.get("claims", ()))),
+        Plot(**_tuples(table["plot"])) if "plot" in table else None,
+    )
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Every combination of the listed values; a tuple-valued setting is listed as a list of lists."""
+    axes = []
+    for key, value in group.items():
+        many = isinstance(value, list) and (key not in TUPLES or (value and isinstance(value[0], list)))
+        axes.append([(key, one) for one in (value if many else [value])])
+    return (dict(chosen) for chosen in itertools.product(*axes))
+
+
+def _cells(study: str, studies: list[Study], published: list[dict[str, Any]]) -> tuple[Cell, ...]:
+    every = [plain(one) for one in studies]
+    names = dict.fromkeys(key for settings in every for key in settings)
+    differing = [key for key in names if len({repr(settings.get(key)) for settings in every}) > 1]
+    cells, used = [], set()
+    for one, settings in zip(studies, every, strict=True):
+        stated = []
+        for number, entry in enumerate(published):
+            _refuse_unknown(entry, {"match", "metric", "value", "where"})
+            if all(settings.get(key) == value for key, value in entry["match"].items()):
+                stated.append(Published(entry["metric"], entry["value"], entry["where"]))
+                used.add(number)
+        cells.append(Cell(study, one, {key: settings.get(key) for key in differing}, tuple(stated)))
+    for number, entry in enumerate(published):
+        if cells and number not in used:
+            raise ValueError(f"no cell matches the published value {entry['value']} ({entry['match']})")
+    return tuple(cells)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}; there are {', '.join(sorted(known))}")

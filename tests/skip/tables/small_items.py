@@ -1,0 +1,53 @@
+"""Hand-made items and results, made without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip.tables.estimate import Estimate
+from skip.tables.generated import Images, Sheet
+from skip.tables.measured import Norms
+from skip.tables.results import Results
+from skip.tables.spec import Cell, Item, Published
+
+
+class Desk:
+    """A folder with the files that cells are made from, and their results."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder)
+        for name in ("net", "ref"):
+            Path(name).write_text("a file")
+        self.results = Results(Path("results"))
+
+    def images(self, published: tuple[Published, ...] = (), **settings: Any) -> Cell:
+        known: dict[str, Any] = {
+            "network": "net",
+            "detector": "det",
+            "reference": "ref",
+            "seeds": "0-3",
+            "sampler": "unipc",
+        }
+        return Cell("images", Images(**known | settings), settings, published)
+
+    def sheet(self, **settings: Any) -> Cell:
+        return Cell("sheet", Sheet(network="net", seeds="0-3", **settings), settings)
+
+    def norms(self, **settings: Any) -> Cell:
+        return Cell("norms", Norms(network="net", seeds="0-3", **settings), settings)
+
+    def save(self, cell: Cell, **values: Estimate | float) -> None:
+        """Values by name, where _ is a minus: fid_demo is fid-demo."""
+        found = {name: value if isinstance(value, Estimate) else Estimate(value) for name, value in values.items()}
+        self.results.save(cell, {name.replace("fid_", "fid-"): value for name, value in found.items()})
+
+    def item(self, *cells: Cell, name: str = "table2", profile: str = "demo", **about: Any) -> Item:
+        return Item(name, "Few steps", "Table 2, section 5.1", profile, cells, **about)
+
+    def sweep(self, fids: dict[float, Estimate | float], name: str = "fid_demo", **settings: Any) -> list[Cell]:
+        """Measured cells over rho."""
+        cells = [self.images(rho=rho, **settings) for rho in fids]
+        for cell, value in zip(cells, fids.values(), strict=True):
+            self.save(cell, **{name: value})
+        return cells

@@ -1,0 +1,190 @@
+"""Claims: every kind seen, contradicted and undecided, with the numbers of the sentence."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from skip.tables.claims import Claim, Point, Setting, judge, threshold
+from skip.tables.estimate import Estimate
+
+NOISE = np.random.default_rng(0).standard_normal(1000)
+LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho")
+U = Claim("FID over rho has a minimum below 1", "u_shape", "fid", "rho")
+FALLS = Claim("FID falls with NFE", "falls", "fid", "nfe")
+
+
+def cells(along: str, values: dict[Any, float], error: float | None = 0.1, **others: Setting) -> list[Point]:
+    """Points whose differences have sqrt(2) times the error."""
+    return [Point({along: x, **others}, {"fid": Estimate.plain(y, error)}) for x, y in values.items()]
+
+
+def test_lower_seen() -> None:
+    verdict = judge(LOWER, cells("rho", {0.6: 6.3, 0.7: 6.12, 1.0: 6.6}))
+    assert verdict.seen == "seen"
+    assert verdict.sentence == (
+        "Seen: FID is lower with rho < 1 than with rho = 1 "
+        "(6.12 at rho 0.7 against 6.60 at 1, difference -0.48 +- 0.14)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "seen"),
+    [
+        ({0.8: 5.0, 1.0: 5.27}, "undecided"),  # 1.91 errors
+        ({0.8: 5.0, 1.0: 5.29}, "seen"),  # 2.05 errors of 1 candidate
+        ({0.8: 5.0, 0.7: 6.0, 1.0: 5.29}, "undecided"),  # the same of 2
+        ({0.8: 5.0, 0.7: 6.0, 1.0: 5.33}, "seen"),  # 2.33 errors of 2
+        ({0.8: 5.33, 0.7: 6.0, 1.0: 5.0}, "not seen"),
+        ({0.8: 5.2, 1.0: 5.0}, "undecided"),
+        ({0.8: 5.0, 1.0: 5.0}, "undecided"),
+        ({0.8: 4.0}, "undecided"),
+        ({1.0: 4.0}, "undecided"),
+    ],
+)
+def test_lower_and_higher(values: dict[float, float], seen: str) -> None:
+    assert judge(LOWER, cells("rho", values)).seen == seen
+    mirrored = {rho: 10 - value for rho, value in values.items()}
+    assert judge(replace(LOWER, kind="higher"), cells("rho", mirrored)).seen == seen
+
+
+def test_what_is_missing_is_named() -> None:
+    assert "(rho 1 is not measured)" in judge(LOWER, cells("rho", {0.8: 4.0})).sentence
+    assert "(nothing is measured to compare with rho 1)" in judge(LOWER, cells("rho", {1.0: 4.0})).sentence
+    assert judge(LOWER, []).sentence == f"Undecided: {LOWER.says} (nothing measured yet)."
+    unknown = judge(LOWER, cells("rho", {0.8: 4.0, 1.0: 5.0}, error=None))
+    assert unknown.seen == "undecided"
+    assert "4 at rho 0.8 against 5 at 1, difference -1 of unknown error" in unknown.sentence
+
+
+def test_shared_seeds_decide_what_single_errors_cannot() -> None:
+    def point(rho: float, shift: float) -> Point:
+        return Point({"rho": rho}, {"fid": Estimate.of_mean(6 + NOISE + shift + 0.1 * shift * NOISE[::-1])})
+
+    points = [point(0.8, -0.02), point(1.0, 0.0)]
+    assert judge(LOWER, points).seen == "seen"
+    blind = [Point(p.settings, {"fid": replace(p.estimates["fid"], blocks=())}) for p in points]
+    assert judge(LOWER, blind).seen == "undecided"
+
+
+def test_the_threshold_is_bonferronis() -> None:
+    assert threshold(1) == pytest.approx(norm.isf(0.025))
+    assert threshold(5) == pytest.approx(norm.isf(0.005))
+
+
+def test_of_cells_without_an_effect_few_are_seen() -> None:
+    """The best of 9 equal cells passes about as often as 0.05 / 2 says, not 9 times as often."""
+    rng = np.random.default_rng(0)
+    passed = 0
+    for _ in range(1000):
+        values = {rho / 10: 5 + 0.1 * rng.standard_normal() for rho in range(1, 10)} | {1.0: 5.0}
+        points = cells("rho", values, error=0.1)
+        points[-1] = Point({"rho": 1.0}, {"fid": Estimate.plain(5, 0)})
+        passed += judge(LOWER, points).seen == "seen"
+    assert 10 <= passed <= 45
+
+
+def test_a_chosen_cell_against_another_setting() -> None:
+    claim = Claim("EDM prefers decreasing rho", "lower", "fid", "time", baseline="increasing", against=("decreasing",))
+    verdict = judge(claim, cells("time", {"increasing": 5.0, "decreasing": 4.0, "constant": 3.0}))
+    assert verdict.seen == "seen"
+    assert "4.00 at time decreasing against 5.00 at increasing, difference -1.00 +- 0.14" in verdict.sentence
+
+
+def test_every_group_must_show_it() -> None:
+    claim = replace(LOWER, for_each="nfe")
+    good = cells("rho", {0.7: 6.12, 1.0: 6.6}, nfe=9)
+    bad, doubtful = cells("rho", {0.7: 5.5, 1.0: 5.0}, nfe=19), cells("rho", {0.7: 4.9, 1.0: 5.0}, nfe=39)
+    assert judge(claim, good).sentence.startswith(f"Seen: {LOWER.says} (NFE 9: 6.12 at rho 0.7")
+    verdict = judge(claim, good + bad + doubtful)
+    assert verdict.seen == "not seen"
+    assert verdict.sentence == (
+        "Not seen: FID is lower with rho < 1 than with rho = 1 "
+        "(NFE 9, seen: 6.12 at rho 0.7 against 6.60 at 1, difference -0.48 +- 0.14; "
+        "NFE 19, not seen: 5.50 at rho 0.7 against 5.00 at 1, difference +0.50 +- 0.14; "
+        "NFE 39, undecided: 4.90 at rho 0.7 against 5.00 at 1, difference -0.10 +- 0.14)."
+    )
+    assert judge(claim, good + doubtful).seen == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("values", "seen"),
+    [
+        ({0.5: 8.0, 0.7: 6.0, 0.8: 6.1, 1.0: 7.0}, "seen"),
+        ({0.5: 5.0, 0.7: 6.0, 1.0: 7.0}, "not seen"),
+        ({0.5: 8.0, 0.7: 6.0, 1.0: 5.0}, "not seen"),
+        ({0.5: 8.0, 0.7: 6.0, 1.0: 6.2}, "undecided"),
+        ({0.5: 6.1, 0.7: 6.0, 1.0: 7.0}, "undecided"),
+        ({0.5: 6.29, 0.7: 6.0, 1.0: 7.0}, "seen"),
+        ({0.5: 6.29, 0.7: 6.0, 0.8: 6.5, 1.0: 7.0}, "undecided"),  # of two inner cells
+        ({0.5: 8.0, 1.0: 6.2}, "undecided"),
+    ],
+)
+def test_u_shape(values: dict[float, float], seen: str) -> None:
+    assert judge(U, cells("rho", values)[::-1]).seen == seen
+
+
+def test_u_shape_in_words() -> None:
+    assert judge(U, cells("rho", {0.5: 8.0, 0.7: 6.0, 1.0: 7.0})).sentence == (
+        f"Seen: {U.says} (6.00 +- 0.10 at rho 0.7, -2.00 +- 0.14 against rho 0.5 and -1.00 +- 0.14 against rho 1)."
+    )
+    assert "(2 values of rho, too few for a U)" in judge(U, cells("rho", {0.5: 8.0, 1.0: 7.0})).sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "seen"),
+    [
+        ({9: 6.0, 19: 5.0, 39: 4.0}, "seen"),
+        ({9: 6.0, 19: 4.0, 39: 4.2}, "seen"),  # up by less than the error allows
+        ({9: 6.0, 19: 4.0, 39: 4.5}, "not seen"),
+        ({9: 6.0, 19: 6.1, 39: 5.9}, "undecided"),
+        ({9: 4.0, 19: 5.0, 39: 6.0}, "not seen"),
+        ({9: 6.0, 13: 6.25, 19: 6.5}, "not seen"),  # no step counts, the ends do
+        ({9: 6.0}, "undecided"),
+    ],
+)
+def test_falls_and_rises(values: dict[float, float], seen: str) -> None:
+    assert judge(FALLS, cells("nfe", values)[::-1]).seen == seen
+    assert judge(replace(FALLS, kind="rises"), cells("nfe", {x: -y for x, y in values.items()})).seen == seen
+
+
+def test_falls_in_words() -> None:
+    assert judge(FALLS, cells("nfe", {9: 6.0, 39: 4.0, 19: 5.0})).sentence == (
+        "Seen: FID falls with NFE (4.00 at NFE 39 against 6.00 at 9, difference -2.00 +- 0.14)."
+    )
+    assert judge(FALLS, cells("nfe", {9: 6.0, 19: 4.0, 39: 4.5})).sentence == (
+        "Not seen: FID falls with NFE "
+        "(4.50 at NFE 39 against 6.00 at 9, difference -1.50 +- 0.14; but +0.50 +- 0.14 from NFE 19 to 39)."
+    )
+
+
+def test_rows_without_the_setting_do_not_count() -> None:
+    quoted = Point({"network": "edm2"}, {"fid": Estimate.plain(1.0)})
+    unmeasured = Point({"rho": 0.6}, {"is": Estimate.plain(9.0)})
+    points = cells("rho", {0.7: 6.0, 1.0: 7.0})
+    assert judge(LOWER, [*points, quoted, unmeasured]) == judge(LOWER, points)
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (replace(LOWER, along="roh"), "no cell has the setting 'roh'; there are nfe, rho, time"),
+        (replace(LOWER, for_each="steps"), "no cell has the setting 'steps'"),
+        (replace(LOWER, metric="fdi"), "no cell has the metric 'fdi'; there are fid"),
+        (replace(LOWER, along="nfe", baseline=9), "two cells have NFE 9: what tells them apart must be for_each"),
+        (replace(FALLS, along="time", for_each="rho"), "falls goes along numbers; time is 'constant'"),
+    ],
+)
+def test_claims_that_fit_no_cell_are_refused(claim: Claim, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        judge(claim, cells("rho", {0.7: 6.0, 1.0: 7.0}, nfe=9, time="constant"))
+
+
+def test_claims_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="'bends'; choose from lower, higher, u_shape, rises, falls"):
+        replace(LOWER, kind="bends")  # type: ignore[arg-type]
+    for against in ((), (0.8, 1.0)):
+        with pytest.raises(ValueError, match=r"name values of rho other than 1\.0"):
+            replace(LOWER, against=against)

@@ -1,0 +1,72 @@
+"""Cells of generated images: the numbers of fid.py, with block means that give their error."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import fid
+from dnnlib.pictures import decode_png
+from skip.tables.generated import Images, Sheet
+from skip.tables.settings import Job
+
+CPU = torch.device("cpu")
+SETTINGS = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}
+DETECTOR = {"detector": "demo", "reference": "assets/demo/reference.npz", "data": "assets/demo/images.zip"}
+
+
+def job(folder: Path, batch: int = 8) -> Job:
+    return Job(CPU, batch, folder / "partial", folder / "result")
+
+
+def test_images_are_measured_as_fid_py_does(tmp_path: Path) -> None:
+    found = Images(**SETTINGS, **DETECTOR, metrics=("fid", "is")).run(job(tmp_path))  # type: ignore[arg-type]
+    flags = "--detector demo --ref assets/demo/reference.npz --seeds 0-23 --sampler unipc --steps 3"
+    flags += " --rho-bottom 0.8 --batch 8"
+    result = CliRunner().invoke(fid.main, ["gen", *flags.split(), "--metrics", "fid,is"])
+    assert result.exit_code == 0, result.output
+    expected = json.loads(result.stdout)["metrics"]
+    name = next(key for key in expected if key.startswith("fid-"))
+    assert found[name].value == pytest.approx(expected[name], rel=1e-9)
+    assert found[name].error == pytest.approx(expected[name.replace("fid", "fid_standard_error", 1)], rel=1e-6)
+    assert len(found[name].blocks) == 24
+    assert np.mean(found[name].blocks) == pytest.approx(found[name].value, rel=1e-9)
+    score = next(key for key in expected if key.startswith("is-"))
+    spread = expected[score.replace("is", "is_std", 1)]
+    assert (found[score].value, found[score].error) == pytest.approx((expected[score], spread / 10**0.5))
+    assert set(found) == {name, score}
+
+
+def test_cost_is_counted() -> None:
+    assert Images(**SETTINGS, **DETECTOR).evaluations() == 3 * 24  # type: ignore[arg-type]
+    assert Sheet(network="demo", sampler="heun", steps=10, seeds="0-7").evaluations() == 19 * 8
+
+
+def test_files_that_a_cell_needs() -> None:
+    plain = Images(**SETTINGS, **DETECTOR)  # type: ignore[arg-type]
+    assert plain.sources() == {"network": "demo", "detector": "demo", "reference": "assets/demo/reference.npz"}
+    more = Images(**SETTINGS, **DETECTOR, metrics=("fid", "pr"))  # type: ignore[arg-type]
+    assert more.sources()["data"] == "assets/demo/images.zip"
+
+
+def test_across() -> None:
+    layers = Images(**SETTINGS, **DETECTOR).scale.per_layer(4)  # type: ignore[arg-type]
+    assert layers.tolist() == pytest.approx([0.8, 0.85, 0.9, 0.95])
+    constant = Images(**SETTINGS, **DETECTOR, across="constant").scale.per_layer(4)  # type: ignore[arg-type]
+    assert constant.tolist() == pytest.approx([0.8] * 4)
+
+
+def test_sheet(tmp_path: Path) -> None:
+    settings = Sheet(network="demo", sampler="unipc", steps=3, seeds="0-5", columns=3, labels="balanced", rho=0.7)
+    assert settings.run(job(tmp_path))["images"].value == 6
+    with Image.open(tmp_path / "result.png") as image:
+        assert image.size == (3 * 34 + 2, 2 * 34 + 2)
+        sheet = np.array(image)
+    source = settings.source().load(CPU)
+    (batch,) = source.batches([4], 1)
+    assert np.abs(sheet[36:68, 36:68].astype(int) - batch.images[0, 0].numpy()).max() <= 1
+    assert decode_png((tmp_path / "result.png").read_bytes()).shape == (1, 70, 104)

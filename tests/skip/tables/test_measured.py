@@ -1,0 +1,119 @@
+"""Cells about the network itself: what the studies give, image by image, whatever the batch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metrics.detector import load_detector
+from sampling.noise import SeedNoise
+from skip.source import ImageSource
+from skip.studies.gradient import gradient_norm
+from skip.studies.inputs import pure_noise, random_labels
+from skip.studies.norms import skip_norms, slice_norms
+from skip.studies.score_matching import detector_features, draw_sigma, losses, pixels
+from skip.tables.estimate import Estimate
+from skip.tables.inputs import Fed, RealImages, load_tuned
+from skip.tables.measured import Gradient, Inversion, Losses, Norms
+from skip.tables.settings import Job
+
+CPU = torch.device("cpu")
+DATA = "assets/demo/images.zip"
+SHAPE = (1, 32, 32)
+SEEDS = [0, 1, 2, 3, 4]
+
+
+def measured(study: Any, folder: Path, batch: int = 2) -> dict[str, Estimate]:
+    found: dict[str, Estimate] = study.run(Job(CPU, batch, folder / "partial", folder / "result"))
+    return found
+
+
+def same(found: Estimate, per_image: torch.Tensor) -> None:
+    expected = Estimate.of_mean(per_image)
+    assert found.value == pytest.approx(expected.value, rel=1e-4)
+    assert found.error == pytest.approx(expected.error, rel=1e-3)
+    assert found.blocks == pytest.approx(expected.blocks, rel=1e-4)
+
+
+def test_norms(tmp_path: Path) -> None:
+    study = Norms(network="demo", seeds="0-4", rho=0.8, sigma=80.0)
+    net = load_tuned(study, CPU)
+    x = pure_noise(SHAPE, SEEDS, 80.0).float()
+    with torch.inference_mode():
+        expected = skip_norms(net, x, torch.full([5], 80.0), random_labels(SEEDS, 10, SHAPE))
+    found = measured(study, tmp_path)
+    same(found["ratio"], expected.mean(1))
+    same(found["ratio[8]"], expected[:, 8])
+    u, d = slice_norms(net)
+    assert [found[f"weight_u[{i}]"].value for i in range(9)] == pytest.approx(u.tolist())
+    assert [found[f"weight_d[{i}]"].value for i in range(9)] == pytest.approx(d.tolist())
+
+
+@pytest.mark.parametrize("probe", ["ones", "random"])
+def test_gradient(tmp_path: Path, probe: Any) -> None:
+    study = Gradient(network="demo", seeds="0-4", sigma=2.0, input="data", data=DATA, function="denoiser", probe=probe)
+    net = load_tuned(study, CPU)
+    images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
+    x = images + 2 * SeedNoise(SEEDS).randn(list(images.shape))
+    same(
+        measured(study, tmp_path)["gradient_norm"],
+        gradient_norm(net, x, torch.full([5], 2.0), labels, "denoiser", probe, SEEDS),
+    )
+
+
+def test_losses(tmp_path: Path) -> None:
+    study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), rho=0.8)
+    net = load_tuned(study, CPU)
+    images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
+    noise = SeedNoise(SEEDS).randn(list(images.shape))
+    maps = {"pixel": pixels, "demo": detector_features(load_detector("demo", CPU))}
+    with torch.inference_mode():
+        expected = losses(net, images, labels, draw_sigma(SEEDS), noise, maps)
+    found = measured(study, tmp_path)
+    assert list(found) == ["pixel loss", "demo loss", "LL loss", "LH loss", "HL loss", "HH loss"]
+    same(found["pixel loss"], expected["pixel"])
+    assert found["demo loss"].value == pytest.approx(float(expected["demo"].mean()), rel=0.02)  # uint8 rounds
+    assert study.sources() == {"network": "demo", "data": DATA, "detector": "demo"}
+
+
+def test_inversion(tmp_path: Path) -> None:
+    found = measured(Inversion(network="demo", seeds="0-9", data=DATA, steps=3, draws=2), tmp_path, 5)
+    assert {"rbf_1_unbiased", "rbf_1_v", "laplace_v", "polynomial_v", "imq_unbiased"} <= set(found)
+    assert all(estimate.error is not None and estimate.error >= 0 for estimate in found.values())
+    assert found["rbf_1_v"].value > 0
+
+
+def test_the_images_are_those_of_their_numbers() -> None:
+    net = ImageSource("demo").load("cpu").net
+    images, labels = RealImages(DATA, net, 2000).batch([7, 3], CPU)
+    alone, label = RealImages(DATA, net, 8).batch([7], CPU)
+    assert torch.equal(images[:1], alone)
+    assert labels is not None and label is not None and torch.equal(labels[:1], label)
+    assert labels.sum(1).tolist() == [1, 1]
+    assert -1 <= float(images.min()) < float(images.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input": "image"}, "unknown input 'image'"),
+        ({"input": "data"}, "name them as data"),
+    ],
+)
+def test_wrong_inputs_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fed(network="demo", **settings)
+
+
+def test_wrong_choices_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown probe 'two'"):
+        Gradient(network="demo", probe="two")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="input must be data"):
+        Losses(network="demo", input="noise")
+    with pytest.raises(ValueError, match="unknown weighting"):
+        Losses(network="demo", data=DATA, weighting="three")
+    with pytest.raises(ValueError, match="at least 2"):
+        Inversion(network="demo", data=DATA, draws=1)
+    with pytest.raises(ValueError, match="has 2000 images; seeds below 2000"):
+        measured(Losses(network="demo", seeds="1999-2000", data=DATA), tmp_path)

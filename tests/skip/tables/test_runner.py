@@ -1,0 +1,192 @@
+"""Cells run once, results are keyed by what determines them, and collections go on where they were killed."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skip.tables.estimate import Estimate
+from skip.tables.per_image import collect
+from skip.tables.results import Results, key
+from skip.tables.runner import run, unique
+from skip.tables.settings import Job, Study, build, plain
+from skip.tables.spec import Cell, load_item
+from torch_utils import distributed
+
+CPU = torch.device("cpu")
+RUNS: list[float] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Fake:
+    """A study that counts how often it runs."""
+
+    network: str
+    seeds: str = "0-3"
+    count: int = 4
+    rho: float = 1.0
+    window: tuple[float, float] | None = None
+
+    def evaluations(self) -> int:
+        return 4
+
+    def sources(self) -> dict[str, str]:
+        return {"network": self.network}
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        RUNS.append(self.rho)
+        if self.rho < 0:
+            raise ValueError("rho is negative")
+        job.folder.mkdir(parents=True)
+        (job.folder / "part").write_text("x")
+        return {"fid": Estimate.of_mean(np.array([self.rho, 2.0, 3.0]))}
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    RUNS.clear()
+    path = tmp_path / "net.bin"
+    path.write_bytes(b"weights")
+    return path
+
+
+def cell(study: Study) -> Cell:
+    return Cell("fake", study, {})
+
+
+def test_each_cell_runs_once(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    a, b = cell(Fake(str(network), rho=0.5)), cell(Fake(str(network), rho=0.7))
+    assert len(unique([a, b, cell(Fake(str(network), rho=0.5))])) == 2
+    assert run([a, b, a], results, CPU, 4) == 2
+    assert run([b, a], results, CPU, 8) == 0
+    assert RUNS == [0.5, 0.7]
+    assert not results.partial(a).exists()
+    assert results.load(a) == {"fid": Estimate.of_mean(np.array([0.5, 2.0, 3.0]))}
+
+
+def test_a_failing_cell_keeps_those_before(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    cells = [cell(Fake(str(network), rho=rho)) for rho in (0.5, -1.0, 0.7)]
+    with pytest.raises(ValueError, match="negative"):
+        run(cells, results, CPU, 4)
+    assert [results.state(c) for c in cells] == ["done", "to do", "to do"]
+
+
+def test_states(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    assert results.state(one) == "to do"
+    results.partial(one).mkdir(parents=True)
+    assert results.state(one) == "begun"
+    results.partial(one).rmdir()
+    run([one], results, CPU, 4)
+    assert results.state(one) == "done"
+    network.write_bytes(b"other weights")
+    assert results.state(one) == "stale"
+    assert results.load(one) is None
+    run([one], results, CPU, 4)
+    assert results.state(one) == "done"
+    network.unlink()  # a laptop that shows what a cluster measured
+    assert results.state(one) == "done"
+
+
+def test_results_of_equal_runs_are_equal_files(network: Path, tmp_path: Path) -> None:
+    one = cell(Fake(str(network)))
+    for name in ("a", "b"):
+        run([one], Results(tmp_path / name), CPU, 4)
+    first, second = (Results(tmp_path / name).path(one).read_bytes() for name in ("a", "b"))
+    assert first == second
+    record = json.loads(first)
+    assert record["settings"] == {"network": str(network)}
+    assert len(record["sources"]["network"]["sha256"]) == 64
+
+
+def test_key_is_of_what_differs_from_the_defaults() -> None:
+    assert key(cell(Fake("a"))) == key(cell(Fake("a", rho=1.0)))
+    assert len({key(cell(Fake("a"))), key(cell(Fake("b"))), key(cell(Fake("a", rho=0.9)))}) == 3
+    assert key(cell(Fake("a"))) != key(Cell("other", Fake("a"), {}))
+
+
+def test_key_of_a_published_item_stays() -> None:
+    """Results that were measured keep their names."""
+    first = load_item("table2", "demo").cells[0]
+    assert plain(first.settings, defaults=False) == {
+        "sampler": "unipc", "steps": 5, "network": "demo", "seeds": "0-1999", "detector": "demo",
+        "reference": "assets/demo/reference.npz", "data": "assets/demo/images.zip",
+    }  # fmt: skip
+
+
+def test_build_turns_lists_into_tuples_and_names_unknown_keys() -> None:
+    assert build(Fake, {"network": "a", "window": [1, 2]}) == Fake("a", window=(1, 2))
+    with pytest.raises(ValueError, match="unknown setting 'nets'; there are count, network"):
+        build(Fake, {"nets": "a"})
+    with pytest.raises(ValueError, match="network"):
+        build(Fake, {})
+
+
+def compute(seeds: list[int]) -> dict[str, torch.Tensor]:
+    return {"square": torch.tensor(seeds, dtype=torch.float64) ** 2, "row": torch.tensor([[s, -s] for s in seeds])}
+
+
+def test_collect_gives_every_seed_in_order(tmp_path: Path) -> None:
+    seeds = [*range(50, 80), 3, 1]
+    found = collect(tmp_path, seeds, 3, compute, "test")
+    assert found["square"].tolist() == [s**2 for s in seeds]
+    assert found["row"].tolist() == [[s, -s] for s in seeds]
+
+
+def test_collect_goes_on(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def dying(seeds: list[int]) -> dict[str, torch.Tensor]:
+        if len(seen) >= 40:
+            raise KeyboardInterrupt
+        seen.extend(seeds)
+        return compute(seeds)
+
+    seeds = list(range(60))
+    with pytest.raises(KeyboardInterrupt):
+        collect(tmp_path, seeds, 2, dying, "test")
+    kept = len(list(tmp_path.glob("*.npz")))
+    assert kept == 40 // 16
+    seen.clear()
+    found = collect(tmp_path, seeds, 2, dying, "test")
+    assert seen == seeds[16 * kept :]
+    assert found["square"].tolist() == [s**2 for s in seeds]
+
+
+def test_collect_shares_batches_over_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    calls: dict[int, list[list[int]]] = {0: [], 1: []}
+    for rank in (1, 0):  # rank 0 comes last, as the barrier would have it
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+
+        def spied(seeds: list[int], rank: int = rank) -> dict[str, torch.Tensor]:
+            calls[rank].append(seeds)
+            return compute(seeds)
+
+        if rank == 0:  # it looked before rank 1 wrote
+            for path in tmp_path.glob("*.npz"):
+                path.rename(path.with_suffix(".kept"))
+            monkeypatch.setattr(distributed, "barrier", Barrier(tmp_path))
+        found = collect(tmp_path, list(range(50)), 2, spied, "test")
+    assert found["square"].tolist() == [s**2 for s in range(50)]
+    assert [batch[0] for batch in calls[1]] == [*range(16, 32, 2), 48]
+    assert [batch[0] for batch in calls[0]] == [*range(0, 16, 2), *range(32, 48, 2)]
+
+
+class Barrier:
+    """The other rank's files appear at the second one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.calls = folder, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            for path in self.folder.glob("*.kept"):
+                path.rename(path.with_suffix(".npz"))

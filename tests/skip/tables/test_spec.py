@@ -1,0 +1,156 @@
+"""The TOML files of tables and figures: all of ours are right, and wrong ones are refused by name."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skip.studies.window import windows
+from skip.tables.kinds import KINDS, TUPLES
+from skip.tables.plan import count, dry_run, lines, select
+from skip.tables.results import Results
+from skip.tables.spec import CONFIGS, item_names, load_item
+
+PROFILES = """
+[demo]
+network = "demo"
+detector = "demo"
+reference = "ref.npz"
+seeds = "0-3"
+
+[paper]
+network = "edm-imagenet-64x64-cond-adm"
+detector = "inception-2015-12-05"
+reference = "https://example.org/ref.npz"
+seeds = "0-49999"
+"""
+HEAD = 'title = "T"\nsource = "S"\nstudy = "images"\n'
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Path:
+    (tmp_path / "profiles.toml").write_text(PROFILES)
+    return tmp_path
+
+
+def written(configs: Path, text: str, **options: Any) -> Any:
+    (configs / "table9.toml").write_text(HEAD + text)
+    return load_item("table9", options.pop("profile", "demo"), folder=configs, **options)
+
+
+@pytest.mark.parametrize("profile", ["demo", "paper"])
+@pytest.mark.parametrize("name", item_names())
+def test_our_items_are_right(name: str, profile: str) -> None:
+    item = load_item(name, profile)
+    assert (item.requires is None) == bool(item.cells)
+    for cell in item.cells:
+        assert cell.settings.evaluations() > 0
+        assert cell.settings.sources()["network"]
+    for published in (p for cell in item.cells for p in cell.published):
+        assert published.where
+
+
+def test_there_is_an_item_for_everything_in_the_paper() -> None:
+    names = item_names()
+    assert names[:15] == [f"table{n}" for n in range(1, 16)]
+    assert {f"figure{n}" for n in range(2, 16)} | {"appendix-c", "calibrate_unipc"} == set(names[15:])
+    assert names.index("figure9") < names.index("figure10")
+
+
+def test_windows_are_the_studys() -> None:
+    for profile, grid in (("paper", (52, 4)), ("demo", (12, 2))):
+        found = [c.settings.window for c in load_item("figure7", profile).cells if c.settings.rho != 1]  # type: ignore[attr-defined]
+        expected = windows(*grid)
+        assert len(found) == len(expected)
+        for (low, high), (exact_low, exact_high) in zip(found, expected, strict=True):
+            assert math.isclose(low, exact_low, rel_tol=1e-5)
+            assert math.isclose(high, exact_high, rel_tol=1e-5) or (high == 1000 and exact_high == math.inf)
+
+
+def test_lists_make_every_combination(configs: Path) -> None:
+    item = written(configs, '[[cells]]\nsteps = [2, 3]\nrho = [1.0, 0.8, 0.6]\nmetrics = ["fid", "is"]\n')
+    assert [tuple(cell.varies.values()) for cell in item.cells] == [(s, r) for s in (2, 3) for r in (1.0, 0.8, 0.6)]
+    assert all(cell.settings.metrics == ("fid", "is") for cell in item.cells)
+    assert all(name in {f for kind in KINDS.values() for f in kind.__dataclass_fields__} for name in TUPLES)  # type: ignore[attr-defined]
+
+
+def test_profile_overrides_item_overrides_defaults(configs: Path) -> None:
+    text = '[settings]\nsteps = 5\nseeds = "0-9"\n[paper.settings]\nsteps = 7\n'
+    text += "[[cells]]\nrho = 0.9\n[[demo.cells]]\nrho = 0.5\n"
+    demo, paper = written(configs, text), written(configs, text, profile="paper")
+    assert (demo.cells[0].settings.steps, demo.cells[0].settings.rho) == (5, 0.5)
+    assert (paper.cells[0].settings.steps, paper.cells[0].settings.rho) == (7, 0.9)
+    assert demo.cells[0].settings.seeds == "0-9"
+    assert demo.cells[0].settings.detector == "demo"
+    assert written(configs, text, seeds="5-6").cells[0].settings.seeds == "5-6"
+
+
+def test_published_values_stand_at_their_cells_in_the_paper_profile(configs: Path) -> None:
+    text = "[[cells]]\nrho = [1.0, 0.8]\n[[published]]\nmatch = { rho = 0.8 }\n"
+    text += 'metric = "fid"\nvalue = 1.5\nwhere = "Figure 1"\n'
+    first, second = written(configs, text, profile="paper").cells
+    assert first.published == ()
+    assert [(p.metric, p.value, p.where) for p in second.published] == [("fid", 1.5, "Figure 1")]
+    assert all(cell.published == () for cell in written(configs, text).cells)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour = 1", "unknown key 'colour'"),
+        ("[[cells]]\nrhoo = 1.0", "unknown setting 'rhoo'"),
+        ("[[cells]]\nrho = 1.0\n[demo]\ncell = 1", "unknown key 'cell'"),
+        ('[[cells]]\nsampler = "hein"', "unknown sampler 'hein'"),
+        ('[[cells]]\nmetrics = ["fib"]', "unknown metric 'fib'"),
+        ('[[cells]]\nmetrics = ["kid"]', "name the real ones as data"),
+        ('[[cells]]\nacross = "sideways"', "unknown across 'sideways'"),
+        ('[[cells]]\nseeds = "a"', "a"),
+        ("[[cells]]\nrho = nan", "finite"),
+        ("this is not toml", "not valid TOML"),
+    ],
+)
+def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        written(configs, text)
+    assert "table9.toml" in str(caught.value)
+
+
+def test_published_value_without_a_cell_is_refused(configs: Path) -> None:
+    text = '[[cells]]\nrho = 1.0\n[[published]]\nmatch = { rho = 0.5 }\nmetric = "fid"\nvalue = 1.5\nwhere = "x"\n'
+    with pytest.raises(ValueError, match=r"no cell matches the published value 1.5"):
+        written(configs, text, profile="paper")
+
+
+def test_missing_items_and_profiles_are_answered_with_the_names() -> None:
+    with pytest.raises(ValueError, match=r"no item 'table99'; choose from table1"):
+        load_item("table99", "demo")
+    with pytest.raises(ValueError, match=r"unknown profile 'huge'; choose from paper, demo"):
+        load_item("table2", "huge")
+
+
+def test_select() -> None:
+    item = load_item("table2", "demo")
+    assert select(item, None) is item
+    assert select(item, "0,3-4").cells == (item.cells[0], item.cells[3], item.cells[4])
+    some = select(item, "sampler=heun,rho=0.8")
+    assert [(c.settings.sampler, c.settings.rho) for c in some.cells] == [("heun", 0.8)] * 2  # type: ignore[attr-defined]
+    for which, message in {"99": "cells 0 to 19", "rho=0.33": "no such cell", "rho=": "not SETTING=VALUE"}.items():
+        with pytest.raises(ValueError, match=message):
+            select(item, which)
+
+
+def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
+    item = load_item("table2", "paper")
+    assert len(list(lines(item, Results(tmp_path)))) == len(item.cells)
+    said = list(dry_run([item, load_item("table3", "paper")], Results(tmp_path)))
+    assert any("to download: network edm-imagenet-64x64-cond-adm" in line for line in said)
+    total = sum(cell.settings.evaluations() for cell in item.cells)
+    assert f"{len(item.cells)} cells to measure, {count(total)} evaluations" in said
+    assert [count(n) for n in (999, 1000, 50_500, 12_345_678)] == ["999", "1 k", "50.5 k", "12.3 M"]
+
+
+def test_the_folder_of_items_is_ours() -> None:
+    assert (CONFIGS / "networks.toml").exists()

@@ -1,0 +1,115 @@
+"""tables.py as people run it: list, run, show, killed, and on two ranks."""
+
+import filecmp
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tables import main
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+CELLS = ["table2", "--num", "16", "--cells", "steps=5,rho=0.9,sampler=unipc"]
+
+
+def tables(*args: str | Path) -> Result:
+    """Run in this process."""
+    return CliRunner().invoke(main, list(map(str, args)))
+
+
+def results(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def test_run_then_show(tmp_path: Path) -> None:
+    ran = tables("run", *CELLS, "--results", tmp_path, "--batch", "8")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"measured": 1, "results": str(tmp_path)}
+    assert len(results(tmp_path)) == 1
+    assert not list((tmp_path / ".partial").iterdir())
+    again = tables("run", *CELLS, "--results", tmp_path)
+    assert json.loads(again.stdout)["measured"] == 0
+    shown = tables("show", "table2", "--num", "16", "--results", tmp_path)
+    value = next(v for k, v in json.loads(results(tmp_path)[0].read_text())["values"].items() if k.startswith("fid"))
+    assert "demo FID" in shown.stdout
+    found = re.search(r"\| unipc \| 5 \| 0\.9 \| 5 \| ([\d.]+) ± ", shown.stdout)
+    assert found and float(found[1]) == pytest.approx(value["value"], abs=value["error"])
+    assert "cells to do: 19 of 20" in shown.stdout
+    listed = tables("list", "table2", "--num", "16", "--results", tmp_path)
+    assert "1/20" in listed.stdout
+
+
+def test_two_ranks_give_the_same(tmp_path: Path) -> None:
+    assert tables("run", *CELLS, "--results", tmp_path / "1", "--batch", "4").exit_code == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
+    command = [*launcher, "tables.py", "run", *CELLS, "--results", str(tmp_path / "2"), "--batch", "4"]
+    subprocess.run(command, cwd=ROOT, env=ENV, check=True, capture_output=True, timeout=300)
+    one, two = (json.loads(results(tmp_path / str(ranks))[0].read_text())["values"] for ranks in (1, 2))
+    for name, value in one.items():
+        assert two[name]["value"] == pytest.approx(value["value"], rel=1e-6)
+        assert two[name]["error"] == pytest.approx(value["error"], rel=1e-6)
+
+
+def test_killed_and_started_again_ends_with_the_same_file(tmp_path: Path) -> None:
+    command = ["run", "table8", "--seeds", "0-119", "--cells", "rho=0.8,weighting=edm", "--batch", "2"]
+    assert tables(*command, "--results", tmp_path / "whole").exit_code == 0
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "tables.py", *command, "--results", str(folder)], cwd=ROOT, env=ENV, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(".partial/*/*.npz")) and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not results(folder)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".partial/*/*.npz")}
+    assert kept
+    listed = tables("list", "table8", "--seeds", "0-119", "--results", folder)
+    assert "begun" in listed.stdout
+    assert tables(*command, "--results", folder).exit_code == 0
+    (whole,), (again,) = results(tmp_path / "whole"), results(folder)
+    assert whole.name == again.name
+    assert filecmp.cmp(whole, again, shallow=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", "table99"], "there is no item 'table99'; choose from table1"),
+        (["run", "table2", "--profile", "big"], "unknown profile 'big'"),
+        (["run", "table2", "--cells", "44"], "cells 0 to 19"),
+        (["run", "table2", "--num", "5", "--seeds", "1-3"], "--num and --seeds both"),
+        (["run", "table2", "--seeds", "x"], "x"),
+        (["show"], "name the items to show, or give --all"),
+        (["show", "table2", "--all"], "name the items to show, or give --all"),
+    ],
+)
+def test_errors_are_one_line(args: list[str], message: str) -> None:
+    ran = tables(*args)
+    assert ran.exit_code == 2
+    assert message in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
+    ran = tables("run", "table3", "--results", tmp_path)
+    assert ran.exit_code == 0
+    assert "table3 is left out: it needs distilled networks" in ran.stderr
+    assert "Not run: it needs distilled networks" in tables("show", "table3", "--results", tmp_path).stdout
+
+
+def test_dry_run_measures_nothing(tmp_path: Path) -> None:
+    ran = tables("run", "all", "--dry-run", "--results", tmp_path / "results")
+    assert ran.exit_code == 0
+    assert "cells to measure" in ran.stdout
+    assert not (tmp_path / "results").exists()
