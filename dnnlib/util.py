@@ -31,6 +31,23 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "skip-tuning-edm"
 
 
+def mirrored(url: str) -> str:
+    """Where `url` is really fetched from: https://HOST/PATH from $SKIP_TUNING_MIRROR/HOST/PATH, if that is set.
+
+    For machines that reach a server of their own and not the internet. The name in the cache stays that of `url`, and
+    http URLs stay as they are.
+
+    Raises:
+        ValueError: if the mirror is no http or https URL.
+    """
+    mirror = os.environ.get("SKIP_TUNING_MIRROR")
+    if not mirror or not url.startswith("https://"):
+        return url
+    if not is_url(mirror):
+        raise ValueError(f"SKIP_TUNING_MIRROR is {mirror!r}; set it to a URL such as http://HOST:PORT, or unset it")
+    return f"{mirror.rstrip('/')}/{url.removeprefix('https://')}"
+
+
 def cached_path(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The file in which `url` is kept, whether it is there or not.
 
@@ -51,7 +68,8 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
     """The local copy of `url`, downloaded if it is not in the cache yet.
 
     A download that breaks off is continued from where it stopped, now or by a later call. Several processes
-    may ask for the same file: one downloads, the others wait. A file that is in the cache needs no network.
+    may ask for the same file: one downloads, the others wait. A file that is in the cache needs no network, and one
+    that is not comes from $SKIP_TUNING_MIRROR where that is set; see `mirrored`.
 
     Args:
         url: http or https.
@@ -60,7 +78,7 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
     Returns:
         Path of the whole file.
     Raises:
-        ValueError: if `url` is no URL, or the file has another hash; the file is then deleted.
+        ValueError: if `url` or the mirror is no URL, or the file has another hash; the file is then deleted.
         RuntimeError: if the download fails; the message tells what to put where by hand.
         OSError: if the folder cannot be written or the disk is full.
     """
@@ -105,11 +123,12 @@ class _PermanentError(Exception):
 
 def _download(url: str, path: Path) -> None:
     """Fetch `url` into `path`, in several attempts if need be."""
+    address = mirrored(url)
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
         try:
-            _download_once(url, path)
+            _download_once(address, path)
             return
         except (_PermanentError, requests.exceptions.InvalidURL) as error:
             reason = str(error)
@@ -117,8 +136,9 @@ def _download(url: str, path: Path) -> None:
         except requests.RequestException as error:
             # Of "HTTPConnectionPool(..): .. (Caused by ..: [Errno 111] Connection refused'))" the end tells.
             reason = str(error).rsplit(": ", 1)[-1].rstrip(")'\"")
+    through = "" if address == url else f" from the mirror, {address}"
     raise RuntimeError(
-        f"cannot download {url} ({reason}); try again, or get the file in another way and save it as {path}"
+        f"cannot download {url}{through} ({reason}); try again, or get the file in another way and save it as {path}"
     )
 
 

@@ -18,6 +18,7 @@ from skip.tables.spec import Cell, Item, Plot
 # Okabe and Ito, 2008: seven colours that the colour-blind can tell apart; yellow is left out, too pale on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
+WIDTH = 1200  # of a row of sheets, in pixels
 STYLES = ("-", "--", ":")  # of the first seven curves, the next seven, ...
 
 Values = dict[str, Estimate]
@@ -76,20 +77,35 @@ def plot(item: Item, results: Results) -> Any:
 
 
 def sheets(item: Item, results: Results) -> Image.Image | None:
-    """The sheets that the cells made, side by side, each under the settings that tell it from the others.
+    """The sheets that the cells made, each under the settings that tell it from the others.
+
+    They stand side by side; a new row begins where all settings but the last change, and where a row would be too wide.
 
     Raises:
         FileNotFoundError: if a cell is done and its sheet is gone.
     """
     done = [cell for cell in item.cells if cell.study == "sheet" and results.state(cell) == "done"]
-    pages = []
+    rows: list[list[Cell]] = []
+    pages: dict[int, Image.Image] = {}
     for cell in done:
         path = results.path(cell).with_suffix(".png")
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone; remove {results.path(cell).name} beside it and run it again")
         with Image.open(path) as image:
-            pages.append(image.convert("RGB"))
-    return side_by_side(pages, [caption(cell.varies) for cell in done]) if pages else None
+            page = pages[id(cell)] = image.convert("RGB")
+        fits = max(1, WIDTH // page.width)
+        if not rows or len(rows[-1]) == fits or _row(rows[-1][0]) != _row(cell):
+            rows.append([])
+        rows[-1].append(cell)
+    lines = [side_by_side([pages[id(c)] for c in row], [caption(c.varies) for c in row]) for row in rows]
+    if not lines:
+        return None
+    whole = Image.new("RGB", (max(line.width for line in lines), sum(line.height for line in lines)), "white")
+    top = 0
+    for line in lines:
+        whole.paste(line, (0, top))
+        top += line.height
+    return whole
 
 
 def save(item: Item, results: Results, folder: Path) -> list[Path]:
@@ -110,6 +126,11 @@ def save(item: Item, results: Results, folder: Path) -> list[Path]:
     with _matplotlib("matplotlib").rc_context({"svg.hashsalt": item.name}), atomic_write(svg) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
     return [png, svg]
+
+
+def _row(cell: Cell) -> list[Any]:
+    """What the sheets of a row have in common."""
+    return list(cell.varies.values())[:-1]
 
 
 def _by_setting(how: Plot, measured: list[tuple[Cell, Values]]) -> Series:

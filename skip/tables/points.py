@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from skip.studies.wavelet import BANDS
 from skip.tables.best import Best, best_rho
 from skip.tables.claims import WRITTEN, Claim, Point, Seen, Setting, judge
 from skip.tables.estimate import Estimate
@@ -26,6 +27,9 @@ METRICS = {
     "immd_median": "IMMD (median sigma)",
 }
 SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "window", "target"}  # without effect at rho = 1
+
+FEATURE_LOSS = "feature loss"
+IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
 
 
 class Judged(NamedTuple):
@@ -72,12 +76,12 @@ def resolve(metric: str, names: Iterable[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A setting's value in words: "0.8", "0.002 to 80", "-" for None."""
+    """A setting's value in words: "0.8", "0.002 to 80", "none"."""
     if isinstance(value, list | tuple):
         return (" to " if all(isinstance(part, float | int) for part in value) else ", ").join(map(shown, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def caption(settings: Mapping[str, Any]) -> str:
@@ -112,8 +116,9 @@ def plain_cell(item: Item, cell: Cell) -> Cell | None:
 def points(item: Item, results: Results, claim: Claim) -> list[Point]:
     """The measured cells as a claim sees them.
 
-    Its metric is resolved. A `for_each` of several settings, "sampler, steps", becomes one: the first then says
-    "unipc, steps 9".
+    Its metric is resolved, and a setting that is None is "none". A `for_each` or `along` of several settings,
+    "sampler, steps", becomes one: the first then says "unipc, steps 9". Along a setting that has no effect at
+    rho = 1, such as time, the cell at rho = 1 is at "none".
 
     Raises:
         ValueError: if the cells lack one of these settings.
@@ -123,22 +128,24 @@ def points(item: Item, results: Results, claim: Claim) -> list[Point]:
         if (values := results.load(cell)) is None:
             continue
         settings: dict[str, Setting] = {
-            name: value if isinstance(value, float | int | None) else shown(value)
+            name: value if isinstance(value, float | int) else shown(value)
             for name, value in (asdict(cell.settings) | {"nfe": nfe(cell)}).items()  # type: ignore[call-overload]
         }
-        first, *rest = _names(claim.for_each)
-        for name in rest and (first, *rest):
-            if name not in settings:
-                raise ValueError(f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}")
-        if rest:
-            settings[first] = f"{shown(settings[first])}, {caption({name: settings[name] for name in rest})}"
+        if claim.along in SKIP_SETTINGS - {"rho"} and settings.get("rho") == 1:
+            settings[claim.along] = "none"
+        for first, *rest in (_names(claim.along), _names(claim.for_each)):
+            for name in rest and (first, *rest):
+                if name not in settings:
+                    raise ValueError(f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}")
+            if rest:
+                settings[first] = f"{shown(settings[first])}, {caption({name: settings[name] for name in rest})}"
         metric = resolve(claim.metric, values)
         found.append(Point(settings, values | ({claim.metric: values[metric]} if metric else {})))
     return found
 
 
 def verdicts(item: Item, results: Results) -> list[Judged]:
-    """Every claim of the item, judged once all its cells are measured.
+    """Every claim of the item, judged once all its cells are measured; of the "feature loss", one for each feature.
 
     Raises:
         ValueError: if a claim does not fit the cells.
@@ -146,7 +153,8 @@ def verdicts(item: Item, results: Results) -> list[Judged]:
     measured = [results.load(cell) for cell in item.cells]
     missing = sum(values is None for values in measured)
     found = []
-    for claim in item.claims:
+    known = list(dict.fromkeys(name for values in measured for name in values or ()))
+    for claim in [one for general in item.claims for one in _each_feature(general, known)]:
         names = [name for values in measured if values and (name := resolve(claim.metric, values))]
         says = _says(claim, names)
         if missing:
@@ -155,7 +163,7 @@ def verdicts(item: Item, results: Results) -> list[Judged]:
         elif not names:
             found.append(Judged(says, None, f"Not measured here: {says} (no cell has the metric {claim.metric})."))
         else:
-            simple = replace(claim, says=says, for_each=_names(claim.for_each)[0] or None)
+            simple = replace(claim, says=says, along=_names(claim.along)[0], for_each=_names(claim.for_each)[0] or None)
             try:
                 verdict = judge(simple, points(item, results, claim))
             except ValueError as error:
@@ -187,12 +195,20 @@ def sweeps(item: Item, results: Results, metric: str = "fid", least: int = 3) ->
     return found
 
 
+def _each_feature(claim: Claim, names: list[str]) -> list[Claim]:
+    """A claim about the "feature loss" is one about each that is measured."""
+    features = [name for name in names if name.endswith(" loss") and name not in IMAGE_LOSSES]
+    if claim.metric != FEATURE_LOSS or not features:
+        return [claim]
+    return [replace(claim, metric=name, says=claim.says.replace(FEATURE_LOSS, name)) for name in features]
+
+
 def _without(cell: Cell, names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in plain(cell.settings).items() if name not in names}
 
 
-def _names(for_each: str | None) -> list[str]:
-    return [name.strip() for name in (for_each or "").split(",")]
+def _names(settings: str | None) -> list[str]:
+    return [name.strip() for name in (settings or "").split(",")]
 
 
 def _says(claim: Claim, names: list[str]) -> str:

@@ -157,7 +157,8 @@ def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | No
     paper = item.profile == "paper" and item.cells[0].study != "sheet"
     head = [written(key) for key in keys] + ["NFE"] * any(evaluations)
     head += [label(name) for name in names] or ["measured"]
-    head += ["difference from rho 1"] * any(compared) + ["paper", "where"] * paper
+    head += [f"difference from rho 1{f' ({label(names[0])})' if len(names) > 1 else ''}"] if any(compared) else []
+    head += ["paper", "where"] * paper
     rows = []
     for cell, values, calls, gap in zip(item.cells, measured, evaluations, compared, strict=True):
         row = [shown(cell.varies[key]) for key in keys] + [str(calls)] * any(evaluations)
@@ -189,11 +190,16 @@ def _by_index(item: Item, measured: list[dict[str, Estimate] | None], names: lis
     """A row an index: values that are called name[0], name[1], ..."""
     bases = list(dict.fromkeys(name.partition("[")[0] for name in names))
     indices = list(dict.fromkeys(name.partition("[")[2].rstrip("]") for name in names))
-    columns = [(base, at) for base in bases for at, values in enumerate(measured) if values and f"{base}[0]" in values]
     captions = _captions(item)
-    head = ["index"] + [
-        f"{label(base)}, {captions[at]}" if item.cells[at].varies else label(base) for base, at in columns
-    ]
+    columns: list[tuple[str, int]] = []
+    head = ["index"]
+    for base in bases:
+        having = [at for at, values in enumerate(measured) if values and f"{base}[0]" in values]
+        curves = [[(measured[at] or {}).get(f"{base}[{i}]") for i in indices] for at in having]
+        same = all(curve == curves[0] for curve in curves)  # such as weights, which no setting changes
+        for at in having[:1] if same else having:
+            columns.append((base, at))
+            head.append(label(base) if same else f"{label(base)}, {captions[at]}")
     rows = [[i, *(_value((measured[at] or {}).get(f"{base}[{i}]")) for base, at in columns)] for i in indices]
     return _grid(head, rows, "r" * len(head))
 

@@ -31,6 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.statuses: list[int] = []  # answered first, one a request
         self.break_after: list[int] = []  # bytes after which the connection drops, one a request
         self.requests: list[dict[str, str]] = []
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -43,6 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append(dict(self.headers))
+        server.paths.append(self.path)
         if server.statuses:
             return self.send_error(server.statuses.pop(0))
         start = 0
@@ -231,6 +233,40 @@ def test_other_kinds_of_url_are_refused(url: str, tmp_path: Path) -> None:
 def test_an_impossible_url_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="cannot download http://"):
         util.fetch("http://", cache_dir=tmp_path)
+
+
+HTTPS = "https://weights.invalid:8443/a/network.pkl?v=1"  # a host that cannot exist
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_stands_in_for_every_https_host(server: Server, monkeypatch: pytest.MonkeyPatch, slash: str) -> None:
+    monkeypatch.setenv("SKIP_TUNING_MIRROR", server.url.removesuffix("/folder/network.pkl") + slash)
+    usual = util.cached_path(HTTPS)
+    server.break_after = [100_000]
+    assert util.fetch(HTTPS, SHA256) == usual and usual.read_bytes() == CONTENT
+    assert server.paths == ["/weights.invalid:8443/a/network.pkl?v=1"] * 2, "the second goes on with the transfer"
+    monkeypatch.delenv("SKIP_TUNING_MIRROR")
+    assert util.fetch(HTTPS, SHA256) == usual, "the name in the cache is the same without the mirror"
+
+
+def test_a_mirror_leaves_http_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_MIRROR", "http://mirror.invalid")
+    assert util.fetch(server.url, SHA256).is_file() and server.paths == ["/folder/network.pkl"]
+
+
+def test_a_mirror_that_lacks_the_file_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = server.url.removesuffix("/folder/network.pkl")
+    monkeypatch.setenv("SKIP_TUNING_MIRROR", mirror)
+    server.statuses = [404]
+    with pytest.raises(RuntimeError, match=f"from the mirror, {mirror}/weights.invalid:8443/a/.*404") as caught:
+        util.fetch(HTTPS)
+    assert f"cannot download {HTTPS}" in str(caught.value) and str(util.cached_path(HTTPS)) in str(caught.value)
+
+
+def test_a_mirror_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SKIP_TUNING_MIRROR", "mirror:8000")
+    with pytest.raises(ValueError, match="SKIP_TUNING_MIRROR is 'mirror:8000'; set it to a URL"):
+        util.fetch(HTTPS, cache_dir=tmp_path)
 
 
 def _fetch_elsewhere(url: str, cache: str, results: Any) -> None:

@@ -113,6 +113,17 @@ def test_sheets_side_by_side(desk: Desk) -> None:
         sheets(item, desk.results)
 
 
+def test_rows_of_sheets(desk: Desk) -> None:
+    cells = [desk.sheet(steps=steps, rho=rho) for steps in (9, 5) for rho in (1.0, 0.8)]
+    cells += [desk.sheet(steps=3, rho=rho) for rho in (1.0, 0.9, 0.8, 0.7)]
+    for cell in cells:
+        desk.save(cell, images=4.0)
+        Image.new("RGB", (400, 50), "red").save(desk.results.path(cell).with_suffix(".png"))
+    page = sheets(desk.item(*cells), desk.results)
+    assert page is not None and page.size == (3 * 400 + 2 * 24, 4 * 84)  # 2, 2, 3 and 1
+    assert page.getpixel((900, 60)) == (255, 255, 255) and page.getpixel((900, 2 * 84 + 60)) == (255, 0, 0)
+
+
 def test_without_matplotlib(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)

@@ -71,6 +71,8 @@ def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_diffe
     rows = [line for line in markdown([desk.item(*cells)], desk.results).splitlines() if "| 5.0 ± 0.2" in line]
     assert rows[0].endswith("| -1 ± 0 |")  # equal blocks: no noise is left
     assert rows[1].endswith("|  |")
+    heun = replace(desk.images(sampler="heun"), varies={})
+    assert "In every cell: sampler heun.\n" in markdown([desk.item(heun)], desk.results)
 
 
 def test_a_stale_cell_is_not_shown(desk: Desk) -> None:
@@ -111,12 +113,12 @@ def test_many_values_are_rows(desk: Desk) -> None:
 def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
     cells = [desk.norms(sigma=80.0), desk.norms(sigma=1.0), desk.norms(sigma=0.1)]
     desk.save(cells[0], **{"ratio": 0.5, "ratio[0]": 0.25, "ratio[1]": 0.75, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
-    desk.save(cells[1], **{"ratio": 0.1, "ratio[0]": 0.1, "ratio[1]": 0.1})
+    desk.save(cells[1], **{"ratio": 0.1, "ratio[0]": 0.1, "ratio[1]": 0.1, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
     text = markdown([desk.item(*cells, name="figure2")], desk.results)
     assert "## Figure 2: Few steps\n" in text
     assert "| sigma | ratio |\n| --- | ---: |\n| 80 | 0.5 |\n| 1 | 0.1 |\n| 0.1 | to do |\n" in text
     assert (
-        "| index | ratio, sigma 80 | ratio, sigma 1 | weight u, sigma 80 |\n| ---: | ---: | ---: | ---: |\n"
+        "| index | ratio, sigma 80 | ratio, sigma 1 | weight u |\n| ---: | ---: | ---: | ---: |\n"
         "| 0 | 0.25 | 0.1 | 3 |\n| 1 | 0.75 | 0.1 | 4 |\n"
     ) in text
 
@@ -152,6 +154,8 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
         "-2.00 +- 0.14)."
     )
     assert "sampler unipc, rho 0.9, undecided: 1 values of NFE" in two.sentence
+    (already,) = verdicts(desk.item(*cells, claims=(replace(LOWER, says=one.says),)), desk.results)
+    assert already.says == one.says
     assert "± 0.14" in markdown([desk.item(*cells, claims=(LOWER,))], desk.results)
 
 
@@ -161,6 +165,48 @@ def test_claims_that_do_not_fit(desk: Desk) -> None:
     assert judged.seen is None and judged.sentence.startswith("Not measured here: FID is lower")
     with pytest.raises(ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"):
         verdicts(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),)), desk.results)
+
+
+def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
+    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
+    for cell, value in zip(cells, (6.0, 5.0), strict=True):
+        names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
+        desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
+    claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
+    found = [
+        judged.sentence.partition(" (")[0] for judged in verdicts(desk.item(*cells, claims=(claim,)), desk.results)
+    ]
+    assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
+    assert "| difference from rho 1 (pixel loss) |\n" in markdown([desk.item(*cells)], desk.results)
+
+
+def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
+    cells += desk.sweep({0.8: Estimate(5.0, 0.1)}, window=(0.5, 2.0))
+    claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
+    (judged,) = verdicts(desk.item(*cells, claims=(claim,)), desk.results)
+    assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
+
+
+def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.5, 0.1)})
+    for time, fid in (("increasing", 5.7), ("decreasing", 5.0)):
+        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, time=time)
+    claim = Claim("decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",))
+    (judged,) = verdicts(desk.item(*cells, claims=(claim,)), desk.results)
+    assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
+    (judged,) = verdicts(desk.item(*cells, claims=(replace(claim, baseline="none"),)), desk.results)
+    assert "5.00 at time decreasing against 6.00 at none" in judged.sentence
+
+
+def test_along_two_settings(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.0, 0.1)}, steps=20)
+    cells += desk.sweep({1.0: Estimate(5.5, 0.1)}, steps=256)
+    limit = Claim("FID is below the limit", "lower", "fid", "rho, steps", None, "1, steps 256", ("0.8, steps 20",))
+    (judged,) = verdicts(desk.item(*cells, claims=(limit,)), desk.results)
+    assert judged.sentence.endswith(
+        "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."
+    )
 
 
 def test_what_cannot_run(desk: Desk) -> None:

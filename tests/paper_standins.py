@@ -1,0 +1,118 @@
+"""Stand-ins for the published files of the paper's profile: their formats and layouts, made-up and mostly tiny content.
+
+A server in a thread hands them out as a mirror does, so that a program fetches them as it would the real ones.
+"""
+
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import copy2, copytree
+from typing import Any
+
+import edm_pickles
+import numpy as np
+import torch
+from conftest import fill, golden_json
+
+from metrics.inception import InceptionV3
+from training.precond import EDMPrecond
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ["tables.py", "configs", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]
+HASH = 'sha256 = "6726825d"\n'  # of the real Inception, which the stand-in cannot have
+CHUNK = "CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0"
+
+
+def network() -> bytes:
+    """EDM's ImageNet-64 network in the published layout, a snapshot pickle saved on a GPU, but with few channels."""
+    kwargs = golden_json("fullsize_edm_imagenet64_cond_adm")["network_kwargs"]
+    kwargs = {name: value for name, value in kwargs.items() if name != "class_name"}
+    tiny = {"model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
+    net = fill(EDMPrecond(**kwargs | tiny))
+    return edm_pickles.edm_snapshot("EDMPrecond", kwargs | tiny, net.state_dict(), location="cuda:0")
+
+
+def inception() -> bytes:
+    """The state dict of Inception-v3 in full size, as pytorch-fid publishes it; its features tell images apart."""
+    filled = fill(InceptionV3()).state_dict()
+    state = {name: value * 1.4 if value.ndim >= 2 else value for name, value in filled.items()}
+    published = golden_json("inception")["state_dict"]
+    assert {name: list(value.shape) for name, value in state.items()} == _shapes(published)
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def _shapes(published: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: shape for name, (shape, _) in published.items()}
+
+
+def reference() -> bytes:
+    """Mean and covariance of 2048 features, as EDM publishes them, on the scale of the stand-in's features."""
+    root = np.random.RandomState(0).standard_normal([2048, 64]) / 300
+    file = io.BytesIO()
+    np.savez(file, mu=np.linspace(0, 0.4, 2048), sigma=root @ root.T + 1e-3 * np.eye(2048))
+    return file.getvalue()
+
+
+NVIDIA = "/nvlabs-fi-cdn.nvidia.com/edm"
+FILES = {  # path at the mirror: maker
+    f"{NVIDIA}/pretrained/edm-imagenet-64x64-cond-adm.pkl": network,
+    "/github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth": inception,
+    f"{NVIDIA}/fid-refs/imagenet-64x64.npz": reference,
+}
+
+
+@dataclass
+class Mirror:
+    """A running server: its URL, and the paths that were asked of it."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def mirror() -> Iterator[Mirror]:
+    """Serve FILES from memory at a free port of this machine; everything else is 404."""
+    contents = {path: make() for path, make in FILES.items()}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            running.asked.append(self.path)
+            if self.path not in contents:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(contents[self.path])))
+            self.end_headers()
+            self.wfile.write(contents[self.path])
+            return None
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        running = Mirror(f"http://127.0.0.1:{server.server_address[1]}")
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield running
+        server.shutdown()
+
+
+def programs(folder: Path) -> Path:
+    """A copy of what tables.py runs with, in which two lines differ.
+
+    The default Inception has no hash, since the stand-in's is another one; and features are written every 4 images and
+    not every 256, so that there is something between the beginning and the end of a run of 8.
+    """
+    folder.mkdir()
+    for name in PARTS:
+        (copy2 if name.endswith(".py") else copytree)(ROOT / name, folder / name)
+    entries, store = folder / "configs/detectors.toml", folder / "metrics/feature_store.py"
+    first, default, rest = entries.read_text().partition("[inception-2015-12-05]\n")
+    assert rest.count(HASH) and store.read_text().count(CHUNK) == 1
+    entries.write_text(first + default + rest.replace(HASH, "", 1))
+    store.write_text(store.read_text().replace(CHUNK, "CHUNK_IMAGES, CHUNK_SECONDS = 4, 30.0"))
+    return folder

@@ -1,0 +1,152 @@
+"""The paper's profile from end to end: only the weights differ from the real thing, see paper_standins."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paper_standins
+import pytest
+
+CELL = ["--cells", "steps=3,rho=0.9", "--num", "8"]
+RUN = ["run", "table2", "--profile", "paper", *CELL, "--batch", "4", "--device", "cpu"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The programs in a folder of their own, with a mirror as their only source of files.
+
+    Args:
+        folder: of the programs; the cache and the folders of results are in it.
+        mirror: its URL.
+    """
+
+    folder: Path
+    mirror: str
+
+    def start(
+        self, *args: str, launch: tuple[str, ...] | list[str] = (), cache: str = "cache"
+    ) -> subprocess.Popen[str]:
+        settings = {"SKIP_TUNING_MIRROR": self.mirror, "SKIP_TUNING_CACHE": str(self.folder / cache)}
+        return subprocess.Popen(
+            [sys.executable, *launch, "tables.py", *args],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | settings | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def tables(self, *args: str, launch: tuple[str, ...] | list[str] = (), cache: str = "cache") -> str:
+        process = self.start(*args, launch=launch, cache=cache)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return out
+
+    def result(self, results: str) -> Path:
+        (path,) = (self.folder / results).glob("*.json")
+        return path
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[paper_standins.Mirror]:
+    with paper_standins.mirror() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def machine(served: paper_standins.Mirror, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(paper_standins.programs(tmp_path_factory.mktemp("machine") / "programs"), served.url)
+
+
+@pytest.fixture(scope="module")
+def whole(machine: Machine) -> dict[str, Any]:
+    """The record of a run without interruption, in the folder `whole`."""
+    printed = machine.tables(*RUN, "--results", "whole")
+    assert json.loads(printed) == {"measured": 1, "results": "whole"}
+    return json.loads(machine.result("whole").read_text())
+
+
+def test_a_dry_run_needs_nothing(machine: Machine) -> None:
+    nowhere = Machine(machine.folder, "http://127.0.0.1:1")
+    lines = nowhere.tables("run", "table2", "--profile", "paper", "--dry-run", cache="empty").splitlines()
+    assert "0/33" in lines[0] and "11.6 M evaluations to go" in lines[0]
+    cells = [line.split() for line in lines[1:34]]
+    assert [cell[0] for cell in cells] == [str(number) for number in range(33)]
+    assert all(cell[1:3] == ["to", "do"] for cell in cells)
+    heun = next(line for line in lines if line.endswith("sampler=heun steps=3 rho=0.9"))
+    assert " 250 k " in heun, "5 evaluations of each of 50,000 images"
+    assert lines[34] == "33 cells to measure, 11.6 M evaluations"
+    missing = "\n".join(lines[35:])
+    assert len(lines[35:]) == 3 and "imagenet-64x64.npz" in missing
+    assert "edm-imagenet-64x64-cond-adm" in missing and "inception-2015-12-05" in missing
+    assert not (machine.folder / "empty").exists() and not (machine.folder / "results").exists()
+
+
+def test_a_cell_is_measured_from_the_published_formats(
+    machine: Machine, served: paper_standins.Mirror, whole: dict[str, Any]
+) -> None:
+    assert sorted(served.asked) == sorted(paper_standins.FILES), "each file once, and no other"
+    assert whole["settings"]["network"] == "edm-imagenet-64x64-cond-adm"
+    assert (whole["settings"]["steps"], whole["settings"]["rho"], whole["settings"]["seeds"]) == (3, 0.9, "0-7")
+    assert {role: len(source["sha256"]) for role, source in whole["sources"].items()} == {
+        "network": 64,
+        "detector": 64,
+        "reference": 64,
+    }
+    fid = whole["values"]["fid"]
+    assert fid["value"] > 0 and 0 < fid["error"] < fid["value"] and np.isfinite(fid["value"])
+    dry = machine.tables(*RUN, "--dry-run", "--results", "whole")
+    assert "0 cells to measure" in dry and "download" not in dry
+
+
+def test_show_has_the_published_values_with_their_place(machine: Machine, whole: dict[str, Any]) -> None:
+    shown = machine.tables("show", "table2", "--profile", "paper", "--num", "8", "--results", "whole")
+    table = [[text.strip() for text in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("|")]
+    head, rows = table[0], [dict(zip(table[0], cells, strict=True)) for cells in table[2:]]
+    assert {"sampler", "steps", "rho", "FID", "paper", "where"} <= set(head) and len(rows) == 33
+    stated = {(row["steps"], row["rho"]): (row["paper"], row["where"]) for row in rows if row["paper"] != "not stated"}
+    assert stated == {("9", "1"): ("5.88", "Figure 16"), ("9", "0.68"): ("2.92", "Figure 15, rho 0.68 to 1")}
+    (measured,) = (row for row in rows if row["FID"] != "to do")
+    assert (measured["sampler"], measured["steps"], measured["rho"]) == ("heun", "3", "0.9")
+    fid = whole["values"]["fid"]
+    assert float(measured["FID"].split()[0]) == pytest.approx(fid["value"], abs=fid["error"])
+
+
+def test_a_killed_run_ends_with_the_same_file(machine: Machine, whole: dict[str, Any]) -> None:
+    process = machine.start(*RUN, "--results", "killed")
+    partial = machine.folder / "killed" / ".partial"
+    while process.poll() is None and not list(partial.rglob("0*.npz")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not list((machine.folder / "killed").glob("*.json"))
+    (chunk,) = partial.rglob("0*.npz")
+    assert np.load(chunk)["ids"].tolist() == [0, 1, 2, 3], "half of the images"
+    assert "begun" in machine.tables("list", "table2", "--profile", "paper", *CELL, "--results", "killed")
+
+    again = machine.start(*RUN, "--results", "killed")
+    _, progress = again.communicate(timeout=300)
+    assert again.returncode == 0 and " 4/8 [" in progress and " 0/8 [" not in progress, progress
+    assert machine.result("killed").name == machine.result("whole").name
+    assert machine.result("killed").read_bytes() == machine.result("whole").read_bytes()
+    assert not list(partial.rglob("*.npz"))
+
+
+def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> None:
+    printed = machine.tables(*RUN, "--results", "two", launch=TORCHRUN)
+    assert json.loads(printed) == {"measured": 1, "results": "two"}, "one of the ranks reports"
+    two = json.loads(machine.result("two").read_text())
+    assert two["values"].keys() == whole["values"].keys()
+    for name, value in whole["values"].items():
+        assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-9), name
+        assert two["values"][name]["error"] == pytest.approx(value["error"], rel=1e-6), name
+    assert {**two, "values": 0} == {**whole, "values": 0}
