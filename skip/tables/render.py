@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skip.tables import plots
-from skip.tables.estimate import Estimate, as_text, difference, rounded
+from skip.tables.estimate import Estimate, as_text, difference, ratio, rounded
 from skip.tables.points import (
     Sweep,
     caption,
@@ -39,6 +39,8 @@ Render = Callable[[list[Item], Results, Path | None], str]
 def markdown(items: list[Item], results: Results, pictures: Path | None = None) -> str:
     """A section an item: what and how, the table, the best rho of each sweep, and whether the paper's claims are seen.
 
+    Several items have an overview before them.
+
     Args:
         items: in order.
         results: of their cells.
@@ -46,7 +48,8 @@ def markdown(items: list[Item], results: Results, pictures: Path | None = None) 
     Raises:
         ValueError, FileNotFoundError, RuntimeError: if a claim, a plot or a picture cannot be made.
     """
-    return "\n\n".join(_section(item, results, pictures) for item in items) + "\n"
+    overview = [_overview(items, results)] if len(items) > 1 else []
+    return "\n\n".join([*overview, *(_section(item, results, pictures) for item in items)]) + "\n"
 
 
 def as_csv(items: list[Item], results: Results, pictures: Path | None = None) -> str:
@@ -103,6 +106,24 @@ def heading(item: Item) -> str:
     return f"{f'{found[1].capitalize()} {found[2]}' if found else item.name}: {item.title}"
 
 
+def _overview(items: list[Item], results: Results) -> str:
+    """What is measured, how to read it, and every claim in one table."""
+    rows = []
+    for item in items:
+        name = heading(item).partition(":")[0]
+        if item.requires:
+            rows.append([name, "", f"not run: it needs {item.requires}"])
+        for judged in verdicts(item, results):
+            rows.append([name, judged.says, judged.seen or "not yet measured"])
+    return (
+        f"# Results, profile {items[0].profile}\n\n"
+        "± and error bars are one standard error over the images of a cell. Cells share their seeds, so differences "
+        "are paired, and far more certain than two values side by side. A direction that the paper reports is *seen* "
+        "if it exceeds what chance allows at 5%, after picking the best of several.\n\n"
+        + _grid(["", "the paper's direction", "here"], rows, "lll")
+    )
+
+
 def _section(item: Item, results: Results, pictures: Path | None) -> str:
     parts = [f"## {heading(item)}"]
     if item.requires:
@@ -153,11 +174,14 @@ def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | No
     """A row a cell."""
     keys = list(item.cells[0].varies)
     evaluations = [nfe(cell) for cell in item.cells]
-    compared = [_compared(item, cell, results, names[:1]) for cell in item.cells]
+    compared = [_compared(item, cell, results, names[0]) if len(names) == 1 else "" for cell in item.cells]
     paper = item.profile == "paper" and item.cells[0].study != "sheet"
     head = [written(key) for key in keys] + ["NFE"] * any(evaluations)
-    head += [label(name) for name in names] or ["measured"]
-    head += [f"difference from rho 1{f' ({label(names[0])})' if len(names) > 1 else ''}"] if any(compared) else []
+    gaps = (
+        " (difference from rho 1)" if any(_compared(item, c, results, n) for c in item.cells for n in names[1:]) else ""
+    )
+    head += [label(name) + gaps for name in names] or ["measured"]
+    head += ["difference from rho 1"] if any(compared) else []
     head += ["paper", "where"] * paper
     rows = []
     for cell, values, calls, gap in zip(item.cells, measured, evaluations, compared, strict=True):
@@ -165,7 +189,8 @@ def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | No
         if values is None:
             row += [results.state(cell)] + [""] * (len(names) - 1)
         else:
-            row += [_value(values.get(name)) for name in names] or [""]
+            own = [_compared(item, cell, results, name) if len(names) > 1 else "" for name in names]
+            row += [_value(values.get(n)) + f" ({o})" * bool(o) for n, o in zip(names, own, strict=True)] or [""]
         row += [gap] * any(compared)
         if paper:
             row += [_stated(cell, names[:1]), "; ".join(dict.fromkeys(p.where for p in cell.published))]
@@ -180,6 +205,7 @@ def _transposed(item: Item, results: Results, measured: list[dict[str, Estimate]
         row = [label(name)]
         for cell, values in zip(item.cells, measured, strict=True):
             text = results.state(cell) if values is None else _value(values.get(name))
+            text += _relative(item, cell, results, name)
             stated = [f"{p.value:g}, {p.where}" for p in cell.published if resolve(p.metric, names) == name]
             row.append(f"{text} (paper: {'; '.join(stated)})" if stated else text)
         rows.append(row)
@@ -214,11 +240,24 @@ def _grid(head: list[str], rows: list[list[str]], sides: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
 
 
-def _compared(item: Item, cell: Cell, results: Results, names: list[str]) -> str:
-    """The difference of the first value from the same cell at rho = 1."""
+def _compared(item: Item, cell: Cell, results: Results, name: str) -> str:
+    """The difference of a value from the same cell at rho = 1."""
+    pair = _with_plain(item, cell, results, name)
+    return _pm(as_text(difference(*pair), "+")) if pair else ""
+
+
+def _relative(item: Item, cell: Cell, results: Results, name: str) -> str:
+    """A value as a multiple of that of the same cell at rho = 1; an unbiased estimate near 0 has none."""
+    pair = _with_plain(item, cell, results, name)
+    if pair is None or pair[1].value <= 2 * (pair[1].error or 0):
+        return ""
+    return f" ({_pm(as_text(ratio(*pair)))} of rho 1)"
+
+
+def _with_plain(item: Item, cell: Cell, results: Results, name: str) -> tuple[Estimate, Estimate] | None:
     other = plain_cell(item, cell)
     ours, theirs = results.load(cell) or {}, (results.load(other) or {}) if other else {}
-    return "".join(_pm(as_text(difference(ours[n], theirs[n]), "+")) for n in names if n in ours and n in theirs)
+    return (ours[name], theirs[name]) if name in ours and name in theirs else None
 
 
 def _stated(cell: Cell, first: list[str]) -> str:

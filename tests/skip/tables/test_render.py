@@ -177,7 +177,29 @@ def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
         judged.sentence.partition(" (")[0] for judged in verdicts(desk.item(*cells, claims=(claim,)), desk.results)
     ]
     assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
-    assert "| difference from rho 1 (pixel loss) |\n" in markdown([desk.item(*cells)], desk.results)
+    text = markdown([desk.item(*cells)], desk.results)
+    assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
+    assert text.count("5.00 ± 0.10 (-1.00 ± 0.14)") == 4
+
+
+def test_many_values_are_relative_to_rho_1(desk: Desk) -> None:
+    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
+    for cell, value in zip(cells, (4.0, 3.0), strict=True):
+        desk.save(cell, **{f"kernel{i}": Estimate(value, 0.01) for i in range(9)}, noise=Estimate(value / 1000, 0.01))
+    text = markdown([desk.item(*cells)], desk.results)
+    assert text.count("| 3.000 ± 0.010 (0.750 ± 0.003 of rho 1) |") == 9
+    assert "| 0.003 ± 0.010 |" in text
+
+
+def test_several_items_have_an_overview(desk: Desk) -> None:
+    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
+    for cell, value in zip(cells, (6.0, 5.0), strict=True):
+        desk.save(cell, fid=Estimate(value, 0.1))
+    missing = replace(desk.item(), name="table3", requires="a network")
+    text = markdown([desk.item(*cells, claims=(LOWER,)), missing], desk.results)
+    assert text.startswith("# Results, profile demo\n")
+    assert f"| Table 2 | {LOWER.says} | seen |" in text
+    assert "| Table 3 |  | not run: it needs a network |" in text
 
 
 def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
