@@ -1,5 +1,6 @@
 """Regenerate the paper's tables and figures: list, run, show."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
 def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     with one_line_errors():
-        items = _items(item_names() if names == ("all",) else names, flags)
+        items = _items(_every() if names == ("all",) else names, flags)
         results = Results(Path(flags["results"]))
         if flags["dry_run"]:
             for line in plan.dry_run(items, results):
@@ -102,16 +103,23 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
     with one_line_errors():
         if bool(names) == flags["all"]:
             raise ValueError("name the items to show, or give --all")
-        items = _items(names or item_names(), flags)
+        items = _items(names or _every(), flags)
         pictures = Path(flags["pictures"]) if flags["pictures"] else None
         click.echo(render.FORMATS[flags["format"]](items, Results(Path(flags["results"])), pictures), nl=False)
+
+
+def _every() -> list[str]:
+    """The paper's items; calibrations are run by name."""
+    return [name for name in item_names() if not name.startswith("calibrate")]
 
 
 def _items(names: Any, flags: dict[str, Any]) -> list[Item]:
     if flags["num"] is not None and flags["seeds"] is not None:
         raise ValueError("--num and --seeds both choose the seeds; give one of them")
     seeds = f"0-{flags['num'] - 1}" if flags["num"] is not None else flags["seeds"]
-    return [plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names]
+    given = "".join(f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None)
+    items = [plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names]
+    return [replace(item, flags=given) for item in items]
 
 
 if __name__ == "__main__":

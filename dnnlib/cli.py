@@ -24,6 +24,8 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # the reader has seen enough; click ends quietly
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, click.exceptions.Exit) or os.environ.get("SKIP_TUNING_TRACEBACK") == "1":
             raise

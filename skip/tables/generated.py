@@ -10,6 +10,7 @@ from dnnlib.pictures import contact_sheet, save_png
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
+from metrics.images import Images as RealImages
 from metrics.images import open_images
 from metrics.measure import METRICS, NEED_REAL_FEATURES
 from metrics.statistics import Statistics
@@ -82,13 +83,21 @@ class Images(Generated):
         """Whether a metric compares with the real images themselves."""
         return bool(NEED_REAL_FEATURES & set(self.metrics))
 
+    def _real(self) -> RealImages | None:
+        """The real images where a metric needs them: no more than are generated, a random sample if there are more."""
+        if not self.needs_data or self.data is None:
+            return None
+        path = located(self.data)
+        every = open_images(path)
+        return open_images(path, self.count) if len(every) > self.count else every
+
     def run(self, job: Job) -> dict[str, Estimate]:
         """Generate and measure; the same as `fid.py gen`."""
         detector = load_detector(self.detector, job.device)
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         source = self.source().load(job.device)
         reference = Statistics.load(fetch(self.reference) if is_url(self.reference) else located(self.reference))
-        real = open_images(located(self.data)) if self.needs_data and self.data else None
+        real = self._real()
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))

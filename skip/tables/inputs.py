@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,8 @@ def load_tuned(settings: Tuned, device: torch.device) -> SkipTuned:
 class RealImages:
     """Real images by number, as a network wants them.
 
+    Number s is the s-th image of a fixed random order: where files are sorted by class, the first few are a sample too.
+
     Args:
         path: data set zip or folder, with labels if the network has classes.
         net: the network.
@@ -41,6 +44,7 @@ class RealImages:
     def __init__(self, path: str, net: SkipTuned, count: int) -> None:
         self.data = ImageDataset(located(path), use_labels=net.label_dim > 0)
         self.label_dim = net.label_dim
+        self.order = np.random.RandomState(0).permutation(len(self.data))
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
         if tuple(self.data.image_shape) != shape:
             raise ValueError(f"{path} has images {self.data.image_shape}, the network wants {shape}")
@@ -51,7 +55,7 @@ class RealImages:
 
     def batch(self, numbers: list[int], device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], float32 [N, C, H, W], and one-hot classes [N, L] or None."""
-        rows = [self.data[number] for number in numbers]
+        rows = [self.data[int(self.order[number])] for number in numbers]
         images = torch.stack([image for image, _ in rows]).to(device).float() / 127.5 - 1
         if self.label_dim == 0:
             return images, None
@@ -67,7 +71,7 @@ class Fed(Tuned):
     Args:
         input: "noise": sigma z, the state that a sampler starts from; "data": real images plus sigma z.
         sigma: noise level in data units; None draws each image's as EDM does in training.
-        data: the real images; the image of seed s is number s.
+        data: the real images; that of seed s is number s of `RealImages`.
     """
 
     input: Input = "noise"

@@ -151,7 +151,7 @@ class Inversion(Tuned, SamplerSettings):
     """The distance of inverted images from Gaussian noise.
 
     Args:
-        data: the real images; the image of seed s is number s.
+        data: the real images; that of seed s is number s of `skip.tables.inputs.RealImages`.
         draws: of fresh noise, over which the distances are averaged.
     """
 

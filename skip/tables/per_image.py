@@ -10,8 +10,6 @@ from tqdm import tqdm
 from dnnlib.files import atomic_write
 from torch_utils import distributed
 
-BATCHES_A_CHUNK = 8
-
 Compute = Callable[[list[int]], dict[str, Tensor]]  # seeds -> {name: one value or row per seed, [n, ...]}
 
 
@@ -29,27 +27,22 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
     Returns:
         {name: [N, ...]} on rank 0, an empty dict on the others.
     """
-    size = batch * BATCHES_A_CHUNK
-    chunks = [list(seeds[i : i + size]) for i in range(0, len(seeds), size)]
+    chunks = [list(seeds[i : i + batch]) for i in range(0, len(seeds), batch)]
     paths = [folder / f"{number:06d}-batch{batch}.npz" for number in range(len(chunks))]
     todo = [number for number, path in enumerate(paths) if not path.exists()]
     distributed.barrier()  # every rank has looked before one writes
     mine = todo[distributed.rank() :: distributed.world_size()]
     with tqdm(total=sum(len(chunks[n]) for n in mine), unit="img", desc=desc, disable=distributed.rank() != 0) as bar:
         for number in mine:
-            parts = []
-            for start in range(0, len(chunks[number]), batch):
-                part = chunks[number][start : start + batch]
-                parts.append({name: value.cpu().numpy() for name, value in compute(part).items()})
-                bar.update(len(part))
-            joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            found = {name: value.cpu().numpy() for name, value in compute(chunks[number]).items()}
             with atomic_write(paths[number]) as file:
-                np.savez(file, **joined)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
+                np.savez(file, **found)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
+            bar.update(len(chunks[number]))
     distributed.barrier()
     if distributed.rank() != 0:
         return {}
-    found = []
+    parts = []
     for path in paths:
         with np.load(path, allow_pickle=False) as arrays:
-            found.append({name: arrays[name] for name in arrays.files})
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            parts.append({name: arrays[name] for name in arrays.files})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

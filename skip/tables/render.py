@@ -96,8 +96,10 @@ FORMATS: dict[str, Render] = {"markdown": markdown, "csv": as_csv, "json": as_js
 def command(item: Item) -> str:
     """What measures the item."""
     if item.profile == "demo":
-        return f"python tables.py run {item.name}"
-    return f"torchrun --standalone --nproc_per_node=gpu -- tables.py run {item.name} --profile {item.profile}"
+        return f"python tables.py run {item.name}{item.flags}"
+    return (
+        f"torchrun --standalone --nproc_per_node=gpu -- tables.py run {item.name} --profile {item.profile}{item.flags}"
+    )
 
 
 def heading(item: Item) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from dnnlib.files import write_json
-from dnnlib.util import cached_path, file_sha256, is_url
+from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from skip.tables.estimate import Estimate
 from skip.tables.settings import REPOSITORY, located, plain
@@ -41,8 +41,10 @@ class Results:
         return self.folder / f"{cell.study}-{key(cell)}.json"
 
     def partial(self, cell: Cell) -> Path:
-        """Where a killed run left what it had."""
-        return self.folder / ".partial" / f"{cell.study}-{key(cell)}"
+        """Where a killed run left what it had; of other files it would be another folder."""
+        hashes = [local_sha256(role, name) for role, name in cell.settings.sources().items()]
+        made_from = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:8]
+        return self.folder / ".partial" / f"{cell.study}-{key(cell)}-{made_from}"
 
     def state(self, cell: Cell) -> State:
         """done; stale if a file it was made from is another one now; begun; or to do."""
@@ -65,7 +67,7 @@ class Results:
         sources = {role: {"name": n, "sha256": local_sha256(role, n)} for role, n in cell.settings.sources().items()}
         record: dict[str, Any] = {
             "study": cell.study,
-            "settings": plain(cell.settings, defaults=False),
+            "settings": plain(cell.settings),
             "values": {name: value.to_json() for name, value in values.items()},
             "sources": sources,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -73,15 +75,36 @@ class Results:
         write_json(self.path(cell), record)
 
 
+def location(role: str, name: str) -> str | Path | None:
+    """The URL or path that a name stands for; None for what another program keeps in its cache.
+
+    Args:
+        role: "network", "detector" or any other; what follows a space tells several of one role apart.
+        name: a name in configs/networks.toml or configs/detectors.toml, a path or a URL.
+    """
+    kind = role.partition(" ")[0]
+    if kind == "network" and (preset := load_presets().get(name)) is not None:
+        return preset.url or preset.local_path
+    if kind == "detector" and (entry := load_entries().get(name)) is not None:
+        return entry.url or (REPOSITORY / entry.path if entry.path else None)
+    return name if is_url(name) else located(name)
+
+
 def local_path(role: str, name: str) -> Path | None:
-    """Where a file is on this machine, or would be; None for what lies in another program's cache."""
-    if role == "network" and (preset := load_presets().get(name)) is not None:
-        return preset.local_path
-    if role == "detector" and (entry := load_entries().get(name)) is not None:
-        if entry.url is None:
-            return REPOSITORY / entry.path if entry.path else None
-        name = entry.url
-    return cached_path(name) if is_url(name) else located(name)
+    """Where the file is on this machine, or will be once it is fetched."""
+    where = location(role, name)
+    return cached_path(where) if isinstance(where, str) else where
+
+
+def obtain(cell: Cell) -> None:
+    """Fetch what the cell needs and is not here.
+
+    Raises:
+        ValueError, RuntimeError, OSError: if a download fails.
+    """
+    for role, name in cell.settings.sources().items():
+        if isinstance(where := location(role, name), str):
+            fetch(where)
 
 
 def local_sha256(role: str, name: str) -> str | None:

@@ -1,13 +1,16 @@
 """Runs cells: each once, whatever items share it; what is done stays done."""
 
+import contextlib
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from skip.tables.results import Results, key
+from skip.tables.results import Results, key, obtain
 from skip.tables.settings import Job
 from skip.tables.spec import Cell
 from torch_utils import distributed
@@ -31,17 +34,48 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
     Raises:
         ValueError, OSError, RuntimeError: as the studies; the cells before stay done.
     """
-    todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
-    distributed.barrier()  # every rank has looked before one writes
+    todo = _todo(unique(cells), results, device)
     for number, cell in enumerate(todo):
         if distributed.rank() == 0:
             what = ", ".join(f"{name}={value}" for name, value in cell.varies.items()) or "one cell"
             tqdm.write(f"[{number + 1}/{len(todo)}] {cell.study}: {what}", file=sys.stderr)
+        obtain(cell)
         partial = results.partial(cell)
         job = Job(device, batch, partial, results.path(cell).with_suffix(""))
-        values = cell.settings.run(job)
-        if distributed.rank() == 0:
-            results.save(cell, values)
-            shutil.rmtree(partial, ignore_errors=True)
-        distributed.barrier()
+        with _alone(partial):
+            values = cell.settings.run(job)
+            if distributed.rank() == 0:
+                results.save(cell, values)
+                shutil.rmtree(partial, ignore_errors=True)
+            distributed.barrier()
     return len(todo)
+
+
+def _todo(cells: list[Cell], results: Results, device: torch.device) -> list[Cell]:
+    """What rank 0 finds not done: other machines may hold older files."""
+    mine = distributed.rank() == 0
+    flags = torch.tensor([float(mine and results.state(cell) != "done") for cell in cells], device=device)
+    return [cell for cell, flag in zip(cells, distributed.all_reduce_sum(flags).tolist(), strict=True) if flag]
+
+
+@contextlib.contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Refuse to measure a cell that another run is measuring.
+
+    Raises:
+        ValueError: if one is.
+    """
+    if distributed.rank() != 0:
+        yield
+        return
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    path = partial.with_name(f"{partial.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"another run is measuring this cell ({path}); wait for it, or choose other --cells") from None
+    with lock:
+        yield
+    lock.release()
+    path.unlink(missing_ok=True)

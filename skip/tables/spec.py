@@ -82,6 +82,7 @@ class Item:
         requires: what must exist before it can run, or None.
         claims: directions that the paper reports.
         plot: how it is drawn, or None.
+        flags: of the command line, that chose other seeds or some of the cells.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Item:
     requires: str | None = None
     claims: tuple[Claim, ...] = ()
     plot: Plot | None = None
+    flags: str = ""
 
 
 def item_names(folder: Path = CONFIGS) -> list[str]:

@@ -91,6 +91,8 @@ def test_the_images_are_those_of_their_numbers() -> None:
     assert torch.equal(images[:1], alone)
     assert labels is not None and label is not None and torch.equal(labels[:1], label)
     assert labels.sum(1).tolist() == [1, 1]
+    _, first = RealImages(DATA, net, 200).batch(list(range(200)), CPU)
+    assert first is not None and first.sum(0).min() > 5  # a sample of every class
     assert -1 <= float(images.min()) < float(images.max()) <= 1
 
 

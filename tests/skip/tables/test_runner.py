@@ -1,5 +1,6 @@
 """Cells run once, results are keyed by what determines them, and collections go on where they were killed."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from skip.tables.estimate import Estimate
 from skip.tables.per_image import collect
-from skip.tables.results import Results, key
+from skip.tables.results import Results, key, location
 from skip.tables.runner import run, unique
 from skip.tables.settings import Job, Study, build, plain
 from skip.tables.spec import Cell, load_item
@@ -94,6 +96,52 @@ def test_states(network: Path, tmp_path: Path) -> None:
     assert results.state(one) == "done"
 
 
+def test_a_cell_that_another_run_measures_is_refused(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    partial = results.partial(one)
+    partial.parent.mkdir(parents=True)
+    with (
+        FileLock(partial.with_name(f"{partial.name}.lock")),
+        pytest.raises(ValueError, match="another run is measuring"),
+    ):
+        run([one], results, CPU, 4)
+    assert RUNS == []
+    assert run([one], results, CPU, 4) == 1
+    assert not list(partial.parent.iterdir())
+
+
+def test_partial_results_of_another_network_are_not_used(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    before = results.partial(one)
+    network.write_bytes(b"other weights")
+    assert results.partial(one) != before
+
+
+def test_rank_0_says_what_is_to_do(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank whose machine holds older files would else disagree, and wait for ever."""
+    done, left = cell(Fake(str(network), rho=0.5)), cell(Fake(str(network), rho=0.7))
+    results = Results(tmp_path / "results")
+    run([done], results, CPU, 4)
+    RUNS.clear()
+    network.write_bytes(b"other weights")  # this rank finds both to do
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda mine: mine + torch.tensor([0.0, 1.0]))
+    with contextlib.suppress(FileExistsError):
+        run([done, left], results, CPU, 4)
+    assert RUNS == [0.7]
+
+
+def test_where_files_are() -> None:
+    assert location("detector resnet-101", "demo") == location("detector", "demo")
+    assert str(location("detector", "demo")).endswith("assets/demo/detector.safetensors")
+    assert str(location("network", "edm-imagenet-64x64-cond-adm")).startswith("https://")
+    assert location("detector", "resnet-101") is None
+    assert location("reference", "https://example.org/a.npz") == "https://example.org/a.npz"
+    assert location("data", "assets/demo/images.zip") == Path("assets/demo/images.zip")
+
+
 def test_results_of_equal_runs_are_equal_files(network: Path, tmp_path: Path) -> None:
     one = cell(Fake(str(network)))
     for name in ("a", "b"):
@@ -101,7 +149,7 @@ def test_results_of_equal_runs_are_equal_files(network: Path, tmp_path: Path) ->
     first, second = (Results(tmp_path / name).path(one).read_bytes() for name in ("a", "b"))
     assert first == second
     record = json.loads(first)
-    assert record["settings"] == {"network": str(network)}
+    assert record["settings"] == {"network": str(network), "seeds": "0-3", "count": 4, "rho": 1.0}
     assert len(record["sources"]["network"]["sha256"]) == 64
 
 
@@ -152,10 +200,10 @@ def test_collect_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         collect(tmp_path, seeds, 2, dying, "test")
     kept = len(list(tmp_path.glob("*.npz")))
-    assert kept == 40 // 16
+    assert kept == 20
     seen.clear()
     found = collect(tmp_path, seeds, 2, dying, "test")
-    assert seen == seeds[16 * kept :]
+    assert seen == seeds[40:]
     assert found["square"].tolist() == [s**2 for s in seeds]
 
 
@@ -175,8 +223,8 @@ def test_collect_shares_batches_over_ranks(tmp_path: Path, monkeypatch: pytest.M
             monkeypatch.setattr(distributed, "barrier", Barrier(tmp_path))
         found = collect(tmp_path, list(range(50)), 2, spied, "test")
     assert found["square"].tolist() == [s**2 for s in range(50)]
-    assert [batch[0] for batch in calls[1]] == [*range(16, 32, 2), 48]
-    assert [batch[0] for batch in calls[0]] == [*range(0, 16, 2), *range(32, 48, 2)]
+    assert [batch[0] for batch in calls[1]] == list(range(2, 50, 4))
+    assert [batch[0] for batch in calls[0]] == list(range(0, 50, 4))
 
 
 class Barrier:
