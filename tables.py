@@ -17,7 +17,7 @@ from torch_utils import distributed
 CELLS: FlagGroups = {
     "Cells": [
         flag("--profile", "A name in configs/profiles.toml: demo, or the paper's networks and 50,000 images", default="demo", show_default=True, metavar="NAME"),
-        flag("--cells", "Only these: numbers from list, as 0,3-5, or settings, as steps=9,rho=0.8", metavar="LIST"),
+        flag("--cells", "Only these: numbers from list, as 0,3-5, or settings, as nfe=9,rho=0.8", metavar="LIST"),
         flag("--seeds", "Of every cell, instead of its own", metavar="LIST"),
         flag("--num", "Of every cell: the seeds 0 to NUM - 1", type=click.IntRange(min=2), metavar="INT"),
         flag("--results", "Folder of results", default="results", show_default=True, metavar="DIR"),

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from dnnlib.seeds import parse_seeds
-from dnnlib.util import is_url
-from skip.tables.results import Results, local_path
+from skip.tables.points import setting
+from skip.tables.results import Results, local_path, location
 from skip.tables.runner import unique
 from skip.tables.spec import Cell, Item
 
@@ -16,7 +16,7 @@ def select(item: Item, which: str | None) -> Item:
 
     Args:
         item: all of it.
-        which: numbers as "0,3-5", or settings as "steps=9,rho=0.8"; None keeps all.
+        which: numbers as "0,3-5", or settings, also nfe, as "nfe=9,rho=0.8"; None keeps all.
     Raises:
         ValueError: if there is no such cell.
     """
@@ -24,11 +24,7 @@ def select(item: Item, which: str | None) -> Item:
         return item
     if "=" in which:
         wanted = dict(_pair(part) for part in which.split(","))
-        cells = [
-            c
-            for c in item.cells
-            if all(str(c.varies.get(k, getattr(c.settings, k, None))) == v for k, v in wanted.items())
-        ]
+        cells = [cell for cell in item.cells if all(str(setting(cell, k)) == v for k, v in wanted.items())]
     else:
         numbers = parse_seeds(which)
         if max(numbers) >= len(item.cells):
@@ -71,9 +67,13 @@ def dry_run(items: list[Item], results: Results) -> Iterator[str]:
         for role, name in cell.settings.sources().items():
             path = local_path(role, name)
             if path is None or not path.exists():
-                missing[role, name] = "to download" if path is None or is_url(name) or role != "data" else "to prepare"
-    for (role, name), what in missing.items():
-        yield f"{what}: {role} {name}"
+                missing[role.partition(" ")[0], name] = (
+                    location(role, name) or "the Hugging Face hub, unless it is cached"
+                )
+    for (role, name), where in missing.items():
+        yield f"{'to prepare' if role == 'data' else 'to download'}: {role} {name}" + (
+            f" ({where})" if str(where) != name else ""
+        )
 
 
 def settings(cell: Cell) -> str:

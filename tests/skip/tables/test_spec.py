@@ -136,6 +136,7 @@ def test_select() -> None:
     assert select(item, "0,3-4").cells == (item.cells[0], item.cells[3], item.cells[4])
     some = select(item, "sampler=heun,rho=0.8")
     assert [(c.settings.sampler, c.settings.rho) for c in some.cells] == [("heun", 0.8)] * 2  # type: ignore[attr-defined]
+    assert [c.settings.sampler for c in select(item, "nfe=9,rho=1.0").cells] == ["unipc", "heun"]  # type: ignore[attr-defined]
     for which, message in {"99": "cells 0 to 19", "rho=0.33": "no such cell", "rho=": "not SETTING=VALUE"}.items():
         with pytest.raises(ValueError, match=message):
             select(item, which)
@@ -146,7 +147,7 @@ def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     item = load_item("table2", "paper")
     assert len(list(lines(item, Results(tmp_path)))) == len(item.cells)
     said = list(dry_run([item, load_item("table3", "paper")], Results(tmp_path)))
-    assert any("to download: network edm-imagenet-64x64-cond-adm" in line for line in said)
+    assert any("to download: network edm-imagenet-64x64-cond-adm (https://" in line for line in said)
     total = sum(cell.settings.evaluations() for cell in item.cells)
     assert f"{len(item.cells)} cells to measure, {count(total)} evaluations" in said
     assert [count(n) for n in (999, 1000, 50_500, 12_345_678)] == ["999", "1 k", "50.5 k", "12.3 M"]
