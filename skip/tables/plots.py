@@ -1,6 +1,7 @@
 """Tables and figures as pictures: curves with error bars, and sheets of images side by side; curves need matplotlib."""
 
 import importlib
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from PIL import Image
 
 from dnnlib.files import atomic_write
 from dnnlib.pictures import save_png, side_by_side
-from skip.tables.estimate import Estimate
-from skip.tables.points import caption, label, resolve, setting, shown, written
+from skip.tables.estimate import Estimate, ratio
+from skip.tables.points import caption, label, plain_cell, resolve, setting, shown, written
 from skip.tables.results import Results
 from skip.tables.runner import unique
 from skip.tables.spec import Cell, Item, Plot
@@ -45,13 +46,30 @@ def plot(item: Item, results: Results) -> Any:
         return None
     how = item.plot
     found = [name for y in how.y for _, values in measured if (name := resolve(y, values))]
-    figure = _matplotlib("matplotlib.figure").Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel=how.xlabel or written(how.x),
-        ylabel=label((found or how.y)[0], how.ylabel),
-        xscale="log" if how.logx else "linear",
-        yscale="log" if how.logy else "linear",
-    )
+    ylabel = label((found or how.y)[0], how.ylabel)
+    panels = [(ylabel, curves)]
+    if how.x == "rho" and (relative := _relative(item, measured)):
+        panels.append((f"{ylabel}, relative to rho 1", _by_setting(how, relative)))
+    figure = _matplotlib("matplotlib.figure").Figure(figsize=(1 + 6 * len(panels), 4.2), layout="constrained")
+    for number, (title, drawn) in enumerate(panels):
+        axes = figure.add_subplot(
+            1, len(panels), number + 1,
+            xlabel=how.xlabel or written(how.x),
+            ylabel=title,
+            xscale="log" if how.logx else "linear",
+            yscale="log" if how.logy and number == 0 else "linear",
+        )  # fmt: skip
+        _draw(axes, drawn)
+        if how.x == "rho":
+            axes.axvline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+    names = figure.axes[0].get_legend_handles_labels()[1]
+    if names:
+        figure.axes[0].legend(frameon=False, fontsize="small", ncols=1 if len(names) < 8 else 2)
+    return figure
+
+
+def _draw(axes: Any, curves: Series) -> None:
+    """Curves with error bars, and crosses where the paper states a value."""
     looks = [(colour, marker, style) for style in STYLES for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     for (name, curve), (colour, marker, style) in zip(curves.items(), cycle(looks), strict=False):
         x, y = [at for at, _, _ in curve], [estimate.value for _, estimate, _ in curve]
@@ -64,16 +82,23 @@ def plot(item: Item, results: Results) -> Any:
         if stated:
             said = f"{name}, paper" if name else "paper"
             axes.plot(*zip(*stated, strict=True), "x", color=colour, markersize=9, markeredgewidth=2, label=said)
-    if how.x == "rho":
-        axes.axvline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
     axes.grid(alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    names = axes.get_legend_handles_labels()[1]
-    if names:
-        axes.legend(frameon=False, fontsize="small", ncols=1 if len(names) < 8 else 2)
-    return figure
+
+
+def _relative(item: Item, measured: list[tuple[Cell, Values]]) -> list[tuple[Cell, Values]]:
+    """Every value as a multiple of that of the same cell at rho = 1, its error paired: without what seeds share."""
+    values_of = {id(cell): values for cell, values in measured}
+    found = []
+    for cell, values in measured:
+        plain = plain_cell(item, cell) or cell
+        theirs = values_of.get(id(plain), {}) if plain is not cell or setting(cell, "rho") == 1 else {}
+        names = [name for name in values if name in theirs and theirs[name].value > 0]
+        found.append((replace(cell, published=()), {name: ratio(values[name], theirs[name]) for name in names}))
+    some = any(setting(cell, "rho") != 1 and values for cell, values in found)
+    return [pair for pair in found if pair[1]] if some else []
 
 
 def sheets(item: Item, results: Results) -> Image.Image | None:

@@ -31,12 +31,14 @@ def drawn(axes: Any) -> dict[str, tuple[list[Any], list[float]]]:
 def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.5), 0.8: Estimate(4.0, 0.25)}, steps=9)
     cells += desk.sweep({1.0: 7.0, 0.9: 6.5}, steps=5)
-    (axes,) = plot(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO), desk.results).axes
+    axes, relative = plot(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO), desk.results).axes
     assert drawn(axes) == {"steps 9": ([0.8, 1.0], [4.0, 6.0]), "steps 5": ([0.9, 1.0], [6.5, 7.0])}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rho of the deepest layer", "demo FID")
     bars = axes.containers[0].lines[2][0].get_segments()
     assert [[float(end[1]) for end in bar] for bar in bars] == [[3.75, 4.25], [5.5, 6.5]]
     assert axes.get_legend() is not None
+    assert drawn(relative) == {"steps 9": ([0.8, 1.0], [4 / 6, 1.0]), "steps 5": ([0.9, 1.0], [6.5 / 7, 1.0])}
+    assert relative.get_ylabel() == "demo FID, relative to rho 1"
 
 
 def test_the_papers_values_and_name(desk: Desk) -> None:
@@ -95,7 +97,7 @@ def test_files_are_the_same_every_time(desk: Desk) -> None:
     assert [path.name for path in paths] == ["table2.png", "table2.svg"] == [path.name for path in again]
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     assert b"dc:date" not in paths[1].read_bytes()
-    assert Image.open(paths[0]).width == 840
+    assert Image.open(paths[0]).width == 1560
 
 
 def test_sheets_side_by_side(desk: Desk) -> None:
