@@ -170,7 +170,7 @@ def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
     pixels = x.permute(0, 2, 3, 1).reshape(N, H * W, C)
     mixed = onednn.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))  # (N, HW, C) -> (N, HW, 3C)
     q, k, v = mixed.view(N, H * W, 3, num_heads, C // num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-    y = F.scaled_dot_product_attention(q, k, v)  # (N, heads, HW, d)
+    y = onednn.attention(q, k, v)  # (N, heads, HW, d)
     return y.transpose(1, 2).reshape(N, H, W, C).permute(0, 3, 1, 2)
 
 

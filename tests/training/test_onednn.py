@@ -44,6 +44,18 @@ def test_layers_give_the_same(memory_format: torch.memory_format) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+@needs_op
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@torch.inference_mode()
+def test_the_same_attention(dtype: torch.dtype, tolerance: float) -> None:
+    q, k, v = torch.randn(2, 256, 3, 3, 64).permute(2, 0, 3, 1, 4).unbind(0)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    got = onednn.attention(q.to(dtype), k.to(dtype), v.to(dtype))
+    assert got.dtype == dtype and got.shape == q.shape
+    assert relative_error(got.float(), expected) < tolerance
+
+
 def test_chosen_in_float32_inference_only() -> None:
     x = torch.randn(4, 128)
     assert not onednn.preferred(x)
