@@ -78,7 +78,7 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
 def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     with one_line_errors():
-        items = _items(_every() if names == ("all",) else names, flags)
+        items = _items(paper_items() if names == ("all",) else names, flags)
         results = Results(Path(flags["results"]))
         if flags["dry_run"]:
             for line in plan.dry_run(items, results):
@@ -103,12 +103,12 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
     with one_line_errors():
         if bool(names) == flags["all"]:
             raise ValueError("name the items to show, or give --all")
-        items = _items(names or _every(), flags)
+        items = _items(names or paper_items(), flags)
         pictures = Path(flags["pictures"]) if flags["pictures"] else None
         click.echo(render.FORMATS[flags["format"]](items, Results(Path(flags["results"])), pictures), nl=False)
 
 
-def _every() -> list[str]:
+def paper_items() -> list[str]:
     """The paper's items; calibrations are run by name."""
     return [name for name in item_names() if not name.startswith("calibrate")]
 
