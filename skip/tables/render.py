@@ -115,6 +115,7 @@ def _overview(items: list[Item], results: Results) -> str:
         name = heading(item).partition(":")[0]
         if item.requires:
             rows.append([name, "", f"not run: it needs {item.requires}"])
+            continue
         for judged in verdicts(item, results):
             rows.append([name, judged.says, judged.seen or "not yet measured"])
     return (
