@@ -1,7 +1,10 @@
-"""Do stored tensors fit a network? One line that says which do not."""
+"""Tensors by name: read from torch.save files without executing anything, and checked against a network's."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 NAMES_SHOWN = 3
@@ -33,3 +36,23 @@ def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], opt
     ]
     if problems:
         raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A state_dict that torch.save wrote; nothing in the file is executed.
+
+    Raises:
+        ValueError: if the file is damaged, asks to execute something, or holds other things than tensors by name.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # what is wrong with a file can show in any way
+        message = " ".join(str(error).split())
+        if wanted := re.search(r"GLOBAL (\S+)", message):  # torch's advice is to load it all the same
+            raise ValueError(
+                f"the file wants to run {wanted[1]}, which no state_dict needs; it is not loaded"
+            ) from error
+        raise ValueError(f"the torch.save archive is truncated or damaged ({message[:200]})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError("the file is no state_dict: it holds other things than tensors by name")
+    return tensors

@@ -3,7 +3,7 @@
 Our own format is safetensors, with what is needed to build the network in the metadata:
 
     format      "skip-tuning-edm/1"
-    class       a name in PRECONDS, such as "EDMPrecond"
+    class       a name in FAMILIES, such as "EDMPrecond"
     kwargs      its constructor keywords, as JSON; infinity and NaN are written {"float": "inf"}
     provenance  JSON: where the weights come from, in free words and numbers
 """
@@ -27,7 +27,9 @@ from dnnlib.files import atomic_write
 from dnnlib.util import file_sha256
 from torch_utils.weights import check_names
 from training.edm_pickle import read_snapshot
-from training.precond import PRECONDS, Precond
+from training.families import FAMILIES
+from training.networks_uvit import is_uvit, read_uvit
+from training.precond import Precond
 from training.presets import load_presets, resolve
 
 FORMAT = "skip-tuning-edm/1"
@@ -110,6 +112,7 @@ def _is_pickle(head: bytes) -> bool:
 _FORMATS = (
     _Format(_is_safetensors, _read_safetensors),
     _Format(_is_pickle, read_snapshot),
+    _Format(is_uvit, read_uvit),
 )
 
 _OTHER_FILES = {
@@ -141,10 +144,10 @@ def _reader(path: Path) -> Callable[[Path], Contents]:
 
 
 def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:
-    if class_name not in PRECONDS:
-        raise ValueError(f"unknown network class {class_name[:50]!r}; known are {', '.join(PRECONDS)}")
+    if class_name not in FAMILIES:
+        raise ValueError(f"unknown network class {class_name[:50]!r}; known are {', '.join(FAMILIES)}")
     try:
-        net = PRECONDS[class_name](**kwargs)
+        net = FAMILIES[class_name](**kwargs)
     except Exception as error:  # the arguments come from a file: anything can be wrong with them
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
@@ -160,16 +163,16 @@ def save_network(net: Precond, path: str | os.PathLike[str], **provenance: Any) 
     """Store a network as safetensors, atomically.
 
     Args:
-        net: one of PRECONDS.
+        net: one of FAMILIES.
         path: the file to create or replace.
         provenance: what is worth knowing of the weights and JSON can hold, as licence="CC BY-NC-SA 4.0".
     Raises:
-        ValueError: if the class of `net` is not in PRECONDS.
+        ValueError: if the class of `net` is not in FAMILIES.
         OSError: if the file cannot be written.
     """
     name = type(net).__name__
-    if name not in PRECONDS:
-        raise ValueError(f"cannot store a {name}; known are {', '.join(PRECONDS)}")
+    if name not in FAMILIES:
+        raise ValueError(f"cannot store a {name}; known are {', '.join(FAMILIES)}")
     metadata = {
         "format": FORMAT,
         "class": name,

@@ -1,0 +1,9 @@
+"""Every kind of denoiser that a checkpoint can hold, by class name."""
+
+from training.networks_uvit import UViTPrecond
+from training.precond import PRECONDS, Precond
+
+FAMILIES: dict[str, type[Precond]] = {
+    **PRECONDS,
+    "UViTPrecond": UViTPrecond,
+}

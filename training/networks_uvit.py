@@ -1,0 +1,362 @@
+"""U-ViT: a vision transformer with long skips, and its published checkpoints.
+
+Every block after the middle takes the tokens d of its mirror block: x <- skip_linear(cat([x, rho_i d_i])) (Skip-Tuning,
+https://arxiv.org/abs/2402.15170). State-dict names are those of the published checkpoints.
+
+Reference: Bao et al., 2023, "All are Worth Words: A ViT Backbone for Diffusion Models",
+https://arxiv.org/abs/2209.12152
+"""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torch_utils.weights import read_state_dict
+from training import onednn
+from training.discrete import DiscretePrecond
+from training.layers import Conv2d, Linear, PositionalEmbedding
+from training.unet_block import SkipTarget
+
+
+class Dense(Linear):
+    """y = x W^T + b in the dtype of x, by the faster library where there are two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., in_features] to [..., out_features]."""
+        return onednn.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation in the dtype of x, whatever that of the weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [..., D] over its last dimension."""
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Self-attention over tokens: softmax(q k^T / sqrt(d)) v in each head; the channels of qkv are (q|k|v, head, d)."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Dense(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Dense(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens [N, T, D]."""
+        N, T, D = x.shape
+        q, k, v = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(onednn.attention(q, k, v).transpose(1, 2).reshape(N, T, D))
+
+
+class Mlp(nn.Module):
+    """fc2(gelu(fc1(x)))."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = Dense(dim, hidden)
+        self.fc2 = Dense(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform tokens [N, T, D]."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Transformer block, after the join with a long skip if it takes one.
+
+    x <- skip_linear(cat([x, rho d]));  x <- x + attn(norm1(x));  x <- x + mlp(norm2(x))
+
+    Args:
+        dim: D, length of a token; num_heads divides it.
+        num_heads, mlp_ratio, qkv_bias: heads, hidden units in D, whether qkv has a bias.
+        skip: whether the block takes a long skip.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, skip: bool = False) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias)
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.skip_linear = Dense(2 * dim, dim) if skip else None
+
+    def forward(
+        self, x: Tensor, dtype: torch.dtype, skip: Tensor | None = None, skip_scale: Tensor | None = None
+    ) -> Tensor:
+        """Transform tokens.
+
+        Args:
+            x: tokens [N, T, D]; sums with them keep the wider of their dtype and `dtype`.
+            dtype: what products are computed in.
+            skip: tokens d [N, T, D] of the mirror block, for a block that takes them.
+            skip_scale: rho, a scalar tensor or one per image [N]; None joins the skip unscaled.
+        Returns:
+            [N, T, D].
+        """
+        if self.skip_linear is not None and skip is not None:
+            if skip_scale is not None:
+                skip = skip * skip_scale.to(skip.dtype).reshape(-1, 1, 1)
+            x = self.skip_linear(torch.cat([x, skip], dim=-1).to(dtype))
+        x = x + self.attn(self.norm1(x).to(dtype))
+        return x + self.mlp(self.norm2(x).to(dtype))
+
+
+class PatchEmbedding(nn.Module):
+    """One token for each patch: a convolution whose stride is its kernel."""
+
+    def __init__(self, patch_size: int, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to tokens [N, (H / p) (W / p), D], row by row."""
+        bias = None if self.proj.bias is None else self.proj.bias.to(x.dtype)
+        return F.conv2d(x, self.proj.weight.to(x.dtype), bias, stride=self.proj.stride).flatten(2).mT
+
+
+class UViT(nn.Module):
+    """The raw network of U-ViT; constructor keywords as published.
+
+    Tokens: label (if conditional), time, patches. The label's last class stands for "no class".
+
+    Args:
+        img_size: side of the image or latent, divisible by patch_size.
+        patch_size, in_chans: side of a patch, image channels in and out.
+        embed_dim: D, even, divisible by num_heads.
+        depth: blocks but the middle one, which an odd depth counts; depth // 2 of them take long skips.
+        num_heads, mlp_ratio, qkv_bias: see `Block`.
+        mlp_time_embed: whether the time embedding passes two more layers.
+        num_classes: the class "no class" included; -1 if unconditional.
+        conv: whether a 3x3 convolution ends the network.
+    Raises:
+        ValueError: if sizes do not divide as said.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 32,
+        patch_size: int = 2,
+        in_chans: int = 4,
+        embed_dim: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4,
+        qkv_bias: bool = False,
+        mlp_time_embed: bool = False,
+        num_classes: int = -1,
+        conv: bool = True,
+    ) -> None:
+        super().__init__()
+        if img_size % patch_size:
+            raise ValueError(f"images of {img_size} pixels do not divide into patches of {patch_size}")
+        if embed_dim % 2 or embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} must be even and divisible by num_heads, {num_heads}")
+        self.patch_size, self.in_chans = patch_size, in_chans
+        self.extras = 1 + (num_classes > 0)
+        block = partial(Block, embed_dim, num_heads, mlp_ratio, qkv_bias)
+
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim))
+        self.patch_embed = PatchEmbedding(patch_size, in_chans, embed_dim)
+        self.embed_time = PositionalEmbedding(embed_dim)
+        self.time_embed: nn.Sequential | None = None
+        if mlp_time_embed:
+            self.time_embed = nn.Sequential(
+                Linear(embed_dim, 4 * embed_dim), nn.SiLU(), Linear(4 * embed_dim, embed_dim)
+            )
+        self.label_emb = nn.Embedding(num_classes, embed_dim) if num_classes > 0 else None
+        self.in_blocks = nn.ModuleList(block() for _ in range(depth // 2))
+        self.mid_block = block()
+        self.out_blocks = nn.ModuleList(block(skip=True) for _ in range(depth // 2))
+        self.norm = LayerNorm(embed_dim)
+        self.decoder_pred = Linear(embed_dim, patch_size**2 * in_chans)
+        self.final_layer = Conv2d(in_chans, in_chans, 3) if conv else None
+
+    @property
+    def num_skips(self) -> int:
+        """k, the number of long skip connections."""
+        return len(self.out_blocks)
+
+    def forward(
+        self,
+        x: Tensor,
+        noise_labels: Tensor,
+        class_labels: Tensor | None,
+        augment_labels: None = None,
+        skip_scale: Tensor | None = None,
+        skip_target: SkipTarget = "full",
+    ) -> Tensor:
+        """Predicted noise.
+
+        Args:
+            x: noisy image of about unit variance [N, C, H, W]; its dtype is what products are computed in.
+            noise_labels: times [N] or [1], any number.
+            class_labels: one-hot [N, num_classes - 1] or [1, ..]; a row of zeros is "no class".
+            augment_labels: None; the argument stands where EDM's networks have it.
+            skip_scale: rho of each long skip, deepest first, [k] or per image [N, k]; None joins them unscaled.
+            skip_target: "full": a skip meets a single linear map, so nothing else can be scaled.
+        Returns:
+            [N, C, H, W].
+        Raises:
+            ValueError: if skip_scale or skip_target do not fit.
+        """
+        N, dtype = x.shape[0], x.dtype
+        self._check_skip_scale(skip_scale, N, skip_target)
+        patches = self.patch_embed(x)
+        tokens = [self._time_token(noise_labels).expand(N, 1, -1), patches]
+        if self.label_emb is not None:
+            tokens.insert(0, self._label_token(class_labels).expand(N, 1, -1))
+        h = torch.cat(tokens, dim=1) + self.pos_embed
+
+        skips = []
+        for block in self.in_blocks:
+            h = block(h, dtype)
+            skips.append(h)
+        h = self.mid_block(h, dtype)
+        for i, block in enumerate(self.out_blocks):
+            h = block(h, dtype, skips.pop(), None if skip_scale is None else skip_scale[..., i])
+
+        h = self.decoder_pred(self.norm(h)[:, self.extras :].to(dtype))  # (N, patches, p * p * C)
+        p, side = self.patch_size, x.shape[-1] // self.patch_size
+        image = h.reshape(N, side, side, p, p, self.in_chans).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+        return image if self.final_layer is None else self.final_layer(image)
+
+    def _time_token(self, times: Tensor) -> Tensor:
+        token = self.embed_time(times)
+        return (token if self.time_embed is None else self.time_embed(token))[:, None]
+
+    def _label_token(self, labels: Tensor | None) -> Tensor:
+        assert self.label_emb is not None
+        classes, nothing = self.label_emb.weight[:-1], self.label_emb.weight[-1:]
+        if labels is None:
+            return nothing[None]
+        labels = labels.to(classes.dtype)
+        return (labels @ classes + (1 - labels.sum(1, keepdim=True)) * nothing)[:, None]
+
+    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+        if target != "full":
+            raise ValueError(
+                f"skip_target {target!r} is not possible: a U-ViT joins its skips by one linear map; use full"
+            )
+        if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
+            raise ValueError(
+                f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "
+                f"({self.num_skips},) or, one row an image, ({batch}, {self.num_skips})"
+            )
+
+
+class UViTPrecond(DiscretePrecond):
+    """A denoiser D(x; sigma) from a U-ViT trained at discrete times; the defaults are those of its ImageNet latents.
+
+    Args:
+        img_resolution, img_channels: of the images (or latents) x.
+        label_dim: number of classes, "no class" not included; 0 if unconditional.
+        use_fp16, prediction: see `DiscretePrecond`.
+        beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see `NoiseTable`.
+        model_kwargs: the other keywords of `UViT`.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        prediction: Any = "eps",
+        beta_schedule: str = "scaled_linear",
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        num_timesteps: int = 1000,
+        first_timestep: int = 1,
+        rounding: Any = "fractional",
+        **model_kwargs: Any,
+    ) -> None:
+        num_classes = label_dim + 1 if label_dim else -1
+        model = UViT(img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, **model_kwargs)
+        super().__init__(
+            model, img_resolution, img_channels, label_dim, use_fp16, prediction,
+            beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
+            first_timestep=first_timestep, rounding=rounding,
+        )  # fmt: skip
+        self.init_kwargs |= model_kwargs
+
+    def set_dtype(self, dtype: torch.dtype) -> "UViTPrecond":
+        """Compute the products of the blocks in `dtype` from now on; for inference: converts their weights in place.
+
+        Embeddings stay float32, and so do the tokens until the first long skip, as under torch's autocast.
+        """
+        self.dtype = dtype
+        for blocks in (self.model.in_blocks, self.model.mid_block, self.model.out_blocks):
+            blocks.to(dtype)
+        return self
+
+
+# ---- published checkpoints: torch.save of the state_dict of a UViT
+
+_HEADS = {1152: 16}  # U-ViT-H; the others have 64 channels a head
+_CONTINUOUS = "a U-ViT trained at continuous times ({}); only the discrete ones (imagenet256_uvit_huge.pth) are known"
+
+
+def is_uvit(head: bytes) -> bool:
+    """Whether a file that begins so is a torch.save archive whose first tensor is a U-ViT's position embedding.
+
+    Args:
+        head: its first 512 bytes.
+    """
+    return head.startswith(b"PK\x03\x04") and b"data.pkl" in head and b"pos_embed" in head
+
+
+def read_uvit(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Read a published U-ViT: what builds the network follows from the shapes.
+
+    The number of heads is in no shape: it is that of the published sizes, 16 for 1152 channels, else one for each 64.
+
+    Args:
+        path: a torch.save archive of a state_dict, such as imagenet256_uvit_huge.pth.
+    Returns:
+        "UViTPrecond", constructor keywords and state_dict.
+    Raises:
+        ValueError: if the file is damaged, asks to execute something, or holds no such network.
+    """
+    tensors = read_state_dict(path)
+    return "UViTPrecond", _arguments(tensors), {f"model.{name}": value for name, value in tensors.items()}
+
+
+def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The constructor keywords of UViTPrecond, from the shapes of a state_dict."""
+
+    def shape(name: str, ndim: int) -> list[int]:
+        if name not in tensors or tensors[name].ndim != ndim:
+            raise ValueError(f"the file is no state_dict of a U-ViT: no tensor {name} with {ndim} dimensions")
+        return list(tensors[name].shape)
+
+    dim, channels, patch_size, _ = shape("patch_embed.proj.weight", 4)
+    label_dim = shape("label_emb.weight", 2)[0] - 1 if "label_emb.weight" in tensors else 0
+    patches = shape("pos_embed", 3)[1] - 1 - (label_dim > 0)
+    side = math.isqrt(max(patches, 0))
+    hidden = shape("mid_block.mlp.fc1.weight", 2)[0]
+    if side**2 != patches:
+        raise ValueError(f"the U-ViT has {patches} patches, which make no square image")
+    if channels == 3 or (channels, dim) == (4, 1024):  # the published ones of these sizes
+        raise ValueError(_CONTINUOUS.format(f"{channels} channels, embed_dim {dim}"))
+    if dim not in _HEADS and dim % 64:
+        raise ValueError(f"embed_dim is {dim}: the number of heads is known for 1152 and for multiples of 64 only")
+    return {
+        "img_resolution": side * patch_size,
+        "img_channels": channels,
+        "label_dim": label_dim,
+        "patch_size": patch_size,
+        "embed_dim": dim,
+        "depth": 2 * sum(name.endswith(".skip_linear.weight") for name in tensors),
+        "num_heads": _HEADS.get(dim, dim // 64),
+        "mlp_ratio": hidden // dim if hidden % dim == 0 else hidden / dim,
+        "qkv_bias": "mid_block.attn.qkv.bias" in tensors,
+        "mlp_time_embed": "time_embed.0.weight" in tensors,
+        "conv": "final_layer.weight" in tensors,
+    }
