@@ -9,6 +9,8 @@ from torch import Tensor
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import Recorded
 
+PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
+
 
 def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Read the averaged network of a snapshot, the entry `ema`.
@@ -16,7 +18,7 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     Args:
         path: a pickle of a dict with the key `ema`; the layout: tests/golden/README.md, section 3.
     Returns:
-        Class name, constructor keywords and state_dict of the outermost object, as they were saved.
+        Class name in training/families.py, constructor keywords and state_dict of the outermost object.
     Raises:
         ValueError: if the file is truncated, asks to execute something, or holds no such network.
     """
@@ -28,7 +30,7 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     args, kwargs = ema.state.get("_init_args"), ema.state.get("_init_kwargs")
     if args != () or not isinstance(kwargs, dict):
         raise ValueError("the pickle does not record its network's constructor arguments as keywords")
-    return ema.class_name, kwargs, dict(_tensors(ema, "", set()))
+    return PUBLISHED_NAMES.get(ema.class_name, ema.class_name), kwargs, dict(_tensors(ema, "", set()))
 
 
 def _tensors(module: Recorded, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:

@@ -21,7 +21,7 @@ from training.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
 __all__ = ["SKIP_TARGETS", "DhariwalUNet", "SkipTarget", "SongUNet", "UNetBlock"]
 
 
-class _UNet(nn.Module):
+class UNet(nn.Module):
     """What both U-Nets share: a tower down, a tower up, and the long skips between, deepest first."""
 
     enc: nn.ModuleDict
@@ -59,7 +59,7 @@ class _UNet(nn.Module):
         return labels * (torch.rand([labels.shape[0], 1], device=labels.device) >= self.label_dropout)
 
 
-class DhariwalUNet(_UNet):
+class DhariwalUNet(UNet):
     """ADM: the U-Net of Dhariwal and Nichol, as EDM trains it on ImageNet-64.
 
     Args:
@@ -161,7 +161,7 @@ class DhariwalUNet(_UNet):
         return self.out_conv(F.silu(self.out_norm(x)))
 
 
-class SongUNet(_UNet):
+class SongUNet(UNet):
     """DDPM++ and NCSN++: the U-Nets of Song et al., as EDM trains them on CIFAR-10, FFHQ and AFHQv2.
 
     DDPM++ is the default; NCSN++ has embedding_type="fourier", encoder_type="residual", resample_filter=(1, 3, 3, 1)

@@ -1,7 +1,9 @@
-"""Stand-ins for EDM2's snapshot pickles: the published byte structure (tests/golden/README.md, section 3), tiny content."""
+"""Stand-ins for EDM2's snapshot pickles: the published byte structure, tiny content.
+
+The structure is told in tests/golden/README.md, section 3.
+"""
 
 import io
-import math
 import pickle
 import zlib
 from collections import OrderedDict
@@ -108,11 +110,3 @@ def edm2_snapshot(
     file = io.BytesIO()
     Pickler(file, protocol=protocol).dump(EasyDict(encoder=encoder, dataset_kwargs=data, loss_fn=loss, ema=ema))
     return file.getvalue()
-
-
-def rho_of(bottom: float, top: float, k: int) -> torch.Tensor:
-    """rho_i = bottom + (top - bottom) i / k, as the reference vectors have it."""
-    return bottom + (top - bottom) * torch.arange(k) / k
-
-
-assert math.isclose(float(rho_of(0.5, 1.0, 6)[1]), FACTS["rho"]["0.5_1.0"][1], rel_tol=1e-6)

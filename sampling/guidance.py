@@ -1,0 +1,43 @@
+"""Guidance: away from what a second denoiser says, towards what the first one says."""
+
+import math
+
+from torch import Tensor
+
+from sampling.denoiser import Denoiser
+
+
+class Guided:
+    r"""A denoiser that extrapolates from a guide to the main one.
+
+    D(x; sigma) = D_guide + scale (D_main - D_guide)
+
+    Classifier-free guidance: the guide is the same network without the class label (or with its null class), or an
+    unconditional network. Autoguidance: the guide is a smaller or less trained network with the same label. Guiding a
+    noise prediction instead gives the same D, because D = x - sigma * eps at equal x and sigma.
+
+    Wrap each of the two in `Counted` to count network calls: every call of this one is a call of both.
+
+    Reference: Ho and Salimans, 2022 (whose w is scale - 1), https://arxiv.org/abs/2207.12598; autoguidance: Karras et
+    al., 2024, https://arxiv.org/abs/2406.02507
+
+    Args:
+        main: the denoiser of the images that are wanted.
+        guide: the weaker one; called with the same x and sigma, and not at all where scale is 1.
+        scale: 1 is the main denoiser alone, 0 the guide, more than 1 guidance.
+    Raises:
+        ValueError: if scale is not finite.
+    """
+
+    def __init__(self, main: Denoiser, guide: Denoiser, scale: float) -> None:
+        if not math.isfinite(scale):
+            raise ValueError(f"the guidance scale is {scale}; it must be a finite number, 1 for no guidance")
+        self.main, self.guide, self.scale = main, guide, scale
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoise `x` [N, C, H, W] at noise level `sigma`."""
+        D = self.main(x, sigma)
+        if self.scale == 1:
+            return D
+        D_guide = self.guide(x, sigma)
+        return D_guide + self.scale * (D - D_guide)
