@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from sampling.ablation import ablation
+from sampling.consistency import consistency
 from sampling.denoiser import Counted
 from sampling.samplers import SAMPLERS, Sampler, sample
 from sampling.sigmas import SIGMAS, Ending, default_range, explicit, with_ending
 
-SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation}
+SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation, "consistency": consistency}
 DEFAULT_STEPS = 18
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
-_NOT_SETTINGS = {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s"}
+_NOT_SETTINGS = {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
 
 
 class NoiseRange(Protocol):
@@ -46,6 +47,7 @@ class SamplerSettings:
         S_churn, S_min, S_max, S_noise: see `sampling.samplers.heun`.
         order, variant, predict, exact, thresholding, lower_order_final: see the multistep solvers.
         solver, schedule, scaling, alpha: see `sampling.ablation.ablation`.
+        clip: see `sampling.consistency.consistency`.
     Raises:
         ValueError: if a name is unknown, or a setting is given that the sampler does not have.
     """
@@ -71,6 +73,7 @@ class SamplerSettings:
     schedule: str | None = None
     scaling: str | None = None
     alpha: float | None = None
+    clip: bool | None = None
 
     def __post_init__(self) -> None:
         if self.sampler not in SOLVERS:
@@ -153,7 +156,7 @@ class SamplerSettings:
         """
         options: dict[str, Any] = {n: getattr(self, n) for n in _SOLVER_SETTINGS if getattr(self, n) is not None}
         parameters = inspect.signature(SOLVERS[self.sampler]).parameters
-        context: dict[str, Any] = {"randn_like": randn_like, "round_sigma": net.round_sigma}
+        context: dict[str, Any] = {"randn_like": randn_like, "round_sigma": net.round_sigma, "boundary": net.sigma_min}
         if self.grid in SIGMAS:
             context["sigma_range"] = self._range(net)
         options |= {name: value for name, value in context.items() if name in parameters}

@@ -26,12 +26,13 @@ SAMPLING_FLAGS: FlagGroups = {
         flag("--noise-device", "Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE"),
     ],
     "Sampler": [
-        flag("--sampler", "ODE solver  [default: heun]", type=click.Choice(["euler", "heun", "dpm_2", "unipc", "dpmpp", "ipndm", "deis"])),
+        flag("--sampler", "ODE solver  [default: heun]", type=click.Choice(["euler", "heun", "dpm_2", "unipc", "dpmpp", "ipndm", "deis", "consistency"])),
         flag("--order", "Of unipc (1-3, default 3), dpmpp (1-3, 2), ipndm (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT"),
         flag("--variant", "Of unipc: bh1 (default), bh2; of deis: tab (default), rhoab", type=click.Choice(["bh1", "bh2", "tab", "rhoab"])),
         flag("--predict", "What unipc interpolates  [default: x0]", type=click.Choice(["x0", "noise"])),
         flag("--exact", "unipc: solve for each coefficient, not the published 0.5; deis: exact integrals", is_flag=True, default=None),
         flag("--thresholding", "unipc, dpmpp: clip each denoised image at its 99.5% quantile", is_flag=True, default=None),
+        flag("--no-clip", "consistency: do not clamp each denoised image to [-1, 1]", is_flag=True, default=None),
         flag("--no-lower-order-final", "unipc, dpmpp: keep the order in the last steps", is_flag=True, default=None),
     ],
     "Noise levels": [
@@ -111,6 +112,7 @@ def sampler_settings(flags: dict[str, Any]) -> SamplerSettings:
         sigmas=flags["disc"] if flags["sigmas"] is None else flags["sigmas"],
         exponent=flags["rho"],
         ending=flags["ending"] or "zero",
+        clip=False if flags["no_clip"] else None,
         lower_order_final=False if flags["no_lower_order_final"] else None,
         **{name: flags[name.lower()] for name in same},
     )

@@ -28,6 +28,7 @@ from dnnlib.util import file_sha256
 from torch_utils.weights import check_names
 from training.edm_pickle import read_snapshot
 from training.families import FAMILIES
+from training.networks_openai import is_openai, read_openai
 from training.networks_uvit import is_uvit, read_uvit
 from training.precond import Precond
 from training.presets import load_presets, resolve
@@ -112,6 +113,7 @@ def _is_pickle(head: bytes) -> bool:
 _FORMATS = (
     _Format(_is_safetensors, _read_safetensors),
     _Format(_is_pickle, read_snapshot),
+    _Format(is_openai, read_openai),
     _Format(is_uvit, read_uvit),
 )
 

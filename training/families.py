@@ -1,11 +1,13 @@
 """Every kind of denoiser that a checkpoint can hold, by class name."""
 
 from training.networks_edm2 import EDM2Precond
+from training.networks_openai import ConsistencyPrecond
 from training.networks_uvit import UViTPrecond
 from training.precond import PRECONDS, Precond
 
 FAMILIES: dict[str, type[Precond]] = {
     **PRECONDS,
+    "ConsistencyPrecond": ConsistencyPrecond,
     "EDM2Precond": EDM2Precond,
     "UViTPrecond": UViTPrecond,
 }

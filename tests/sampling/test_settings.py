@@ -42,7 +42,7 @@ def test_every_record_is_json_and_holds_every_setting(sampler: str) -> None:
     record = SamplerSettings(sampler=sampler, steps=6).resolved(NET)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     settings = set(inspect.signature(SOLVERS[sampler]).parameters)
-    settings -= {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s"}
+    settings -= {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
     assert settings <= record.keys()
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import relative_error
 from standins_edm2 import edm2_snapshot, fill_edm2
+from standins_openai import written as openai
 from standins_uvit import write_uvit
 from tiny_network import tiny_network
 
@@ -42,7 +43,12 @@ def edm(folder: Path) -> Path:
     return path
 
 
-FILES: dict[str, Callable[[Path], Path]] = {"EDMPrecond": edm, "EDM2Precond": edm2, "UViTPrecond": uvit}
+FILES: dict[str, Callable[[Path], Path]] = {
+    "EDMPrecond": edm,
+    "ConsistencyPrecond": openai,
+    "EDM2Precond": edm2,
+    "UViTPrecond": uvit,
+}
 
 
 @pytest.fixture(params=FILES)

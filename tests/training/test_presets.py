@@ -11,7 +11,7 @@ from training.presets import Preset, load_presets, resolve
 
 def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
-    assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 11
+    assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 16
     for preset in found.values():
         assert preset.licence == ("Apache-2.0" if preset.name == "demo" else "CC BY-NC-SA 4.0")
         if preset.url:
