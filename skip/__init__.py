@@ -1,1 +1,9 @@
-"""Skip-Tuning (https://arxiv.org/abs/2402.15170, ICML 2024), and what the paper does with it."""
+"""Skip-Tuning (https://arxiv.org/abs/2402.15170, ICML 2024), and what the paper does with it.
+
+`skip.apply(pipe.unet, skip.SkipScale(...))` tunes a diffusers U-Net. Both are plain imports: neither needs diffusers.
+"""
+
+from skip.diffusers import apply
+from skip.scale import SkipScale
+
+__all__ = ["SkipScale", "apply"]

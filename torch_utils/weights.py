@@ -53,6 +53,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"the file wants to run {wanted[1]}, which no state_dict needs; it is not loaded"
             ) from error
         raise ValueError(f"the torch.save archive is truncated or damaged ({message[:200]})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()
+    ):
         raise ValueError("the file is no state_dict: it holds other things than tensors by name")
     return tensors

@@ -293,7 +293,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest
     assert not Path("ran").exists()
     assert "wants to run torch.nn.modules.linear.Linear" in reading({"net": torch.nn.Linear(1, 1)})
     for content in ({"state_dict": {"a": torch.ones(1)}}, [torch.ones(1)], {1: torch.ones(1)}):
-        assert "no bare state dict" in reading(content)
+        assert "no state_dict" in reading(content)
     path.write_bytes(path.read_bytes()[:600])
     assert "truncated or damaged" in refusal(lambda: read_openai(path))
 

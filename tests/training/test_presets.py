@@ -13,10 +13,14 @@ def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
     assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 16
     for preset in found.values():
-        assert preset.licence == ("Apache-2.0" if preset.name == "demo" else "CC BY-NC-SA 4.0")
-        if preset.url:
-            assert preset.url.startswith("https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/")
-            assert Path(preset.url).stem == preset.name
+        if preset.url is None:
+            assert preset.licence == "Apache-2.0"
+        elif preset.url.startswith("https://nvlabs-fi-cdn.nvidia.com/"):
+            assert preset.licence == "CC BY-NC-SA 4.0"
+            assert Path(preset.url).stem.startswith(preset.name)
+        else:
+            assert preset.url.startswith("https://openaipublic.blob.core.windows.net/consistency/")
+            assert "research" in preset.licence
         assert preset.sha256 is None or len(preset.sha256) == 64
     assert found["demo"].local_path == presets.REPOSITORY / "assets/demo/network.safetensors"
 

@@ -1,0 +1,378 @@
+"""skip.apply on tiny random diffusers U-Nets, against forward passes whose skips are multiplied by hand."""
+
+import copy
+import functools
+from typing import Any
+
+import pytest
+import torch
+from conftest import relative_error
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import skip
+from skip.diffusers import UP_BLOCKS, sigma_from_scheduler
+from skip.scale import SkipScale
+
+diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
+
+TINY = {"sample_size": 8, "norm_num_groups": 2, "layers_per_block": 1, "attention_head_dim": 4}
+RAMP = SkipScale(0.6, 1.1)
+K_BLOCKS = {
+    "block_out_channels": (32, 32),
+    "down_block_types": ("DownBlock2D", "KDownBlock2D"),
+    "up_block_types": ("UpBlock2D", "KUpBlock2D"),
+}
+
+
+def pixel_unet(**other: Any) -> Any:
+    """A UNet2DModel of two resolutions and four skips."""
+    down, up = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
+    config = TINY | {"block_out_channels": (4, 8), "down_block_types": down, "up_block_types": up}
+    return diffusers.UNet2DModel(**config | other).eval()
+
+
+def text_unet(**other: Any) -> Any:
+    """A UNet2DConditionModel of two resolutions and four skips, blocks as in SD 1.5."""
+    down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+    config = TINY | {"block_out_channels": (4, 8), "down_block_types": down, "up_block_types": up}
+    return diffusers.UNet2DConditionModel(**config | {"cross_attention_dim": 6} | other).eval()
+
+
+def sdxl_unet() -> Any:
+    """Blocks, transformer depths and added embeddings as in SDXL: nothing but convolutions at the top resolution."""
+    return text_unet(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(4, 8, 8),
+        transformer_layers_per_block=(1, 1, 2),
+        layers_per_block=2,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=29,
+    )
+
+
+def ncsnpp_unet() -> Any:
+    """The blocks of NCSN++, with an image path of their own beside the skips."""
+    down, up = ("SkipDownBlock2D", "AttnSkipDownBlock2D"), ("AttnSkipUpBlock2D", "SkipUpBlock2D")
+    return pixel_unet(down_block_types=down, up_block_types=up, block_out_channels=(32, 32))
+
+
+def kandinsky_unet() -> Any:
+    """Blocks as in Kandinsky 2."""
+    down = ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D")
+    up = ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D")
+    mid = "UNetMidBlock2DSimpleCrossAttn"
+    return text_unet(down_block_types=down, up_block_types=up, mid_block_type=mid)
+
+
+def inputs(unet: Any, batch: int = 2) -> dict[str, Any]:
+    """Arguments of a forward pass."""
+    x = torch.randn(batch, unet.config.in_channels, 8, 8, dtype=unet.dtype)
+    given: dict[str, Any] = {"sample": x, "timestep": torch.tensor(500)}
+    if "cross_attention_dim" in unet.config:
+        given["encoder_hidden_states"] = torch.randn(batch, 3, 6, dtype=unet.dtype)
+    if unet.config.get("addition_embed_type"):
+        texts, times = torch.randn(batch, 5, dtype=unet.dtype), torch.arange(6.0).repeat(batch, 1)
+        given["added_cond_kwargs"] = {"text_embeds": texts, "time_ids": times}
+    return given
+
+
+def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
+    """The U-Net written out, with skips multiplied by rho [k] where they enter."""
+    x, context = given["sample"], given.get("encoder_hidden_states")
+    emb = unet.time_embedding(unet.time_proj(given["timestep"].expand(len(x))).to(unet.dtype))
+    if "added_cond_kwargs" in given:
+        added = given["added_cond_kwargs"]
+        emb = emb + unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
+
+    def attend(module: Any, h: Tensor) -> Tensor:
+        return module(h) if context is None else module(h, encoder_hidden_states=context, return_dict=False)[0]
+
+    h = unet.conv_in(x)
+    skips = [h]
+    for block in unet.down_blocks:
+        attentions = getattr(block, "attentions", [None] * len(block.resnets))
+        for resnet, attention in zip(block.resnets, attentions, strict=True):
+            h = resnet(h, emb)
+            h = h if attention is None else attend(attention, h)
+            skips.append(h)
+        for downsample in block.downsamplers or []:
+            h = downsample(h)
+            skips.append(h)
+    h = unet.mid_block.resnets[0](h, emb)
+    for attention, resnet in zip(unet.mid_block.attentions, unet.mid_block.resnets[1:], strict=True):
+        h = resnet(attend(attention, h), emb)
+    factors = list(rho.to(unet.dtype))
+    for block in unet.up_blocks:
+        attentions = getattr(block, "attentions", [None] * len(block.resnets))
+        for resnet, attention in zip(block.resnets, attentions, strict=True):
+            h = resnet(torch.cat([h, factors.pop(0) * skips.pop()], dim=1), emb)
+            h = h if attention is None else attend(attention, h)
+        for upsample in block.upsamplers or []:
+            h = upsample(h)
+    assert not factors
+    return unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("make", "num_skips"), [(pixel_unet, 4), (text_unet, 4), (sdxl_unet, 9)])
+@torch.inference_mode()
+def test_skips_are_multiplied_where_they_enter(make: Any, num_skips: int, dtype: torch.dtype) -> None:
+    unet = make().to(dtype)
+    given = inputs(unet, batch=4)  # as with batched guidance: two images, each without and with its condition
+    plain = unet(**given).sample
+    assert torch.equal(plain, by_hand(unet, torch.ones(num_skips), given))
+    layers = tuple(0.5 + 0.1 * i for i in range(num_skips))
+    for scale in (RAMP, SkipScale(layers=layers), SkipScale(layers=(0.2, *[1.0] * (num_skips - 1)))):
+        with skip.apply(unet, scale) as applied:
+            assert applied.num_skips == num_skips
+            tuned = unet(**given).sample
+        assert tuned.dtype == dtype
+        assert torch.equal(tuned, by_hand(unet, scale.per_layer(num_skips).float(), given))
+        assert relative_error(tuned, plain) > 1e-3
+    assert torch.equal(unet(**given).sample, plain)
+
+
+@pytest.mark.parametrize("make", [pixel_unet, text_unet, ncsnpp_unet, kandinsky_unet])
+@torch.inference_mode()
+def test_the_last_channels_of_each_resnet_are_scaled(make: Any) -> None:
+    unet = make()
+    given = inputs(unet)
+    with skip.apply(unet, RAMP):
+        tuned = unet(**given).sample
+    widths: list[int] = [unet.conv_in.out_channels]  # channels of the skips, as the encoder makes them
+    for block in unet.down_blocks:
+        block.register_forward_hook(lambda _, args, output: widths.extend(d.shape[1] for d in output[1]))
+    factors = iter(RAMP.per_layer(4).tolist())
+
+    def scale_last_channels(resnet: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        h = args[0].clone()
+        h[:, h.shape[1] - widths.pop() :] *= next(factors)
+        return (h, *args[1:])
+
+    for block in unet.up_blocks:
+        for resnet in block.resnets:
+            resnet.register_forward_pre_hook(scale_last_channels)
+    assert torch.equal(tuned, unet(**given).sample)
+    assert not widths
+
+
+def test_every_known_block_is_tested() -> None:
+    unets = [make() for make in (pixel_unet, text_unet, ncsnpp_unet, kandinsky_unet)]
+    assert {type(block).__name__ for unet in unets for block in unet.up_blocks} == set(UP_BLOCKS)
+
+
+@torch.inference_mode()
+def test_rho_follows_the_timestep_per_image() -> None:
+    unet, scheduler = text_unet(), diffusers.DDIMScheduler()
+    a = scheduler.alphas_cumprod.double()
+    sigma = ((1 - a) / a).sqrt()
+    scale = SkipScale(0.5, 0.9, time="increasing", window=(0.0, float(sigma[800])))
+    steps = torch.tensor([10, 400, 801])
+    given = inputs(unet, batch=3)
+    one_by_one = [
+        by_hand(unet, scale(4, sigma[t]), given | {"sample": x[None], "timestep": t, "encoder_hidden_states": c[None]})
+        for t, x, c in zip(steps, given["sample"], given["encoder_hidden_states"], strict=True)
+    ]
+    with skip.apply(unet, scale, scheduler):
+        together = unet(**given | {"timestep": steps}).sample
+        single = unet(given["sample"][:1], steps[0], given["encoder_hidden_states"][:1]).sample
+        number = unet(given["sample"][:1], 10, given["encoder_hidden_states"][:1]).sample
+        with pytest.raises(RuntimeError, match=r"call unet\(...\)"):
+            unet.forward(**given)
+    assert relative_error(together, torch.cat(one_by_one)) < 1e-5
+    assert torch.equal(single, one_by_one[0])
+    assert torch.equal(number, single)
+    with skip.apply(unet, scale, sigma_of_timestep=lambda t: sigma[t]):
+        assert torch.equal(unet(**given | {"timestep": steps}).sample, together)
+
+
+def test_sigma_of_a_timestep() -> None:
+    scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear")
+    sigma = sigma_from_scheduler(scheduler)
+    expected = torch.cumprod(1 - scheduler.betas.double(), 0).reciprocal().sub(1).sqrt()
+    assert torch.allclose(sigma(torch.arange(1000)), expected, rtol=1e-4)  # alphas_cumprod is float32
+    halfway = sigma(torch.tensor(300.5))
+    assert halfway.item() == pytest.approx((expected[300] * expected[301]).sqrt().item(), rel=1e-4)
+    assert sigma(torch.tensor([[-3.0], [2000.0]])).tolist() == sigma(torch.tensor([[0], [999]])).tolist()
+    zero_snr = diffusers.DDIMScheduler(rescale_betas_zero_snr=True)
+    assert sigma_from_scheduler(zero_snr)(torch.tensor([998, 999])).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: diffusers.EDMEulerScheduler(), "EDMEulerScheduler has no alphas_cumprod"),
+        (lambda: diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True), "do not count in alphas_cumprod"),
+        (
+            lambda: diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"),
+            "do not count in alphas_cumprod",
+        ),
+    ],
+)
+def test_schedulers_that_cannot_tell(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        skip.apply(pixel_unet(), SkipScale(0.8, window=(0.1, 1.0)), make())
+
+
+@torch.inference_mode()
+def test_a_pipeline_is_tuned_and_untuned() -> None:
+    unet, scheduler = pixel_unet(), diffusers.DDIMScheduler(clip_sample=False)
+    pipe = diffusers.DDIMPipeline(unet, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+
+    def images() -> Tensor:
+        random = torch.Generator().manual_seed(5)
+        return torch.from_numpy(pipe(batch_size=2, generator=random, num_inference_steps=3, output_type="np").images)
+
+    def sampled_by_hand(rho: Tensor) -> Tensor:
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+        scheduler.set_timesteps(3)
+        for t in scheduler.timesteps:
+            x = scheduler.step(by_hand(unet, rho, {"sample": x, "timestep": t}), t, x).prev_sample
+        return (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    state = {name: value.clone() for name, value in unet.state_dict().items()}
+    plain = images()
+    assert torch.equal(plain, sampled_by_hand(torch.ones(4)))
+    with skip.apply(unet, SkipScale()):
+        assert torch.equal(images(), plain)
+    handle = skip.apply(unet, RAMP)
+    tuned = images()
+    assert torch.equal(tuned, sampled_by_hand(RAMP.per_layer(4).float()))
+    assert not torch.equal(tuned, plain)
+    assert unet.state_dict().keys() == state.keys()
+    handle.remove()
+    assert torch.equal(images(), plain)
+    assert all(torch.equal(value, state[name]) for name, value in unet.state_dict().items())
+
+
+def test_nothing_stays_behind() -> None:
+    unet = pixel_unet()
+    before = [{**vars(module)} for module in unet.modules()]
+    for scale in (SkipScale(), RAMP, SkipScale(0.8, window=(0.1, 1.0))):
+        handle = skip.apply(unet, scale, diffusers.DDIMScheduler())
+        with pytest.raises(ValueError, match="Skip-Tuned already"):
+            skip.apply(unet, RAMP)
+        handle.remove()
+        handle.remove()
+        with pytest.raises(RuntimeError, match="was removed"), handle:
+            pass
+        assert [vars(module) for module in unet.modules()] == before
+    with pytest.raises(ZeroDivisionError), skip.apply(unet, RAMP):
+        raise ZeroDivisionError
+    old, new = handle, skip.apply(unet, RAMP)
+    old.remove()  # another's handle
+    assert "_skip_tuning" in vars(unet)
+    new.remove()
+
+
+@torch.inference_mode()
+def test_a_copy_stays_tuned_on_its_own_weights() -> None:
+    unet = pixel_unet()
+    given = inputs(unet)
+    with skip.apply(unet, RAMP):
+        twin = copy.deepcopy(unet)
+        tuned = unet(**given).sample
+    assert torch.equal(twin(**given).sample, tuned)
+    twin.load_state_dict({name: value * 0.5 for name, value in unet.state_dict().items()})
+    unet.load_state_dict(twin.state_dict())
+    assert torch.equal(twin(**given).sample, by_hand(unet, RAMP.per_layer(4).float(), given))
+
+
+class NoFourier(TorchDispatchMode):
+    """A device or an exporter that knows no Fourier transform."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "fft" in str(func):
+            raise NotImplementedError(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+def test_works_where_freeu_cannot() -> None:
+    unet = text_unet()
+    given = inputs(unet)
+    with skip.apply(unet, RAMP), NoFourier():
+        assert unet(**given).sample.isfinite().all()
+    unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    with pytest.raises(NotImplementedError, match="fft"), NoFourier():
+        unet(**given)
+
+
+@torch.no_grad()
+def test_compiled_code_notices() -> None:
+    one_block = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
+    unet = diffusers.UNet2DModel(block_out_channels=(4,), **{**TINY, **one_block}).eval()
+    given = inputs(unet)
+    compilations = 0
+
+    def backend(graph: torch.fx.GraphModule, example: Any) -> Any:
+        nonlocal compilations
+        compilations += 1
+        return graph
+
+    compiled = torch.compile(unet, backend=backend, fullgraph=True)
+    plain = unet(**given).sample
+    assert torch.equal(compiled(**given).sample, plain)  # compiled before Skip-Tuning
+    for scale in (RAMP, SkipScale(0.3, 0.3)):
+        with skip.apply(compiled, scale):
+            tuned = unet(**given).sample
+            assert torch.equal(compiled(**given).sample, tuned)
+            assert not torch.equal(tuned, plain)
+    assert torch.equal(compiled(**given).sample, plain)
+    assert compilations == 2  # plain and tuned, whatever rho
+    with skip.apply(unet, SkipScale(0.3, time="decreasing"), diffusers.DDIMScheduler()):
+        for step in (100, 900):
+            timed = given | {"timestep": torch.tensor(step)}
+            assert torch.equal(compiled(**timed).sample, unet(**timed).sample)
+    assert torch.equal(compiled(**given).sample, plain)
+
+
+@torch.no_grad()
+def test_compiled_code_notices_behind_a_replaced_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = pixel_unet()
+    given, resets = inputs(unet), []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    unet.up_blocks[0].forward = functools.partial(unet.up_blocks[0].forward)  # as offloading does
+    with skip.apply(unet, RAMP):
+        tuned = unet(**given).sample
+    assert torch.equal(tuned, by_hand(unet, RAMP.per_layer(4).float(), given))
+    assert resets == [1]
+    assert isinstance(vars(unet.up_blocks[0])["forward"], functools.partial)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: diffusers.AutoencoderKL(), "AutoencoderKL, only of UNet2DModel and UNet2DConditionModel$"),
+        (lambda: diffusers.DDIMPipeline(pixel_unet(), diffusers.DDIMScheduler()), "DDIMPipeline.*; pass its .unet"),
+        (lambda: text_unet(**K_BLOCKS), r"up_blocks\[1\] is a KUpBlock2D, .*UpBlock2D$"),
+    ],
+)
+def test_unknown_networks_are_refused_by_name(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        skip.apply(make(), RAMP)
+
+
+def test_a_subclass_of_a_known_block_is_unknown() -> None:
+    unet = pixel_unet()
+    unet.up_blocks[1].__class__ = type("MyUpBlock2D", (type(unet.up_blocks[1]),), {})
+    with pytest.raises(ValueError, match=r"up_blocks\[1\] is a MyUpBlock2D"):
+        skip.apply(unet, RAMP)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    unet, scheduler = pixel_unet(), diffusers.DDIMScheduler()
+    before = [{**vars(module)} for module in unet.modules()]
+    with pytest.raises(ValueError, match="3 skip coefficients given; this network has 4"):
+        skip.apply(unet, SkipScale(layers=(0.5, 0.6, 0.7)))
+    for scale in (SkipScale(0.8, time="increasing"), SkipScale(0.8, window=(0.1, 1.0))):
+        with pytest.raises(ValueError, match=r"pass scheduler=pipe.scheduler, or sigma_of_timestep"):
+            skip.apply(unet, scale)
+    with pytest.raises(ValueError, match="not both"):
+        skip.apply(unet, RAMP, scheduler, lambda t: t)
+    assert [vars(module) for module in unet.modules()] == before
