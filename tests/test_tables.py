@@ -104,8 +104,8 @@ def test_errors_are_one_line(args: list[str], message: str) -> None:
 def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
     ran = tables("run", "table7", "--results", tmp_path)
     assert ran.exit_code == 0
-    assert "table7 is left out: it needs the networks of LDM and U-ViT" in ran.stderr
-    assert "Not run: it needs the networks of LDM and U-ViT" in tables("show", "table7", "--results", tmp_path).stdout
+    assert "table7 is left out: it needs LDM's network" in ran.stderr
+    assert "Not run: it needs LDM's network" in tables("show", "table7", "--results", tmp_path).stdout
 
 
 def test_dry_run_measures_nothing(tmp_path: Path) -> None:

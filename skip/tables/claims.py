@@ -121,7 +121,8 @@ def _groups(claim: Claim, points: Sequence[Point]) -> dict[Setting, Cells]:
             if value in cells:
                 raise ValueError(f"two cells have {_named(claim.along, value)}: what tells them apart must be for_each")
             cells[value] = p.estimates[claim.metric]
-    return groups
+    several = {group: cells for group, cells in groups.items() if len(cells) > 1}
+    return several or groups  # a group of one cell has no direction
 
 
 def _beats(claim: Claim, cells: Cells) -> Finding:
