@@ -86,6 +86,12 @@ def test_of_cells_without_an_effect_few_are_seen() -> None:
     assert 10 <= passed <= 45
 
 
+def test_a_group_of_one_cell_has_no_say() -> None:
+    points = cells("nfe", {9: 6.0, 19: 5.0}, rho=1.0) + cells("nfe", {19: 4.0}, rho=0.5)
+    assert judge(replace(FALLS, for_each="rho"), points).seen == "seen"
+    assert judge(replace(FALLS, for_each="rho"), points[2:]).seen == "undecided"
+
+
 def test_a_chosen_cell_against_another_setting() -> None:
     claim = Claim("EDM prefers decreasing rho", "lower", "fid", "time", baseline="increasing", against=("decreasing",))
     verdict = judge(claim, cells("time", {"increasing": 5.0, "decreasing": 4.0, "constant": 3.0}))
