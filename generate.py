@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
-from dnnlib.pictures import check_channels, contact_sheet, save_png
+from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
 from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
@@ -71,7 +71,7 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     seeds = parse_seeds(flags["seeds"])
     columns, rows = _grid(flags["grid"], len(seeds))
     source = image_source(flags).load(device, flags["compile"])
-    check_channels(source.net.img_channels)
+    check_channels(source.net.image_channels)
     folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], sheet=columns > 0)
     if rank == 0:
         folder.open(seeds, flags["overwrite"])
@@ -110,12 +110,13 @@ def _grid(text: str | None, images: int) -> tuple[int, int]:
     """Columns and rows of the contact sheet, (0, 0) for none."""
     if text is None:
         return 0, 0
-    columns, _, rows = text.partition("x")
-    if not (columns.isdecimal() and rows.isdecimal()) or int(columns) * int(rows) == 0:
-        raise ValueError(f"--grid={text} is not COLSxROWS, such as 8x8")
-    if int(columns) * int(rows) > images:
-        raise ValueError(f"--grid={text} needs {int(columns) * int(rows)} images; there are {images} seeds")
-    return int(columns), int(rows)
+    try:
+        columns, rows = sheet_size(text)
+    except ValueError as error:
+        raise ValueError(f"--grid={error}") from None
+    if columns * rows > images:
+        raise ValueError(f"--grid={text} needs {columns * rows} images; there are {images} seeds")
+    return columns, rows
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
 """Train a diffusion network: dataset zip -> network-snapshot-*.safetensors."""
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import click
+import torch
 
 from dnnlib.cli import one_line_errors
+from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from skip.monitor import Monitor
 from torch_utils import distributed
+from training.augment import AUGMENT_DIM
 from training.training_config import TrainingConfig
 from training.training_loop import train
 
@@ -22,9 +28,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]},
 }  # fmt: skip
-
-
-PRECONDITIONINGS = {"edm": "EDMPrecond"}
+PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
 
 
 class IntList(click.ParamType):
@@ -39,80 +43,89 @@ class IntList(click.ParamType):
             self.fail(f"{value!r} is not a list like 1,2,4", param, ctx)
 
 
-@click.command(context_settings={"show_default": True, "max_content_width": 110})
-@click.option("--outdir", metavar="DIR", required=True, help="Where to save; a run found there goes on")
-@click.option("--data", metavar="ZIP|DIR", required=True, help="Data set made by dataset_tool.py")
-@click.option("--cond", type=bool, default=False, help="Train class-conditionally: the data set has labels")
-@click.option("--arch", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", help="Network architecture")
-@click.option("--precond", type=click.Choice(list(PRECONDITIONINGS)), default="edm", help="Preconditioning and loss")
-@click.option(
-    "--duration",
-    metavar="MIMG",
-    type=click.FloatRange(min=0, min_open=True),
-    default=200,
-    help="Length in million images",
-)
-@click.option("--batch", type=click.IntRange(min=1), default=512, help="Images a step, over all ranks")
-@click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images a rank holds at once; the rest accumulates")
-@click.option(
-    "--cbase",
-    metavar="INT",
-    type=click.IntRange(min=1),
-    help="Channels: model_channels  [default: of --arch]",
-)
-@click.option("--cres", metavar="LIST", type=IntList(), help="Channels of each level, in cbase  [default: of --arch]")
-@click.option("--num-blocks", type=click.IntRange(min=1), help="Blocks a level  [default: of --arch]")
-@click.option("--attn", metavar="LIST", type=IntList(), help="Resolutions with attention  [default: of --arch]")
-@click.option("--dropout", type=click.FloatRange(0, 1), default=0.13, help="Dropout probability")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3, help="Learning rate")
-@click.option("--lr-rampup", metavar="MIMG", type=click.FloatRange(min=0), default=10, help="Linear warm-up")
-@click.option(
-    "--ema",
-    metavar="MIMG",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    help="Half-life of the averaged weights",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    help="Of the network's computation; weights stay float32",
-)
-@click.option(
-    "--tick",
-    metavar="KIMG",
-    type=click.IntRange(min=1),
-    default=50,
-    help="Thousand images between lines of stats.jsonl",
-)
-@click.option("--snap", metavar="TICKS", type=click.IntRange(min=1), default=50, help="Ticks between snapshots")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=1, help="Processes that decode images of large data sets"
-)
-@click.option("--transfer", metavar="NET", help="Begin with the weights of this network: a name, path or URL")
-@click.option("--seed", type=int, default=0, help="Of weights, order, noise and dropout")
-@click.option("--device", help="cpu, cuda, ...  [default: cuda where there is one]")
+_COUNT = click.IntRange(min=1)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_NOT_NEGATIVE = click.FloatRange(min=0)
+_FRACTION = click.FloatRange(0, 1)
+
+# Those that EDM's train.py has too have its names, meanings and defaults.
+FLAGS: FlagGroups = {
+    "Run": [
+        flag("--outdir", "Where the results go", required=True, metavar="DIR"),
+        flag("--data", "Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR"),
+        flag("--cond", "Train class-conditionally: the data set has labels", type=bool, default=False, show_default=True),
+        flag("--duration", "Length in million images", type=_POSITIVE, default=200, show_default=True, metavar="MIMG"),
+        flag("--seed", "Of weights, order, noise and dropout", type=int, default=0, show_default=True),
+        flag("--transfer", "Begin with the weights of this network", metavar="NAME|PATH|URL"),
+        flag("--dry-run", "Print the settings and stop", is_flag=True),
+    ],
+    "Network": [
+        flag("--arch", "Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", show_default=True),
+        flag("--precond", "Preconditioning and loss", type=click.Choice(list(PRECONDITIONINGS)), default="edm", show_default=True),
+        flag("--cbase", "Channels: model_channels  [default: of --arch]", type=_COUNT, metavar="INT"),
+        flag("--cres", "Channels of each level, in cbase  [default: of --arch]", type=IntList(), metavar="LIST"),
+        flag("--num-blocks", "Blocks a level  [default: of --arch]", type=_COUNT, metavar="INT"),
+        flag("--attn", "Resolutions with attention  [default: of --arch]", type=IntList(), metavar="LIST"),
+        flag("--dropout", "Dropout probability", type=_FRACTION, default=0.13, show_default=True, metavar="FLOAT"),
+    ],
+    "Optimisation": [
+        flag("--batch", "Images a step, over all ranks", type=_COUNT, default=512, show_default=True, metavar="INT"),
+        flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=_COUNT, metavar="INT"),
+        flag("--lr", "Learning rate", type=_POSITIVE, default=1e-3, show_default=True, metavar="FLOAT"),
+        flag("--lr-rampup", "Linear warm-up", type=_NOT_NEGATIVE, default=10, show_default=True, metavar="MIMG"),
+        flag("--ema", "Half-life of the averaged weights", type=_NOT_NEGATIVE, default=0.5, show_default=True, metavar="MIMG"),
+        flag("--augment", "Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, show_default=True, metavar="FLOAT"),
+        flag("--xflip", "Count the data set twice, the second time mirrored", type=bool, default=False, show_default=True),
+    ],
+    "Computation": [
+        flag("--fp16", "Compute in float16 on GPUs, in training and afterwards", type=bool, default=False, show_default=True),
+        flag("--ls", "Loss scaling, for --fp16", type=_POSITIVE, default=1, show_default=True, metavar="FLOAT"),
+        flag("--dtype", "What training computes in; weights stay float32", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True),
+        flag("--workers", "Processes that decode images of large data sets", type=click.IntRange(min=0), default=1, show_default=True),
+        flag("--device", "cpu, cuda, ...  [default: cuda where there is one]", metavar="DEVICE"),
+    ],
+    "Reports": [
+        flag("--tick", "Thousand images between lines of stats.jsonl", type=_COUNT, default=50, show_default=True, metavar="KIMG"),
+        flag("--snap", "Ticks between snapshots, each a place to resume from", type=_COUNT, default=50, show_default=True, metavar="TICKS"),
+        flag("--sheet", "Images of each snapshot, COLSxROWS, or none", default="8x4", show_default=True, metavar="SIZE"),
+        flag("--fid-num", "Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
+        flag("--fid-ref", "Its reference statistics: path or URL", default="assets/demo/reference.npz", show_default=True, metavar="NPZ"),
+        flag("--fid-detector", "Its detector", default="demo", show_default=True, metavar="NAME"),
+    ],
+}  # fmt: skip
+
+
+@click.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(FLAGS)
 def main(**flags: Any) -> None:
     """Train a diffusion network on a data set made by dataset_tool.py.
 
     A run that was killed goes on from its last snapshot when the same command is given again, and ends with the same
-    weights. Progress is on stderr; stats.jsonl holds the loss curve.
+    weights. Progress is on stderr; stats.jsonl holds the loss curve, metrics.jsonl the FID of the snapshots.
 
     Examples:
 
     \b
     # A small class-conditional ADM on Fashion-MNIST, on a laptop's CPU
     python train.py --outdir runs/small --data datasets/fashion-mnist-32.zip --cond 1 --arch adm --cbase 16 \\
-        --cres 1,2,4 --num-blocks 2 --attn 8 --batch 128 --duration 1 --lr-rampup 0.02 --ema 0.02
+        --cres 1,2,4 --num-blocks 2 --attn 8 --augment 0 --batch 128 --duration 1 --lr-rampup 0.02 --ema 0.02
 
     \b
-    # The same on eight GPUs of one machine
-    torchrun --standalone --nproc_per_node=8 train.py --outdir runs/gpu --data datasets/fashion-mnist-32.zip --cond 1
+    # EDM's AFHQv2 network on the eight GPUs of one machine
+    torchrun --standalone --nproc_per_node=8 train.py --outdir runs/afhqv2 --data datasets/afhqv2-64x64.zip \\
+        --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
     with one_line_errors():
+        config = _config(flags)
+        if flags["dry_run"]:
+            click.echo(json.dumps(asdict(config), indent=2))
+            return
         device = distributed.init(flags["device"])
-        snapshot = train(_config(flags), flags["outdir"], device)
+        torch.backends.cudnn.benchmark = True
+        monitor = Monitor(
+            flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["fid_ref"], flags["fid_detector"]
+        )
+        snapshot = train(config, flags["outdir"], device, monitor)
         if distributed.rank() == 0:
             click.echo(snapshot)
         distributed.shutdown()
@@ -120,7 +133,7 @@ def main(**flags: Any) -> None:
 
 def _config(flags: dict[str, Any]) -> TrainingConfig:
     """The run that the flags describe."""
-    network = dict(ARCHITECTURES[flags["arch"]], dropout=flags["dropout"])
+    network = dict(ARCHITECTURES[flags["arch"]], dropout=flags["dropout"], use_fp16=flags["fp16"])
     names = {
         "cbase": "model_channels",
         "cres": "channel_mult",
@@ -128,6 +141,10 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         "attn": "attn_resolutions",
     }
     network |= {key: flags[flag] for flag, key in names.items() if flags[flag] is not None}
+    if flags["augment"]:
+        network["augment_dim"] = AUGMENT_DIM
+    if flags["fp16"] and flags["dtype"] != "float32":
+        raise ValueError(f"--fp16 and --dtype={flags['dtype']} both choose what is computed in; give one of them")
     return TrainingConfig(
         data=flags["data"],
         network=network,
@@ -139,9 +156,12 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         lr=flags["lr"],
         lr_rampup=round(flags["lr_rampup"] * 1e6),
         ema_halflife=round(flags["ema"] * 1e6),
-        dtype=flags["dtype"],
+        dtype="float16" if flags["fp16"] else flags["dtype"],
+        loss_scale=flags["ls"],
         seed=flags["seed"],
         transfer=flags["transfer"],
+        augment=flags["augment"],
+        xflip=flags["xflip"],
         workers=flags["workers"],
         tick=flags["tick"] * 1000,
         snap=flags["tick"] * flags["snap"] * 1000,

@@ -45,6 +45,18 @@ def check_channels(channels: int) -> None:
         raise ValueError(f"images of {channels} channels cannot be PNGs; those of 1 and 3 can")
 
 
+def sheet_size(text: str) -> tuple[int, int]:
+    """Columns and rows from a text such as 8x4.
+
+    Raises:
+        ValueError: if it is another text.
+    """
+    columns, _, rows = text.partition("x")
+    if not (columns.isdecimal() and rows.isdecimal()) or int(columns) * int(rows) == 0:
+        raise ValueError(f"{text} is not COLSxROWS, such as 8x8")
+    return int(columns), int(rows)
+
+
 def contact_sheet(images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap: int = 2) -> Image.Image:
     """Lay images [C, H, W] of one shape out in rows, left to right, with white gaps.
 

@@ -110,6 +110,21 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
 
 
+class Mirrored(Dataset[tuple[Tensor, Tensor]]):
+    """A data set's images, left and right exchanged."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """As `ImageDataset`."""
+        image, label = self.dataset[index]
+        return image.flip(2), label
+
+
 class InfiniteSampler(Sampler[int]):
     r"""Endless dataset indices whose state is one number: how many samples all ranks have consumed.
 

@@ -1,17 +1,80 @@
-"""Denoising losses."""
+"""Denoising losses: the one of each preconditioning."""
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class EDMLoss:
-    r"""EDM's weighted denoising loss.
+class DenoisingLoss(Protocol):
+    """w(sigma) ||D(y + sigma z; sigma) - y||^2 for random noise levels and z ~ N(0, I)."""
 
-    ln sigma ~ N(P_mean, P_std^2);  w(sigma) = (sigma^2 + s^2) / (sigma s)^2;  loss = w ||D(y + sigma z; sigma) - y||^2,
-    z ~ N(0, I), s = sigma_data.
+    def draw(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Noise levels [N] and noise of the shape of `images`, drawn on the generator's device."""
+        ...
+
+    def __call__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor | None,
+        sigma: Tensor,
+        noise: Tensor,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of each value, of the shape of `images`.
+
+        Args:
+            net: denoiser net(x, sigma, class_labels, augment_labels=...).
+            images: clean images [N, C, H, W] in [-1, 1].
+            labels: one-hot [N, label_dim], or None.
+            sigma, noise: as from `draw`.
+            augment_labels: [N, augment_dim] of augmented images.
+        """
+        ...
+
+
+class _Weighted:
+    """What the losses share; a subclass says how levels are drawn and weighted."""
+
+    def level(self, random: Tensor) -> Tensor:
+        """Noise levels from draws of `random`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no noise levels")
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """w(sigma); here 1 / sigma^2."""
+        return 1 / sigma**2
+
+    def random(self, count: int, generator: torch.Generator) -> Tensor:
+        """The draws behind the levels; here uniform on [0, 1)."""
+        return torch.rand([count], generator=generator, device=generator.device)
+
+    def draw(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """See `DenoisingLoss`."""
+        sigma = self.level(self.random(images.shape[0], generator))
+        noise = torch.randn(images.shape, generator=generator, device=generator.device)
+        return sigma.to(images.device), noise.to(images.device)
+
+    def __call__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        labels: Tensor | None,
+        sigma: Tensor,
+        noise: Tensor,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
+        """See `DenoisingLoss`."""
+        level = sigma.reshape(-1, 1, 1, 1)
+        more = {} if augment_labels is None else {"augment_labels": augment_labels}
+        return self.weight(level) * (net(images + level * noise, sigma, labels, **more) - images) ** 2
+
+
+@dataclass(frozen=True)
+class EDMLoss(_Weighted):
+    r"""EDM's loss: ln sigma ~ N(P_mean, P_std^2),  w(sigma) = (sigma^2 + s^2) / (sigma s)^2, s = sigma_data.
 
     Reference: Karras et al., 2022, Eq. 108 and Table 1, https://arxiv.org/abs/2206.00364
 
@@ -24,29 +87,62 @@ class EDMLoss:
     P_std: float = 1.2
     sigma_data: float = 0.5
 
-    def draw(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noise levels [N] and noise of the shape of `images`, drawn on the generator's device."""
-        N, device = images.shape[0], generator.device
-        sigma = (torch.randn([N], generator=generator, device=device) * self.P_std + self.P_mean).exp()
-        noise = torch.randn(images.shape, generator=generator, device=device)
-        return sigma.to(images.device), noise.to(images.device)
+    def random(self, count: int, generator: torch.Generator) -> Tensor:
+        """Standard normal."""
+        return torch.randn([count], generator=generator, device=generator.device)
 
-    def __call__(
-        self,
-        net: nn.Module,
-        images: Tensor,
-        labels: Tensor | None,
-        sigma: Tensor,
-        noise: Tensor,
-    ) -> Tensor:
-        """The loss of each value, of the shape of `images`.
+    def level(self, random: Tensor) -> Tensor:
+        """exp(P_mean + P_std n)."""
+        return (random * self.P_std + self.P_mean).exp()
 
-        Args:
-            net: denoiser net(x, sigma, class_labels).
-            images: clean images [N, C, H, W] in [-1, 1].
-            labels: one-hot [N, label_dim], or None.
-            sigma, noise: as from `draw`.
-        """
-        level = sigma.reshape(-1, 1, 1, 1)
-        weight = (level**2 + self.sigma_data**2) / (level * self.sigma_data) ** 2
-        return weight * (net(images + level * noise, sigma, labels) - images) ** 2
+    def weight(self, sigma: Tensor) -> Tensor:
+        """See the class."""
+        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+
+
+@dataclass(frozen=True)
+class VPLoss(_Weighted):
+    r"""The loss of variance-preserving diffusion: t ~ U(epsilon_t, 1),  w(sigma) = 1 / sigma^2.
+
+    sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1)
+
+    Reference: Song et al., 2021, https://arxiv.org/abs/2011.13456, as in Karras et al., 2022, Table 1
+
+    Args:
+        beta_d, beta_min: slope and offset of the noise schedule.
+        epsilon_t: the smallest time.
+    """
+
+    beta_d: float = 19.9
+    beta_min: float = 0.1
+    epsilon_t: float = 1e-5
+
+    def level(self, random: Tensor) -> Tensor:
+        """sigma(1 + (epsilon_t - 1) u)."""
+        t = 1 + random * (self.epsilon_t - 1)
+        return (0.5 * self.beta_d * t**2 + self.beta_min * t).expm1().sqrt()
+
+
+@dataclass(frozen=True)
+class VELoss(_Weighted):
+    r"""The loss of variance-exploding diffusion: ln sigma ~ U(ln sigma_min, ln sigma_max),  w(sigma) = 1 / sigma^2.
+
+    Reference: Song et al., 2021, https://arxiv.org/abs/2011.13456, as in Karras et al., 2022, Table 1
+
+    Args:
+        sigma_min, sigma_max: range of the noise levels.
+    """
+
+    sigma_min: float = 0.02
+    sigma_max: float = 100.0
+
+    def level(self, random: Tensor) -> Tensor:
+        """sigma_min (sigma_max / sigma_min)^u."""
+        return self.sigma_min * (random * math.log(self.sigma_max / self.sigma_min)).exp()
+
+
+LOSSES: dict[str, type[EDMLoss] | type[VPLoss] | type[VELoss]] = {
+    "EDMPrecond": EDMLoss,
+    "VPPrecond": VPLoss,
+    "VEPrecond": VELoss,
+}

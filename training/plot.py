@@ -1,4 +1,4 @@
-"""The loss curve of a training run as a picture; needs the extra `plot` (matplotlib)."""
+"""The curves of a training run as a picture: loss, and FID where it was measured; needs the extra `plot` (matplotlib)."""
 
 import json
 from pathlib import Path
@@ -9,23 +9,34 @@ from matplotlib.figure import Figure
 from dnnlib.cli import one_line_errors
 from dnnlib.files import atomic_write
 
+Lines = list[dict[str, float]]
 
-def loss_curve(lines: list[dict[str, float]]) -> Figure:
-    """Loss over images seen, from the lines of stats.jsonl.
 
+def curves(stats: Lines, metrics: Lines | None = None) -> Figure:
+    """Loss over images seen and, below it, FID with its standard errors.
+
+    Args:
+        stats: lines of stats.jsonl.
+        metrics: lines of metrics.jsonl.
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are no lines.
     """
-    if not lines:
+    if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="images seen (thousand)",
-        ylabel="EDM loss, mean over pixels",
-        yscale="log",
-    )
-    axes.plot([x["images"] / 1000 for x in lines], [x["loss"] for x in lines], linewidth=1)
-    axes.grid(alpha=0.3, which="both")
+    figure = Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
+    panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
+    panels[0].plot([x["images"] / 1000 for x in stats], [x["loss"] for x in stats], linewidth=1)
+    panels[0].set_ylabel("loss, mean over pixels")
+    if metrics:
+        name = next(key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key)
+        error = name.replace("fid", "fid_standard_error", 1)
+        at, bars = [x["images"] / 1000 for x in metrics], [x.get(error, 0.0) for x in metrics]
+        panels[1].errorbar(at, [x[name] for x in metrics], bars, marker="o", markersize=3, linewidth=1)
+        panels[1].set_ylabel(f"{name}, +- standard error")
+    panels[-1].set_xlabel("images seen (thousand)")
+    for axes in panels:
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3, which="both")
     return figure
 
 
@@ -33,17 +44,22 @@ def loss_curve(lines: list[dict[str, float]]) -> Figure:
 @click.argument("stats", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
 def main(stats: Path, picture: Path) -> None:
-    """Draw the losses in STATS (a run's stats.jsonl) into PICTURE (png).
+    """Draw a run's curves into PICTURE (png): STATS is its stats.jsonl; a metrics.jsonl beside it is drawn too.
 
     \b
     Example:
       python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png
     """
     with one_line_errors():
-        figure = loss_curve([json.loads(line) for line in stats.read_text().splitlines()])
+        metrics = stats.with_name("metrics.jsonl")
+        figure = curves(_lines(stats), _lines(metrics) if metrics.exists() else None)
         with atomic_write(picture) as file:
             figure.savefig(file, format="png", dpi=120)
         click.echo(str(picture))
+
+
+def _lines(path: Path) -> Lines:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.precond import PRECONDS
+from training.augment import AUGMENT_DIM, Augmentation
+from training.loss import LOSSES
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class TrainingConfig:
     Args:
         data: dataset zip or folder.
         network: keywords of the preconditioned network, without image shape and label_dim, which the data give.
-        precond: class name in `training.precond.PRECONDS`.
+        precond: class name of the network in `training.loss.LOSSES`, which has its loss.
         cond: train with the data's labels.
         duration: length of the run.
         batch: images a step over all ranks.
@@ -23,12 +24,15 @@ class TrainingConfig:
         lr_rampup: length of the linear warm-up.
         ema_halflife: half-life of the averaged weights.
         ema_rampup: the half-life is at most this fraction of the images seen so far.
-        dtype: of the raw network's computation; the weights stay float32.
+        dtype: of the raw network's computation; the weights stay float32. "float16" on CUDA devices only.
+        loss_scale: the loss is multiplied by it and the gradients are divided by it: small ones survive float16.
         seed: of initial weights, order, noise and dropout.
         snap: between snapshots, each of them a place to resume from.
         tick: between lines of stats.jsonl.
         workers: processes that decode images; data sets up to 1 GiB are decoded once and need none.
-        loss: keywords of `training.loss.EDMLoss`.
+        loss: keywords of the loss.
+        augment: probability of `training.augment.Augmentation`; 0 for none. The network needs augment_dim then.
+        xflip: the data set counts twice, the second time mirrored.
         transfer: name, path or URL of a network of the same shape whose weights the run begins with.
     """
 
@@ -44,12 +48,15 @@ class TrainingConfig:
     ema_halflife: int = 500_000
     ema_rampup: float = 0.05
     dtype: str = "float32"
+    loss_scale: float = 1.0
     seed: int = 0
     snap: int = 2_500_000
     tick: int = 50_000
     workers: int = 1
     loss: dict[str, float] = field(default_factory=dict)
     transfer: str | None = None
+    augment: float = 0.0
+    xflip: bool = False
 
     def check(self, ranks: int) -> None:
         """Refuse what cannot be trained.
@@ -64,10 +71,14 @@ class TrainingConfig:
             raise ValueError(f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
         if self.batch_gpu is not None and self.batch_gpu < 1:
             raise ValueError(f"batch_gpu is {self.batch_gpu}; it must be at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr is {self.lr}; it must be positive")
-        if self.precond not in PRECONDS:
-            raise ValueError(f"unknown precond {self.precond!r}; choose from {', '.join(PRECONDS)}")
+        for name in ("lr", "loss_scale"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.precond not in LOSSES:
+            raise ValueError(f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}")
+        Augmentation(self.augment)
+        if self.augment and self.network.get("augment_dim") != AUGMENT_DIM:
+            raise ValueError(f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}")
 
     def learning_rate(self, images_seen: int) -> float:
         """lr * min(images / lr_rampup, 1)."""

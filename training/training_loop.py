@@ -4,18 +4,19 @@ Everything random in step k of rank r is drawn from (seed, k, r), and the order 
 have been consumed; so the weights, their average, the optimiser and one number are all that a resumed run needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from torch_utils import distributed
+from training.augment import Augmentation
 from training.checkpoint import save_network
-from training.dataset import ImageDataset, InfiniteSampler
-from training.loss import EDMLoss
+from training.dataset import ImageDataset, InfiniteSampler, Mirrored
+from training.loss import LOSSES, DenoisingLoss
 from training.reporter import Reporter
 from training.training_config import TrainingConfig, crossed
 from training.training_state import STATE_FILE, TrainingState, start
@@ -23,12 +24,23 @@ from training.training_state import STATE_FILE, TrainingState, start
 PRELOAD_BYTES = 2**30
 
 
-def train(config: TrainingConfig, outdir: str | Path, device: torch.device) -> Path:
+OnSnapshot = Callable[[Path, int], None]
+
+
+def train(
+    config: TrainingConfig, outdir: str | Path, device: torch.device, on_snapshot: OnSnapshot | None = None
+) -> Path:
     """Train a network, or go on with the run in `outdir`; return the last snapshot's path.
 
     Writes network-snapshot-<thousand images>.safetensors (the averaged weights), training-state.pt, stats.jsonl and
     config.json. A killed run resumes from its last snapshot and ends with identical weights.
 
+    Args:
+        config: the run.
+        outdir: its folder.
+        device: of this rank.
+        on_snapshot: called on every rank with each snapshot and the images seen, before the state is saved: if the run
+            is killed meanwhile, it is called again.
     Raises:
         ValueError: if a setting is out of range or `outdir` was made with other settings.
     """
@@ -40,7 +52,7 @@ def train(config: TrainingConfig, outdir: str | Path, device: torch.device) -> P
     if ranks > 1:
         module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
 
-    loss_fn = EDMLoss(**config.loss)
+    loss_fn = LOSSES[config.precond](**config.loss)
     batches = _batches(config, dataset, state.images_seen, device)
     report = Reporter(config, outdir, state, device)
     while state.images_seen < config.duration:
@@ -48,10 +60,16 @@ def train(config: TrainingConfig, outdir: str | Path, device: torch.device) -> P
         state.images_seen += config.batch
         done = state.images_seen >= config.duration
         report.step(loss, done)
-        if (done or crossed(state.images_seen, config.batch, config.snap)) and distributed.rank() == 0:
+        if done or crossed(state.images_seen, config.batch, config.snap):
             state.seconds = report.seconds()
-            save_network(state.ema, _snapshot(outdir, state.images_seen), images_seen=state.images_seen)
-            state.save(outdir / STATE_FILE)
+            snapshot = _snapshot(outdir, state.images_seen)
+            if distributed.rank() == 0:
+                save_network(state.ema, snapshot, images_seen=state.images_seen)
+            if on_snapshot is not None:
+                distributed.barrier()
+                on_snapshot(snapshot, state.images_seen)
+            if distributed.rank() == 0:
+                state.save(outdir / STATE_FILE)
     report.close()
     return _snapshot(outdir, state.images_seen)
 
@@ -60,7 +78,7 @@ def training_step(
     config: TrainingConfig,
     state: TrainingState,
     module: nn.Module,
-    loss_fn: EDMLoss,
+    loss_fn: DenoisingLoss,
     batch: tuple[Tensor, Tensor],
 ) -> Tensor:
     """One optimiser step, accumulated over parts of the batch; returns this rank's mean loss a value.
@@ -76,7 +94,11 @@ def training_step(
     step = state.images_seen // config.batch
     draw_seed = hash((config.seed, step, distributed.rank())) % 2**63  # of integers: the same in every process
     torch.manual_seed(draw_seed)  # dropout
-    sigma, noise = loss_fn.draw(images, torch.Generator(images.device).manual_seed(draw_seed))
+    random = torch.Generator(images.device).manual_seed(draw_seed)
+    sigma, noise = loss_fn.draw(images, random)
+    augment_labels: Tensor | None = None
+    if config.augment:
+        images, augment_labels = Augmentation(config.augment)(images, random)
 
     state.optimizer.zero_grad(set_to_none=True)
     share = len(images)
@@ -86,15 +108,16 @@ def training_step(
         rows = slice(first, first + parts.step)
         if isinstance(module, DistributedDataParallel):
             module.require_backward_grad_sync = first == parts[-1]
-        losses = loss_fn(module, images[rows], labels[rows], sigma[rows], noise[rows])
-        losses.sum().div(share).backward()
+        told = None if augment_labels is None else augment_labels[rows]
+        losses = loss_fn(module, images[rows], labels[rows], sigma[rows], noise[rows], told)
+        losses.sum().mul(config.loss_scale / share).backward()
         total += losses.detach().sum()
 
     for group in state.optimizer.param_groups:
         group["lr"] = config.learning_rate(state.images_seen)
     for param in state.net.parameters():
         if param.grad is not None:
-            torch.nan_to_num(param.grad, nan=0.0, posinf=1e5, neginf=-1e5, out=param.grad)
+            torch.nan_to_num(param.grad.div_(config.loss_scale), nan=0.0, posinf=1e5, neginf=-1e5, out=param.grad)
     state.optimizer.step()
     _average(state, config.ema_beta(state.images_seen))
     return total / images.numel()
@@ -115,15 +138,16 @@ def _batches(
     small = dataset.nbytes <= PRELOAD_BYTES
     if small:
         dataset.to_tensor()
+    images: ConcatDataset[tuple[Tensor, Tensor]] = ConcatDataset([dataset, Mirrored(dataset)] if config.xflip else [dataset])
     loader = DataLoader(
-        dataset,
+        images,
         batch_size=config.batch // ranks,
-        sampler=InfiniteSampler(len(dataset), rank, ranks, seed=config.seed, start=images_seen),
+        sampler=InfiniteSampler(len(images), rank, ranks, seed=config.seed, start=images_seen),
         num_workers=0 if small else config.workers,
         pin_memory=device.type == "cuda",
     )
-    for images, labels in loader:
-        yield images.to(device).float() / 127.5 - 1, labels.to(device)
+    for pixels, labels in loader:
+        yield pixels.to(device).float() / 127.5 - 1, labels.to(device)
 
 
 def _snapshot(outdir: Path, images_seen: int) -> Path:

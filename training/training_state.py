@@ -2,9 +2,9 @@
 
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,6 +32,8 @@ class TrainingState:
         seconds: training time, earlier sessions included.
     """
 
+    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")  # of the file, beside the two numbers
+
     net: Precond
     ema: Precond
     optimizer: torch.optim.Optimizer
@@ -40,7 +42,7 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write plain tensors and numbers, atomically."""
-        saved = {name: getattr(self, name).state_dict() for name in ("net", "ema", "optimizer")}
+        saved = {name: getattr(self, name).state_dict() for name in self.PARTS}
         saved |= {"images_seen": self.images_seen, "seconds": self.seconds}
         with atomic_write(path) as file:
             torch.save(saved, file)
@@ -53,7 +55,7 @@ class TrainingState:
         """
         try:
             saved = torch.load(path, map_location=device, weights_only=True)
-            for name in ("net", "ema", "optimizer"):
+            for name in self.PARTS:
                 getattr(self, name).load_state_dict(saved[name])
             self.images_seen, self.seconds = int(saved["images_seen"]), float(saved["seconds"])
         except Exception as error:  # torch.load raises whatever the damage happens to cause
@@ -79,21 +81,30 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
     net = net.to(device).train()
     if device.type == "cuda":
         net.channels_last()
-    net.dtype = getattr(torch, config.dtype)
+    net.dtype = None if config.dtype == "float16" else getattr(torch, config.dtype)  # None: as use_fp16 says
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
     state = TrainingState(net, ema, optimizer)
+    resume(config, state, outdir, device)
+    return state
 
+
+def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: torch.device) -> None:
+    """Take over the state of the run in `outdir`, if there is one, and record the settings there.
+
+    Raises:
+        ValueError: if the run in `outdir` has other settings, or its state is damaged.
+    """
     settings = json.loads(json.dumps(asdict(config)))
     if (outdir / CONFIG_FILE).exists():
-        _check_same(json.loads((outdir / CONFIG_FILE).read_text()), settings, outdir)
+        defaults = {f.name: f.default for f in fields(config)}  # of settings that are newer than the run
+        _check_same(defaults | json.loads((outdir / CONFIG_FILE).read_text()), settings, outdir)
     if (outdir / STATE_FILE).exists():
         state.load(outdir / STATE_FILE, device)
     distributed.barrier()  # no rank may write before all have looked
     if distributed.rank() == 0:
         remove_partial_files(outdir)
         write_json(outdir / CONFIG_FILE, settings)
-    return state
 
 
 def _transfer(source: str, net: Precond) -> None:

@@ -7,13 +7,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from training.plot import loss_curve, main
+from training.plot import curves, main
 
 LINES = [{"images": 1000.0 * i, "loss": 1.0 / i} for i in range(1, 5)]
 
 
 def test_curve_shows_the_losses() -> None:
-    (axes,) = loss_curve(LINES).axes
+    (axes,) = curves(LINES).axes
     (line,) = axes.lines
     assert list(line.get_xdata()) == [1, 2, 3, 4]
     assert list(line.get_ydata()) == [x["loss"] for x in LINES]
@@ -27,8 +27,20 @@ def test_program_writes_a_picture(tmp_path: Path) -> None:
     assert Image.open(picture).width > 500
 
 
+def test_fid_is_drawn_below(tmp_path: Path) -> None:
+    fids = [{"images": 2000, "fid-demo": 5.0, "fid_standard_error-demo": 0.5}, {"images": 4000, "fid-demo": 3.0}]
+    loss, fid = curves(LINES, fids).axes
+    assert list(fid.lines[0].get_xdata()) == [2, 4] and list(fid.lines[0].get_ydata()) == [5, 3]
+    assert "fid-demo" in fid.get_ylabel() and "images" in fid.get_xlabel() and "loss" in loss.get_ylabel()
+    stats = tmp_path / "stats.jsonl"
+    for name, lines in (("stats.jsonl", LINES), ("metrics.jsonl", fids)):
+        (tmp_path / name).write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert CliRunner().invoke(main, [str(stats), str(tmp_path / "curve.png")]).exit_code == 0
+    assert Image.open(tmp_path / "curve.png").height > 700
+
+
 def test_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no statistics yet"):
-        loss_curve([])
+        curves([])
     result = CliRunner().invoke(main, [str(tmp_path / "none.jsonl"), str(tmp_path / "x.png")])
     assert result.exit_code == 2 and result.output.startswith("Error: ") and "none.jsonl" in result.output

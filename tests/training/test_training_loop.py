@@ -19,7 +19,7 @@ from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.loss import EDMLoss
 from training.training_config import TrainingConfig, crossed
-from training.training_loop import train, training_step
+from training.training_loop import _batches, train, training_step
 from training.training_state import STATE_FILE, start
 
 CPU = torch.device("cpu")
@@ -255,3 +255,75 @@ def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_pat
     with pytest.raises(ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its own flags"):
         train(wider, tmp_path / "second", CPU)
     assert not (tmp_path / "second").exists()
+
+
+AUGMENTED = {"augment": 0.5, "network": NETWORK | {"augment_dim": 9}}
+
+
+@pytest.mark.parametrize("precond", ["EDMPrecond", "VPPrecond", "VEPrecond"])
+def test_augmented_runs_resume_too(data: Path, tmp_path: Path, precond: str) -> None:
+    settings = AUGMENTED | {"precond": precond, "xflip": True}
+    last = train(config(data, **settings), tmp_path / "whole", CPU)
+    train(config(data, duration=64, **settings), tmp_path / "parts", CPU)
+    resumed = train(config(data, **settings), tmp_path / "parts", CPU)
+    assert filecmp.cmp(last, resumed, shallow=False)
+    assert type(load_network(resumed)).__name__ == precond
+    assert load_network(resumed).init_kwargs["augment_dim"] == 9
+
+
+def test_augmented_parts_are_one_batch(data: Path, tmp_path: Path) -> None:
+    grads = []
+    for batch_gpu in (None, 5):
+        changes = {"augment": 0.5, "network": NETWORK | {"augment_dim": 9, "dropout": 0.0}, "batch_gpu": batch_gpu}
+        c = config(data, **changes)
+        state = start(c, ImageDataset(data), tmp_path / str(batch_gpu), CPU)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for param in state.net.parameters():
+                param += 0.05 * torch.randn(param.shape, generator=generator)
+        images = torch.randn(16, 1, 8, 8, generator=generator)
+        training_step(c, state, state.net, EDMLoss(), (images, torch.eye(3)[torch.arange(16) % 3]))
+        grads.append(torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None]))
+        assert state.net.model.map_augment.weight.grad.abs().sum() > 0
+    assert torch.allclose(*grads, rtol=1e-4, atol=1e-4 * float(grads[0].abs().max()))
+
+
+def test_loss_scaling_is_undone(data: Path, tmp_path: Path) -> None:
+    runs = [train(config(data, loss_scale=scale), tmp_path / str(scale), CPU) for scale in (1.0, 128.0)]
+    one, two = weights(runs[0]), weights(runs[1])
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
+
+
+def test_xflip_shows_each_image_both_ways(data: Path) -> None:
+    c = config(data, xflip=True, batch=80)
+    images, labels = next(_batches(c, ImageDataset(data), 0, CPU))
+    originals = ImageDataset(data).to_tensor()[0].float() / 127.5 - 1
+    both = {tuple(x.flatten().tolist()) for x in [*originals, *originals.flip(3)]}
+    assert {tuple(x.flatten().tolist()) for x in images} == both and len(labels) == 80
+
+
+def test_augment_needs_a_network_that_is_told(data: Path) -> None:
+    with pytest.raises(ValueError, match=r"augment is 0\.1, which needs a network with augment_dim=9"):
+        config(data, augment=0.1).check(1)
+
+
+def test_a_run_from_before_a_setting_goes_on(data: Path, tmp_path: Path) -> None:
+    train(config(data, duration=64), tmp_path, CPU)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["augment"], settings["loss_scale"]
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert train(config(data), tmp_path, CPU).exists()
+
+
+def test_snapshots_are_shown_before_the_state_is_saved(data: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def look(snapshot: Path, images: int) -> None:
+        seen.append((images, snapshot.exists()))
+        if images == 64 and len(seen) < 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data), tmp_path, CPU, look)
+    train(config(data), tmp_path, CPU, look)
+    assert seen == [(32, True), (64, True), (64, True), (96, True)]

@@ -1,0 +1,79 @@
+"""What a network in training looks like: images and FID of each snapshot."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dnnlib.files import atomic_write
+from dnnlib.pictures import contact_sheet, save_png, sheet_size
+from dnnlib.util import fetch, is_url
+from metrics.detector import load_detector
+from metrics.evaluation import Evaluation
+from metrics.statistics import Statistics
+from skip.source import ImageSource
+from torch_utils import distributed
+
+METRICS_FILE = "metrics.jsonl"
+BATCH = 64
+
+
+class Monitor:
+    """Called with each snapshot: writes images-<thousand images>.png, and a line of metrics.jsonl.
+
+    The images are EDM's default: 18 Heun steps from seeds 0, 1, ..., the same in every snapshot.
+
+    Args:
+        outdir: the run's folder.
+        device: of this rank.
+        sheet: columns and rows of the picture, as "8x4"; "none" for no pictures.
+        fid_num: images that FID is measured on, seeds 0 to fid_num - 1; 0 for no FID.
+        reference: statistics that FID is measured against: path or URL.
+        detector: a name in configs/detectors.toml, a path or a URL.
+    Raises:
+        ValueError: if `sheet` is no size.
+        FileNotFoundError, RuntimeError: if FID is wanted, and the reference or the detector is missing.
+    """
+
+    def __init__(
+        self, outdir: str | Path, device: torch.device, sheet: str, fid_num: int, reference: str, detector: str
+    ) -> None:
+        self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
+        try:
+            self.columns, self.rows = (0, 0) if sheet == "none" else sheet_size(sheet)
+        except ValueError as error:
+            raise ValueError(f"--sheet={error}, or none") from None
+        if fid_num:
+            self.reference = Statistics.load(fetch(reference) if is_url(reference) else Path(reference))
+            self.evaluation = Evaluation(load_detector(detector, device), device, BATCH)
+            with self.evaluation.compared_with(["fid"], self.reference, None):
+                pass  # refuses now what does not fit
+
+    def __call__(self, snapshot: Path, images_seen: int) -> None:
+        """Look at a snapshot; every rank calls it."""
+        source = ImageSource(network=str(snapshot)).load(self.device)
+        count = self.columns * self.rows
+        if count and distributed.rank() == 0:
+            made = [image for batch in source.batches(range(count), BATCH) for image in batch.images.cpu().numpy()]
+            save_png(contact_sheet(made, self.columns), self.outdir / f"images-{images_seen // 1000:06d}.png")
+        if not self.fid_num:
+            return
+
+        def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+            return ((batch.seeds, batch.images) for batch in source.batches(seeds, BATCH))
+
+        seeds = list(range(self.fid_num))
+        with self.evaluation.features({"source": source.record}, batches, seeds) as store:
+            measured = self.evaluation.measure(["fid"], store, seeds, self.reference, None)
+        if distributed.rank() == 0:
+            self._append({"images": images_seen, **measured["metrics"]})
+
+    def _append(self, line: dict[str, float]) -> None:
+        """Add a line to metrics.jsonl, in place of what a killed session wrote from there on."""
+        path = self.outdir / METRICS_FILE
+        old = path.read_text().splitlines() if path.exists() else []
+        kept = [text for text in old if json.loads(text)["images"] < line["images"]]
+        with atomic_write(path) as file:
+            file.write("".join(text + "\n" for text in [*kept, json.dumps(line)]).encode())

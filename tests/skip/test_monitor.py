@@ -1,0 +1,35 @@
+"""The monitor: the same numbers as fid.py, and no line twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import fid
+from skip.monitor import METRICS_FILE, Monitor
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO, REFERENCE = ROOT / "assets" / "demo" / "network.safetensors", ROOT / "assets" / "demo" / "reference.npz"
+CPU = torch.device("cpu")
+
+
+def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
+    monitor(DEMO, 1000)
+    line = json.loads((tmp_path / METRICS_FILE).read_text())
+    flags = ["--network", str(DEMO), "--seeds", "0-5", "--ref", str(REFERENCE), "--detector", "demo"]
+    result = CliRunner().invoke(fid.main, ["gen", *flags])
+    assert result.exit_code == 0, result.output
+    assert line["images"] == 1000
+    assert line["fid-demo-fashion-mnist"] == pytest.approx(json.loads(result.stdout)["metrics"]["fid-demo-fashion-mnist"], rel=1e-6)
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, CPU, "none", 0, "", "")
+    for images in (1000, 2000, 3000, 2000):
+        monitor._append({"images": images, "fid": 1.0})
+    lines = [json.loads(line)["images"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    assert lines == [1000, 2000]

@@ -1,0 +1,98 @@
+"""train.py's flags: the published command lines give the published networks; pictures and FID on the way."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import train
+from training.precond import EDMPrecond
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def settings(line: str) -> dict[str, Any]:
+    result = CliRunner().invoke(train.main, ["--outdir", "none", "--data", "d.zip", *shlex.split(line), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+@pytest.mark.parametrize("name", ["imagenet64_cond_adm", "afhqv2_64_uncond_vp", "afhqv2_64_uncond_ve"])
+def test_published_command_lines_give_the_published_networks(name: str) -> None:
+    facts = json.loads((GOLDEN / f"fullsize_edm_{name}.json").read_text())
+    got = settings(facts["train_options"])
+    published = {k: v for k, v in facts["network_kwargs"].items() if k != "class_name"}
+    assert facts["network_kwargs"]["class_name"].endswith(got["precond"])
+    shape = {key: published.pop(key) for key in ("img_resolution", "img_channels", "label_dim")}
+    assert got["network"] == published
+    small = {key: value for key, value in got["network"].items() if key != "model_channels"}
+    EDMPrecond(**shape, **small, model_channels=32)  # the keywords are those of the class
+    assert got["cond"] == bool(shape["label_dim"])
+    if name == "imagenet64_cond_adm":
+        assert (got["duration"], got["batch"], got["lr"], got["ema_halflife"]) == (
+            2_500_000_000,
+            4096,
+            1e-4,
+            50_000_000,
+        )
+        assert (got["dtype"], got["loss_scale"], got["tick"], got["snap"]) == ("float16", 100, 200_000, 10_000_000)
+        assert got["augment"] == 0
+    else:
+        assert (got["batch"], got["lr"], got["augment"], got["dtype"]) == (256, 2e-4, 0.15, "float32")
+    # What EDM's help states as defaults
+    defaults = settings("")
+    assert (defaults["batch"], defaults["lr"], defaults["augment"]) == (512, 1e-3, 0.12)
+    assert (defaults["tick"], defaults["snap"], defaults["duration"]) == (50_000, 2_500_000, 200_000_000)
+
+
+def test_contradicting_flags() -> None:
+    result = CliRunner().invoke(
+        train.main, ["--outdir", "o", "--data", "d", "--fp16", "1", "--dtype", "bfloat16", "--dry-run"]
+    )
+    assert result.exit_code == 2
+    assert result.output.strip().startswith("Error: --fp16 and --dtype=bfloat16")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [16, 32, 32], dtype=np.uint8)):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    return folder
+
+
+LINE = "--arch ddpmpp --cbase 16 --cres 1 --num-blocks 1 --attn 0 --batch 16 --lr 1e-9 --duration 0.000016"
+
+
+def test_picture_and_fid_of_a_snapshot(data: Path, tmp_path: Path) -> None:
+    flags = [*shlex.split(LINE), "--sheet", "2x1", "--fid-num", "4"]
+    result = CliRunner().invoke(train.main, ["--outdir", str(tmp_path / "run"), "--data", str(data), *flags])
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "run" / "images-000000.png") as picture:
+        assert picture.size == (2 * 32 + 6, 32 + 4)
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line["images"] == 16 and line["fid-demo-fashion-mnist"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sheet", "8by8"], "--sheet=8by8 is not COLSxROWS"),
+        (["--fid-num", "10", "--fid-ref", "nothing.npz"], "nothing.npz"),
+        (["--fid-num", "10", "--fid-detector", "nobody"], "nobody"),
+    ],
+)
+def test_a_monitor_that_cannot_work_is_refused_before_training(
+    data: Path, tmp_path: Path, flags: list[str], message: str
+) -> None:
+    line = ["--outdir", str(tmp_path / "run"), "--data", str(data), *shlex.split(LINE), *flags]
+    result = CliRunner().invoke(train.main, line)
+    assert result.exit_code == 2
+    assert message in result.output and "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
