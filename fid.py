@@ -130,7 +130,7 @@ def gen(**flags: Any) -> None:
         ranges = _disjoint(flags["seeds"])
         source = image_source(flags).load(device)
         if real is not None:
-            require_same_colours(source.net.img_channels, real)
+            require_same_colours(source.net.image_channels, real)
         ev = _evaluation(flags, device)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:

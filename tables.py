@@ -1,5 +1,6 @@
 """Regenerate the paper's tables and figures: list, run, show."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ import click
 
 from dnnlib.cli import one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from skip.options import SAMPLING_FLAGS, image_source
 from skip.tables import plan, render
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
 from skip.tables.spec import Item, item_names, load_item
+from skip.tune_plot import plot_search
+from skip.tune_run import METRICS, Plan, Tuner, study, told
 from torch_utils import distributed
 
 CELLS: FlagGroups = {
@@ -38,6 +42,26 @@ SHOWING: FlagGroups = {
     ],
 }  # fmt: skip
 
+SEARCH: FlagGroups = {
+    "Search": [
+        flag("--out", "Folder for scale.json, tune.json, curve.png and what was measured", required=True, metavar="DIR"),
+        flag("--metric", "What is to be best", type=click.Choice(list(METRICS)), default="fid", show_default=True),
+        flag("--bottom", "Range of rho of the deepest decoder layer", default="0.6,1", show_default=True, metavar="LOW,HIGH"),
+        flag("--top", "Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH"),
+        flag("--time", "Then also compare rho constant, increasing and decreasing with the noise level", is_flag=True),
+        flag("--points", "Of the range", type=click.IntRange(min=3), default=7, show_default=True, metavar="INT"),
+        flag("--num", "Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, show_default=True, metavar="INT"),
+        flag("--budget", "Images in all, of each of the bottom, --top and --time", type=click.IntRange(min=1), default=6000, show_default=True, metavar="INT"),
+        flag("--precision", "Stop when rho is known this well", type=click.FloatRange(min=0, min_open=True), metavar="FLOAT"),
+    ],
+    "Metric": [
+        flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default="inception-2015-12-05", show_default=True, metavar="NAME|PATH|URL"),
+        flag("--reference", "Statistics of the real images, made by fid.py ref or published with EDM", required=True, metavar="NPZ|URL"),
+        flag("--data", "The real images themselves, for metrics that compare with them", metavar="DIR|ZIP|NPZ"),
+        flag("--results", "Folder of results  [default: in --out]", metavar="DIR"),
+    ],
+}  # fmt: skip
+
 
 @click.group()
 def main() -> None:
@@ -55,6 +79,11 @@ def main() -> None:
     \b
     # With the published network and 50,000 images, on every GPU of this machine (the -- keeps torchrun from --num)
     torchrun --standalone --nproc_per_node=gpu -- tables.py run table2 --profile paper
+
+    \b
+    # The best rho of a network and a sampler; then images with it
+    python tables.py tune --detector demo --reference assets/demo/reference.npz --sampler unipc --steps 9 --out out/tune
+    python generate.py --sampler unipc --steps 9 --rho-layers out/tune/scale.json --outdir out/tuned
     """
 
 
@@ -108,9 +137,46 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
         click.echo(render.FORMATS[flags["format"]](items, Results(Path(flags["results"])), pictures), nl=False)
 
 
+@main.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(SEARCH, SAMPLING_FLAGS, {"Computation": RUNNING["Computation"][1:]})
+def tune(**flags: Any) -> None:
+    """Find the best rho with few images; killed and started again, it goes on.
+
+    A grid of rho with few images of common seeds each, then twice the images for those that are not clearly worse, and
+    so on; at last the vertex of a parabola, with its error. generate.py and fid.py take scale.json as --rho-layers.
+    """
+    with one_line_errors():
+        names = ("points", "budget", "precision", "time")
+        top = flags["top"] and _range("--top", flags["top"])
+        asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
+        source = image_source(flags | {"skip_target": None})
+        plain = study(source, flags["metric"], flags["detector"], flags["reference"], flags["data"])
+        device, folder = distributed.init(flags["device"]), Path(flags["out"])
+        results = Results(Path(flags["results"] or folder / "results"))
+        tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
+        summary = tuner.run(asked)
+        if distributed.rank() == 0:
+            try:
+                plot_search(tuner.stages, flags["metric"], folder / "curve.png")
+            except RuntimeError as error:
+                click.echo(f"no curve.png: {error}", err=True)
+            for line in told(summary):
+                click.echo(line, err=True)
+            click.echo(json.dumps(summary, indent=2))
+        distributed.shutdown()
+
+
+def _range(name: str, text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name}={text} is not LOW,HIGH, such as 0.6,1") from None
+    return low, high
+
+
 def paper_items() -> list[str]:
-    """The paper's items; calibrations are run by name."""
-    return [name for name in item_names() if not name.startswith("calibrate")]
+    """The paper's items; calibrations, and what is not in the paper, are run by name."""
+    return [name for name in item_names() if not name.startswith(("calibrate", "edm2"))]
 
 
 def _items(names: Any, flags: dict[str, Any]) -> list[Item]:

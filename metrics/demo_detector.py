@@ -85,7 +85,7 @@ class DemoDetector(nn.Module):
         return self.embed(images)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` for training: with gradients, unchecked."""
+        """`forward` with gradients, of grey levels of any type in [0, 255], unchecked."""
         features = self.body(images.float() / 127.5 - 1)
         return features, self.fc(features)
 

@@ -85,12 +85,20 @@ class InceptionV3(nn.Module):
         Raises:
             ValueError: if `images` are of another type or shape.
         """
-        taps = self.taps(self.prepare(images))
+        check_images(images, self.name)
+        return self.embed(images)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` with gradients, of grey levels of any type in [0, 255], unchecked."""
+        taps = self.taps(self._resized(images))
         return taps["2048"], taps["logits_unbiased"]
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 [N, 1 or 3, H, W] -> what `taps` reads: [N, 3, 299, 299] in [-1, 1]."""
         check_images(images, self.name)
+        return self._resized(images)
+
+    def _resized(self, images: Tensor) -> Tensor:
         x = PREPARATIONS[self.resize](as_rgb(images), self.fc.weight.dtype)
         return x.to(self.dtype, memory_format=torch.channels_last)
 

@@ -93,6 +93,10 @@ class TransformersDetector(nn.Module):
             ValueError: if `images` are of another type or shape.
         """
         check_images(images, self.name)
+        return self.embed(images)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` with gradients, of grey levels of any type in [0, 255], unchecked."""
         x = as_rgb(images).float()
         if x.shape[2:] != (SIZE, SIZE):
             x = F.interpolate(x, size=(SIZE, SIZE), mode="bicubic", antialias=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Finite, bind
+from sampling.guidance import Guided, check_scale
 from sampling.noise import SeedNoise
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
@@ -17,7 +18,7 @@ Labels = Literal["random", "balanced"]
 
 
 class ImageNetwork(Protocol):
-    """A network that denoises images of one shape, plain or Skip-Tuned."""
+    """A network that denoises images, or latents of images, of one shape, plain or Skip-Tuned."""
 
     img_channels: int
     img_resolution: int
@@ -33,6 +34,10 @@ class ImageNetwork(Protocol):
         """D(x; sigma)."""
         ...
 
+    def decode(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] of what it denoises."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,7 +47,7 @@ class Batch:
         images: uint8 [N, C, H, W] on the device that made them.
         classes: one class index per image, empty for an unconditional network.
         seeds: one per image.
-        nfe: network evaluations per image, counted.
+        nfe: network evaluations per image, counted; with guidance those of the guide too.
     """
 
     images: Tensor
@@ -60,6 +65,8 @@ def generate(
     labels: Labels = "random",
     class_idx: int | None = None,
     noise_device: torch.device | str | None = None,
+    guidance: float = 1.0,
+    guide: ImageNetwork | None = None,
 ) -> Iterator[Batch]:
     """Yield generated images, batch by batch, in the order of the seeds.
 
@@ -74,8 +81,11 @@ def generate(
         labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
         class_idx: the class of every image instead.
         noise_device: of the random draws; None is the CPU, so that an image is the same on every device.
+        guidance: scale of `sampling.guidance.Guided`; 1 is none, and the guide is then not called.
+        guide: the weaker network, on `device`, asked for the same class (which an unconditional one ignores); None is
+            `net` itself, as it is (so Skip-Tuned where it is), without the class.
     Raises:
-        ValueError: if a setting does not fit the network.
+        ValueError: if a setting or the guide does not fit the network.
         RuntimeError: if the network returns NaN or infinity.
     """
     check_labels(net, labels, class_idx)
@@ -83,6 +93,7 @@ def generate(
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     nodes = settings.nodes(net)
     settings.nfe(net)  # refuses now what the solver would refuse later
+    check_guidance(net, guidance, guide, nodes)
     shape = (net.img_channels, net.img_resolution, net.img_resolution)
 
     def batches() -> Iterator[Batch]:
@@ -92,10 +103,13 @@ def generate(
             noise = random.randn([len(part), *shape]).to(device)
             classes = draw_classes(random, net.label_dim, part, labels, class_idx)
             one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
-            denoise = Counted(Finite(bind(net, one_hots)))
+            main = Counted(Finite(bind(net, one_hots)))
+            weaker = Counted(Finite(bind(net) if guide is None else bind(guide, one_hots)))
+            denoise = Guided(main, weaker, guidance)
             with torch.inference_mode():
                 x = sample(settings.bound(net, random.randn_like), denoise, noise, nodes, settings.ending)
-            yield Batch(to_uint8(x), classes, part, denoise.nfe)
+                images = to_uint8(net.decode(x))
+            yield Batch(images, classes, part, main.nfe + weaker.nfe)
 
     return batches()
 
@@ -125,6 +139,40 @@ def check_labels(net: ImageNetwork, labels: str, class_idx: int | None) -> None:
         raise ValueError(f"{asked} asked for, but the network is unconditional: it has no classes")
     if class_idx is not None and not 0 <= class_idx < net.label_dim:
         raise ValueError(f"class {class_idx} is asked for, but the network has classes 0 to {net.label_dim - 1}")
+
+
+def check_guidance(net: ImageNetwork, scale: float, guide: ImageNetwork | None, nodes: Tensor) -> None:
+    """Refuse guidance that a network cannot have.
+
+    Args:
+        net, scale, guide: see `generate`.
+        nodes: the noise levels, decreasing.
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    check_scale(scale)
+    if scale == 1:
+        return
+    if guide is None:
+        if net.label_dim == 0:
+            raise ValueError(
+                f"guidance {scale:g} is asked for, but the network is unconditional: it has no class to leave out; "
+                "name a weaker network as its guide (--guide)"
+            )
+        return
+    for what in ("img_channels", "img_resolution"):
+        if getattr(guide, what) != getattr(net, what):
+            raise ValueError(
+                f"the guide has {what} {getattr(guide, what)}, the network {getattr(net, what)}; they must be equal"
+            )
+    if guide.label_dim not in (0, net.label_dim):
+        raise ValueError(f"the guide has {guide.label_dim} classes, the network {net.label_dim}")
+    high, low = float(nodes[0]), float(nodes[-1])
+    if low < guide.sigma_min * (1 - 1e-9) or high > guide.sigma_max * (1 + 1e-9):
+        raise ValueError(
+            f"the noise levels run from {high:g} to {low:g}, but the guide knows those between "
+            f"{guide.sigma_min:g} and {guide.sigma_max:g}"
+        )
 
 
 def to_uint8(x: Tensor) -> Tensor:

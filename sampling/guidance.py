@@ -14,7 +14,9 @@ class Guided:
 
     Classifier-free guidance: the guide is the same network without the class label (or with its null class), or an
     unconditional network. Autoguidance: the guide is a smaller or less trained network with the same label. Guiding a
-    noise prediction instead gives the same D, because D = x - sigma * eps at equal x and sigma.
+    noise prediction instead gives the same D, because D = x - sigma * eps at equal x and sigma. U-ViT's release writes
+    eps + 0.4 (eps - eps_guide), which is scale 1.4. Without its class a network is a guide only if it was trained so
+    at times; EDM's own networks were not.
 
     Wrap each of the two in `Counted` to count network calls: every call of this one is a call of both.
 
@@ -30,8 +32,7 @@ class Guided:
     """
 
     def __init__(self, main: Denoiser, guide: Denoiser, scale: float) -> None:
-        if not math.isfinite(scale):
-            raise ValueError(f"the guidance scale is {scale}; it must be a finite number, 1 for no guidance")
+        check_scale(scale)
         self.main, self.guide, self.scale = main, guide, scale
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -41,3 +42,13 @@ class Guided:
             return D
         D_guide = self.guide(x, sigma)
         return D_guide + self.scale * (D - D_guide)
+
+
+def check_scale(scale: float) -> None:
+    """Refuse a guidance scale that is NaN or infinite.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not math.isfinite(scale):
+        raise ValueError(f"the guidance scale is {scale}; it must be a finite number, 1 for no guidance")

@@ -17,6 +17,8 @@ from sampling.samplers import SAMPLERS, Sampler, sample
 from sampling.sigmas import SIGMAS, Ending, default_range, explicit, with_ending
 
 SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation, "consistency": consistency}
+NETWORK_GRIDS = ("ddim", "timesteps")  # of networks with a table of times, which know them: net.sigma_grids[name](steps)
+GRIDS = (*SIGMAS, *NETWORK_GRIDS)
 DEFAULT_STEPS = 18
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
 _NOT_SETTINGS = {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
@@ -40,7 +42,7 @@ class SamplerSettings:
     Args:
         sampler: a name in SAMPLERS, or "ablation" for EDM's ablation space.
         steps: N, the number of noise levels before the ending; 18 by default, as in EDM.
-        sigmas: a name in SIGMAS, or the noise levels themselves, e.g. "80,10,1".
+        sigmas: a name in GRIDS, or the noise levels themselves, e.g. "80,10,1".
         sigma_min, sigma_max: range of the grid, cut to the network's own.
         exponent: of the edm grid.
         ending: see `sampling.sigmas.with_ending`.
@@ -80,7 +82,7 @@ class SamplerSettings:
             raise ValueError(f"unknown sampler {self.sampler!r}; choose from {', '.join(SOLVERS)}")
         for name in _SOLVER_SETTINGS:
             self._check_solver_setting(name, getattr(self, name))
-        if self.grid in SIGMAS:
+        if self.grid in GRIDS:
             if self.steps is not None and self.steps < 2:
                 raise ValueError(
                     f"steps is {self.steps}, but a grid has 2 noise levels or more; "
@@ -88,6 +90,8 @@ class SamplerSettings:
                 )
         else:
             self._check_listed()
+        if self.grid in NETWORK_GRIDS and (self.sigma_min, self.sigma_max) != (None, None):
+            raise ValueError(f"the {self.grid} grid has the range of the network's table: drop sigma_min and sigma_max")
         if self.exponent is not None and self.grid not in ("edm", "time_uniform"):
             raise ValueError(
                 f"the exponent {self.exponent:g} (--rho) is given, but the {self.grid} grid has none; "
@@ -109,7 +113,7 @@ class SamplerSettings:
         try:
             listed = len(explicit(self.grid))
         except ValueError as error:
-            raise ValueError(f"{error}; or name a grid: {', '.join(SIGMAS)}") from None
+            raise ValueError(f"{error}; or name a grid: {', '.join(GRIDS)}") from None
         for name in ("sigma_min", "sigma_max", "exponent"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is given, but the noise levels are listed: drop one of the two")
@@ -129,7 +133,16 @@ class SamplerSettings:
         Raises:
             ValueError: if the range is empty or left, or rounding to the network's levels makes two of them equal.
         """
-        if self.grid not in SIGMAS:
+        steps = DEFAULT_STEPS if self.steps is None else self.steps
+        if self.grid in NETWORK_GRIDS:
+            own = getattr(net, "sigma_grids", {})
+            if self.grid not in own:
+                raise ValueError(
+                    f"the {self.grid} grid belongs to networks with a table of times (LDM, U-ViT), which this one has not; "
+                    f"use {', '.join(SIGMAS)}"
+                )
+            nodes = own[self.grid](steps)
+        elif self.grid not in SIGMAS:
             nodes = explicit(self.grid)
             if not net.sigma_min <= nodes[-1] <= nodes[0] <= net.sigma_max:
                 raise ValueError(
@@ -139,7 +152,7 @@ class SamplerSettings:
         else:
             options = {} if self.exponent is None else {"exponent": self.exponent}
             low, high = self._range(net)
-            nodes = SIGMAS[self.grid](DEFAULT_STEPS if self.steps is None else self.steps, low, high, **options)
+            nodes = SIGMAS[self.grid](steps, low, high, **options)
             if (nodes.diff() >= 0).any():  # VP time, fitted to a range that the VP process does not have
                 raise ValueError(f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min")
         nodes = net.round_sigma(nodes).to("cpu", torch.float64)
@@ -184,7 +197,7 @@ class SamplerSettings:
             value = getattr(self, name)
             record[name] = parameters[name].default if value is None else value
         nodes = self.nodes(net)
-        record |= {"grid": self.grid if self.grid in SIGMAS else "listed", "steps": len(nodes), "ending": self.ending}
+        record |= {"grid": self.grid if self.grid in GRIDS else "listed", "steps": len(nodes), "ending": self.ending}
         record |= {"sigmas": with_ending(nodes, self.ending).tolist(), "nfe": self.nfe(net)}
         return {name: "inf" if value == math.inf else value for name, value in record.items()}
 

@@ -1,28 +1,36 @@
 """Command-line flags that the programs share: what to sample and how, and how to tune the skips."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from dnnlib.flags import FlagGroups, flag
 from sampling.generate import Labels
-from sampling.settings import SamplerSettings
-from sampling.sigmas import SIGMAS, Ending
+from sampling.settings import GRIDS, SamplerSettings
+from sampling.sigmas import Ending
 from skip.scale import AXES, SPACINGS, TIMES, SkipScale
+from skip.scale_file import load_scale
 from skip.source import DTYPES, ImageSource
 from training.networks import SKIP_TARGETS
+from training.presets import load_presets
 
 _ABLATION = ("solver", "disc", "schedule", "scaling")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _NOT_NEGATIVE = click.FloatRange(min=0)
+_LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")  # what a list of noise levels leaves no choice of
+_OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
 # --class ... --scaling are EDM's flags, with EDM's names and meanings.
 SAMPLING_FLAGS: FlagGroups = {
     "Network": [
-        flag("--network", "Name (python -m training.checkpoint list), path or URL", default="demo", show_default=True, metavar="NAME|PATH|URL"),
+        flag("--network", "Name (python -m training.checkpoint list: some have defaults of their own), path or URL", default="demo", show_default=True, metavar="NAME|PATH|URL"),
+        flag("--autoencoder", "Of a latent network: what decodes it  [default: that of the network's file or entry]", metavar="PATH|URL"),
         flag("--dtype", "What it computes in  [default: float32; on CUDA what the checkpoint says]", type=click.Choice(list(DTYPES))),
         flag("--class", "Class of every image", type=click.IntRange(min=0), metavar="INT"),
         flag("--labels", "Without --class: draw classes from the seeds, or seed modulo classes  [default: random]", type=click.Choice(get_args(Labels))),
+        flag("--guidance", "Scale w of guidance, D_guide + w (D - D_guide), 1 for none; twice the evaluations  [default: none]", type=float, metavar="FLOAT"),
+        flag("--guide", "Weaker network for --guidance (autoguidance)  [default: the network itself, without its class]", metavar="NAME|PATH|URL"),
         flag("--noise-device", "Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE"),
     ],
     "Sampler": [
@@ -37,10 +45,11 @@ SAMPLING_FLAGS: FlagGroups = {
     ],
     "Noise levels": [
         flag("--steps", "Number of noise levels N  [default: 18]", type=click.IntRange(min=1), metavar="INT"),
-        flag("--sigmas", f"{', '.join(SIGMAS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc and dpmpp]", metavar="NAME|LIST"),
+        flag("--sigmas", f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc and dpmpp]", metavar="NAME|LIST"),
         flag("--sigma_min", "Lowest noise level  [default: 0.002; vp 0.0105, ve 0.02]", type=_POSITIVE, metavar="FLOAT"),
         flag("--sigma_max", "Highest noise level  [default: 80; vp 152, ve 100, iddpm 81]", type=_POSITIVE, metavar="FLOAT"),
         flag("--rho", "EDM's time step exponent, not the skip coefficient  [default: 7; time_uniform 1]", type=_POSITIVE, metavar="FLOAT"),
+        flag("--sigma-init", "One-step generators: the image is D(x; sigma), x noise of this level, one evaluation", type=_POSITIVE, metavar="FLOAT"),
         flag("--ending", "After the last level: step to 0, stop there, or denoise once more  [default: zero]", type=click.Choice(get_args(Ending))),
     ],
     "Stochastic sampling (heun, and EDM's ablation sampler)": [
@@ -63,7 +72,7 @@ SKIP_FLAGS: FlagGroups = {
         flag("--rho-top", "What rho approaches towards the last layer  [default: 1]", type=float, metavar="FLOAT"),
         flag("--rho-spacing", "How the layers lie between the two  [default: paper]", type=click.Choice(SPACINGS)),
         flag("--rho-constant", "The same rho in every layer", type=float, metavar="FLOAT"),
-        flag("--rho-layers", "rho of each layer, deepest first", metavar="LIST"),
+        flag("--rho-layers", "rho of each layer, deepest first; or a file of coefficients, as tables.py tune writes", metavar="LIST|FILE"),
         flag("--rho-time", "How rho changes with the noise level  [default: constant]", type=click.Choice(TIMES)),
         flag("--rho-axis", "What --rho-time is linear in  [default: edm]", type=click.Choice(AXES)),
         flag("--rho-sigma", "Tune only where LOW < sigma <= HIGH", metavar="LOW,HIGH"),
@@ -75,6 +84,9 @@ SKIP_FLAGS: FlagGroups = {
 def image_source(flags: dict[str, Any]) -> ImageSource:
     """The images that SAMPLING_FLAGS and SKIP_FLAGS describe.
 
+    What the flags leave open is as the network's entry in configs/networks.toml says, where it has a name and the entry
+    has defaults; see `with_defaults`.
+
     Args:
         flags: value of each flag by its click name ("s_churn" for --S_churn); None where it was not given.
     Raises:
@@ -82,49 +94,89 @@ def image_source(flags: dict[str, Any]) -> ImageSource:
     """
     if flags["class"] is not None and flags["labels"] is not None:
         raise ValueError("--class and --labels both choose the classes; give one of them")
+    preset = load_presets().get(flags["network"])
+    defaults = dict(preset.defaults) if preset else {}
+    guidance = defaults.pop("guidance", None)
     return ImageSource(
         network=flags["network"],
-        sampler=sampler_settings(flags),
+        sampler=SamplerSettings(**with_defaults(sampler_settings(flags), defaults)),
         scale=skip_scale(flags),
         skip_target=flags["skip_target"] or "full",
         labels=flags["labels"] or "random",
         class_idx=flags["class"],
         noise_device=flags["noise_device"],
         dtype=flags["dtype"],
+        guidance=guidance if flags["guidance"] is None else flags["guidance"],
+        guide=flags["guide"],
+        autoencoder=flags["autoencoder"],
     )
 
 
-def sampler_settings(flags: dict[str, Any]) -> SamplerSettings:
-    """The sampler that SAMPLING_FLAGS describe.
+def sampler_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields of SamplerSettings that SAMPLING_FLAGS choose.
 
     Raises:
         ValueError: if flags contradict each other.
     """
+    if flags["sigma_init"] is not None:
+        return _one_step(flags)
     ablation = [name for name in _ABLATION if flags[name] is not None]
     if ablation and flags["sampler"] is not None:
         raise ValueError(f"--{ablation[0]} selects EDM's ablation sampler; drop it, or --sampler={flags['sampler']}")
     if flags["disc"] is not None and flags["sigmas"] is not None:
         raise ValueError("--disc and --sigmas both name the noise levels; give one of them")
-    same = ("steps", "sigma_min", "sigma_max", "solver", "schedule", "scaling", "S_churn", "S_min", "S_max", "S_noise",
-            "order", "variant", "predict", "exact", "thresholding")  # fmt: skip
-    return SamplerSettings(
-        sampler="ablation" if ablation else flags["sampler"] or "heun",
-        sigmas=flags["disc"] if flags["sigmas"] is None else flags["sigmas"],
-        exponent=flags["rho"],
-        ending=flags["ending"] or "zero",
-        clip=False if flags["no_clip"] else None,
-        lower_order_final=False if flags["no_lower_order_final"] else None,
+    same = ("steps", "sigma_min", "sigma_max", "ending", "solver", "schedule", "scaling", "S_churn", "S_min", "S_max",
+            "S_noise", "order", "variant", "predict", "exact", "thresholding")  # fmt: skip
+    given = {
+        "sampler": "ablation" if ablation else flags["sampler"],
+        "sigmas": flags["disc"] if flags["sigmas"] is None else flags["sigmas"],
+        "exponent": flags["rho"],
+        "clip": False if flags["no_clip"] else None,
+        "lower_order_final": False if flags["no_lower_order_final"] else None,
         **{name: flags[name.lower()] for name in same},
-    )
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _one_step(flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields of SamplerSettings for --sigma-init, which says all of them."""
+    names = [name for heading, rows in SAMPLING_FLAGS.items() if heading != "Network" for name, *_ in rows]
+    names.remove("--sigma-init")
+    for name in names:
+        if flags[name.removeprefix("--").replace("-", "_").lower()] is not None:
+            raise ValueError(f"--sigma-init={flags['sigma_init']:g} is one evaluation of the network; drop {name}")
+    return {"sampler": "consistency", "sigmas": str(flags["sigma_init"]), "clip": False}
+
+
+def with_defaults(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The sampler settings given, and for the others a network's defaults.
+
+    What is given wins, and takes along what belongs to it: another sampler than the default one leaves only the
+    defaults sigma_min and sigma_max; noise levels that are given by their number or range replace a list of them, and
+    a list replaces number and range.
+
+    Args:
+        given, defaults: fields of SamplerSettings.
+    """
+    left = dict(defaults)
+    if given.get("sampler", left.get("sampler", "heun")) != left.get("sampler", "heun"):
+        left = {name: value for name, value in left.items() if name in _OF_EVERY_SAMPLER}
+    if given.get("sigmas", "edm") not in GRIDS:
+        left = {name: value for name, value in left.items() if name not in _LEVELS}
+    if left.get("sigmas", "edm") not in GRIDS and any(name in given for name in _LEVELS):
+        del left["sigmas"]
+    return left | given
 
 
 def skip_scale(flags: dict[str, Any]) -> SkipScale:
     """The skip coefficients that SKIP_FLAGS describe.
 
     Raises:
-        ValueError: if flags contradict each other, do nothing, or a list is not one of numbers.
+        ValueError: if flags contradict each other, do nothing, or a list or file is not one of numbers.
     """
     given = {name: value for name, value in flags.items() if name.startswith(("rho_", "skip_")) and value is not None}
+    if "rho_layers" in given and not _is_list(given["rho_layers"]):
+        return _scale_of_file(given)
     ends = {"rho_bottom", "rho_top"} & given.keys()
     coefficients = ends | ({"rho_constant", "rho_layers"} & given.keys())
     if len(coefficients) > max(len(ends), 1):
@@ -147,6 +199,24 @@ def skip_scale(flags: dict[str, Any]) -> SkipScale:
         if len(settings["window"]) != 2:
             raise ValueError(f"--rho-sigma={flags['rho_sigma']} is not LOW,HIGH")
     return SkipScale(**settings)
+
+
+def _scale_of_file(given: dict[str, Any]) -> SkipScale:
+    """What the file that --rho-layers names says; it leaves nothing to the other flags."""
+    file = given["rho_layers"]
+    if not Path(file).is_file():
+        raise ValueError(f"--rho-layers={file} is not a list of numbers such as 0.8,0.9,1, nor a file")
+    for name in given:
+        if name.startswith("rho_") and name != "rho_layers":
+            raise ValueError(f"--rho-layers={file} says all of it; drop --{name.replace('_', '-')}")
+    return load_scale(file)
+
+
+def _is_list(text: str) -> bool:
+    try:
+        return bool([float(part) for part in text.split(",")])
+    except ValueError:
+        return False
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from sampling.generate import Batch, Labels, check_labels, draw_classes, generate
+from sampling.generate import Batch, Labels, check_guidance, check_labels, draw_classes, generate
+from sampling.guidance import check_scale
 from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
@@ -15,6 +16,7 @@ from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
 from training.checkpoint import describe, load_network
 from training.networks import SKIP_TARGETS, SkipTarget
+from training.precond import Precond
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,8 +31,12 @@ class ImageSource:
         scale, skip_target: Skip-Tuning, see `skip.tuned.SkipTuned`.
         labels, class_idx, noise_device: see `sampling.generate.generate`.
         dtype: of the network, a name in DTYPES; None as the checkpoint says.
+        guidance: scale of `sampling.guidance.Guided`, which takes twice the network calls; None or 1 is none.
+        guide: the weaker network, named as `network`, always plain; None is `network` itself without the class, which
+            is then Skip-Tuned with and without it, as if both were one batch.
+        autoencoder: of a latent network, path or URL; see `training.checkpoint.load_network`.
     Raises:
-        ValueError: if a choice is unknown.
+        ValueError: if a choice is unknown, or a guide is named without guidance.
     """
 
     network: str = "demo"
@@ -41,12 +47,23 @@ class ImageSource:
     class_idx: int | None = None
     noise_device: str | None = None
     dtype: str | None = None
+    guidance: float | None = None
+    guide: str | None = None
+    autoencoder: str | None = None
 
     def __post_init__(self) -> None:
         if self.skip_target not in SKIP_TARGETS:
             raise ValueError(f"unknown skip_target {self.skip_target!r}; choose from {', '.join(SKIP_TARGETS)}")
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+        check_scale(self.scale_of_guidance)
+        if self.guide is not None and self.guidance is None:
+            raise ValueError(f"the guide {self.guide} does nothing without guidance: give its scale (--guidance)")
+
+    @property
+    def scale_of_guidance(self) -> float:
+        """The scale, 1 for no guidance."""
+        return 1.0 if self.guidance is None else self.guidance
 
     def load(self, device: torch.device | str, compile: bool = False) -> "LoadedSource":
         """Load the network, and check that everything fits together.
@@ -62,15 +79,14 @@ class ImageSource:
         if device.type == "mps":
             raise ValueError("sampling integrates in float64, which mps devices lack: use cpu")
         noise_device = choose_device(self.noise_device or "cpu")
-        net = load_network(self.network, device).channels_last()
-        for name, value in net.state_dict().items():
-            if not torch.isfinite(value).all():
-                raise ValueError(f"{self.network}: its tensor {name} holds NaN or infinity: get the checkpoint again")
-        net.set_dtype(DTYPES[self.dtype] if self.dtype else net.compute_dtype(device))
+        net = self._network(self.network, device, self.autoencoder)
         check_labels(net, self.labels, self.class_idx)
+        guided = self.scale_of_guidance != 1
+        guide = self._network(self.guide, device) if guided and self.guide is not None else None
+        check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
         tuned = SkipTuned(net, self.scale, self.skip_target)
-        checkpoint = describe(self.network)
-        record = {
+        checkpoint = describe(self.network, self.autoencoder)
+        record: dict[str, Any] = {
             "network_sha256": checkpoint["sha256"],
             "sampler": self.sampler.resolved(net),
             "skip": self._skip_record(net.num_skips),
@@ -78,9 +94,27 @@ class ImageSource:
             "dtype": str(net.compute_dtype(device)).removeprefix("torch."),
             "noise_device": noise_device.type,
         }
+        if "autoencoder_sha256" in checkpoint:
+            record["autoencoder_sha256"] = checkpoint["autoencoder_sha256"]
+        if guided:
+            record["sampler"]["nfe"] *= 2  # Guided asks both at every evaluation
+            record["guidance"] = {"scale": self.guidance, "guide_sha256": None}
+            if self.guide is not None:
+                checkpoint |= {"guide": self.guide}
+                record["guidance"]["guide_sha256"] = describe(self.guide)["sha256"]
         if compile:
-            net.model.compile()
-        return LoadedSource(self, tuned, device, noise_device, checkpoint, record)
+            for network in (net, guide):
+                if network is not None:
+                    network.model.compile()
+        return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide)
+
+    def _network(self, source: str, device: torch.device, autoencoder: str | None = None) -> Precond:
+        """The network of that name, ready to sample."""
+        net = load_network(source, device, autoencoder).channels_last()
+        for name, value in net.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again")
+        return net.set_dtype(DTYPES[self.dtype] if self.dtype else net.compute_dtype(device))
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer and where it acts; equal settings give equal records, however they were put."""
@@ -107,6 +141,7 @@ class LoadedSource:
         noise_device: where random numbers are drawn.
         checkpoint: where the network came from, see `training.checkpoint.describe`.
         record: every setting that determines the images, resolved, as JSON.
+        guide: the network that guides, None without guidance or where it is `net` itself.
     """
 
     source: ImageSource
@@ -115,11 +150,15 @@ class LoadedSource:
     noise_device: torch.device
     checkpoint: dict[str, str | None]
     record: dict[str, Any]
+    guide: Precond | None = None
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """Generate the images of `seeds`; see `sampling.generate.generate`."""
         s = self.source
-        return generate(self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device)
+        return generate(
+            self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device,
+            s.scale_of_guidance, self.guide,
+        )  # fmt: skip
 
     def classes(self, seeds: Sequence[int]) -> list[int] | None:
         """The class of each seed's image, without making the image; None for an unconditional network."""

@@ -180,6 +180,21 @@ def edm_snapshot(
     return dumps(snapshot, protocol)
 
 
+def generator_snapshot(
+    class_name: str, init_kwargs: dict[str, Any], ema: dict[str, torch.Tensor], score: dict[str, torch.Tensor]
+) -> bytes:
+    """A snapshot as Diff-Instruct's training writes it: the generator, and the score network Sg beside it.
+
+    Args:
+        class_name, init_kwargs: as `edm_snapshot`, of both.
+        ema, score: the two state_dicts.
+    """
+    arguments = {"_init_args": (), "_init_kwargs": init_kwargs}
+    networks = [persistent(class_name, module_state(t, "cuda:0", "numpy.core") | arguments) for t in (score, ema)]
+    data_set = {"path": "dataset.zip", "resolution": 16}
+    return dumps({"Sg": networks[0], "ema": networks[1], "augment_pipe": None, "dataset_kwargs": data_set})
+
+
 def small_snapshot(**settings: Any) -> bytes:
     """A snapshot of a few numbers, for tests that need no network."""
     tensors = {

@@ -5,8 +5,9 @@ A server in a thread hands them out as a mirror does, so that a program fetches 
 
 import http.server
 import io
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,12 @@ import edm_pickles
 import numpy as np
 import torch
 from conftest import fill, golden_json
+from standins_edm2 import edm2_snapshot, fill_edm2
+from standins_ldm import write_kl, write_ldm
+from standins_uvit import write_uvit
 
 from metrics.inception import InceptionV3
+from training.networks_edm2 import EDM2Precond
 from training.precond import EDMPrecond
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,11 +64,52 @@ def reference() -> bytes:
     return file.getvalue()
 
 
+def edm2() -> bytes:
+    """EDM2's ImageNet-64 network, a snapshot pickle of float16 numbers, but with few channels."""
+    tiny = {"model_channels": 16, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
+    return edm2_snapshot(fill_edm2(EDM2Precond(64, 3, 1000, channels_per_head=16, **tiny)))
+
+
+def ldm() -> bytes:
+    """LDM's class-conditional network with its VQ decoder, as Lightning saves them: 32x32 images of 16x16 latents."""
+    return _file(lambda path: write_ldm(path, classes=1001))
+
+
+def adm_reference() -> bytes:
+    """ADM's reference batch: statistics of 2048 pooled features and of others, and the images."""
+    with np.load(io.BytesIO(reference())) as statistics:
+        arrays = dict(statistics)
+    spatial = {"mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
+    file = io.BytesIO()
+    np.savez(file, arr_0=np.zeros([4, 256, 256, 3], np.uint8), **arrays, **spatial)
+    return file.getvalue()
+
+
+def put_uvit(folder: Path) -> None:
+    """U-ViT's network and its KL autoencoder where a user saves them by hand: 16x16 images of 8x8 latents."""
+    (folder / "downloads").mkdir()
+    write_uvit(folder / "downloads" / "imagenet256_uvit_huge.pth", num_classes=1001)
+    write_kl(folder / "downloads" / "autoencoder_kl.pth")
+
+
+def _file(write: Callable[[Path], object]) -> bytes:
+    """What `write` writes to the path that it is given."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder, "file"))
+        return Path(folder, "file").read_bytes()
+
+
 NVIDIA = "/nvlabs-fi-cdn.nvidia.com/edm"
-FILES = {  # path at the mirror: maker
+FILES = {  # of table 2; path at the mirror: maker
     f"{NVIDIA}/pretrained/edm-imagenet-64x64-cond-adm.pkl": network,
     "/github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth": inception,
     f"{NVIDIA}/fid-refs/imagenet-64x64.npz": reference,
+}
+OTHER_FILES = {
+    f"{NVIDIA}2/posthoc-reconstructions/edm2-img64-s-1073741-0.075.pkl": edm2,
+    "/ommer-lab.com/files/latent-diffusion/nitro/cin/model.ckpt": ldm,
+    "/openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
+    "VIRTUAL_imagenet256_labeled.npz": adm_reference,
 }
 
 
@@ -77,8 +123,8 @@ class Mirror:
 
 @contextmanager
 def mirror() -> Iterator[Mirror]:
-    """Serve FILES from memory at a free port of this machine; everything else is 404."""
-    contents = {path: make() for path, make in FILES.items()}
+    """Serve FILES and OTHER_FILES from memory at a free port of this machine; everything else is 404."""
+    contents = {path: make() for path, make in (FILES | OTHER_FILES).items()}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -150,3 +150,41 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
         assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-9), name
         assert two["values"][name]["error"] == pytest.approx(value["error"], rel=1e-6), name
     assert {**two, "values": 0} == {**whole, "values": 0}
+
+
+# ---- the other families, after what table 2 asked of the mirror
+
+
+def test_a_network_that_nothing_fetches_is_asked_for(machine: Machine) -> None:
+    process = machine.start("run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "uvit-h2-imagenet-256 is not here: its authors release imagenet256_uvit_huge.pth" in err.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def with_uvit(machine: Machine) -> Machine:
+    paper_standins.put_uvit(machine.folder)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("item", "network", "rho", "roles"),
+    [
+        ("edm2", "edm2-img64-s", 0.95, set()),
+        ("table7", "ldm4-imagenet-256", 0.95, set()),
+        ("table7", "uvit-h2-imagenet-256", 0.82, {"autoencoder"}),
+    ],
+)
+def test_the_other_families(with_uvit: Machine, item: str, network: str, rho: float, roles: set[str]) -> None:
+    own = f"rho={rho}" if item == "edm2" else f"network={network},rho={rho}"
+    cell = ["--profile", "paper", "--cells", own, "--num", "2", "--results", network]
+    printed = with_uvit.tables("run", item, *cell, "--device", "cpu")
+    assert json.loads(printed) == {"measured": 1, "results": network}
+    record = json.loads(with_uvit.result(network).read_text())
+    assert (record["settings"]["network"], record["settings"]["rho"]) == (network, rho)
+    assert {role: len(source["sha256"]) for role, source in record["sources"].items()} == dict.fromkeys(
+        {"network", "detector", "reference"} | roles, 64
+    )
+    fid = record["values"]["fid"]
+    assert np.isfinite(fid["value"]) and fid["value"] > 0 and fid["error"] > 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tables import main
+from skip.tables.spec import item_names
+from tables import main, paper_items
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -104,8 +105,18 @@ def test_errors_are_one_line(args: list[str], message: str) -> None:
 def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
     ran = tables("run", "table7", "--results", tmp_path)
     assert ran.exit_code == 0
-    assert "table7 is left out: it needs LDM's network" in ran.stderr
-    assert "Not run: it needs LDM's network" in tables("show", "table7", "--results", tmp_path).stdout
+    assert "table7 is left out: it needs latent networks of the demo's images" in ran.stderr
+    assert "Not run: it needs latent networks" in tables("show", "table7", "--results", tmp_path).stdout
+
+
+def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
+    assert set(item_names()) - set(paper_items()) == {"calibrate_unipc", "calibrate_latent", "edm2"}
+    planned = tables("run", "edm2", "--profile", "paper", "--dry-run", "--results", tmp_path).stdout.splitlines()
+    assert planned[0].startswith("edm2           0/9") and "3.15 M  rho=1.0" in planned[1]
+    assert any(line.startswith("to download: network edm2-img64-s (https://nvlabs") for line in planned)
+    table = tables("show", "edm2", "--profile", "paper", "--results", tmp_path).stdout
+    assert "| 1 | 63 | to do | 1.58 | abstract, EDM-2 (quoted from Karras 2023) |" in table
+    assert "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
 
 
 def test_dry_run_measures_nothing(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hook
     # With stride 0 an enormous tensor could be made of one number; no weight is stored like that.
     if math.prod(size) > flat.numel() or (0 not in size and last >= flat.numel()):
         raise UnsafePickleError(f"damaged pickle: a tensor {list(size)} exceeds its {flat.numel()} numbers")
-    return flat.as_strided(size, stride, offset)
+    return flat.as_strided(size, stride, flat.storage_offset() + offset)
 
 
 def _parameter(tensor: Any, _grad: Any, _hooks: Any) -> torch.Tensor:

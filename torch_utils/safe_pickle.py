@@ -21,7 +21,7 @@ from torch_utils.pickle_globals import (
     set_state,
 )
 
-__all__ = ["Recorded", "UnsafePickleError", "load"]
+__all__ = ["Recorded", "Rules", "UnsafePickleError", "load"]
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset(
@@ -32,7 +32,38 @@ _EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE"
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def load(file: IO[bytes]) -> Any:
+class Rules:
+    """What a pickle may do beyond making literals and containers; a subclass may know of more.
+
+    Every method raises UnsafePickleError for what is not allowed.
+    """
+
+    def named(self, module: str, name: str) -> Any:
+        """What stands on the stack for the global `module.name`."""
+        return named(module, name)
+
+    def called(self, function: Any, args: Any) -> Any:
+        """What comes of calling `function`, or of making an instance of it."""
+        return GLOBALS[exactly(Named, function).name](*exactly(tuple, args))
+
+    def set_state(self, target: Any, state: Any) -> None:
+        """Give an object that was made before its attributes."""
+        set_state(target, state)
+
+    def container(self, kind: type, target: Any) -> Any:
+        """The dict, list or set `kind` that is filled when `target` is."""
+        return exactly(kind, target)
+
+    def key(self, value: Any) -> Any:
+        """What stands for `value` as a key, or in a set."""
+        return plain_key(value)
+
+    def stored(self, reference: Any) -> Any:
+        """What is kept outside of the pickle under a persistent id."""
+        raise UnsafePickleError("safe loading refuses the opcode BINPERSID: plain weights have no need of it")
+
+
+def load(file: IO[bytes], rules: Rules | None = None) -> Any:
     """Read one pickle from a seekable binary file; execute nothing.
 
     Dictionaries of every kind come back as dict, torch modules and "persistent" objects as Recorded,
@@ -40,6 +71,7 @@ def load(file: IO[bytes]) -> Any:
 
     Args:
         file: open for reading, standing at the first byte of the pickle.
+        rules: what it may do; by default what EDM's snapshots need.
     Returns:
         The object that the pickle describes.
     Raises:
@@ -47,7 +79,7 @@ def load(file: IO[bytes]) -> Any:
             cut short.
     """
     try:
-        return _run(BoundedFile(file))
+        return _run(BoundedFile(file), rules or Rules())
     except UnsafePickleError:
         raise
     except EOFError:
@@ -57,7 +89,7 @@ def load(file: IO[bytes]) -> Any:
         raise UnsafePickleError(f"damaged pickle: {reason}") from error
 
 
-def _run(stream: BoundedFile) -> Any:
+def _run(stream: BoundedFile, rules: Rules) -> Any:
     """Interpret one pickle up to its STOP."""
     stack: list[Any] = []
     marks: list[list[Any]] = []
@@ -97,32 +129,34 @@ def _run(stream: BoundedFile) -> Any:
                 stack.append(memo[arg])
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                exactly(dict, stack[-1])[plain_key(key)] = value
+                rules.container(dict, stack[-1])[rules.key(key)] = value
             case "SETITEMS":
                 items = pop_mark()
                 for key, value in zip(items[::2], items[1::2], strict=True):
-                    exactly(dict, stack[-1])[plain_key(key)] = value
+                    rules.container(dict, stack[-1])[rules.key(key)] = value
             case "APPEND":
                 item = stack.pop()
-                exactly(list, stack[-1]).append(item)
+                rules.container(list, stack[-1]).append(item)
             case "APPENDS":
                 items = pop_mark()
-                exactly(list, stack[-1]).extend(items)
+                rules.container(list, stack[-1]).extend(items)
             case "ADDITEMS":
                 items = pop_mark()
-                exactly(set, stack[-1]).update(plain_key(item) for item in items)
+                rules.container(set, stack[-1]).update(rules.key(item) for item in items)
             case "GLOBAL":
                 module, name = str(arg).split(" ", 1)
-                stack.append(named(module, name))
+                stack.append(rules.named(module, name))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(named(exactly(str, module), exactly(str, name)))
+                stack.append(rules.named(exactly(str, module), exactly(str, name)))
             case "REDUCE" | "NEWOBJ":
                 args, function = stack.pop(), stack.pop()
-                stack.append(GLOBALS[exactly(Named, function).name](*exactly(tuple, args)))
+                stack.append(rules.called(function, args))
             case "BUILD":
                 state = stack.pop()
-                set_state(stack[-1], state)
+                rules.set_state(stack[-1], state)
+            case "BINPERSID":
+                stack.append(rules.stored(stack.pop()))
             case name:
                 raise UnsafePickleError(f"safe loading refuses the opcode {name}: plain weights have no need of it")
     raise EOFError

@@ -1,17 +1,19 @@
-"""The KL-f8 decoder of Stable Diffusion, which turns U-ViT's latents into images; state-dict names as published.
+"""Decoders, which turn latents into images: KL-f8 (Stable Diffusion, U-ViT) and VQ-f4 (LDM); names as published.
 
 Reference: Rombach et al., 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
 https://arxiv.org/abs/2112.10752
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import check_names, read_state_dict
 from training import onednn
 from training.layers import Conv2d
@@ -49,8 +51,51 @@ class PixelAttention(nn.Module):
         return x + self.proj_out(onednn.attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 
-class KLDecoder(nn.Module):
-    """Latents to images: decoder(post_quant_conv(z / scale_factor)); names as in the published autoencoder.
+class Decoder(nn.Module):
+    """The tower that both decoders have: blocks and attention in the middle, then level after level upwards.
+
+    Args:
+        ch, ch_mult, num_res_blocks, out_ch, z_channels: see `LatentDecoder`.
+    """
+
+    def __init__(self, ch: int, ch_mult: Sequence[int], num_res_blocks: int, out_ch: int, z_channels: int) -> None:
+        super().__init__()
+        width = ch * ch_mult[-1]
+        self.conv_in = Conv2d(z_channels, width, 3)
+        self.mid = nn.ModuleDict(
+            {
+                "block_1": ResidualBlock(width, width),
+                "attn_1": PixelAttention(width),
+                "block_2": ResidualBlock(width, width),
+            }
+        )
+        levels = {}
+        for level, mult in reversed(list(enumerate(ch_mult))):
+            widths = [width] + [ch * mult] * (num_res_blocks + 1)
+            blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
+            levels[level] = nn.ModuleDict({"block": blocks})
+            if level:
+                levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(ch * mult, ch * mult, 3)})
+            width = ch * mult
+        self.up = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
+        self.norm_out = _group_norm(width)
+        self.conv_out = Conv2d(width, out_ch, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map [N, z_channels, H, W] to [N, out_ch, 2^l H, 2^l W], l the levels but one."""
+        x = self.conv_in(z)
+        for name in ("block_1", "attn_1", "block_2"):
+            x = self.mid[name](x)
+        for level in cast(Any, reversed(self.up)):
+            for block in level["block"]:
+                x = block(x)
+            if "upsample" in level:
+                x = level["upsample"]["conv"](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class LatentDecoder(nn.Module):
+    """Latents to images, decoder(post_quant_conv(z / scale_factor)); a subclass may do something to z before.
 
     Reference: Rombach et al., 2022, https://arxiv.org/abs/2112.10752
 
@@ -59,7 +104,44 @@ class KLDecoder(nn.Module):
         num_res_blocks: residual blocks a level, less one.
         out_ch, z_channels, embed_dim: channels of the image, inside the decoder, and of the latents.
         scale_factor: what latents were multiplied by for the diffusion network.
+    Attributes:
+        factor: side of an image in latent pixels.
+        init_kwargs: all of the above.
     """
+
+    def __init__(
+        self,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        out_ch: int,
+        z_channels: int,
+        embed_dim: int,
+        scale_factor: float,
+    ) -> None:
+        super().__init__()
+        self.init_kwargs: dict[str, Any] = {
+            "ch": ch, "ch_mult": list(ch_mult), "num_res_blocks": num_res_blocks, "out_ch": out_ch,
+            "z_channels": z_channels, "embed_dim": embed_dim, "scale_factor": scale_factor,
+        }  # fmt: skip
+        self.out_ch, self.embed_dim, self.scale_factor = out_ch, embed_dim, scale_factor
+        self.factor = 2 ** (len(ch_mult) - 1)
+        self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels)
+        self.post_quant_conv = Conv2d(embed_dim, z_channels, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode.
+
+        Args:
+            z: latents as the diffusion network has them, [N, embed_dim, H, W].
+        Returns:
+            Images, about [-1, 1]: [N, out_ch, factor H, factor W].
+        """
+        return self.decoder(self.post_quant_conv(z / self.scale_factor))
+
+
+class KLDecoder(LatentDecoder):
+    """The decoder of a KL autoencoder: `LatentDecoder`; the defaults are those of KL-f8, as U-ViT uses it."""
 
     def __init__(
         self,
@@ -71,77 +153,113 @@ class KLDecoder(nn.Module):
         embed_dim: int = 4,
         scale_factor: float = 0.18215,
     ) -> None:
-        super().__init__()
-        self.scale_factor = scale_factor
-        width = ch * ch_mult[-1]
-        decoder, levels = nn.ModuleDict(), {}
-        decoder["conv_in"] = Conv2d(z_channels, width, 3)
-        decoder["mid"] = nn.ModuleDict(
-            {
-                "block_1": ResidualBlock(width, width),
-                "attn_1": PixelAttention(width),
-                "block_2": ResidualBlock(width, width),
-            }
-        )
-        for level, mult in reversed(list(enumerate(ch_mult))):
-            widths = [width] + [ch * mult] * (num_res_blocks + 1)
-            blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
-            levels[level] = nn.ModuleDict({"block": blocks})
-            if level:
-                levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(ch * mult, ch * mult, 3)})
-            width = ch * mult
-        decoder["up"] = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
-        decoder["norm_out"] = _group_norm(width)
-        decoder["conv_out"] = Conv2d(width, out_ch, 3)
-        self.decoder: Any = decoder
-        self.post_quant_conv = Conv2d(embed_dim, z_channels, 1)
+        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Decode.
 
-        Args:
-            z: latents as the diffusion network has them, [N, embed_dim, H, W].
-        Returns:
-            Images, about [-1, 1]: [N, out_ch, 2^l H, 2^l W], l the levels but one.
-        """
-        part = self.decoder
-        x = part["conv_in"](self.post_quant_conv(z / self.scale_factor))
-        for name in ("block_1", "attn_1", "block_2"):
-            x = part["mid"][name](x)
-        for level in reversed(part["up"]):
-            for block in level["block"]:
-                x = block(x)
-            if "upsample" in level:
-                x = level["upsample"]["conv"](F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return part["conv_out"](F.silu(part["norm_out"](x)))
+class VQDecoder(LatentDecoder):
+    """The decoder of a VQ autoencoder, which first replaces each latent vector by the nearest of its codebook.
+
+    The defaults are those of VQ-f4, as LDM-4 uses it.
+
+    Args:
+        n_embed: entries of the codebook.
+        others: see `LatentDecoder`.
+    """
+
+    def __init__(
+        self,
+        ch: int = 128,
+        ch_mult: Sequence[int] = (1, 2, 4),
+        num_res_blocks: int = 2,
+        out_ch: int = 3,
+        z_channels: int = 3,
+        embed_dim: int = 3,
+        scale_factor: float = 1.0,
+        n_embed: int = 8192,
+    ) -> None:
+        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor)
+        self.init_kwargs["n_embed"] = n_embed
+        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(n_embed, embed_dim)})
+
+    def indices(self, z: Tensor) -> Tensor:
+        """Which entry of the codebook is nearest to each vector of z [N, embed_dim, H, W]: [N, H, W]."""
+        vectors = z.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H * W, embed_dim)
+        codebook = cast(Tensor, self.quantize["embedding"].weight)
+        # Not by a matrix product, which rounds the distances: the nearest is a decision.
+        distances = torch.cdist(vectors, codebook, compute_mode="donot_use_mm_for_euclid_dist")
+        return distances.argmin(-1).unflatten(1, z.shape[2:])
+
+    def quantized(self, z: Tensor) -> Tensor:
+        """The entries of the codebook nearest to the vectors of z, in its shape."""
+        return self.quantize["embedding"](self.indices(z)).permute(0, 3, 1, 2)
+
+    def forward(self, z: Tensor, quantize: bool = True) -> Tensor:
+        """Decode; see `LatentDecoder.forward`. Without `quantize`, the latents are decoded as they are."""
+        z = z / self.scale_factor
+        return self.decoder(self.post_quant_conv(self.quantized(z) if quantize else z))
+
+
+DECODERS: dict[str, type[LatentDecoder]] = {"KLDecoder": KLDecoder, "VQDecoder": VQDecoder}
+_PARTS = ("decoder.", "post_quant_conv.", "quantize.")  # of an autoencoder, what decodes
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=1e-6)
 
 
-def read_kl_decoder(path: Path, scale_factor: float = 0.18215) -> KLDecoder:
-    """The decoder of a published autoencoder (autoencoder_kl_ema.pth), whose sizes follow from the shapes.
+def decoder_parts(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Of an autoencoder's tensors, those below `prefix` that belong to its decoder, under their names without it."""
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(tuple(prefix + p for p in _PARTS))}
+
+
+def decoder_arguments(tensors: Mapping[str, Tensor], scale_factor: float | None = None) -> dict[str, Any]:
+    """What builds the decoder, from the shapes of its tensors: "class", and keywords of that class.
 
     Args:
-        path: a torch.save archive of its state_dict; the encoder's tensors are left alone.
-        scale_factor: see `KLDecoder`.
-    Returns:
-        The decoder, in eval mode and without gradients.
+        tensors: of the decoder, without a prefix; with a codebook it is a VQDecoder, else a KLDecoder.
+        scale_factor: see `LatentDecoder`; None: that of the published ones, 0.18215 for KL and 1 for VQ.
     Raises:
-        ValueError: if the file is damaged, asks to execute something, or holds no such decoder.
+        ValueError: if there is no such decoder among the tensors.
     """
-    tensors = {n: v for n, v in read_state_dict(path).items() if n.startswith(("decoder.", "post_quant_conv."))}
     try:
         levels = len({name.split(".")[2] for name in tensors if name.startswith("decoder.up.")})
         widths = [len(tensors[f"decoder.up.{level}.block.0.conv1.weight"]) for level in range(levels)]
         out_ch, ch = tensors["decoder.conv_out.weight"].shape[:2]
         z_channels, embed_dim = tensors["post_quant_conv.weight"].shape[:2]
         blocks = sum(name.startswith("decoder.up.0.block.") and name.endswith(".conv2.weight") for name in tensors)
-        mults = [width // ch for width in widths]
-        decoder = KLDecoder(ch, mults, blocks - 1, out_ch, z_channels, embed_dim, scale_factor)
+        if any(width % ch for width in widths):
+            raise ValueError(f"widths {widths} are no multiples of {ch}")
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"the file is no state_dict of a KL autoencoder ({error!r})") from error
+        raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
+    kwargs: dict[str, Any] = {
+        "class": "KLDecoder", "ch": ch, "ch_mult": [width // ch for width in widths], "num_res_blocks": blocks - 1,
+        "out_ch": out_ch, "z_channels": z_channels, "embed_dim": embed_dim,
+    }  # fmt: skip
+    if "quantize.embedding.weight" in tensors:
+        kwargs |= {"class": "VQDecoder", "n_embed": len(tensors["quantize.embedding.weight"])}
+    return kwargs if scale_factor is None else kwargs | {"scale_factor": scale_factor}
+
+
+def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder:
+    """The decoder of a published autoencoder, whose sizes follow from the shapes.
+
+    Args:
+        path: a torch.save archive of its state_dict (autoencoder_kl_ema.pth), or a Lightning checkpoint with that in it
+            (LDM's model.ckpt of a first stage); the encoder's tensors and others are left alone.
+        scale_factor: see `decoder_arguments`.
+    Returns:
+        The decoder, in eval mode and without gradients.
+    Raises:
+        ValueError: if the file is damaged, asks to execute something, or holds no such decoder.
+    """
+    with open(path, "rb") as file:
+        lightning = is_lightning(file.read(512))
+    tensors = decoder_parts(read_lightning(path) if lightning else read_state_dict(path))
+    kwargs = decoder_arguments(tensors, scale_factor)
+    try:
+        decoder = DECODERS[kwargs.pop("class")](**kwargs)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
     check_names(decoder.state_dict(), tensors)
     decoder.load_state_dict(tensors, strict=True)
     return decoder.eval().requires_grad_(False)

@@ -11,8 +11,9 @@ Our own format is safetensors, with what is needed to build the network in the m
 import json
 import math
 import os
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,20 @@ from torch import Tensor
 from dnnlib.cli import one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.util import file_sha256
+from torch_utils.lightning import is_lightning
 from torch_utils.weights import check_names
+from training.autoencoder import read_decoder
 from training.edm_pickle import read_snapshot
 from training.families import FAMILIES
+from training.latent import LatentPrecond
+from training.ldm_checkpoint import read_ldm
 from training.networks_openai import is_openai, read_openai
 from training.networks_uvit import is_uvit, read_uvit
 from training.precond import Precond
-from training.presets import load_presets, resolve
+from training.presets import Preset, load_presets, resolve
 
 FORMAT = "skip-tuning-edm/1"
+LINE = 130  # characters in a line of the list
 _HEAD_BYTES = 512
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 
@@ -41,7 +47,11 @@ _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 # ---- reading
 
 
-def load_network(source: str | os.PathLike[str], device: str | torch.device = "cpu") -> Precond:
+def load_network(
+    source: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    autoencoder: str | os.PathLike[str] | None = None,
+) -> Precond:
     """Load a denoiser, in eval mode and without gradients.
 
     The format is told from the content of the file, not from its name. Nothing in the file is executed.
@@ -49,6 +59,8 @@ def load_network(source: str | os.PathLike[str], device: str | torch.device = "c
     Args:
         source: a name in configs/networks.toml, a path, or a URL (which is fetched into the cache).
         device: where the network goes.
+        autoencoder: path or URL of the autoencoder that decodes a latent network; None: that of the network's file or
+            entry, if there is one.
     Returns:
         The network D(x; sigma), with float32 weights.
     Raises:
@@ -56,23 +68,45 @@ def load_network(source: str | os.PathLike[str], device: str | torch.device = "c
         ValueError: if the file is truncated, of another format, or does not fit the network that it names.
         RuntimeError: if a download fails.
     """
-    path, _preset = resolve(source)
+    path, preset = resolve(source)
     try:
         net = _build(*_reader(path)(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    second = _autoencoder_file(preset, autoencoder)
+    if second is not None:
+        if not isinstance(net, LatentPrecond):
+            raise ValueError(f"{path}: this network makes images, not latents: drop the autoencoder {second}")
+        try:
+            net.attach(read_decoder(second))
+        except ValueError as error:
+            raise ValueError(f"{second}: {error}") from error
     return net.to(device).eval().requires_grad_(False)
 
 
-def describe(source: str | os.PathLike[str]) -> dict[str, str | None]:
+def describe(
+    source: str | os.PathLike[str], autoencoder: str | os.PathLike[str] | None = None
+) -> dict[str, str | None]:
     """What a record of a run should say of a network: source, path, sha256 and licence (None if unknown).
+
+    If the network has its autoencoder from another file (see `load_network`), also autoencoder and autoencoder_sha256.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as `training.presets.resolve`.
     """
     path, preset = resolve(source)
     licence = preset.licence if preset else None
-    return {"source": str(source), "path": str(path), "sha256": file_sha256(path), "licence": licence}
+    facts = {"source": str(source), "path": str(path), "sha256": file_sha256(path), "licence": licence}
+    second = _autoencoder_file(preset, autoencoder)
+    if second is not None:
+        facts |= {"autoencoder": str(second), "autoencoder_sha256": file_sha256(second)}
+    return facts
+
+
+def _autoencoder_file(preset: Preset | None, autoencoder: str | os.PathLike[str] | None) -> Path | None:
+    if autoencoder is not None:
+        return resolve(autoencoder)[0]
+    return preset.autoencoder_file() if preset else None
 
 
 Contents = tuple[str, dict[str, Any], dict[str, Tensor]]  # class name, constructor keywords, state_dict
@@ -113,6 +147,7 @@ def _is_pickle(head: bytes) -> bool:
 _FORMATS = (
     _Format(_is_safetensors, _read_safetensors),
     _Format(_is_pickle, read_snapshot),
+    _Format(is_lightning, read_ldm),
     _Format(is_openai, read_openai),
     _Format(is_uvit, read_uvit),
 )
@@ -222,19 +257,48 @@ def main() -> None:
 
 
 @main.command("list")
-def list_networks() -> None:
-    """Show the networks that load by name, and which of them are on this machine."""
+@click.option("--json", "as_json", is_flag=True, help="All that is known of each, as JSON.")
+def list_networks(as_json: bool) -> None:
+    """Show the networks that load by name: which are on this machine, and with which defaults they are sampled.
+
+    The size of a file that is not here is computed from its parameters. Without defaults: heun, 18 steps.
+    """
     with one_line_errors():
-        for preset in load_presets().values():
-            path = preset.local_path
-            size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "not here"
-            click.echo(f"{preset.name:34s} {size:>10s}  {preset.licence:16s} {preset.note}".rstrip())
+        presets = [_facts(preset) for preset in load_presets().values()]
+        click.echo(json.dumps(presets, indent=2) if as_json else "\n".join(_table(presets)))
+
+
+def _facts(preset: Preset) -> dict[str, Any]:
+    """What is known of a network, as JSON; the size in MB, measured if its file is here."""
+    here = preset.local_path.is_file()
+    size = round(preset.local_path.stat().st_size / 1e6, 1) if here else preset.size
+    return asdict(preset) | {"file": str(preset.local_path), "here": here, "size": size}
+
+
+def _table(presets: list[dict[str, Any]]) -> list[str]:
+    """The lines of a table, with the notes in its last column broken to fit."""
+    heads = ("name", "MB", "here", "licence", "defaults", "note")
+    rows = [heads]
+    for p in presets:
+        size = "?" if p["size"] is None else f"{p['size']:.1f}" if p["here"] else f"~{p['size']}"
+        defaults = [str(value) if name == "sampler" else f"{name} {value}" for name, value in p["defaults"].items()]
+        here = "yes" if p["here"] else "no"
+        rows.append((p["name"], f"{size:>6s}", here, p["licence"], ", ".join(defaults) or "-", p["note"]))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads) - 1)]
+    left = sum(width + 2 for width in widths)
+    lines = []
+    for *cells, note in rows:
+        line = "".join(f"{cell:{width + 2}s}" for cell, width in zip(cells, widths, strict=True))
+        first, *more = textwrap.wrap(note, LINE - left, break_on_hyphens=False) or [""]
+        lines += [(line + first).rstrip(), *(" " * left + rest for rest in more)]
+    return lines
 
 
 @main.command()
 @click.argument("source")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-def convert(source: str, target: Path) -> None:
+@click.option("--autoencoder", metavar="PATH|URL", help="Of a latent network: its decoder is stored with it.")
+def convert(source: str, target: Path, autoencoder: str | None) -> None:
     """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
 
     \b
@@ -244,10 +308,11 @@ def convert(source: str, target: Path) -> None:
     with one_line_errors():
         if target.exists():
             raise ValueError(f"{target} exists; delete it first, or choose another name")
-        net = load_network(source)
-        facts = describe(source)
+        net = load_network(source, autoencoder=autoencoder)
+        facts = describe(source, autoencoder)
         licence = facts["licence"] or "that of the source"
-        save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence)
+        more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}
+        save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
         count = sum(p.numel() for p in net.parameters())
         click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
 

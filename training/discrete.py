@@ -230,6 +230,14 @@ class DiscretePrecond(Precond):
         """See `NoiseTable.round_sigma`."""
         return self.table.round_sigma(sigma)
 
+    @property
+    def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
+        """Grids of the table's own levels, for a sampler that steps from the last one to 0.
+
+        "ddim": LDM's; its own sampler stops at the lowest level and leaves that noise in. "timesteps": U-ViT's.
+        """
+        return {"ddim": lambda steps: self.table.ddim_sigmas(steps)[:-1], "timesteps": self.table.uniform_sigmas}
+
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
         c_in = 1 / (sigma**2 + 1).sqrt()

@@ -1,6 +1,8 @@
 """Every kind of denoiser that a checkpoint can hold, by class name."""
 
+from training.consistency_precond import EDMConsistencyPrecond
 from training.networks_edm2 import EDM2Precond
+from training.networks_ldm import LDMPrecond
 from training.networks_openai import ConsistencyPrecond
 from training.networks_uvit import UViTPrecond
 from training.precond import PRECONDS, Precond
@@ -9,5 +11,7 @@ FAMILIES: dict[str, type[Precond]] = {
     **PRECONDS,
     "ConsistencyPrecond": ConsistencyPrecond,
     "EDM2Precond": EDM2Precond,
+    "EDMConsistencyPrecond": EDMConsistencyPrecond,
+    "LDMPrecond": LDMPrecond,
     "UViTPrecond": UViTPrecond,
 }

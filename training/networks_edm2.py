@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from training import winograd
 from training.networks import UNet
 from training.precond import EDMPrecond
+from training.skip_block import SkipBlock
 from training.unet_block import SkipTarget
 
 # ---- operations that keep magnitudes
@@ -90,7 +91,7 @@ class MPConv(nn.Module):
         if self.training:
             with torch.no_grad():
                 self.weight.copy_(self._normalized())
-        weight = self._kept(f"{x.dtype}", lambda: self._effective(x.dtype))
+        weight = self._kept(f"{x.dtype}", lambda: self.effective(x.dtype))
         if weight.ndim == 2:
             return F.linear(x, weight)
         if winograd.worthwhile(x, weight):
@@ -102,7 +103,8 @@ class MPConv(nn.Module):
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
         return normalized(weight, dim=tuple(range(1, weight.ndim)))
 
-    def _effective(self, dtype: torch.dtype) -> Tensor:
+    def effective(self, dtype: torch.dtype) -> Tensor:
+        """The weight as it is used: w_o / (eps + rms(w_o)) / sqrt(fan_in)."""
         return (self._normalized() / math.sqrt(self.weight[0].numel())).to(dtype)
 
     def _kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
@@ -132,7 +134,7 @@ class MPFourier(nn.Module):
         return (torch.outer(x.to(self.freqs), self.freqs) + self.phases).cos() * math.sqrt(2)
 
 
-class EDM2Block(nn.Module):
+class EDM2Block(SkipBlock):
     r"""Residual block with optional 2x resampling, self-attention, and a long skip joined to its input.
 
     x <- mp_cat(x, rho * skip) where there is one;  encoder: x <- pixel_norm(conv_skip(resampled(x)))
@@ -223,6 +225,10 @@ class EDM2Block(nn.Module):
         if self.attn_qkv is not None and self.attn_proj is not None:
             x = mp_sum(x, self.attn_proj(self._mixed(self.attn_qkv(x))), self.attn_balance)
         return x if self.clip_act is None else x.clamp(-self.clip_act, self.clip_act)
+
+    def joined_weight(self) -> Tensor:
+        """Of conv_res0 as it is used, [out_channels, in_channels, 3, 3]; the weights of mp_cat are not in it."""
+        return self.conv_res0.effective(torch.float32)
 
     def _mixed(self, qkv: Tensor) -> Tensor:
         """Cosine attention in each head; the channels of qkv are ordered (head, d, q|k|v)."""

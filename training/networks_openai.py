@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from torch_utils.weights import read_state_dict
+from training.consistency_precond import EDMConsistencyPrecond
 from training.layers import GroupNorm
-from training.precond import EDMPrecond, Scalings
+from training.precond import Scalings
 from training.unet_block import UNetBlock
 
 GROUPS = 32
@@ -39,7 +40,7 @@ _ENDS = {
 }  # fmt: skip
 
 
-class ConsistencyPrecond(EDMPrecond):
+class ConsistencyPrecond(EDMConsistencyPrecond):
     """Preconditioning of consistency models: EDM's, moved so that D(x; sigma_min) = x.
 
     c_skip = s^2 / ((sigma - e)^2 + s^2),  c_out = (sigma - e) s / sqrt(sigma^2 + s^2),
@@ -90,9 +91,7 @@ class ConsistencyPrecond(EDMPrecond):
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
-        above, total = sigma - self.sigma_min, sigma**2 + self.sigma_data**2
-        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
-        return Scalings(c_skip, above * self.sigma_data / total.sqrt(), 1 / total.sqrt(), 250 * (sigma + 1e-44).log())
+        return super().scalings(sigma)._replace(c_noise=250 * (sigma + 1e-44).log())
 
 
 def is_openai(head: bytes) -> bool:

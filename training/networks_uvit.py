@@ -18,25 +18,11 @@ from torch import Tensor, nn
 
 from torch_utils.weights import read_state_dict
 from training import onednn
-from training.discrete import DiscretePrecond
+from training.latent import LatentPrecond
 from training.layers import Conv2d, Linear, PositionalEmbedding
+from training.skip_block import SkipBlock
+from training.transformer import Dense, LayerNorm, class_token
 from training.unet_block import SkipTarget
-
-
-class Dense(Linear):
-    """y = x W^T + b in the dtype of x, by the faster library where there are two."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [..., in_features] to [..., out_features]."""
-        return onednn.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in the dtype of x, whatever that of the weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [..., D] over its last dimension."""
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 class Attention(nn.Module):
@@ -68,7 +54,7 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class Block(SkipBlock):
     """Transformer block, after the join with a long skip if it takes one.
 
     x <- skip_linear(cat([x, rho d]));  x <- x + attn(norm1(x));  x <- x + mlp(norm2(x))
@@ -78,6 +64,8 @@ class Block(nn.Module):
         num_heads, mlp_ratio, qkv_bias: heads, hidden units in D, whether qkv has a bias.
         skip: whether the block takes a long skip.
     """
+
+    channel_axis = -1
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, skip: bool = False) -> None:
         super().__init__()
@@ -106,6 +94,11 @@ class Block(nn.Module):
             x = self.skip_linear(torch.cat([x, skip], dim=-1).to(dtype))
         x = x + self.attn(self.norm1(x).to(dtype))
         return x + self.mlp(self.norm2(x).to(dtype))
+
+    def joined_weight(self) -> Tensor:
+        """Of skip_linear, [D, 2 D]."""
+        assert self.skip_linear is not None
+        return self.skip_linear.weight
 
 
 class PatchEmbedding(nn.Module):
@@ -211,7 +204,7 @@ class UViT(nn.Module):
         patches = self.patch_embed(x)
         tokens = [self._time_token(noise_labels).expand(N, 1, -1), patches]
         if self.label_emb is not None:
-            tokens.insert(0, self._label_token(class_labels).expand(N, 1, -1))
+            tokens.insert(0, class_token(self.label_emb, class_labels).expand(N, 1, -1))
         h = torch.cat(tokens, dim=1) + self.pos_embed
 
         skips = []
@@ -231,14 +224,6 @@ class UViT(nn.Module):
         token = self.embed_time(times)
         return (token if self.time_embed is None else self.time_embed(token))[:, None]
 
-    def _label_token(self, labels: Tensor | None) -> Tensor:
-        assert self.label_emb is not None
-        classes, nothing = self.label_emb.weight[:-1], self.label_emb.weight[-1:]
-        if labels is None:
-            return nothing[None]
-        labels = labels.to(classes.dtype)
-        return (labels @ classes + (1 - labels.sum(1, keepdim=True)) * nothing)[:, None]
-
     def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
         if target != "full":
             raise ValueError(
@@ -251,13 +236,13 @@ class UViT(nn.Module):
             )
 
 
-class UViTPrecond(DiscretePrecond):
+class UViTPrecond(LatentPrecond):
     """A denoiser D(x; sigma) from a U-ViT trained at discrete times; the defaults are those of its ImageNet latents.
 
     Args:
-        img_resolution, img_channels: of the images (or latents) x.
+        img_resolution, img_channels: of the latents x.
         label_dim: number of classes, "no class" not included; 0 if unconditional.
-        use_fp16, prediction: see `DiscretePrecond`.
+        use_fp16, prediction, first_stage: see `LatentPrecond`.
         beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see `NoiseTable`.
         model_kwargs: the other keywords of `UViT`.
     """
@@ -275,12 +260,13 @@ class UViTPrecond(DiscretePrecond):
         num_timesteps: int = 1000,
         first_timestep: int = 1,
         rounding: Any = "fractional",
+        first_stage: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
         num_classes = label_dim + 1 if label_dim else -1
         model = UViT(img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, **model_kwargs)
         super().__init__(
-            model, img_resolution, img_channels, label_dim, use_fp16, prediction,
+            model, img_resolution, img_channels, label_dim, use_fp16, prediction, first_stage,
             beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
             first_timestep=first_timestep, rounding=rounding,
         )  # fmt: skip

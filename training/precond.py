@@ -85,6 +85,20 @@ class Precond(nn.Module):
         """k, the number of long skip connections."""
         return self.model.num_skips
 
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images that `decode` gives."""
+        return self.img_channels
+
+    @property
+    def image_resolution(self) -> int:
+        """Side of the images that `decode` gives, in pixels."""
+        return self.img_resolution
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images in [-1, 1] of what the network denoises: here x itself; a network of latents has a decoder."""
+        return x
+
     def set_dtype(self, dtype: torch.dtype) -> "Precond":
         """Run the raw network in `dtype` from now on; for inference: its weights are converted once, in place.
 

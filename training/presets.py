@@ -2,8 +2,9 @@
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dnnlib.util import cached_path, fetch, is_url
 
@@ -20,7 +21,12 @@ class Preset:
         licence: of the weights.
         url: where the file is fetched from; or
         path: where it lies, relative to the repository.
+        obtain: how to get the file by hand, one sentence, where nothing fetches it.
         sha256: of the file, where it is known.
+        size: of the file in MB, about: parameters times their bytes; None if unknown.
+        autoencoder: the second file that a latent network needs: a URL, or a path as `path`.
+        defaults: sampler settings for those that the user does not choose: fields of
+            `sampling.settings.SamplerSettings`, and "guidance"; see `skip.options.image_source`.
         note: one line for the list of networks.
     """
 
@@ -28,17 +34,43 @@ class Preset:
     licence: str
     url: str | None = None
     path: str | None = None
+    obtain: str = ""
     sha256: str | None = None
+    size: int | None = None
+    autoencoder: str | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.path is None):
             raise ValueError(f"network {self.name!r} needs either a url or a path")
+        if not isinstance(self.defaults, dict):
+            raise ValueError(f"the defaults of network {self.name!r} are no table: {self.defaults!r}")
 
     @property
     def local_path(self) -> Path:
         """Where the file is, or will be once it is fetched."""
         return cached_path(self.url) if self.url is not None else REPOSITORY / str(self.path)
+
+    def file(self) -> Path:
+        """The local file of the network, fetched if need be; errors: see `resolve`."""
+        if self.url is not None:
+            return fetch(self.url, self.sha256)
+        return self._by_hand(str(self.path), self.name)
+
+    def autoencoder_file(self) -> Path | None:
+        """The local file of the autoencoder, fetched if need be, None if there is none; errors: see `resolve`."""
+        if self.autoencoder is None:
+            return None
+        if is_url(self.autoencoder):
+            return fetch(self.autoencoder)
+        return self._by_hand(self.autoencoder, f"the autoencoder of {self.name}")
+
+    def _by_hand(self, path: str, what: str) -> Path:
+        if not (REPOSITORY / path).is_file():
+            way = f"{self.obtain}; save it as " if self.obtain else "there is no file "
+            raise FileNotFoundError(f"{what} is not here: {way}{REPOSITORY / path}")
+        return REPOSITORY / path
 
 
 def load_presets(path: str | os.PathLike[str] = NETWORKS_TOML) -> dict[str, Preset]:
@@ -70,21 +102,22 @@ def resolve(source: str | os.PathLike[str]) -> tuple[Path, Preset | None]:
     Returns:
         The path, and the entry if `source` is a name.
     Raises:
-        FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names.
+        FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names, and a network
+            that nothing fetches with the way to get it.
         ValueError, RuntimeError, OSError: if the download fails; see `dnnlib.util.fetch`.
     """
     presets = load_presets()
     preset = presets.get(str(source))
-    if preset is not None and preset.url is not None:
-        return fetch(preset.url, preset.sha256), preset
-    if preset is None and is_url(source):
+    if preset is not None:
+        return preset.file(), preset
+    if is_url(source):
         return fetch(str(source)), None
-    path = Path(source) if preset is None else preset.local_path
+    path = Path(source)
     if path.is_file():
-        return path, preset
+        return path, None
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; a network is a file")
-    if preset is None and path.name == str(source) and not path.suffix:
+    if path.name == str(source) and not path.suffix:
         raise FileNotFoundError(
             f"no network is called {str(source)!r}; choose from {', '.join(presets)}, a path or a URL"
         )

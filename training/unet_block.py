@@ -9,15 +9,16 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.layers import Conv2d, GroupNorm, Init, Linear, attention
+from training.skip_block import SkipBlock
 
 SkipTarget = Literal["full", "shortcut", "norm_input", "norm_output"]
 SKIP_TARGETS: tuple[SkipTarget, ...] = get_args(SkipTarget)
 
 
-class UNetBlock(nn.Module):
+class UNetBlock(SkipBlock):
     r"""Residual block with optional 2x resampling, self-attention, and a long skip joined to its input.
 
     h = conv1(dropout(silu(modulate(norm1(conv0(silu(norm0(x)))), affine(emb)))));  y = (h + shortcut(x)) * s
@@ -126,6 +127,11 @@ class UNetBlock(nn.Module):
             if self.residual_scale != 1:
                 h = h * self.residual_scale
         return h
+
+    def joined_weight(self) -> Tensor:
+        """Of conv0, [out_channels, in_channels, 3, 3]."""
+        assert self.conv0.weight is not None  # its kernel is 3x3
+        return self.conv0.weight
 
     def _join(self, x: Tensor, skip: Tensor | None, scale: Tensor | None, target: SkipTarget) -> tuple[Tensor, Tensor]:
         """The inputs of the main path and of the shortcut."""

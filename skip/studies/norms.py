@@ -7,26 +7,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.networks import UNetBlock
+from training.skip_block import SkipBlock
 
-See = Callable[[UNetBlock, Tensor, Tensor, Tensor | None], Tensor]
+See = Callable[[SkipBlock, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @torch.no_grad()
 def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
     r"""Strength of each long skip relative to the features it joins.
 
-    prop_i = ||rho_i d_i||_2 / ||u_i||_2, the norms over channels and pixels of one image, i from the deepest layer.
+    prop_i = ||rho_i d_i||_2 / ||u_i||_2, the norms over channels and pixels (or tokens) of one image, i from the
+    deepest layer.
 
     The paper's ratio is ||d_i|| / ||u_i|| of networks as they are, which this is at rho = 1 (a plain network); its
     number for a network is the mean over layers (and images): skip_norms(...).mean(). With Skip-Tuning the ratio is
-    of the two parts of what the block's concatenation holds. Where only one path of the block sees the scaled skip
-    (a `target` other than "full"), it is that path's, for "norm_output" before the normalisation.
+    of the two parts of what the block concatenates, in EDM2 before mp_cat weights them. Where only one path of the
+    block sees the scaled skip (a `target` other than "full"), it is that path's, for "norm_output" before the
+    normalisation.
 
     Reference: Skip-Tuning, section 3 and Figure 2, https://arxiv.org/abs/2402.15170
 
     Args:
-        net: a network built of `training.networks.UNetBlock`, plain or `skip.tuned.SkipTuned`; not compiled.
+        net: a network of any family (its skips enter `training.skip_block.SkipBlock`s), plain or
+            `skip.tuned.SkipTuned`; not compiled.
         x: noisy images [N, C, H, W], see `skip.studies.inputs`.
         sigma: noise level in data units, a scalar or [N].
         class_labels: one-hot [N, L], or None.
@@ -36,7 +39,7 @@ def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor 
         ValueError: if the long skips of this network cannot be seen.
     """
 
-    def ratio(block: UNetBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
+    def ratio(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
         factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()  # rounded as the block rounds it
         return factor * (image_norms(d) / image_norms(u))
 
@@ -47,8 +50,9 @@ def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor 
 def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
     """Frobenius norms of the weights that read u_i, and of those that read d_i.
 
-    They are the two slices W[:, :C_u] and W[:, C_u:] of the block's first convolution, W [out, C_u + C_d, 3, 3].
-    rho does not enter. Which channels are whose is learnt from one network call on an empty image.
+    They are the two slices W[:, :C_u] and W[:, C_u:] of the first linear map that reads both, W [out, C_u + C_d, ...]:
+    a 3x3 convolution, of EDM2 with the weights as it uses them, or a U-ViT's skip_linear. rho does not enter. Which
+    channels are whose is learnt from one network call on an empty image.
 
     Reference: Skip-Tuning, Figure 10, https://arxiv.org/abs/2402.15170; it does not say which convolution is meant.
 
@@ -60,10 +64,9 @@ def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
         ValueError: if the long skips of this network cannot be seen.
     """
 
-    def slices(block: UNetBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
-        weight = block.conv0.weight
-        assert weight is not None  # its kernel is 3x3
-        parts = weight.split([u.shape[1], d.shape[1]], dim=1)
+    def slices(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
+        axis = block.channel_axis
+        parts = block.joined_weight().split([u.shape[axis], d.shape[axis]], dim=1)
         return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
 
     device = next(net.parameters()).device
@@ -73,21 +76,20 @@ def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
 
 
 def image_norms(x: Tensor) -> Tensor:
-    """L2 norm of each image of x [N, C, H, W], summed in float64: [N]."""
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=torch.float64)
+    """L2 norm of each image of x [N, ...], summed in float64: [N]."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), dtype=torch.float64)
 
 
 def _at_long_skips(net: Any, see: See, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None) -> list[Tensor]:
     """Run the network once; what `see(block, u, d, rho)` gives at each block that takes a long skip, deepest first."""
     seen: list[Tensor] = []
-    signature = inspect.signature(UNetBlock.forward)
 
-    def look(block: UNetBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = signature.bind(block, *args, **kwargs).arguments
+    def look(block: SkipBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = inspect.signature(block.forward).bind(*args, **kwargs).arguments
         if given.get("skip") is not None:
             seen.append(see(block, given["x"], given["skip"], given.get("skip_scale")))
 
-    blocks = [module for module in net.modules() if isinstance(module, UNetBlock)]
+    blocks = [module for module in net.modules() if isinstance(module, SkipBlock)]
     handles = [block.register_forward_pre_hook(look, with_kwargs=True) for block in blocks]
     try:
         net(x, sigma, class_labels)
@@ -97,6 +99,6 @@ def _at_long_skips(net: Any, see: See, x: Tensor, sigma: Tensor | float, class_l
     if not seen or len(seen) != net.num_skips:
         raise ValueError(
             f"{len(seen)} of the network's {net.num_skips} long skips were seen: this needs a network "
-            "built of UNetBlock, and not compiled"
+            "whose skips enter SkipBlocks, and not compiled"
         )
     return seen

@@ -82,7 +82,22 @@ def detector_features(detector: Detector) -> FeatureMap:
     return lambda x: detector(to_uint8(x))[0]
 
 
-@torch.no_grad()
+def smooth_features(detector: Detector) -> FeatureMap:
+    """The features of a detector with gradients: of grey levels 127.5 (x + 1), neither rounded nor cut off.
+
+    For training; `detector_features` is what generated images undergo.
+
+    Args:
+        detector: on the device of the images.
+    Raises:
+        ValueError: if the detector gives no gradients.
+    """
+    embed = getattr(detector, "embed", None)
+    if embed is None:
+        raise ValueError(f"{detector.name} gives no gradients; take another one, such as inception-2015-12-05")
+    return lambda x: embed(127.5 * (x + 1))[0]
+
+
 def losses(
     net: Network,
     images: Tensor,
@@ -95,7 +110,8 @@ def losses(
     """w(sigma) || f(D(x + sigma n; sigma)) - f(x) ||_2^2 of each image x, for each feature map f.
 
     The norm is the paper's: squares are summed, not averaged, over all entries of a feature. The network runs once,
-    whatever the number of feature maps; it computes in float32, the rest in float64.
+    whatever the number of feature maps; it computes in float32, the rest in float64. Gradients flow to the network
+    where they are enabled.
 
     Args:
         net: the denoiser D, plain or Skip-Tuned.

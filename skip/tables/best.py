@@ -67,7 +67,7 @@ def best_rho(rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0
     if len({len(cell.blocks) for cell in cells}) > 1 or not cells[0].blocks:
         gain = None if one is None or gap is None else Estimate.plain(gap, difference(cells[chosen], cells[one]).error)
         return Best(at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge)
-    redrawn = _bootstrap(y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed))
+    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed))
     found, heights = _minimum(x, redrawn)
     low, high = np.percentile(found, [16, 84])
     gain = None if one is None or gap is None else Estimate.plain(gap, (heights - redrawn[:, one]).std(ddof=1))
@@ -93,7 +93,7 @@ def _minimum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(inside, vertex, place), np.where(inside, height, value)
 
 
-def _bootstrap(y: np.ndarray, blocks: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def bootstrap(y: np.ndarray, blocks: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Curves that other seeds might have given: y [R], blocks [R, B] -> [RESAMPLES, R].
 
     Drawing B of B blocks anew spreads by (B - 1) / B of the variance; the factor makes up for it.

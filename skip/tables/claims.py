@@ -45,6 +45,7 @@ class Claim:
         for_each: the setting whose every value must show it; None takes all points together.
         baseline: the value of `along` that lower and higher compare with.
         against: the values of `along` that they compare with it; None is all others.
+        match: settings of the cells that it is about; None takes all.
     Raises:
         ValueError: if the kind is unknown, or `against` is empty or holds the baseline.
     """
@@ -56,6 +57,7 @@ class Claim:
     for_each: str | None = None
     baseline: Setting = 1.0
     against: tuple[Setting, ...] | None = None
+    match: Mapping[str, Setting] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -104,7 +106,7 @@ def judge(claim: Claim, points: Sequence[Point]) -> Verdict:
 
 def _groups(claim: Claim, points: Sequence[Point]) -> dict[Setting, Cells]:
     """The metric's estimates by `for_each` and `along`."""
-    needed = [claim.along] + ([claim.for_each] if claim.for_each else [])
+    needed = [claim.along, *([claim.for_each] if claim.for_each else []), *(claim.match or {})]
     for what, names, given in (
         ("setting", needed, {name for p in points for name in p.settings}),
         ("metric", [claim.metric], {name for p in points for name in p.estimates}),
@@ -113,7 +115,10 @@ def _groups(claim: Claim, points: Sequence[Point]) -> dict[Setting, Cells]:
             if given and name not in given:
                 raise ValueError(f"no cell has the {what} {name!r}; there are {', '.join(sorted(given))}")
     groups: dict[Setting, Cells] = {}
+    wanted = claim.match or {}
     for p in points:
+        if any(p.settings.get(name) != value for name, value in wanted.items()):
+            continue
         if claim.metric in p.estimates and all(name in p.settings for name in needed):
             group = p.settings[claim.for_each] if claim.for_each else None
             cells = groups.setdefault(group, {})

@@ -1,6 +1,7 @@
 """Estimate: a measured value, its error, and enough of the images behind it to compare two cells seed by seed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,6 +80,21 @@ class Estimate:
         blocks = np.array_split(h, min(MAX_BLOCKS, len(h)))
         error = float(h.std(ddof=1)) / len(h) ** 0.5
         return cls(float(value), error, tuple(float(value + block.mean()) for block in blocks))
+
+    @classmethod
+    def of_jackknife(cls, value: float, without: Sequence[float]) -> "Estimate":
+        r"""Any quantity, by what it is without each of G runs of seeds: blocks of a delete-a-group jackknife.
+
+            block_k = value + (G - 1) (value - value without run k),    error = std(blocks) / sqrt(G)
+
+        Reference: Efron, 1982, The Jackknife, the Bootstrap and Other Resampling Plans
+
+        Args:
+            value: of all images.
+            without: the quantity without each run, in the order of the seeds; 2 or more.
+        """
+        blocks = value + (len(without) - 1) * (value - np.array(without, dtype=np.float64))
+        return cls(float(value), float(blocks.std(ddof=1)) / len(blocks) ** 0.5, tuple(blocks.tolist()))
 
     @classmethod
     def plain(cls, value: float, error: float | None = None) -> "Estimate":

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from dnnlib.pictures import contact_sheet, save_png
@@ -21,6 +22,7 @@ from skip.source import ImageSource
 from skip.tables.estimate import Estimate
 from skip.tables.settings import AnyRange, Job, Tuned, located, sampler_of
 from torch_utils import distributed
+from training.presets import load_presets
 
 IS_SPLITS = 10
 
@@ -31,22 +33,37 @@ class Generated(Tuned, SamplerSettings):
 
     Args:
         labels: "random" or "balanced"; see `sampling.generate.generate`.
+        guidance: scale of classifier-free guidance, see `skip.source.ImageSource`; None is none.
         Others: see `Tuned` and `sampling.settings.SamplerSettings`.
     """
 
     labels: Labels = "random"
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         Tuned.__post_init__(self)
-        sampler_of(self)
+        self.source()
 
     def evaluations(self) -> int:
         """Network evaluations over all images."""
-        return self.nfe(AnyRange()) * self.count
+        return self.evaluations_per_image() * self.count
+
+    def evaluations_per_image(self) -> int:
+        """NFE, those of the guide included."""
+        return self.nfe(AnyRange()) * (1 if self.guidance in (None, 1) else 2)
 
     def source(self) -> ImageSource:
         """What makes the images."""
-        return ImageSource(self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype)
+        return ImageSource(
+            self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype,
+            guidance=self.guidance,
+        )  # fmt: skip
+
+    def network_sources(self) -> dict[str, str]:
+        """The network, and the autoencoder that its entry in configs/networks.toml names."""
+        preset = load_presets().get(self.network)
+        found = {"network": self.network}
+        return found | ({"autoencoder": preset.autoencoder} if preset and preset.autoencoder else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +75,14 @@ class Images(Generated):
         reference: statistics of the real images, a path or URL.
         data: the real images, for metrics that compare images with images.
         metrics: names in `metrics.measure.METRICS`.
+        groups: of seeds, each left out once, for blocks of metrics other than fid; 0 leaves those without blocks.
     """
 
     detector: str
     reference: str
     data: str | None = None
     metrics: tuple[str, ...] = ("fid",)
+    groups: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,7 +94,7 @@ class Images(Generated):
 
     def sources(self) -> dict[str, str]:
         """Network, detector, reference statistics and, where a metric needs them, the real images."""
-        found = {"network": self.network, "detector": self.detector, "reference": self.reference}
+        found = self.network_sources() | {"detector": self.detector, "reference": self.reference}
         return found | ({"data": self.data} if self.needs_data and self.data is not None else {})
 
     @property
@@ -93,9 +112,13 @@ class Images(Generated):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """Generate and measure; the same as `fid.py gen`."""
+        return self.measure(job, self.source())
+
+    def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
+        """The metrics of the images that `what` makes."""
         detector = load_detector(self.detector, job.device)
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
-        source = self.source().load(job.device)
+        source = what.load(job.device)
         reference = Statistics.load(fetch(self.reference) if is_url(self.reference) else located(self.reference))
         real = self._real()
 
@@ -103,7 +126,10 @@ class Images(Generated):
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
 
         with evaluation.features({"source": source.record}, batches, self.numbers) as store:
-            measured = evaluation.measure(list(self.metrics), store, self.numbers, reference, real)
+            names = list(self.metrics)
+            with evaluation.compared_with(names, reference, real) as target:
+                measured = evaluation.compare(names, store, self.numbers, target)
+                without = [evaluation.compare(names, store, seeds, target) for seeds in self._without_each_group()]
             if distributed.rank() != 0:
                 return {}
             features, _ = store.load(self.numbers)
@@ -119,7 +145,14 @@ class Images(Generated):
                 found[name] = Estimate.plain(value, values[name.replace("is", "is_std", 1)] / math.sqrt(IS_SPLITS))
             elif "_std" not in kind and "_standard_error" not in kind and "_size" not in kind:
                 found[name] = Estimate.plain(value)
+            if without and name in found and kind != "fid":
+                found[name] = Estimate.of_jackknife(value, [one["metrics"][name] for one in without])
         return found
+
+    def _without_each_group(self) -> list[list[int]]:
+        """The seeds without a run of consecutive ones, for each run."""
+        runs = [set(run.tolist()) for run in np.array_split(self.numbers, self.groups)] if self.groups else []
+        return [[seed for seed in self.numbers if seed not in run] for run in runs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +168,8 @@ class Sheet(Generated):
     zoom: int = 1
 
     def sources(self) -> dict[str, str]:
-        """The network."""
-        return {"network": self.network}
+        """The network, and its autoencoder if it has one of its own."""
+        return self.network_sources()
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """Write the sheet beside the result, as PNG; on rank 0."""

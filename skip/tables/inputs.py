@@ -70,7 +70,7 @@ class Fed(Tuned):
 
     Args:
         input: "noise": sigma z, the state that a sampler starts from; "data": real images plus sigma z.
-        sigma: noise level in data units; None draws each image's as EDM does in training.
+        sigma: noise level in data units; None draws each image's as EDM does in training, within the network's range.
         data: the real images; that of seed s is number s of `RealImages`.
     """
 
@@ -90,15 +90,26 @@ class Fed(Tuned):
         real = {"data": self.data} if self.input == "data" and self.data is not None else {}
         return {"network": self.network} | real
 
-    def levels(self, seeds: list[int]) -> Tensor:
-        """float64 [N]."""
-        return draw_sigma(seeds) if self.sigma is None else torch.full([len(seeds)], self.sigma, dtype=torch.float64)
+    def levels(self, net: SkipTuned, seeds: list[int]) -> Tensor:
+        """Noise levels that the network knows, the nearest ones to those of the settings: float64 [N].
+
+        Raises:
+            ValueError: if `sigma` lies beyond the network's range.
+        """
+        if self.sigma is None:
+            return net.round_sigma(draw_sigma(seeds).clamp(net.sigma_min, net.sigma_max))
+        if not net.sigma_min <= self.sigma <= net.sigma_max:
+            raise ValueError(
+                f"sigma is {self.sigma:g}; {self.network} knows noise levels from {net.sigma_min:g} to "
+                f"{net.sigma_max:g}"
+            )
+        return net.round_sigma(torch.full([len(seeds)], self.sigma, dtype=torch.float64))
 
     def inputs(
         self, net: SkipTuned, real: RealImages | None, seeds: list[int], device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """x float32 [N, C, H, W], sigma float32 [N], one-hot classes or None, on the device."""
-        sigma = self.levels(seeds).to(device)
+        sigma = self.levels(net, seeds).to(device)
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
         if real is None:
             labels = random_labels(seeds, net.label_dim, shape)

@@ -138,7 +138,7 @@ class Losses(Fed):
         def compute(seeds: list[int]) -> dict[str, Tensor]:
             images, labels = real.batch(seeds, job.device)
             noise = SeedNoise(seeds).randn(list(images.shape)).to(job.device)
-            sigma = self.levels(seeds).to(job.device)
+            sigma = self.levels(net, seeds).to(job.device)
             with torch.inference_mode():
                 return losses(net, images, labels, sigma, noise, maps, self.weighting)
 

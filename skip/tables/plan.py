@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dnnlib.seeds import parse_seeds
@@ -71,7 +72,8 @@ def dry_run(items: list[Item], results: Results) -> Iterator[str]:
                     location(role, name) or "the Hugging Face hub, unless it is cached"
                 )
     for (role, name), where in missing.items():
-        yield f"{'to prepare' if role == 'data' else 'to download'}: {role} {name}" + (
+        by_hand = role == "data" or isinstance(where, Path)
+        yield f"{'to prepare' if by_hand else 'to download'}: {role} {name}" + (
             f" ({where})" if str(where) != name else ""
         )
 

@@ -50,7 +50,7 @@ def plot(item: Item, results: Results) -> Any:
     panels = [(ylabel, curves)]
     if how.x == "rho" and (relative := _relative(item, measured)):
         panels.append((f"{ylabel}, relative to rho 1", _by_setting(how, relative)))
-    figure = _matplotlib("matplotlib.figure").Figure(figsize=(1 + 6 * len(panels), 4.2), layout="constrained")
+    figure = matplotlib_module("matplotlib.figure").Figure(figsize=(1 + 6 * len(panels), 4.2), layout="constrained")
     for number, (title, drawn) in enumerate(panels):
         axes = figure.add_subplot(
             1, len(panels), number + 1,
@@ -59,7 +59,7 @@ def plot(item: Item, results: Results) -> Any:
             xscale="log" if how.logx else "linear",
             yscale="log" if how.logy and number == 0 else "linear",
         )  # fmt: skip
-        _draw(axes, drawn)
+        draw_curves(axes, drawn)
         if how.x == "rho":
             axes.axvline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
     names = figure.axes[0].get_legend_handles_labels()[1]
@@ -68,7 +68,7 @@ def plot(item: Item, results: Results) -> Any:
     return figure
 
 
-def _draw(axes: Any, curves: Series) -> None:
+def draw_curves(axes: Any, curves: Series) -> None:
     """Curves with error bars, and crosses where the paper states a value."""
     looks = [(colour, marker, style) for style in STYLES for colour, marker in zip(COLOURS, MARKERS, strict=True)]
     for (name, curve), (colour, marker, style) in zip(curves.items(), cycle(looks), strict=False):
@@ -148,7 +148,7 @@ def save(item: Item, results: Results, folder: Path) -> list[Path]:
         return []
     with atomic_write(png) as file:
         figure.savefig(file, format="png", dpi=120)
-    with _matplotlib("matplotlib").rc_context({"svg.hashsalt": item.name}), atomic_write(svg) as file:
+    with matplotlib_module("matplotlib").rc_context({"svg.hashsalt": item.name}), atomic_write(svg) as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
     return [png, svg]
 
@@ -200,7 +200,12 @@ def _name(how: Plot, cell: Cell, value: str) -> str:
     return ", ".join(part for part in (metric, settings) if part)
 
 
-def _matplotlib(module: str) -> Any:
+def matplotlib_module(module: str) -> Any:
+    """A module of matplotlib.
+
+    Raises:
+        RuntimeError: if it is not installed.
+    """
     try:
         return importlib.import_module(module)  # not at the top: the package is optional
     except ImportError as error:

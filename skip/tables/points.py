@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from dnnlib.util import is_url
 from skip.studies.wavelet import BANDS
 from skip.tables.best import Best, best_rho
 from skip.tables.claims import WRITTEN, Claim, Point, Seen, Setting, judge
@@ -26,7 +27,8 @@ METRICS = {
     "immd_sigma10": "IMMD (sigma 10)",
     "immd_median": "IMMD (median sigma)",
 }
-SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "window", "target"}  # without effect at rho = 1
+# Without effect at rho = 1:
+SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "time_range", "window", "target", "top"}
 
 FEATURE_LOSS = "feature loss"
 IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
@@ -76,11 +78,13 @@ def resolve(metric: str, names: Iterable[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A setting's value in words: "0.8", "0.002 to 80", "none"."""
+    """A setting's value in words: "0.8", "0.002 to 80", "none"; of a URL the file's name."""
     if isinstance(value, list | tuple):
         return (" to " if all(isinstance(part, float | int) for part in value) else ", ").join(map(shown, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str) and is_url(value):
+        return value.rpartition("/")[2]
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -97,7 +101,7 @@ def written(setting: str) -> str:
 def nfe(cell: Cell) -> int | None:
     """Network evaluations per image, of cells that generate images."""
     study = cell.settings
-    return study.evaluations() // study.count if isinstance(study, Generated) else None
+    return study.evaluations_per_image() if isinstance(study, Generated) else None
 
 
 def setting(cell: Cell, name: str) -> Any:

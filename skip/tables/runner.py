@@ -4,7 +4,9 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,7 +23,7 @@ def unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({key(cell): cell for cell in cells}.values())
 
 
-def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: int) -> int:
+def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: int, features: Path | None = None) -> int:
     """Measure the cells that are not done; every rank calls it with the same cells.
 
     Args:
@@ -29,6 +31,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
         results: where results go.
         device: of this rank.
         batch: images at a time.
+        features: where partial results stay, for cells that differ in their seeds alone to share; None removes them.
     Returns:
         How many were measured now.
     Raises:
@@ -41,7 +44,8 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
             tqdm.write(f"[{number + 1}/{len(todo)}] {cell.study}: {what}", file=sys.stderr)
         obtain(cell)
         partial = results.partial(cell)
-        job = Job(device, batch, partial, results.path(cell).with_suffix(""))
+        folder = partial if features is None else features / _without_seeds(cell, results)
+        job = Job(device, batch, folder, results.path(cell).with_suffix(""))
         with _alone(partial):
             values = cell.settings.run(job)
             if distributed.rank() == 0:
@@ -49,6 +53,12 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
                 shutil.rmtree(partial, ignore_errors=True)
             distributed.barrier()
     return len(todo)
+
+
+def _without_seeds(cell: Cell, results: Results) -> str:
+    """The name of a folder for what the seeds share: equal if all but the seeds is."""
+    any_seeds: Any = replace(cell.settings, seeds="0")  # type: ignore[type-var]
+    return results.partial(replace(cell, settings=any_seeds)).name
 
 
 def _todo(cells: list[Cell], results: Results, device: torch.device) -> list[Cell]:

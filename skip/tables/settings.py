@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dnnlib.seeds import parse_seeds
-from sampling.settings import SamplerSettings
+from sampling.settings import NETWORK_GRIDS, SamplerSettings
+from sampling.sigmas import edm
 from skip.scale import Axis, SkipScale, Spacing, Time
 from skip.source import ImageSource
 from skip.tables.estimate import Estimate
@@ -48,7 +49,9 @@ class Tuned:
         seeds: as "0-49999"; each is one image, or one draw.
         rho: of the deepest decoder layer.
         across: how the other layers go on: "bottom-to-one" or "constant".
+        top: what they approach instead of one; None leaves it to `across`.
         spacing, time, axis, window: see `skip.scale.SkipScale`.
+        time_range: ends of the time axis, its sigma_min and sigma_max; None is EDM's.
         target: see `training.networks.UNetBlock.forward`.
     Raises:
         ValueError: if a choice is unknown or a number out of range.
@@ -64,10 +67,14 @@ class Tuned:
     axis: Axis = "edm"
     window: tuple[float, float] | None = None
     target: SkipTarget = "full"
+    time_range: tuple[float, float] | None = None
+    top: float | None = None
 
     def __post_init__(self) -> None:
         if self.across not in get_args(Across):
             raise ValueError(f"unknown across {self.across!r}; choose from {', '.join(get_args(Across))}")
+        if self.top is not None and self.across != "bottom-to-one":
+            raise ValueError(f"across = {self.across} says what rho is at the top; leave out top = {self.top}")
         self.count  # noqa: B018  # refuses a bad text now
         ImageSource(scale=self.scale, skip_target=self.target, dtype=self.dtype)
 
@@ -84,8 +91,11 @@ class Tuned:
     @property
     def scale(self) -> SkipScale:
         """rho of layer and noise level."""
-        top = 1.0 if self.across == "bottom-to-one" else self.rho
-        return SkipScale(self.rho, top, self.spacing, time=self.time, axis=self.axis, window=self.window)
+        top = self.top if self.top is not None else 1.0 if self.across == "bottom-to-one" else self.rho
+        scale = SkipScale(self.rho, top, self.spacing, time=self.time, axis=self.axis, window=self.window)
+        if self.time_range is None:
+            return scale
+        return replace(scale, sigma_min=self.time_range[0], sigma_max=self.time_range[1])
 
 
 class Study(Protocol):
@@ -121,6 +131,11 @@ class AnyRange:
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """The level itself."""
         return torch.as_tensor(sigma)
+
+    @property
+    def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
+        """As many levels as a network's own grid has."""
+        return {name: lambda steps: edm(steps, 0.002, 80) for name in NETWORK_GRIDS}
 
 
 def located(name: str) -> Path:

@@ -32,6 +32,9 @@ class Recorder:
         self.asked.append((x, float(sigma), class_labels))
         return torch.zeros_like(x)
 
+    def decode(self, x: Tensor) -> Tensor:
+        return x
+
 
 def collected(net: Any, settings: SamplerSettings, seeds: list[int], **options: Any) -> Batch:
     batches = list(generate(net, settings, seeds, "cpu", **options))

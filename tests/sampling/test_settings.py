@@ -173,3 +173,24 @@ def test_settings_reach_the_solver() -> None:
     assert vp.keywords["sigma_range"] == (0.002, net.sigma_max)  # type: ignore[attr-defined]
     unipc = SamplerSettings(sampler="unipc", order=2, exact=True, lower_order_final=False).bound(net, torch.zeros_like)
     assert unipc.keywords == {"order": 2, "exact": True, "lower_order_final": False}  # type: ignore[attr-defined]
+
+
+class Table:
+    """A network with a table of times."""
+
+    sigma_min, sigma_max = 0.1, 10.0
+    sigma_grids = {"ddim": lambda steps: torch.linspace(9, 1, steps, dtype=torch.float64)}  # noqa: RUF012
+
+    def round_sigma(self, sigma: float | torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(sigma)
+
+
+def test_grids_of_the_network_itself() -> None:
+    settings = SamplerSettings("euler", steps=5, sigmas="ddim")
+    assert settings.nodes(Table()).tolist() == [9, 7, 5, 3, 1]
+    resolved = settings.resolved(Table())
+    assert resolved["grid"] == "ddim" and resolved["nfe"] == 5 and resolved["sigmas"][-1] == 0
+    with pytest.raises(ValueError, match="the timesteps grid belongs to networks with a table of times"):
+        SamplerSettings(sigmas="timesteps").nodes(Table())
+    with pytest.raises(ValueError, match="drop sigma_min and sigma_max"):
+        SamplerSettings(sigmas="ddim", sigma_max=5.0)

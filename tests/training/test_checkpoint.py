@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,34 @@ def test_convert_fails_in_one_line(tmp_path: Path) -> None:
 def test_list_tells_names_licences_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     presets.load_presets()["edm-ffhq-64x64-uncond-ve"].local_path.write_bytes(bytes(2_500_000))
-    lines = run("list").output.splitlines()
-    assert [line.split()[0] for line in lines] == list(presets.load_presets())
-    (ffhq,) = [line for line in lines if line.startswith("edm-ffhq-64x64-uncond-ve ")]
-    assert "2.5 MB" in ffhq and "CC BY-NC-SA 4.0" in ffhq
-    assert "not here" in lines[1]
+    head, *lines = run("list").output.splitlines()
+    assert max(map(len, [head, *lines])) <= 130 and head.split() == [
+        "name",
+        "MB",
+        "here",
+        "licence",
+        "defaults",
+        "note",
+    ]
+    rows = [line for line in lines if not line.startswith(" ")]
+    assert [row.split()[0] for row in rows] == list(presets.load_presets())
+    cells = {row.split()[0]: [cell.strip() for cell in re.split(" {2,}", row)[1:]] for row in rows}
+    assert cells["edm-ffhq-64x64-uncond-ve"] == ["2.5", "yes", "CC BY-NC-SA 4.0", "-", "NCSN++"]
+    assert cells["edm-ffhq-64x64-uncond-vp"] == ["~247", "no", "CC BY-NC-SA 4.0", "-", "DDPM++"]
+    assert cells["cd-imagenet-64x64-l2"][3:] == ["consistency, sigmas 80", "consistency distillation, L2"]
+    assert cells["uvit-h2-imagenet-256"][3] == "dpmpp, steps 50, guidance 1.4"
+    assert cells["diff-instruct-imagenet-64x64"][:2] == ["?", "no"]
+    notes = " ".join(" ".join([head, *lines]).split())
+    for preset in presets.load_presets().values():  # broken into lines, none is cut
+        assert all(word in notes for word in preset.note.split())
+
+
+def test_list_as_json_tells_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
+    found = {entry["name"]: entry for entry in json.loads(run("list", "--json").output)}
+    assert list(found) == list(presets.load_presets())
+    uvit, cd = found["uvit-h2-imagenet-256"], found["cd-imagenet-64x64-l2"]
+    assert uvit["defaults"] == {"sampler": "dpmpp", "steps": 50, "guidance": 1.4}
+    assert uvit["file"].endswith("/downloads/imagenet256_uvit_huge.pth") and "Google Drive" in uvit["obtain"]
+    assert (cd["here"], cd["size"], Path(cd["file"]).parent) == (False, 1184, tmp_path)
+    assert found["demo"]["here"] and found["demo"]["size"] == 4.5

@@ -171,6 +171,13 @@ def test_nodes() -> None:
     assert torch.equal(nearest.ddim_sigmas(999), nearest.levels.flip(0))
 
 
+def test_grids_by_name() -> None:
+    net = DiscretePrecond(Predictor(), 4, 2, **LDM)
+    levels = net.table.levels
+    assert torch.equal(SamplerSettings("euler", 10, "ddim").nodes(net), levels[[1 + 100 * j for j in range(9, -1, -1)]])
+    assert torch.equal(SamplerSettings(steps=7, sigmas="timesteps").nodes(net), net.table.uniform_sigmas(7))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -54,6 +54,12 @@ def test_weights_of_another_precision_load_as_float32(dtype: torch.dtype, tmp_pa
         assert torch.equal(value, tensors[name].float())
 
 
+def test_of_a_distilled_generator_the_entry_ema_is_read_and_sg_is_not(tmp_path: Path) -> None:
+    score = {name: value + 1 for name, value in small().state_dict().items()}
+    path = written(tmp_path, edm_pickles.generator_snapshot("EDMPrecond", SMALL, small().state_dict(), score))
+    assert_same(load_network(path), small())
+
+
 @pytest.mark.parametrize("class_name", list(PRECONDS))
 def test_every_class_loads_from_a_snapshot(class_name: str, tmp_path: Path) -> None:
     net = small(class_name)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import relative_error
 from standins_edm2 import edm2_snapshot, fill_edm2
+from standins_ldm import write_ldm
 from standins_openai import written as openai
 from standins_uvit import write_uvit
 from tiny_network import tiny_network
@@ -31,6 +32,12 @@ def edm2(folder: Path) -> Path:
     return path
 
 
+def ldm(folder: Path) -> Path:
+    path = folder / "model.ckpt"
+    write_ldm(path)
+    return path
+
+
 def uvit(folder: Path) -> Path:
     path = folder / "uvit.pth"
     write_uvit(path)
@@ -47,6 +54,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "EDMPrecond": edm,
     "ConsistencyPrecond": openai,
     "EDM2Precond": edm2,
+    "LDMPrecond": ldm,
     "UViTPrecond": uvit,
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from sampling.denoiser import bind
 from sampling.samplers import heun, sample
 from sampling.sigmas import edm
+from skip.studies.norms import skip_norms, slice_norms
 from training.edm_pickle import read_snapshot
 from training.layers import Conv2d
 from training.networks_edm2 import (
@@ -91,18 +92,20 @@ def test_golden_skip_tuning(name: str) -> None:
 
 @torch.inference_mode()
 def test_golden_norms_of_the_skips() -> None:
-    net, ratios = published(), []
+    assert golden_network().num_skips == FACTS["k"]
+    assert relative_error(skip_norms(golden_network(), *golden_inputs()).T, ARRAYS["prop_per_sample"]) < 1e-5
 
-    def look(block: EDM2Block, args: tuple[Any, ...]) -> None:
-        _x, _emb, *skip = args
-        if skip:
-            ratios.append(skip[0].flatten(1).norm(dim=1) / args[0].flatten(1).norm(dim=1))
 
-    for block in net.unet.dec.values():
-        block.register_forward_pre_hook(look)
-    net(*golden_inputs())
-    assert len(ratios) == net.num_skips == FACTS["k"]
-    assert relative_error(torch.stack(ratios), ARRAYS["prop_per_sample"]) < 1e-5
+def test_slices_of_the_weights_as_they_are_used() -> None:
+    net = golden_network()
+    u, d = slice_norms(net)
+    blocks = [net.unet.dec[name] for name in net.unet._skip_index]
+    widths = [64, 64, 64, 64, 32, 32]  # of u; the skips have 64, 64, 32, 32, 32, 32
+    for i, (block, width) in enumerate(zip(blocks, widths, strict=True)):
+        weight = block.conv_res0.weight.detach().double()
+        used = weight / (1e-4 + weight.square().mean((1, 2, 3), keepdim=True).sqrt()) / weight[0].numel() ** 0.5
+        assert float(u[i]) == pytest.approx(float(used[:, :width].norm()), rel=1e-6)
+        assert float(d[i]) == pytest.approx(float(used[:, width:].norm()), rel=1e-6)
 
 
 @pytest.mark.parametrize(("run", "rho"), [("rho1", None), ("skip", "0.82_0.82")])

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
+from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
-from training.autoencoder import KLDecoder, read_kl_decoder
+from training.autoencoder import KLDecoder, read_decoder
 from training.networks_uvit import UViT, UViTPrecond, _arguments, is_uvit, read_uvit
 
 FACTS, ARRAYS = golden_json("uvit")["nets"], golden_npz("uvit")
@@ -57,6 +58,20 @@ def test_golden(name: str) -> None:
         tuned = net(*arguments, skip_scale=torch.tensor(rho))
         assert relative_error(tuned, ARRAYS[f"{name}/out_skip_{key}"]) < 1e-5
         assert relative_error(tuned, plain) > 1e-3
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_golden_norms_of_the_skips(name: str) -> None:
+    net, arguments = golden(name)
+    assert relative_error(skip_norms(net, *arguments).T, ARRAYS[f"{name}/prop_per_sample"]) < 1e-5
+
+
+def test_slices_of_the_weights() -> None:
+    net = tiny()
+    u, d = slice_norms(net)
+    weights = [block.skip_linear.weight.double() for block in net.model.out_blocks]
+    torch.testing.assert_close(u, torch.stack([weight[:, :32].norm() for weight in weights]), rtol=1e-12, atol=0)
+    torch.testing.assert_close(d, torch.stack([weight[:, 32:].norm() for weight in weights]), rtol=1e-12, atol=0)
 
 
 @torch.inference_mode()
@@ -338,11 +353,11 @@ def test_an_autoencoder_file_gives_its_decoder(tmp_path: Path) -> None:
     facts = golden_json("uvit")["autoencoder"]
     state = fill(KLDecoder(**kl_kwargs(facts))).state_dict()
     torch.save({"encoder.conv_in.weight": torch.zeros(3), **state}, tmp_path / "autoencoder_kl_ema.pth")
-    net = read_kl_decoder(tmp_path / "autoencoder_kl_ema.pth")
+    net = read_decoder(tmp_path / "autoencoder_kl_ema.pth")
     assert relative_error(net(torch.from_numpy(ARRAYS["autoencoder/z"])), ARRAYS["autoencoder/decode"]) < 1e-5
     del state["decoder.mid.attn_1.q.bias"]
     torch.save(state, tmp_path / "damaged.pth")
     write_uvit(tmp_path / "uvit.pth")
     for name, message in {"damaged.pth": "decoder.mid.attn_1.q.bias", "uvit.pth": "no state_dict of a KL"}.items():
         with pytest.raises(ValueError, match=message):
-            read_kl_decoder(tmp_path / name)
+            read_decoder(tmp_path / name)

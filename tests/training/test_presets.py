@@ -1,9 +1,11 @@
 """configs/networks.toml, and what a source may be."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
+from conftest import golden_json
 
 from training import presets
 from training.presets import Preset, load_presets, resolve
@@ -11,18 +13,42 @@ from training.presets import Preset, load_presets, resolve
 
 def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
-    assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 16
+    assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 19
     for preset in found.values():
         if preset.url is None:
-            assert preset.licence == "Apache-2.0"
+            assert (preset.obtain == "") == (preset.name == "demo")
+            assert preset.obtain == "" or str(preset.path).startswith("downloads/")
         elif preset.url.startswith("https://nvlabs-fi-cdn.nvidia.com/"):
             assert preset.licence == "CC BY-NC-SA 4.0"
             assert Path(preset.url).stem.startswith(preset.name)
-        else:
-            assert preset.url.startswith("https://openaipublic.blob.core.windows.net/consistency/")
+        elif preset.url.startswith("https://openaipublic.blob.core.windows.net/consistency/"):
             assert "research" in preset.licence
+        else:
+            assert preset.name == "ldm4-imagenet-256" and preset.url.startswith("https://ommer-lab.com/")
         assert preset.sha256 is None or len(preset.sha256) == 64
+        assert preset.licence and "\n" not in preset.obtain + preset.note and not preset.obtain.endswith(".")
+    assert found["demo"].licence == "Apache-2.0"
     assert found["demo"].local_path == presets.REPOSITORY / "assets/demo/network.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "golden", "parts"),
+    [
+        ("edm-imagenet-64x64-cond-adm", "edm_imagenet64_cond_adm", None),
+        ("edm-afhqv2-64x64-uncond-vp", "edm_afhqv2_64_uncond_vp", None),
+        ("edm-afhqv2-64x64-uncond-ve", "edm_afhqv2_64_uncond_ve", None),
+        ("cd-imagenet-64x64-lpips", "cd_imagenet64", None),
+        ("edm2-img64-s", "edm2_img64_s", None),
+        ("uvit-h2-imagenet-256", "imagenet256_uvit_huge", None),
+        ("ldm4-imagenet-256", "ldm_cin256_v2", ("unet", "first_stage", "cond_stage")),
+    ],
+)
+def test_sizes_are_those_of_the_published_tensors(name: str, golden: str, parts: tuple[str, ...] | None) -> None:
+    facts = golden_json(f"fullsize_{golden}")
+    shapes = [entry for part in parts or [None] for entry in (facts[part] if part else facts)["state_dict"].values()]
+    width = 2 if name == "edm2-img64-s" else 4  # EDM2 stores float16
+    size = sum(width * math.prod(entry[0] if entry and isinstance(entry[0], list) else entry) for entry in shapes)
+    assert load_presets()[name].size == round(size / 1e6)
 
 
 def test_a_preset_cannot_be_changed() -> None:
@@ -37,6 +63,7 @@ def test_a_preset_cannot_be_changed() -> None:
         ('[a]\nurl = "http://a"', r"\[a\].*'licence'"),
         ('[a]\nlicence = "MIT"', "either a url or a path"),
         ('[a]\nlicence = "MIT"\nurl = "http://a"\npath = "b"', "either a url or a path"),
+        ('[a]\nlicence = "MIT"\nurl = "http://a"\ndefaults = "heun"', "the defaults of network 'a' are no table"),
         ("[a\n", "not valid TOML"),
         ("a = 1", r"\[a\]"),
     ],
@@ -62,6 +89,33 @@ def test_a_name_comes_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("demo").touch()
     assert resolve("demo") == (shipped, preset)
     assert resolve("./demo") == (Path("demo"), None)
+
+
+def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "REPOSITORY", tmp_path)
+    preset = Preset("a", "MIT", path="downloads/a.pth", obtain="ask me", autoencoder="downloads/b.pth")
+    found = {"a": preset, "b": Preset("b", "MIT", path="gone.pth")}
+    monkeypatch.setattr(presets, "load_presets", lambda: found)
+    for ask, message in (
+        (lambda: resolve("a"), f"a is not here: ask me; save it as {tmp_path}/downloads/a.pth"),
+        (preset.autoencoder_file, f"the autoencoder of a is not here: ask me; save it as {tmp_path}/downloads/b.pth"),
+        (lambda: resolve("b"), f"b is not here: there is no file {tmp_path}/gone.pth"),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            ask()
+        assert str(caught.value) == message
+    (tmp_path / "downloads").mkdir()
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / "downloads" / name).touch()
+    assert resolve("a") == (tmp_path / "downloads/a.pth", preset)
+    assert preset.autoencoder_file() == tmp_path / "downloads/b.pth"
+    assert found["b"].autoencoder_file() is None
+
+
+def test_an_autoencoder_may_be_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "fetch", lambda url: Path(f"copy of {url}"))
+    preset = Preset("a", "MIT", url="https://host/a.pth", autoencoder="https://host/b.pth")
+    assert preset.autoencoder_file() == Path("copy of https://host/b.pth")
 
 
 def test_urls_and_presets_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

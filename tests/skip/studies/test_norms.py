@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import fill, golden_json, golden_npz, relative_error
 from tiny_network import tiny_network
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from skip.studies.inputs import pure_noise, random_labels
 from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
 from training.networks import SKIP_TARGETS, SkipTarget, UNetBlock
+from training.networks_ldm import LDMUNet
 
 SEEDS = [3, 4, 5]
 U_CHANNELS, D_CHANNELS = [32, 32, 32, 16], [32, 16, 16, 16]  # of tiny_network, read off its layout
@@ -56,6 +58,17 @@ def test_a_known_ratio() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     tuned = skip_norms(SkipTuned(Hand(), SkipScale(layers=(0.5, -0.25))), x, 1.0)
     torch.testing.assert_close(tuned, expected * torch.tensor([0.5, 0.25]), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["cin", "uncond"])
+def test_golden_norms_of_ldm(name: str) -> None:
+    facts, arrays = golden_json("ldm")["unets"][name]["kwargs"], golden_npz("ldm")
+    unused = ("image_size", "use_spatial_transformer")
+    net = fill(LDMUNet(**{key: value for key, value in facts.items() if key not in unused})).eval()
+    x, t = (torch.from_numpy(arrays[f"{name}/{key}"]) for key in "xt")
+    context = torch.from_numpy(arrays[f"{name}/context"]) if f"{name}/context" in arrays else None
+    found = skip_norms(net, x, t, context)
+    assert relative_error(found.T, arrays[f"{name}/prop_per_sample"]) < 1e-5
 
 
 def test_rho_of_each_image() -> None:

@@ -99,6 +99,19 @@ def test_a_chosen_cell_against_another_setting() -> None:
     assert "4.00 at time decreasing against 5.00 at increasing, difference -1.00 +- 0.14" in verdict.sentence
 
 
+def test_a_claim_about_some_of_the_cells() -> None:
+    claim = Claim("LDM prefers increasing rho", "lower", "fid", "time", baseline="decreasing", match={"network": "ldm"})
+    ldm = cells("time", {"increasing": 4.0, "decreasing": 5.0}, network="ldm")
+    edm = cells("time", {"increasing": 5.0, "decreasing": 4.0}, network="edm")
+    assert judge(claim, edm + ldm).seen == "seen"
+    assert judge(replace(claim, match={"network": "edm"}), edm + ldm).seen == "not seen"
+    assert judge(claim, edm).seen == "undecided"
+    with pytest.raises(ValueError, match="two cells have time increasing"):
+        judge(replace(claim, match=None), edm + ldm)
+    with pytest.raises(ValueError, match="no cell has the setting 'net'"):
+        judge(replace(claim, match={"net": "ldm"}), edm + ldm)
+
+
 def test_every_group_must_show_it() -> None:
     claim = replace(LOWER, for_each="nfe")
     good = cells("rho", {0.7: 6.12, 1.0: 6.6}, nfe=9)

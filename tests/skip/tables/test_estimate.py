@@ -171,3 +171,12 @@ def test_values_that_are_refused(values: np.ndarray, message: str) -> None:
 def test_fields_that_are_refused(fields: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Estimate(*fields)  # type: ignore[arg-type]
+
+
+def test_the_jackknife_of_a_mean_gives_the_block_means() -> None:
+    x = np.random.default_rng(0).standard_normal(120)
+    runs = x.reshape(10, 12)
+    found = Estimate.of_jackknife(x.mean(), [np.delete(runs, k, axis=0).mean() for k in range(10)])
+    assert found.value == x.mean()
+    np.testing.assert_allclose(found.blocks, runs.mean(1), rtol=0, atol=1e-12)
+    assert found.error == pytest.approx(runs.mean(1).std(ddof=1) / 10**0.5, rel=1e-12)

@@ -12,7 +12,10 @@ from PIL import Image
 import fid
 from dnnlib.pictures import decode_png
 from skip.tables.generated import Images, Sheet
+from skip.tables.points import nfe
 from skip.tables.settings import Job
+from skip.tables.settings import plain as settings_as_json
+from skip.tables.spec import Cell
 
 CPU = torch.device("cpu")
 SETTINGS = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}
@@ -46,7 +49,31 @@ def test_cost_is_counted() -> None:
     assert Sheet(network="demo", sampler="heun", steps=10, seeds="0-7").evaluations() == 19 * 8
 
 
+def test_guidance_is_counted_and_makes_other_images(tmp_path: Path) -> None:
+    settings = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-3", "rho": 0.8}
+    plain, alone, guided = (Sheet(**settings, guidance=scale) for scale in (None, 1.0, 1.5))  # type: ignore[arg-type]
+    assert [s.evaluations() for s in (plain, alone, guided)] == [12, 12, 24]
+    assert [nfe(Cell("sheet", s, {})) for s in (plain, guided)] == [3, 6]
+    images = [next(s.source().load(CPU).batches([0, 1], 2)) for s in (plain, alone, guided)]
+    assert [batch.nfe for batch in images] == [3, 3, 6]
+    assert torch.equal(images[0].images, images[1].images) and not torch.equal(images[0].images, images[2].images)
+    assert "guidance" not in settings_as_json(plain) and settings_as_json(guided)["guidance"] == 1.5
+    with pytest.raises(ValueError, match="guidance scale is inf"):
+        Sheet(network="demo", guidance=float("inf"))
+
+
+def test_the_time_axis_has_the_ends_that_it_is_given() -> None:
+    scale = Images(**SETTINGS, **DETECTOR, time="increasing", time_range=(0.03, 15.0)).scale  # type: ignore[arg-type]
+    assert scale(4, 15.0).tolist() == [1.0] * 4 and scale(4, 0.03).tolist() == pytest.approx([0.8, 0.85, 0.9, 0.95])
+    edm = Images(**SETTINGS, **DETECTOR, time="increasing").scale  # type: ignore[arg-type]
+    assert edm(4, 15.0)[0] < 1 and edm(4, 80.0).tolist() == [1.0] * 4
+    with pytest.raises(ValueError, match="time axis runs from 3"):
+        Images(**SETTINGS, **DETECTOR, time_range=(3.0, 2.0))  # type: ignore[arg-type]
+
+
 def test_files_that_a_cell_needs() -> None:
+    latent = Sheet(network="uvit-h2-imagenet-256")
+    assert latent.sources() == {"network": "uvit-h2-imagenet-256", "autoencoder": "downloads/autoencoder_kl.pth"}
     plain = Images(**SETTINGS, **DETECTOR)  # type: ignore[arg-type]
     assert plain.sources() == {"network": "demo", "detector": "demo", "reference": "assets/demo/reference.npz"}
     more = Images(**SETTINGS, **DETECTOR, metrics=("fid", "pr"))  # type: ignore[arg-type]

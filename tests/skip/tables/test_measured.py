@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_network import tiny_network
 
 from metrics.detector import load_detector
 from sampling.noise import SeedNoise
@@ -17,6 +18,7 @@ from skip.tables.estimate import Estimate
 from skip.tables.inputs import Fed, RealImages, load_tuned
 from skip.tables.measured import Gradient, Inversion, Losses, Norms
 from skip.tables.settings import Job
+from training.networks_uvit import UViTPrecond
 
 CPU = torch.device("cpu")
 DATA = "assets/demo/images.zip"
@@ -106,6 +108,22 @@ def test_the_images_are_those_of_their_numbers() -> None:
 def test_wrong_inputs_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Fed(network="demo", **settings)
+
+
+def test_noise_levels_are_those_that_the_network_knows() -> None:
+    narrow = {"embed_dim": 32, "depth": 2, "num_heads": 1, "beta_end": 0.0009}
+    net: Any = UViTPrecond(8, 4, 0, rounding="nearest", **narrow)
+    between = Fed(network="uvit", sigma=None).levels(UViTPrecond(8, 4, 0, **narrow), list(range(500)))  # type: ignore[arg-type]
+    assert float(between.min()) == net.sigma_min and float(between.max()) == net.sigma_max
+    drawn = Fed(network="uvit", sigma=None).levels(net, list(range(500)))
+    assert torch.equal(drawn, net.round_sigma(drawn)) and drawn.dtype == torch.float64
+    assert (drawn == net.sigma_min).any() and (drawn == net.sigma_max).any(), "the range is narrower than EDM's draws"
+    near = net.round_sigma(torch.tensor([1.0, 1.0], dtype=torch.float64))
+    assert torch.equal(Fed(network="uvit", sigma=1.0).levels(net, [0, 1]), near) and not (near == 1).any()
+    with pytest.raises(ValueError, match=r"sigma is 80; uvit knows noise levels from 0.02\d+ to 1.1\d+"):
+        Fed(network="uvit", sigma=80.0).levels(net, [0])
+    edm: Any = tiny_network()
+    assert torch.equal(Fed(network="edm", sigma=None).levels(edm, SEEDS), draw_sigma(SEEDS))
 
 
 def test_wrong_choices_are_refused(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 from skip.studies.window import windows
 from skip.tables.kinds import KINDS, TUPLES
 from skip.tables.plan import count, dry_run, lines, select
+from skip.tables.points import nfe, plain_cell, setting
 from skip.tables.results import Results
 from skip.tables.spec import CONFIGS, item_names, load_item
+from training.discrete import NoiseTable
 
 PROFILES = """
 [demo]
@@ -52,10 +54,34 @@ def test_our_items_are_right(name: str, profile: str) -> None:
         assert published.where
 
 
+def test_the_latent_networks_have_settings_of_their_own() -> None:
+    cells: Any = load_item("table7", "paper").cells
+    ldm, uvit = cells[:7], cells[7:]
+    assert {(c.settings.network, nfe(c)) for c in ldm} == {("ldm4-imagenet-256", 2 * 10)}
+    assert {(c.settings.network, nfe(c)) for c in uvit} == {("uvit-h2-imagenet-256", 2 * 50)}
+    stated = {(c.settings.network[:3], setting(c, "rho")): p.value for c in cells for p in c.published}
+    assert stated == {("ldm", 1.0): 4.91, ("ldm", 0.78): 4.67, ("ldm", 0.95): 4.67, ("uvi", 1.0): 2.31} | {
+        ("uvi", 0.82): 2.21
+    }
+    item = load_item("table10", "paper")
+    timed = [cell for cell in item.cells if setting(cell, "time_range")]
+    assert len(timed) == 4
+    for cell in timed:
+        network = setting(cell, "network")
+        betas = {"ldm4-imagenet-256": (0.0015, 0.0195), "uvit-h2-imagenet-256": (0.00085, 0.012)}[network]
+        levels = NoiseTable("scaled_linear", *betas).levels
+        assert setting(cell, "time_range") == pytest.approx((float(levels[0]), float(levels[-1])), rel=1e-5)
+        plain = plain_cell(item, cell)
+        assert plain is not None and setting(plain, "network") == network
+
+
+BESIDE = {"calibrate_latent", "calibrate_unipc", "edm2"}
+
+
 def test_there_is_an_item_for_everything_in_the_paper() -> None:
     names = item_names()
     assert names[:15] == [f"table{n}" for n in range(1, 16)]
-    assert {f"figure{n}" for n in range(2, 16)} | {"appendix-c", "calibrate_unipc"} == set(names[15:])
+    assert {f"figure{n}" for n in range(2, 16)} | {"appendix-c", *BESIDE} == set(names[15:])
     assert names.index("figure9") < names.index("figure10")
 
 
@@ -148,8 +174,10 @@ def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(list(lines(item, Results(tmp_path)))) == len(item.cells)
     said = list(dry_run([item, load_item("table7", "paper")], Results(tmp_path)))
     assert any("to download: network edm-imagenet-64x64-cond-adm (https://" in line for line in said)
-    total = sum(cell.settings.evaluations() for cell in item.cells)
-    assert f"{len(item.cells)} cells to measure, {count(total)} evaluations" in said
+    assert any("to prepare: autoencoder downloads/autoencoder_kl.pth" in line for line in said)
+    cells = [*item.cells, *load_item("table7", "paper").cells]
+    total = sum(cell.settings.evaluations() for cell in cells)
+    assert f"{len(cells)} cells to measure, {count(total)} evaluations" in said
     assert [count(n) for n in (999, 1000, 50_500, 12_345_678)] == ["999", "1 k", "50.5 k", "12.3 M"]
 
 

@@ -1,0 +1,267 @@
+"""The loop of fine-tuning: any parameters, a loss for each image; a killed run goes on and ends the same.
+
+Everything random about an image is a function of the run's seed and of the image's position in it. So neither the
+number of ranks nor where a run was killed changes anything but the order in which gradients are added up.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dnnlib.files import atomic_write
+from sampling.noise import SeedNoise
+from skip.scale import SkipScale
+from skip.studies.score_matching import WEIGHTINGS, draw_sigma
+from skip.tables.inputs import RealImages
+from skip.tuned import SkipTuned
+from torch_utils import distributed
+from training.dataset import InfiniteSampler
+from training.precond import Precond
+
+PRELOAD_BYTES = 2**30
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What determines a run, but for its length, which is counted in images.
+
+    The optimiser is Adam (0.9, 0.999) with a constant learning rate. The network stays in eval mode, hence without
+    dropout: the loss is that of the network as it samples. Noise levels are drawn as in EDM's training.
+
+    Args:
+        network: a name in configs/networks.toml, a path or a URL.
+        data: data set zip or folder.
+        detector: the feature network f; a name in configs/detectors.toml, a path or a URL.
+        batch: images a step over all ranks.
+        lr: learning rate.
+        seed: of order, noise levels and noise.
+        weighting: of noise levels, see `skip.studies.score_matching.losses`.
+        dtype: of the network's computation; its weights stay float32.
+    Raises:
+        ValueError: if a choice is unknown or a number out of range.
+    """
+
+    network: str
+    data: str
+    detector: str
+    batch: int = 32
+    lr: float = 0.01
+    seed: int = 0
+    weighting: str = "edm"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch is {self.batch}; it must be at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr is {self.lr}; it must be positive")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+
+    def check_length(self, name: str, images: int) -> None:
+        """Refuse a number of images that is not one of whole steps.
+
+        Raises:
+            ValueError: naming it.
+        """
+        if images < 1 or images % self.batch:
+            raise ValueError(f"{name} is {images}; it must be a positive multiple of the batch, {self.batch}")
+
+
+class Examples(NamedTuple):
+    """Images x [N, C, H, W] in [-1, 1], one-hot classes [N, L] or None, noise levels [N] and noise n like x."""
+
+    images: Tensor
+    labels: Tensor | None
+    sigma: Tensor
+    noise: Tensor
+
+
+Losses = Callable[[Examples], Tensor]  # -> [N], with gradients
+
+
+@dataclass
+class Run:
+    """The moving parts of a run.
+
+    Args:
+        settings: what determines it, as JSON; a state of other settings is refused.
+        parameters: leaves that require gradients; changed in place.
+        lr: Adam's learning rate.
+        also: further tensors that belong to the state, such as averaged weights.
+    Attributes:
+        images_seen: over all ranks and sessions.
+        history: float64 [steps, 1 + ...]: of each step the mean loss, then whatever `fit` watches.
+    """
+
+    settings: dict[str, object]
+    parameters: Sequence[Tensor]
+    lr: float
+    also: Sequence[Tensor] = ()
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.lr, betas=(0.9, 0.999), eps=1e-8)
+        self.images_seen = 0
+        self.history: list[Tensor] = []
+
+    def save(self, path: Path) -> None:
+        """Write plain tensors and numbers, atomically; on rank 0."""
+        if distributed.rank() != 0:
+            return
+        saved = {
+            "settings": json.dumps(self.settings, sort_keys=True),
+            "images_seen": self.images_seen,
+            "parameters": [value.detach() for value in self.parameters],
+            "also": list(self.also),
+            "optimizer": self.optimizer.state_dict(),
+            "history": torch.stack(self.history),
+        }
+        with atomic_write(path) as file:
+            torch.save(saved, file)
+
+    @torch.no_grad()
+    def load(self, path: Path, device: torch.device) -> None:
+        """Go on where the run of `path` was saved, if there is one; nothing in the file is executed.
+
+        Raises:
+            ValueError: if the file is damaged, or the run had other settings.
+        """
+        found = path.exists()
+        distributed.barrier()  # every rank has looked before one writes
+        if not found:
+            return
+        try:
+            saved = torch.load(path, map_location=device, weights_only=True)
+            settings = json.loads(saved["settings"])
+            if settings == self.settings:
+                for mine, theirs in ((self.parameters, saved["parameters"]), (self.also, saved["also"])):
+                    for a, b in zip(mine, theirs, strict=True):
+                        a.copy_(b)
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.images_seen, self.history = int(saved["images_seen"]), list(saved["history"].cpu())
+        except Exception as error:  # torch.load raises whatever the damage happens to cause
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"cannot resume from {path}: {reason}; remove it to start anew") from error
+        for name in sorted(settings.keys() | self.settings.keys()):
+            a, b = settings.get(name), self.settings.get(name)
+            if a != b:
+                raise ValueError(f"{path} is of a run with {name}={a!r}, now {b!r}; choose another --out or remove it")
+
+
+def fit(
+    run: Run,
+    loss: Losses,
+    real: RealImages,
+    settings: FineTuning,
+    until: int,
+    every: int,
+    saved: Path,
+    device: torch.device,
+    batch_gpu: int | None = None,
+    watch: Callable[[], Tensor] | None = None,
+    after: Callable[[int, bool], None] | None = None,
+) -> None:
+    """Adam on the mean of a loss over images, noise levels and noise.
+
+    Args:
+        run: where it stands; changed in place.
+        loss: of each of this rank's examples.
+        real: the images.
+        settings: of the run.
+        until: images to see in all; a run that has seen more stays as it is.
+        every: images between two saved states; the end is saved too.
+        saved: the file of the state, from which a killed run goes on.
+        device: of this rank.
+        batch_gpu: most images a rank holds at once; the rest of its share is accumulated. None: all at once.
+        watch: what to record of each step, float64 [...], on the CPU.
+        after: called after each step with the images seen, and whether the state is saved now; on every rank.
+    Raises:
+        ValueError: if a length is not one of whole steps, the batch cannot be shared out, or the state does not fit.
+        RuntimeError: if the network returns NaN or infinity.
+    """
+    settings.check_length("the length", until)
+    settings.check_length("the interval", every)
+    ranks = distributed.world_size()
+    if settings.batch % ranks:
+        raise ValueError(f"a batch of {settings.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
+    if batch_gpu is not None and batch_gpu < 1:
+        raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
+    run.load(saved, device)
+    with tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0) as bar:
+        for examples in _examples(real, settings, run.images_seen, until, device):
+            mean = step(run, loss, examples, settings.batch, batch_gpu)
+            run.images_seen += settings.batch
+            run.history.append(torch.cat([mean, *([] if watch is None else [watch()])]))
+            keep = run.images_seen % every == 0 or run.images_seen >= until
+            if after is not None:
+                after(run.images_seen, keep)
+            if keep:
+                run.save(saved)
+            bar.set_postfix(loss=f"{float(mean):.4g}", refresh=False)
+            bar.update(settings.batch)
+    distributed.barrier()  # what rank 0 wrote is there
+
+
+def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int | None = None) -> Tensor:
+    """One step of Adam, on the sum of the ranks' losses over `batch`; returns that mean, float64 [1] on the CPU."""
+    run.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros(1, dtype=torch.float64, device=examples.images.device)
+    with torch.inference_mode(False), torch.enable_grad():
+        share = len(examples.images)
+        for first in range(0, share, batch_gpu or share):
+            rows = slice(first, first + (batch_gpu or share))
+            losses = loss(Examples(*(None if part is None else part[rows] for part in examples)))  # type: ignore[arg-type]
+            losses.sum().div(batch).backward()
+            total += losses.detach().sum() / batch
+    for parameter in run.parameters:
+        if parameter.grad is not None:
+            distributed.all_reduce_sum(parameter.grad)
+    run.optimizer.step()
+    return distributed.all_reduce_sum(total).cpu()
+
+
+def real_images(settings: FineTuning, net: Precond) -> RealImages:
+    """The images to train on, decoded once if they are few.
+
+    Raises:
+        FileNotFoundError, ValueError: if they do not fit the network.
+    """
+    real = RealImages(settings.data, SkipTuned(net, SkipScale()), 1)
+    if real.data.nbytes <= PRELOAD_BYTES:
+        real.data.to_tensor()
+    return real
+
+
+def example_seeds(seed: int, positions: Sequence[int]) -> list[int]:
+    """A seed below 2^32 for the noise level and the noise of each position of a run."""
+    return [int(np.random.SeedSequence([seed % 2**32, p]).generate_state(1)[0]) for p in positions]
+
+
+def _examples(
+    real: RealImages, settings: FineTuning, start: int, until: int, device: torch.device
+) -> Iterator[Examples]:
+    """This rank's share of each batch: of positions p = start + rank, start + rank + ranks, ..."""
+    rank, ranks = distributed.rank(), distributed.world_size()
+    order = iter(InfiniteSampler(len(real.data), rank, ranks, seed=settings.seed, start=start))
+    for first in range(start, until, settings.batch):
+        seeds = example_seeds(settings.seed, range(first + rank, first + settings.batch, ranks))
+        images, labels = real.batch(list(itertools.islice(order, len(seeds))), device)
+        noise = SeedNoise(seeds).randn(list(images.shape)).to(device)
+        yield Examples(images, labels, draw_sigma(seeds).to(device), noise)
+
+
+def as_json(settings: FineTuning, **more: object) -> dict[str, object]:
+    """The settings and more, as a state holds them."""
+    return json.loads(json.dumps(asdict(settings) | more))

@@ -1,0 +1,83 @@
+"""A SkipScale as a JSON file: what a search found, for generate.py and fid.py to use."""
+
+import json
+import math
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from dnnlib.files import write_json
+from skip.scale import SkipScale
+
+FORMAT = "skip-tuning-scale/1"
+COEFFICIENTS = ("bottom", "top", "layers")
+NUMBERS = ("bottom", "top", "sigma_min", "sigma_max")
+LISTS = ("layers", "window")
+
+
+def save_scale(path: str | os.PathLike[str], scale: SkipScale, **provenance: Any) -> None:
+    """Write the coefficients, atomically.
+
+    The file is {"format": "skip-tuning-scale/1", every field of SkipScale, "provenance": {...}}; a noise level of
+    infinity, which JSON lacks, is "inf".
+
+    Args:
+        path: of the file.
+        scale: what it says.
+        provenance: how it was found, as JSON; nothing reads it.
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    record = {name: value for name, value in asdict(scale).items() if value is not None}
+    if scale.layers is not None:
+        del record["bottom"], record["top"], record["spacing"]  # they are without effect
+    if scale.window is not None:
+        record["window"] = ["inf" if level == math.inf else level for level in scale.window]
+    write_json(path, {"format": FORMAT} | record | {"provenance": provenance})
+
+
+def load_scale(path: str | os.PathLike[str]) -> SkipScale:
+    """Read what `save_scale` wrote, or a file written by hand; what that leaves out has SkipScale's default.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and what is wrong in it.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path} with skip coefficients")
+    try:
+        record = json.loads(Path(path).read_bytes())
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError(f'it is not a file of skip coefficients: need "format": "{FORMAT}"')
+        return SkipScale(**_settings(record))
+    except (ValueError, OverflowError) as error:  # JSON's and Unicode's are ValueErrors too
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of SkipScale in a file's record."""
+    found = {name: value for name, value in record.items() if name not in ("format", "provenance")}
+    known = [field.name for field in fields(SkipScale)]
+    for name, value in found.items():
+        if name not in known:
+            raise ValueError(f"unknown key {name!r}; there are {', '.join(known)}")
+        if name in NUMBERS:
+            found[name] = _number(name, value)
+        elif name in LISTS:
+            if not isinstance(value, list):
+                raise ValueError(f"{name} is {value!r}; it must be a list of numbers")
+            found[name] = tuple(_number(name, one) for one in value)
+    if not set(COEFFICIENTS) & found.keys():
+        raise ValueError(f"it has no coefficients; give {' or '.join(COEFFICIENTS)}")
+    if len(found.get("window", (0, 0))) != 2:
+        raise ValueError(f"window is {record['window']}; it must be [low, high]")
+    return found
+
+
+def _number(name: str, value: Any) -> float:
+    if name == "window" and value == "inf":
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} has {value!r} where a number must be")
+    return float(value)

@@ -1,0 +1,39 @@
+"""What the transformers among the networks share (U-ViT, LDM): layers of tokens, and the token of a class."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training import onednn
+from training.layers import Linear
+
+
+class Dense(Linear):
+    """y = x W^T + b in the dtype of x, by the faster library where there are two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., in_features] to [..., out_features]."""
+        return onednn.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation in the dtype of x, whatever that of the weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [..., D] over its last dimension."""
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def class_token(embedding: nn.Embedding, labels: Tensor | None) -> Tensor:
+    """The token of each label, of an embedding whose last row is "no class".
+
+    Args:
+        embedding: [classes + 1, D].
+        labels: one-hot [N, classes]; a row of zeros is "no class", and so is None.
+    Returns:
+        [N, 1, D], of None [1, 1, D].
+    """
+    classes, nothing = embedding.weight[:-1], embedding.weight[-1:]
+    if labels is None:
+        return nothing[None]
+    labels = labels.to(classes.dtype)
+    return (labels @ classes + (1 - labels.sum(1, keepdim=True)) * nothing)[:, None]
