@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from small_network import small
 from standins_distill import image_folder
+from tiny_network import saved
 
-from training.checkpoint import load_network, save_network
+from training.checkpoint import load_network
 from training.training_state import STATE_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,8 +28,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> str:
-    save_network(small(), tmp_path / "teacher.safetensors")
-    return str(tmp_path / "teacher.safetensors")
+    return saved(tmp_path, label_dim=3)
 
 
 def program(method: str, teacher: str, data: Path, outdir: Path, *more: str, ranks: int = 1) -> list[str]:
@@ -45,7 +44,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path: Path) -> None:
-    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "64"]
+    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "200"]
     outdir = tmp_path / "killed"
     command = program(method, teacher, data, outdir, *long)
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=ENV) as process:

@@ -298,7 +298,8 @@ def _table(presets: list[dict[str, Any]]) -> list[str]:
 @click.argument("source")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--autoencoder", metavar="PATH|URL", help="Of a latent network: its decoder is stored with it.")
-def convert(source: str, target: Path, autoencoder: str | None) -> None:
+@click.option("--half", is_flag=True, help="Store the weights as float16: half the size, rounded to 11 bits.")
+def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> None:
     """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
 
     \b
@@ -309,6 +310,8 @@ def convert(source: str, target: Path, autoencoder: str | None) -> None:
         if target.exists():
             raise ValueError(f"{target} exists; delete it first, or choose another name")
         net = load_network(source, autoencoder=autoencoder)
+        for param in net.parameters() if half else ():
+            param.data = param.data.half()
         facts = describe(source, autoencoder)
         licence = facts["licence"] or "that of the source"
         more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}

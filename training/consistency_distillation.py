@@ -106,7 +106,7 @@ class ConsistencyDistillation:
         return batches(self.config, self.dataset, self.state.images_seen, self.device)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """See the class; returns the mean distance, over values."""
+        """See the class; returns the mean distance."""
         config, state, share = self.config, self.state, len(images)
         random = generator(config, state, self.device)
         index = torch.randint(len(self.sigmas) - 1, [share], generator=random, device=self.device)
@@ -123,7 +123,7 @@ class ConsistencyDistillation:
         descend(state.optimizer, config.learning_rate(state.images_seen))
         follow(state.target, state.net, config.target_decay)
         follow(state.ema, state.net, config.ema_beta(state.images_seen))
-        return total / images.numel()
+        return total / share
 
 
 def student_of(teacher: Precond, sigma_min: float, sigma_max: float) -> Precond:

@@ -20,7 +20,7 @@ _UNET, _EMBEDDER, _FIRST_STAGE = "model.diffusion_model.", "cond_stage_model.", 
 _LEFT_OUT = (
     "model_ema.", "logvar", "scale_factor", "betas", "alphas_cumprod", "sqrt_alphas_", "sqrt_one_minus_",
     "log_one_minus_", "sqrt_recip", "posterior_", "lvlb_weights",
-    *(_FIRST_STAGE + part for part in ("encoder.", "quant_conv.", "loss.")),
+    *(_FIRST_STAGE + part for part in ("encoder.", "quant_conv.", "loss.", "model_ema.")),
 )  # fmt: skip
 _LOWEST_RESOLUTION = 8  # of the published networks of images of 256 pixels (LDM-4); the shapes do not tell it
 _HEAD_CHANNELS = 32  # of the published unconditional networks; those with classes have one head

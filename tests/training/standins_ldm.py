@@ -22,7 +22,7 @@ VQ: dict[str, Any] = {"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "n_embed
 NOT_NEEDED = [
     "model_ema.decay", "model_ema.diffusion_modelout2weight",
     "first_stage_model.encoder.conv_in.weight", "first_stage_model.quant_conv.weight",
-    "first_stage_model.loss.discriminator.main.0.weight",
+    "first_stage_model.loss.discriminator.main.0.weight", "first_stage_model.model_ema.decay",
 ]  # fmt: skip
 KL: dict[str, Any] = {"ch": 32, "ch_mult": [1, 1], "num_res_blocks": 1}
 

@@ -199,6 +199,19 @@ def test_convert_gives_the_same_network(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["provenance"])["source_sha256"] == file_sha256(source)
 
 
+def test_convert_to_half_rounds_the_weights_only(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "net.safetensors"), tmp_path / "half.safetensors"
+    net = small("iDDPMPrecond")
+    save_network(net, source)
+    assert run("convert", "--half", source, str(target)).exit_code == 0
+    rounded = {name: value.half().float() for name, value in net.named_parameters()}
+    expected = {**net.state_dict(), **rounded}
+    loaded = load_network(target).state_dict()
+    assert all(torch.equal(value, expected[name]) and value.dtype == torch.float32 for name, value in loaded.items())
+    with safetensors.safe_open(target, framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in rounded} == {torch.float16}
+
+
 def test_convert_fails_in_one_line(tmp_path: Path) -> None:
     source = written(tmp_path, small_snapshot(), "net.pkl")
     kept = written(tmp_path, b"kept", "kept")

@@ -178,6 +178,17 @@ def test_target_follows_and_accumulation_changes_nothing(data: Path, tmp_path: P
     assert (nets[0][1] - nets[1][1]).abs().quantile(0.99) < 0.02 * moved
 
 
+def test_student_is_compared_with_the_target(data: Path, tmp_path: Path) -> None:
+    config = ConsistencyConfig(teacher=teacher_file(tmp_path), data=str(data), **RUN)
+    losses = []
+    for change in (0.0, 0.1):
+        method = ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU)
+        for param in method.state.target.parameters():
+            param.data += change
+        losses.append(float(method.step(torch.zeros(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3])))
+    assert losses[1] > 1.1 * losses[0]
+
+
 def test_data_must_be_the_teachers(data: Path, tmp_path: Path) -> None:
     config = ConsistencyConfig(teacher=teacher_file(tmp_path, label_dim=4), data=str(data), **RUN)
     with pytest.raises(ValueError, match=r"images \(1, 8, 8\) of 3 classes; the teacher .* draws \(1, 8, 8\) of 4"):
