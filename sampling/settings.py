@@ -17,7 +17,7 @@ from sampling.samplers import SAMPLERS, Sampler, sample
 from sampling.sigmas import SIGMAS, Ending, default_range, explicit, with_ending
 
 SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation, "consistency": consistency}
-NETWORK_GRIDS = ("ddim", "timesteps")  # of networks with a table of times, which know them: net.sigma_grids[name](steps)
+NETWORK_GRIDS = ("ddim", "timesteps")  # of networks with a table of times: net.sigma_grids[name](steps)
 GRIDS = (*SIGMAS, *NETWORK_GRIDS)
 DEFAULT_STEPS = 18
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
@@ -138,8 +138,8 @@ class SamplerSettings:
             own = getattr(net, "sigma_grids", {})
             if self.grid not in own:
                 raise ValueError(
-                    f"the {self.grid} grid belongs to networks with a table of times (LDM, U-ViT), which this one has not; "
-                    f"use {', '.join(SIGMAS)}"
+                    f"the {self.grid} grid belongs to networks with a table of times (LDM, U-ViT), which this one has "
+                    f"not; use {', '.join(SIGMAS)}"
                 )
             nodes = own[self.grid](steps)
         elif self.grid not in SIGMAS:

@@ -24,10 +24,11 @@ class Augmentation:
         scale along an angle     p             2^(0.2 n), pi u    n cos, n sin
         shift                    p             n1 / 8, n2 / 8     n1, n2    (of the image's side)
 
-    A transformation that is not drawn has the label 0. (That of a stretch is also that of a squeeze half a turn further:
-    so it is in EDM, whose networks have learned it so.) Mirroring is exact; the others are composed into one affine map,
-    sampled at twice the resolution with a bicubic kernel, the image going on beyond its border as its reflection, and
-    averaged over 2 x 2. (EDM's own code filters with wavelets instead; the transformations and labels are the same.)
+    A transformation that is not drawn has the label 0. (That of a stretch is also that of a squeeze half a turn
+    further: so it is in EDM, whose networks have learned it so.) Mirroring is exact; the others are composed into one
+    affine map, sampled at twice the resolution with a bicubic kernel, the image going on beyond its border as its
+    reflection, and averaged over 2 x 2. (EDM's own code filters with wavelets instead; the transformations and labels
+    are the same.)
 
     Reference: Karras et al., 2022, Appendix F.2 and Table 6, https://arxiv.org/abs/2206.00364; Karras et al., 2020,
     https://arxiv.org/abs/2006.06676

@@ -1,4 +1,4 @@
-"""The curves of a training run as a picture: loss, and FID where it was measured; needs the extra `plot` (matplotlib)."""
+"""The curves of a training run as a picture: loss, and FID where it was measured; needs matplotlib (extra `plot`)."""
 
 import json
 from pathlib import Path

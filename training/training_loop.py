@@ -138,7 +138,8 @@ def _batches(
     small = dataset.nbytes <= PRELOAD_BYTES
     if small:
         dataset.to_tensor()
-    images: ConcatDataset[tuple[Tensor, Tensor]] = ConcatDataset([dataset, Mirrored(dataset)] if config.xflip else [dataset])
+    parts = [dataset, Mirrored(dataset)] if config.xflip else [dataset]
+    images: ConcatDataset[tuple[Tensor, Tensor]] = ConcatDataset(parts)
     loader = DataLoader(
         images,
         batch_size=config.batch // ranks,

@@ -23,7 +23,8 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
     result = CliRunner().invoke(fid.main, ["gen", *flags])
     assert result.exit_code == 0, result.output
     assert line["images"] == 1000
-    assert line["fid-demo-fashion-mnist"] == pytest.approx(json.loads(result.stdout)["metrics"]["fid-demo-fashion-mnist"], rel=1e-6)
+    name = "fid-demo-fashion-mnist"
+    assert line[name] == pytest.approx(json.loads(result.stdout)["metrics"][name], rel=1e-6)
     assert not list(tmp_path.glob("*.png"))
 
 
