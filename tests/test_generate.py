@@ -198,7 +198,7 @@ def test_colour_images_without_classes(networks: Path, tmp_path: Path) -> None:
         ("--grid=9x9", "tiny", "--grid=9x9 needs 81 images; there are 64 seeds"),
         ("--grid=8", "tiny", "--grid=8 is not COLSxROWS"),
         ("--steps=4", "truncated", "truncated"),
-        ("--steps=4", "picture", "neither a safetensors file nor an EDM snapshot pickle; it looks like a PNG image"),
+        ("--steps=4", "picture", "LDM's .ckpt, U-ViT's .pth, OpenAI's .pt); it looks like a PNG image"),
         ("--steps=4", "nan", "its tensor model.map_layer0.weight holds NaN"),
         ("--steps=4", "four", "images of 4 channels cannot be PNGs"),
         ("--steps=4", "absent", "no such file"),

@@ -90,7 +90,7 @@ def is_lightning(head: bytes) -> bool:
     """Whether a file that begins so is a torch.save archive of a Lightning checkpoint, or of a dict with a state_dict.
 
     Args:
-        head: its first 512 bytes.
+        head: its first bytes, 512 or more.
     """
     return head.startswith(b"PK\x03\x04") and b"data.pkl" in head and _FIRST_KEYS.search(head) is not None
 

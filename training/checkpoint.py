@@ -40,7 +40,7 @@ from training.presets import Preset, load_presets, resolve
 
 FORMAT = "skip-tuning-edm/1"
 LINE = 130  # characters in a line of the list
-_HEAD_BYTES = 512
+_HEAD_BYTES = 1 << 20  # the names of all tensors in a torch.save archive, whatever their order
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 
 
@@ -131,6 +131,7 @@ def _read_safetensors(path: Path) -> Contents:
 
 @dataclass(frozen=True)
 class _Format:
+    name: str
     recognise: Callable[[bytes], bool]  # from the first bytes of the file
     read: Callable[[Path], Contents]
 
@@ -145,11 +146,11 @@ def _is_pickle(head: bytes) -> bool:
 
 # A further kind of checkpoint is one more line here.
 _FORMATS = (
-    _Format(_is_safetensors, _read_safetensors),
-    _Format(_is_pickle, read_snapshot),
-    _Format(is_lightning, read_ldm),
-    _Format(is_openai, read_openai),
-    _Format(is_uvit, read_uvit),
+    _Format("safetensors", _is_safetensors, _read_safetensors),
+    _Format("a snapshot pickle of EDM or EDM2", _is_pickle, read_snapshot),
+    _Format("LDM's .ckpt", is_lightning, read_ldm),
+    _Format("U-ViT's .pth", is_uvit, read_uvit),  # some have a time_embed as well
+    _Format("OpenAI's .pt", is_openai, read_openai),
 )
 
 _OTHER_FILES = {
@@ -177,7 +178,7 @@ def _reader(path: Path) -> Callable[[Path], Contents]:
     text = head.lstrip().lower()
     looks = [words for magic, words in _OTHER_FILES.items() if head.startswith(magic) or text.startswith(magic)]
     guess = f"it looks like {looks[0]}" if looks else f"it begins with {head[:8]!r}"
-    raise ValueError(f"neither a safetensors file nor an EDM snapshot pickle; {guess}")
+    raise ValueError(f"no network in a known format ({', '.join(kind.name for kind in _FORMATS)}); {guess}")
 
 
 def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:

@@ -95,10 +95,10 @@ class ConsistencyPrecond(EDMConsistencyPrecond):
 
 
 def is_openai(head: bytes) -> bool:
-    """Whether a file that begins so is a torch.save archive whose first tensor is that of an OpenAI U-Net.
+    """Whether a file that begins so is a torch.save archive of an OpenAI U-Net's tensors.
 
     Args:
-        head: its first 512 bytes.
+        head: its first bytes, 512 or more; a tensor that all of them have is looked for, in published files the first.
     """
     return head.startswith(b"PK\x03\x04") and b"/data.pkl" in head and b"time_embed.0.weight" in head
 

@@ -290,10 +290,10 @@ _CONTINUOUS = "a U-ViT trained at continuous times ({}); only the discrete ones 
 
 
 def is_uvit(head: bytes) -> bool:
-    """Whether a file that begins so is a torch.save archive whose first tensor is a U-ViT's position embedding.
+    """Whether a file that begins so is a torch.save archive of a U-ViT's tensors.
 
     Args:
-        head: its first 512 bytes.
+        head: its first bytes, 512 or more; the position embedding is looked for, in published files the first.
     """
     return head.startswith(b"PK\x03\x04") and b"data.pkl" in head and b"pos_embed" in head
 

@@ -217,7 +217,7 @@ def test_convert_fails_in_one_line(tmp_path: Path) -> None:
     kept = written(tmp_path, b"kept", "kept")
     for args, words in [
         ((tmp_path / "gone.pkl", tmp_path / "new"), "no such file"),
-        ((kept, tmp_path / "new"), "neither a safetensors file nor an EDM snapshot"),
+        ((kept, tmp_path / "new"), "no network in a known format"),
         ((source, kept), "exists"),
         ((source, kept / "below"), ""),
         ((source, Path("/proc/no/net")), ""),

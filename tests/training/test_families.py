@@ -137,6 +137,16 @@ def test_stored_and_loaded_again(net: Any, tmp_path: Path) -> None:
     assert torch.equal(again(x, sigma, labels), net(x, sigma, labels))
 
 
+@pytest.mark.parametrize("write", [openai, uvit])
+def test_the_order_of_the_tensors_does_not_matter(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = write(tmp_path)
+    net = load_network(path)
+    tensors = torch.load(path, weights_only=True)
+    torch.save(dict(sorted(tensors.items(), reverse=True)), path)
+    again = load_network(path)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in again.state_dict().items())
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_broken_files_are_refused(name: str, tmp_path: Path) -> None:
     path = FILES[name](tmp_path)
