@@ -16,7 +16,7 @@ from training.autoencoder import decoder_arguments, decoder_parts
 from training.discrete import betas
 
 _UNET, _EMBEDDER, _FIRST_STAGE = "model.diffusion_model.", "cond_stage_model.", "first_stage_model."
-# Not needed: the noise schedule beyond its betas, averaged weights, and of the first stage what encodes or judges.
+# Not needed: the noise schedule beyond its betas, and of the first stage what encodes or judges.
 _LEFT_OUT = (
     "model_ema.", "logvar", "scale_factor", "betas", "alphas_cumprod", "sqrt_alphas_", "sqrt_one_minus_",
     "log_one_minus_", "sqrt_recip", "posterior_", "lvlb_weights",
@@ -29,8 +29,8 @@ _HEAD_CHANNELS = 32  # of the published unconditional networks; those with class
 def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Read a published latent diffusion model with its decoder: what builds it follows from the shapes.
 
-    As in the published sampling scripts the weights are those of `model.diffusion_model`; averaged weights
-    (`model_ema`), which some files have too, are not used. Two things are in no shape: the resolution is such that
+    As in the published sampling script, averaged weights (`model_ema`) take the place of those of the U-Net where the
+    file has them: unconditional ones do, cin256-v2 does not. Two things are in no shape: the resolution is such that
     the lowest level is 8x8, and attention has one head in a network with classes, else heads of 32 channels.
 
     Args:
@@ -40,7 +40,11 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: if the file is damaged or holds no such network.
     """
-    tensors = {n: v for n, v in read_lightning(path).items() if not n.startswith("model_ema.")}
+    tensors = read_lightning(path)
+    # Lightning's names of averaged weights are without their dots.
+    averages = {n: "model_ema." + n.removeprefix("model.").replace(".", "") for n in tensors if n.startswith(_UNET)}
+    if averages.keys() and all(average in tensors for average in averages.values()):
+        tensors = tensors | {n: tensors[average] for n, average in averages.items()}
     kwargs = _arguments(tensors)
     kept = {n: v for n, v in tensors.items() if not n.startswith(_LEFT_OUT)}
     return "LDMPrecond", kwargs, {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()}

@@ -262,6 +262,16 @@ def test_a_file_tells_its_network(tmp_path: Path, settings: dict[str, Any]) -> N
     assert relative_error(net(x, sigma, labels), expected) < 1e-5
 
 
+def test_averaged_weights_are_preferred_where_the_file_has_them_all(tmp_path: Path) -> None:
+    tensors = ldm_tensors(**PLAIN)
+    unet = {n: v for n, v in tensors.items() if n.startswith("model.diffusion_model.")}
+    averages = {f"model_ema.{n.removeprefix('model.').replace('.', '')}": v + 1 for n, v in unet.items()}
+    for extra, change in ((averages, 1), (dict(list(averages.items())[1:]), 0)):
+        write_lightning(tmp_path / "model.ckpt", tensors | extra)
+        loaded = load_network(tmp_path / "model.ckpt").state_dict()
+        assert all(torch.equal(loaded[name], value + change) for name, value in unet.items())
+
+
 @torch.inference_mode()
 def test_latents_are_decoded_and_the_decoder_is_stored_with_the_network(tmp_path: Path) -> None:
     write_ldm(tmp_path / "model.ckpt")
