@@ -2,6 +2,9 @@
 
 import copy
 import functools
+import re
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from skip.scale import SkipScale
 
 diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {"sample_size": 8, "norm_num_groups": 2, "layers_per_block": 1, "attention_head_dim": 4}
 RAMP = SkipScale(0.6, 1.1)
 K_BLOCKS = {
@@ -376,3 +380,24 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="not both"):
         skip.apply(unet, RAMP, scheduler, lambda t: t)
     assert [vars(module) for module in unet.modules()] == before
+
+
+# ---- what the documents show
+
+
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "diffusers_tiny.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("4 long skips, rho [0.8, ") and len(lines) == 4
+    assert lines[-1] == "after removal bitwise the plain images: True"
+
+
+def test_the_recipe_of_the_readme_runs() -> None:
+    (recipe,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(recipe.splitlines()) <= 5
+    unet, scheduler = pixel_unet(), diffusers.DDIMScheduler()
+    pipe = diffusers.DDIMPipeline(unet, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    names: dict[str, Any] = {"pipe": pipe, "prompt": 1}
+    exec(recipe, names)
+    assert names["image"].size == (8, 8) and "_skip_tuning" not in vars(unet)
