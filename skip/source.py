@@ -81,6 +81,7 @@ class ImageSource:
         noise_device = choose_device(self.noise_device or "cpu")
         net = self._network(self.network, device, self.autoencoder)
         check_labels(net, self.labels, self.class_idx)
+        net.check_skip_target(self.skip_target)
         guided = self.scale_of_guidance != 1
         guide = self._network(self.guide, device) if guided and self.guide is not None else None
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))

@@ -44,9 +44,13 @@ class UNet(nn.Module):
             return self.dec[name](x, emb)
         return self.dec[name](x, emb, skips.pop(), None if scale is None else scale[..., index], target)
 
-    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+    def check_skip_target(self, target: str) -> None:
+        """Raise ValueError for a skip_target that the decoder blocks do not have."""
         if target not in SKIP_TARGETS:
             raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
+
+    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+        self.check_skip_target(target)
         if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
             raise ValueError(
                 f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "

@@ -330,8 +330,6 @@ class EDM2UNet(UNet):
             ValueError: for a skip_target other than "full", augment_labels, or a skip_scale that does not fit.
         """
         self._check_skip_scale(skip_scale, x.shape[0], skip_target)
-        if skip_target != "full":
-            raise ValueError(f"skip_target {skip_target!r} needs blocks with a norm, and EDM2's have none: use 'full'")
         if augment_labels is not None:
             raise ValueError("EDM2 networks are trained without augmentation and take no augment_labels")
         emb = self.emb_noise(self.emb_fourier(noise_labels))
@@ -348,6 +346,12 @@ class EDM2UNet(UNet):
         for name in self.dec:
             x = self._decode(name, x, skips, emb, skip_scale, skip_target)
         return self.out_conv(x) * self.out_gain.to(x.dtype)
+
+    def check_skip_target(self, target: str) -> None:
+        """See `UNet.check_skip_target`; there is "full" alone."""
+        super().check_skip_target(target)
+        if target != "full":
+            raise ValueError(f"skip_target {target!r} needs blocks with a norm, and EDM2's have none: use 'full'")
 
 
 class EDM2Precond(EDMPrecond):

@@ -178,6 +178,10 @@ class ConditionedUNet(nn.Module):
         """k, the number of long skip connections."""
         return self.diffusion_model.num_skips
 
+    def check_skip_target(self, target: str) -> None:
+        """See `training.networks.UNet.check_skip_target`."""
+        self.diffusion_model.check_skip_target(target)
+
     def forward(
         self,
         x: Tensor,

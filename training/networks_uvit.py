@@ -224,11 +224,15 @@ class UViT(nn.Module):
         token = self.embed_time(times)
         return (token if self.time_embed is None else self.time_embed(token))[:, None]
 
-    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+    def check_skip_target(self, target: str) -> None:
+        """Raise ValueError for a skip_target other than "full"."""
         if target != "full":
             raise ValueError(
                 f"skip_target {target!r} is not possible: a U-ViT joins its skips by one linear map; use full"
             )
+
+    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
+        self.check_skip_target(target)
         if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
             raise ValueError(
                 f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "

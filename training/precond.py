@@ -85,6 +85,10 @@ class Precond(nn.Module):
         """k, the number of long skip connections."""
         return self.model.num_skips
 
+    def check_skip_target(self, target: str) -> None:
+        """Raise ValueError for a skip_target that the network does not have; see `forward`."""
+        self.model.check_skip_target(target)
+
     @property
     def image_channels(self) -> int:
         """Channels of the images that `decode` gives."""

@@ -16,9 +16,11 @@ from tiny_network import tiny_network
 from sampling.samplers import SAMPLERS, sample
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
+from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from training.checkpoint import load_network, save_network
 from training.families import FAMILIES
+from training.networks import SKIP_TARGETS
 from training.networks_edm2 import EDM2Precond
 
 
@@ -103,6 +105,22 @@ def test_rho(net: Any) -> None:
     assert relative_error(mixed[1:], tuned[1:]) < 1e-5
     with pytest.raises(ValueError, match=str(net.num_skips)):
         net(x, sigma, labels, torch.ones(net.num_skips + 1))
+
+
+@pytest.mark.parametrize("target", SKIP_TARGETS)
+@torch.inference_mode()
+def test_a_target_that_a_network_lacks_is_refused_before_it_runs(net: Any, target: str, tmp_path: Path) -> None:
+    x, sigma, labels = inputs(net)
+    save_network(net, tmp_path / "net")
+    source = ImageSource(str(tmp_path / "net"), scale=SkipScale(0.8), skip_target=target)  # type: ignore[arg-type]
+    if target == "full" or type(net).__name__ not in ("EDM2Precond", "UViTPrecond"):
+        source.load("cpu")
+        assert net(x, sigma, labels, torch.ones(net.num_skips), target).isfinite().all()
+        return
+    with pytest.raises(ValueError, match=target):
+        source.load("cpu")
+    with pytest.raises(ValueError, match=target):
+        net(x, sigma, labels, torch.ones(net.num_skips), target)
 
 
 def test_gradients_reach_rho(net: Any) -> None:
