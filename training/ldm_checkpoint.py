@@ -78,6 +78,8 @@ def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     } | _schedule(tensors)  # fmt: skip
     if f"{_EMBEDDER}embedding.weight" in tensors:
         classes, dim = shape(f"{_EMBEDDER}embedding.weight", 2)
+        if classes < 2:
+            raise ValueError(f"the LDM has {classes} classes; at least one and 'no class' are needed")
         prefix = "middle_block.1.transformer_blocks."
         depth = len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
         kwargs |= {"label_dim": classes - 1, "context_dim": dim, "num_heads": 1, "transformer_depth": depth}

@@ -329,6 +329,8 @@ def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
     dim, channels, patch_size, _ = shape("patch_embed.proj.weight", 4)
     label_dim = shape("label_emb.weight", 2)[0] - 1 if "label_emb.weight" in tensors else 0
     patches = shape("pos_embed", 3)[1] - 1 - (label_dim > 0)
+    if min(dim, channels, patch_size) < 1:
+        raise ValueError(f"the U-ViT has {channels} channels in patches of {patch_size}, {dim} numbers each")
     side = math.isqrt(max(patches, 0))
     hidden = shape("mid_block.mlp.fc1.weight", 2)[0]
     if side**2 != patches:

@@ -332,6 +332,8 @@ def broken(name: str) -> dict[str, Tensor]:
         tensors["betas"] = torch.linspace(0.0015, 0.0195, 1000)
     if name == "short":
         tensors["betas"] = tensors["betas"][:1]
+    if name == "classless":
+        tensors["cond_stage_model.embedding.weight"] = torch.ones(0, 24)
     if name == "width":
         tensors[f"{head}input_blocks.3.0.in_layers.2.weight"] = torch.ones(33, 32, 3, 3)
     return tensors
@@ -347,6 +349,7 @@ def broken(name: str) -> dict[str, Tensor]:
         ("decoder", "KL or VQ autoencoder"),
         ("schedule", "not evenly spaced in their root"),
         ("short", "1 times"),
+        ("classless", "0 classes"),
         ("width", "33 channels"),
     ],
 )

@@ -304,6 +304,14 @@ def test_patches_of_no_square_are_refused(tmp_path: Path) -> None:
         read_uvit(tmp_path / "uvit.pth")
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 2, 2), (64, 0, 2, 2), (64, 4, 0, 0)])
+def test_patches_of_nothing_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    state = dict(write_uvit(tmp_path / "uvit.pth").state_dict())
+    torch.save(state | {"patch_embed.proj.weight": torch.zeros(shape)}, tmp_path / "uvit.pth")
+    with pytest.raises(ValueError, match="channels in patches of"):
+        read_uvit(tmp_path / "uvit.pth")
+
+
 def test_other_archives_are_not_taken_for_a_uvit(tmp_path: Path) -> None:
     torch.save({"time_embed.0.weight": torch.zeros(3)}, tmp_path / "other.pt")
     np.savez(tmp_path / "pos_embed.npz", pos_embed=np.zeros(3))
