@@ -203,6 +203,7 @@ def test_published_networks_have_the_published_names_and_shapes() -> None:
     [
         ("cd_imagenet64_l2.pt", (0.002, 80.0)), ("0a1b2c3d-cd_imagenet64_lpips.pt", (0.002, 80.0)),
         ("ct_imagenet64.pt", (0.002, 80.0)), ("0edm2c3d-edm_imagenet64_ema.pt", (0.0, float("inf"))),
+        ("3cd4e5f6-edm_imagenet64_ema.pt", (0.0, float("inf"))),
     ],
 )  # fmt: skip
 def test_the_name_tells_the_kind(tmp_path: Path, name: str, levels: tuple[float, float]) -> None:
@@ -211,7 +212,7 @@ def test_the_name_tells_the_kind(tmp_path: Path, name: str, levels: tuple[float,
 
 
 def test_a_name_that_does_not_tell_the_kind_is_refused(tmp_path: Path) -> None:
-    for name in ("model.pt", "edm_to_cd.pt", "cdx.pt"):
+    for name in ("model.pt", "edm_to_cd.pt", "3cd4e5f6-model.pt", "cdx.pt"):
         path = written(tmp_path, name)
         with pytest.raises(ValueError, match="begin it with cd_, ct_ or edm_"):
             read_openai(path)
