@@ -121,7 +121,7 @@ def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("make", "num_skips"), [(pixel_unet, 4), (text_unet, 4), (sdxl_unet, 9)])
 @torch.inference_mode()
 def test_skips_are_multiplied_where_they_enter(make: Any, num_skips: int, dtype: torch.dtype) -> None:
