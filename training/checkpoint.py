@@ -270,10 +270,10 @@ def list_networks(as_json: bool) -> None:
 
 
 def _facts(preset: Preset) -> dict[str, Any]:
-    """What is known of a network, as JSON; the size in MB, measured if its file is here."""
-    here = preset.local_path.is_file()
+    """What is known of a network, as JSON; the size in MB, measured if it is here with all that it needs."""
+    here, missing = not preset.missing, [str(path) for path in preset.missing]
     size = round(preset.local_path.stat().st_size / 1e6, 1) if here else preset.size
-    return asdict(preset) | {"file": str(preset.local_path), "here": here, "size": size}
+    return asdict(preset) | {"file": str(preset.local_path), "here": here, "missing": missing, "size": size}
 
 
 def _table(presets: list[dict[str, Any]]) -> list[str]:

@@ -52,6 +52,14 @@ class Preset:
         """Where the file is, or will be once it is fetched."""
         return cached_path(self.url) if self.url is not None else REPOSITORY / str(self.path)
 
+    @property
+    def missing(self) -> list[Path]:
+        """Of its files, that of the autoencoder included, where those will be that are not here yet."""
+        files = [self.local_path]
+        if self.autoencoder is not None:
+            files.append(cached_path(self.autoencoder) if is_url(self.autoencoder) else REPOSITORY / self.autoencoder)
+        return [path for path in files if not path.is_file()]
+
     def file(self) -> Path:
         """The local file of the network, fetched if need be; errors: see `resolve`."""
         if self.url is not None:

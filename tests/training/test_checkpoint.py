@@ -261,4 +261,5 @@ def test_list_as_json_tells_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert uvit["defaults"] == {"sampler": "dpmpp", "steps": 50, "guidance": 1.4}
     assert uvit["file"].endswith("/downloads/imagenet256_uvit_huge.pth") and "Google Drive" in uvit["obtain"]
     assert (cd["here"], cd["size"], Path(cd["file"]).parent) == (False, 1184, tmp_path)
+    assert cd["missing"] == [cd["file"]] and uvit["missing"][-1].endswith("/downloads/autoencoder_kl.pth")
     assert found["demo"]["here"] and found["demo"]["size"] == 4.5

@@ -112,6 +112,17 @@ def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch
     assert found["b"].autoencoder_file() is None
 
 
+def test_a_network_is_here_with_its_autoencoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+    local, fetched = (Preset("x", "MIT", path="a.pth", autoencoder=b) for b in ("b.pth", "https://x.org/b.pth"))
+    assert local.missing == [tmp_path / "a.pth", tmp_path / "b.pth"]
+    (tmp_path / "a.pth").touch()
+    assert local.missing == [tmp_path / "b.pth"] and fetched.missing[0].parent == tmp_path / "cache"
+    (tmp_path / "b.pth").touch()
+    assert not local.missing
+
+
 def test_an_autoencoder_may_be_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "fetch", lambda url: Path(f"copy of {url}"))
     preset = Preset("a", "MIT", url="https://host/a.pth", autoencoder="https://host/b.pth")
