@@ -20,6 +20,7 @@ import torch
 from conftest import fill, golden_json
 from standins_edm2 import edm2_snapshot, fill_edm2
 from standins_ldm import write_kl, write_ldm
+from standins_openai import written as write_openai
 from standins_uvit import write_uvit
 
 from metrics.inception import InceptionV3
@@ -70,6 +71,11 @@ def edm2() -> bytes:
     return edm2_snapshot(fill_edm2(EDM2Precond(64, 3, 1000, channels_per_head=16, **tiny)))
 
 
+def consistency() -> bytes:
+    """OpenAI's consistency model of ImageNet-64, a bare state dict, but with few channels."""
+    return _file(lambda path: write_openai(path.parent, path.name, mult=(1, 1, 1, 2), attention=(3,), classes=1000))
+
+
 def ldm() -> bytes:
     """LDM's class-conditional network with its VQ decoder, as Lightning saves them: 32x32 images of 16x16 latents."""
     return _file(lambda path: write_ldm(path, classes=1001))
@@ -107,6 +113,7 @@ FILES = {  # of table 2; path at the mirror: maker
 }
 OTHER_FILES = {
     f"{NVIDIA}2/posthoc-reconstructions/edm2-img64-s-1073741-0.075.pkl": edm2,
+    "/openaipublic.blob.core.windows.net/consistency/cd_imagenet64_lpips.pt": consistency,
     "/ommer-lab.com/files/latent-diffusion/nitro/cin/model.ckpt": ldm,
     "/openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"
     "VIRTUAL_imagenet256_labeled.npz": adm_reference,

@@ -188,3 +188,18 @@ def test_the_other_families(with_uvit: Machine, item: str, network: str, rho: fl
     )
     fid = record["values"]["fid"]
     assert np.isfinite(fid["value"]) and fid["value"] > 0 and fid["error"] > 0
+
+
+@pytest.mark.parametrize(
+    ("item", "cell", "value"),
+    [
+        ("figure2", "network=cd-imagenet-64x64-lpips", "ratio"),
+        ("table1", "network=cd-imagenet-64x64-lpips,function=raw,probe=ones", "gradient_norm"),
+    ],
+)
+def test_a_consistency_model_beside_edm(machine: Machine, item: str, cell: str, value: str) -> None:
+    asked = ["--profile", "paper", "--cells", cell, "--num", "2", "--results", item, "--device", "cpu"]
+    assert json.loads(machine.tables("run", item, *asked)) == {"measured": 1, "results": item}
+    record = json.loads(machine.result(item).read_text())
+    assert record["settings"]["sigma"] == 80 and np.isfinite(record["values"][value]["value"])
+    assert record["values"][value]["value"] > 0
