@@ -157,6 +157,8 @@ class NoiseTable(nn.Module):
         """The levels that LDM's DDIM visits: those of index 1 + j floor(M / S), j = S - 1 ... 0, then that of index 0.
 
         There it stops, so that Euler's method takes exactly S steps. LDM's image is x / sqrt(1 + sigma_0^2) at the end.
+        S should divide M, as 10, 20 or 50 do 1000: where it does not, LDM's own code takes further steps, at higher
+        levels than the first one here (S = 600 begins at index 600 of 1000).
 
         Args:
             num_steps: S, 1 <= S <= M - 1.
