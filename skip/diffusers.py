@@ -55,13 +55,15 @@ def apply(
         Handle with remove(), and a context manager.
     Raises:
         ValueError: if the U-Net or one of its up blocks is of an unknown type, if it is Skip-Tuned already, if `scale`
-            gives another number of coefficients than the U-Net has long skips, or if the noise level is needed and
-            cannot be told.
+            is no SkipScale or gives another number of coefficients than the U-Net has long skips, or if the noise
+            level is needed and cannot be told.
     """
     model: Any = _uncompiled(unet)
     if not _from_diffusers(model, UNETS):
         hint = "; pass its .unet" if hasattr(model, "unet") else ""
         raise ValueError(f"cannot tune the skips of a {type(model).__name__}, only of {' and '.join(UNETS)}{hint}")
+    if not isinstance(scale, SkipScale):
+        raise ValueError(f"scale is {scale!r}; give a SkipScale, such as SkipScale(bottom=0.9)")
     if "_skip_tuning" in vars(model):
         raise ValueError("this U-Net is Skip-Tuned already; call remove() on what skip.apply returned before")
     blocks = [_uncompiled(block) for block in model.up_blocks]

@@ -372,6 +372,8 @@ def test_a_subclass_of_a_known_block_is_unknown() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     unet, scheduler = pixel_unet(), diffusers.DDIMScheduler()
     before = [{**vars(module)} for module in unet.modules()]
+    with pytest.raises(ValueError, match=r"scale is 0.9; give a SkipScale, such as SkipScale\(bottom=0.9\)"):
+        skip.apply(unet, 0.9)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 skip coefficients given; this network has 4"):
         skip.apply(unet, SkipScale(layers=(0.5, 0.6, 0.7)))
     for scale in (SkipScale(0.8, time="increasing"), SkipScale(0.8, window=(0.1, 1.0))):
