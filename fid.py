@@ -1,6 +1,7 @@
 """Measure generated images: features -> statistics -> FID and the paper's other metrics."""
 
 import contextlib
+import dataclasses
 import json
 import platform
 import tempfile
@@ -19,7 +20,7 @@ from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images, open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_FEATURES, parse_metrics
+from metrics.measure import METRICS, NEED_REAL_FEATURES, PROTOCOLS, parse_metrics
 from metrics.statistics import Statistics
 from metrics.uncertainty import spread
 from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
@@ -100,7 +101,7 @@ def ref(**flags: Any) -> None:
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
-            statistics.save(flags["dest"])
+            dataclasses.replace(statistics, channels=images.channels).save(flags["dest"])
             _print(ev, {"statistics": flags["dest"], "protocol": {"data": flags["data"], "num": len(images)}})
 
 
@@ -111,8 +112,7 @@ def calc(**flags: Any) -> None:
     with program(flags) as device:
         names, reference, real, protocol = _asked(flags)
         images = open_images(flags["images"], flags["num"], flags["seed"])
-        if real is not None:
-            require_same_colours(images.channels, real)
+        _check_colours(images.channels, reference, real)
         ev = _evaluation(flags, device)
         with ev.compared_with(names, reference, real) as target, ev.features_of(images) as store:
             result = ev.compare(names, store, range(len(images)), target)
@@ -129,8 +129,7 @@ def gen(**flags: Any) -> None:
         names, reference, real, protocol = _asked(flags)
         ranges = _disjoint(flags["seeds"])
         source = image_source(flags).load(device)
-        if real is not None:
-            require_same_colours(source.net.image_channels, real)
+        _check_colours(source.net.image_channels, reference, real)
         ev = _evaluation(flags, device)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -173,6 +172,12 @@ def _check_destination(dest: str) -> None:
         raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
 
 
+def _check_colours(channels: int, reference: Statistics | None, real: Images | None) -> None:
+    """Refuse grayscale where RGB is meant, as far as that is known."""
+    require_same_colours(channels, None if reference is None else reference.channels, "--ref")
+    require_same_colours(channels, None if real is None else real.channels, "--ref-images")
+
+
 def _disjoint(texts: Sequence[str]) -> list[list[int]]:
     """The ranges of --seeds, each enough for statistics, and none with another's seeds."""
     ranges, seen = [parse_seeds(text) for text in texts], set[int]()
@@ -197,11 +202,13 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images 
                 raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
         if flags["ref"] is None and "fid" in names:
             raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
-    record, reference, real = {}, None, None
+    record: dict[str, Any] = {"metrics": {name: PROTOCOLS[name] for name in names}}
+    reference, real = None, None
     if flags["ref"] is not None:
         path = fetch(flags["ref"]) if is_url(flags["ref"]) else flags["ref"]
         reference = Statistics.load(path)
-        record = {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
+        record |= {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
+        record |= {} if reference.count is None else {"reference_num": reference.count}
     if flags["ref_images"] is not None:
         real = open_images(flags["ref_images"])
         record |= {"reference_images": flags["ref_images"], "reference_images_num": len(real)}

@@ -133,19 +133,20 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
     return images
 
 
-def require_same_colours(channels: int, real: Images) -> None:
+def require_same_colours(channels: int, real: int | None, what: str) -> None:
     """Refuse to compare grayscale with RGB, which Inception's features would hide: it reads both.
 
     Args:
         channels: of the generated images.
-        real: the real ones.
+        real: channels of the real ones; None if unknown.
+        what: what the message calls them.
     Raises:
         ValueError: if the numbers of channels differ.
     """
-    if channels != real.channels:
+    if real is not None and channels != real:
         kind = {1: "grayscale", 3: "RGB"}
-        made, other = (kind.get(n, f"of {n} channels") for n in (channels, real.channels))
-        raise ValueError(f"the generated images are {made}, those of --ref-images {other}; convert one set")
+        made, other = (kind.get(n, f"of {n} channels") for n in (channels, real))
+        raise ValueError(f"the generated images are {made}, those of {what} {other}; convert one set")
 
 
 def _subset(count: int, max_size: int | None, seed: int) -> list[int]:

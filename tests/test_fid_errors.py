@@ -67,6 +67,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(root / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     np.savez(root / "other.npz", **published | {"detector": np.array("inception-2015-12-05")})
     np.savez(root / "retrained.npz", **published | {"detector_hash": np.array("0" * 64)})
+    np.savez(root / "lopsided.npz", **published | {"sigma": np.triu(published["sigma"])})
+    np.savez(root / "negative.npz", **published | {"sigma": -published["sigma"]})
+    np.savez(root / "nan.npz", **published | {"mu": published["mu"] * np.nan})
+    np.savez(root / "of-rgb.npz", **published | {"channels": np.array(3)})
     (root / "kept").mkdir()
     (root / "kept" / "settings.json").write_text("{")
     return root
@@ -148,6 +152,10 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
         ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
         ("--detector demo --ref none.npz", "none.npz: no such file"),
+        ("--detector demo --ref lopsided.npz", "--ref's covariance is not symmetric"),
+        ("--detector demo --ref negative.npz", "--ref's covariance has the eigenvalue -"),
+        ("--detector demo --ref nan.npz", "nan.npz: the statistics hold NaN or infinity"),
+        ("--detector demo --ref of-rgb.npz", "the generated images are grayscale, those of --ref RGB; convert one set"),
         ("--detector demo", "fid needs the real images' statistics: give --ref, or the images as --ref-images"),
         ("--detector demo --ref-images rgb", "generated images are grayscale, those of --ref-images RGB"),
         ("--detector demo --ref-images large", "32x32 pixels, not 64x64"),
