@@ -27,10 +27,12 @@ from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from torch_utils import distributed
 
 DETECTOR = "inception-2015-12-05"
+DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 COMPUTATION: FlagGroups = {
     "Computation": [
         flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default=DETECTOR, show_default=True, metavar="NAME|PATH|URL"),
+        flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
         flag("--features", "Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR"),
@@ -158,7 +160,8 @@ def program(flags: dict[str, Any]) -> Iterator[torch.device]:
 
 def _evaluation(flags: dict[str, Any], device: torch.device) -> Evaluation:
     """The detector at work, loaded when the other flags are known to be right: it may be a download."""
-    return Evaluation(load_detector(flags["detector"], device), device, flags["batch"], flags["features"])
+    detector = load_detector(flags["detector"], device, DETECTOR_DTYPES[flags["detector_dtype"]])
+    return Evaluation(detector, device, flags["batch"], flags["features"])
 
 
 def _check_destination(dest: str) -> None:

@@ -163,6 +163,7 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         (f"{DEMO} --metrics fid,nope", "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd"),
         (f"--detector gone.pth --ref {REFERENCE}", "no such file: gone.pth"),
         (f"--detector nope --ref {REFERENCE}", "no detector is called 'nope'; choose from inception-2015-12-05, "),
+        (f"{DEMO} --detector-dtype float64", "the demo detector runs in float32, not float64"),
         (f"--detector text.npz --ref {REFERENCE}", "text.npz: neither a whole state dict"),
         (f"{DEMO} --features text.npz", r"cannot write to text.npz \(File exists\); choose another folder"),
         (f"{DEMO} --features good", "good holds other files than features; choose an empty or a new folder"),

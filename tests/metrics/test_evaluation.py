@@ -69,6 +69,19 @@ def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.npz")), "a temporary store is removed"
 
 
+def test_features_in_float64_keep_their_digits(tmp_path: Path) -> None:
+    class Fine(Pooled):
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            features, logits = super().__call__(images)
+            return features.double() / 3, logits
+
+    images = open_images(folder(tmp_path / "a", pictures(10)))
+    with Evaluation(Fine(), CPU).features_of(images) as store:
+        features, logits = store.load(range(10))
+    assert features.dtype == np.float64 and logits.dtype == np.float32
+    np.testing.assert_allclose(features, direct(pictures(10)) / 3, rtol=1e-15)
+
+
 def test_inception_alone_makes_fid() -> None:
     x = Statistics(np.zeros(2), np.eye(2))
     assert measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), "inception-2015-12-05") == {
