@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.archives import map_npz
 from dnnlib.run_folder import RECORD, SHEET
 from dnnlib.util import file_sha256
 from training.dataset import ImageDataset
@@ -74,6 +75,8 @@ class StoredImages:
 class ArrayImages:
     """Images in an npz: arr_0 (or its only array), uint8 [N, H, W, C], as the ADM evaluator's files.
 
+    They stay on disk, unless they are compressed.
+
     Args:
         path: the npz.
         max_size: keep a random subset of this many.
@@ -90,7 +93,8 @@ class ArrayImages:
             with np.load(path, allow_pickle=False) as arrays:
                 name = "arr_0" if "arr_0" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
                 held = ", ".join(arrays.files) or "nothing"
-                images = None if name is None else arrays[name]
+                mapped = None if name is None else map_npz(path, name)
+                images = arrays[name] if name is not None and mapped is None else mapped
         except (BadZipFile, EOFError, KeyError, ValueError, TypeError, zlib.error) as error:
             other = isinstance(error, TypeError) or "pickle" in str(error)  # a lone array, text or objects
             reason = "its content is of another kind" if other else error

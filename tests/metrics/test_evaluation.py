@@ -13,7 +13,7 @@ from torch import Tensor
 from metrics.evaluation import Evaluation
 from metrics.feature_store import FeatureStore, extract
 from metrics.frechet import frechet_distance
-from metrics.images import open_images
+from metrics.images import ArrayImages, open_images
 from metrics.inception_score import inception_score
 from metrics.measure import Evidence, measure, parse_metrics
 from metrics.statistics import Statistics
@@ -142,6 +142,26 @@ def test_arrays_and_folders_hold_the_same_images(tmp_path: Path) -> None:
     assert len(a) == len(b) == 6
     assert torch.equal(a.batch([4, 0]), b.batch([4, 0]))
     assert torch.equal(a.batch([1])[0].permute(1, 2, 0), torch.from_numpy(made[1]))
+
+
+def test_arrays_stay_on_disk_unless_compressed(tmp_path: Path) -> None:
+    made = pictures(7)
+    np.savez(tmp_path / "plain.npz", labels=np.arange(7), arr_0=made)
+    np.savez_compressed(tmp_path / "compressed.npz", arr_0=made)
+    np.savez(tmp_path / "columns.npz", np.asfortranarray(made))
+    stored = {name: ArrayImages(tmp_path / f"{name}.npz") for name in ("plain", "compressed", "columns")}
+    expected = torch.from_numpy(made[[6, 2]].transpose(0, 3, 1, 2).copy())
+    assert all(torch.equal(images.batch([6, 2]), expected) for images in stored.values())
+    assert [isinstance(images._images, np.memmap) for images in stored.values()] == [True, False, True]
+
+
+def test_a_damaged_array_is_seen_before_it_is_measured(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arr_0=pictures(50))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[5000] ^= 255
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.npz is damaged.*Bad CRC-32"):
+        open_images(tmp_path / "x.npz")
 
 
 def test_a_subset_is_a_function_of_its_seed(tmp_path: Path) -> None:
