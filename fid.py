@@ -1,6 +1,7 @@
 """Measure generated images: features -> statistics -> FID and the paper's other metrics."""
 
 import contextlib
+import dataclasses
 import json
 import platform
 import tempfile
@@ -19,17 +20,19 @@ from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images, open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_FEATURES, parse_metrics
+from metrics.measure import METRICS, NEED_REAL_FEATURES, PROTOCOLS, parse_metrics
 from metrics.statistics import Statistics
 from metrics.uncertainty import spread
 from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from torch_utils import distributed
 
 DETECTOR = "inception-2015-12-05"
+DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 COMPUTATION: FlagGroups = {
     "Computation": [
         flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default=DETECTOR, show_default=True, metavar="NAME|PATH|URL"),
+        flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
         flag("--features", "Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR"),
@@ -100,7 +103,7 @@ def ref(**flags: Any) -> None:
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
-            statistics.save(flags["dest"])
+            dataclasses.replace(statistics, channels=images.channels).save(flags["dest"])
             _print(ev, {"statistics": flags["dest"], "protocol": {"data": flags["data"], "num": len(images)}})
 
 
@@ -111,8 +114,7 @@ def calc(**flags: Any) -> None:
     with program(flags) as device:
         names, reference, real, protocol = _asked(flags)
         images = open_images(flags["images"], flags["num"], flags["seed"])
-        if real is not None:
-            require_same_colours(images.channels, real)
+        _check_colours(images.channels, reference, real)
         ev = _evaluation(flags, device)
         with ev.compared_with(names, reference, real) as target, ev.features_of(images) as store:
             result = ev.compare(names, store, range(len(images)), target)
@@ -129,8 +131,7 @@ def gen(**flags: Any) -> None:
         names, reference, real, protocol = _asked(flags)
         ranges = _disjoint(flags["seeds"])
         source = image_source(flags).load(device)
-        if real is not None:
-            require_same_colours(source.net.image_channels, real)
+        _check_colours(source.net.image_channels, reference, real)
         ev = _evaluation(flags, device)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -159,7 +160,8 @@ def program(flags: dict[str, Any]) -> Iterator[torch.device]:
 
 def _evaluation(flags: dict[str, Any], device: torch.device) -> Evaluation:
     """The detector at work, loaded when the other flags are known to be right: it may be a download."""
-    return Evaluation(load_detector(flags["detector"], device), device, flags["batch"], flags["features"])
+    detector = load_detector(flags["detector"], device, DETECTOR_DTYPES[flags["detector_dtype"]])
+    return Evaluation(detector, device, flags["batch"], flags["features"])
 
 
 def _check_destination(dest: str) -> None:
@@ -171,6 +173,12 @@ def _check_destination(dest: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
+
+
+def _check_colours(channels: int, reference: Statistics | None, real: Images | None) -> None:
+    """Refuse grayscale where RGB is meant, as far as that is known."""
+    require_same_colours(channels, None if reference is None else reference.channels, "--ref")
+    require_same_colours(channels, None if real is None else real.channels, "--ref-images")
 
 
 def _disjoint(texts: Sequence[str]) -> list[list[int]]:
@@ -197,11 +205,13 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images 
                 raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
         if flags["ref"] is None and "fid" in names:
             raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
-    record, reference, real = {}, None, None
+    record: dict[str, Any] = {"metrics": {name: PROTOCOLS[name] for name in names}}
+    reference, real = None, None
     if flags["ref"] is not None:
         path = fetch(flags["ref"]) if is_url(flags["ref"]) else flags["ref"]
         reference = Statistics.load(path)
-        record = {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
+        record |= {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
+        record |= {} if reference.count is None else {"reference_num": reference.count}
     if flags["ref_images"] is not None:
         real = open_images(flags["ref_images"])
         record |= {"reference_images": flags["ref_images"], "reference_images_num": len(real)}

@@ -40,6 +40,8 @@ class Detector(Protocol):
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] on the detector's device -> features [N, feature_dim], logits [N, num_logits].
 
+        Both in float32, or in float64 where the detector computes in that.
+
         Raises:
             ValueError: if the detector cannot read such images.
         """

@@ -19,6 +19,7 @@ from torch import Tensor
 from dnnlib.util import cache_folder
 from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
+from metrics.frechet import square_root
 from metrics.images import Images
 from metrics.measure import Evidence, measure
 from metrics.statistics import Statistics
@@ -114,7 +115,7 @@ class Evaluation:
             reference: statistics of the real images; None takes them from `real`.
             real: the real images, where a metric needs their features.
         Raises:
-            ValueError: if the reference was made with another detector, or a metric needs what this one lacks.
+            ValueError: if the reference was made with another detector or is none, or a metric needs what this lacks.
         """
         if "is" in names and self.detector.num_logits == 0:
             raise ValueError(
@@ -127,6 +128,7 @@ class Evaluation:
                 Statistics(own[0], own, None, self.detector.name, self.detector.sha256).require_comparable(reference)
             except ValueError as error:
                 raise ValueError(f"--ref does not fit --detector: {error}") from error
+            square_root(torch.from_numpy(reference.cov), "--ref's covariance")
         if real is None:
             yield Target(reference)
             return

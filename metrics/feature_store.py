@@ -159,7 +159,7 @@ def _detected(
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     for ids, images in batches:
         features, logits = detector(images.to(device))
-        yield ids, features.float(), logits.float()
+        yield ids, features, logits
         bar.update(len(ids))
 
 

@@ -42,7 +42,7 @@ def frechet_distance(
     formula, but much of it is the bias of few samples.
     """
     m1, c1, m2, c2 = (_float64(value) for value in (mean1, cov1, mean2, cov2))
-    if not (m1.ndim == 1 and m1.shape == m2.shape and c1.shape == c2.shape == (len(m1), len(m1))):
+    if not (m1.ndim == 1 and len(m1) > 0 and m1.shape == m2.shape and c1.shape == c2.shape == (len(m1), len(m1))):
         shapes = ", ".join(str(list(v.shape)) for v in (m1, c1, m2, c2))
         raise ValueError(f"mean1, cov1, mean2, cov2 have shapes {shapes}; need [d], [d, d], [d], [d, d] of one d")
     root1, root2 = square_root(c1, "cov1"), square_root(c2, "cov2")
@@ -106,6 +106,8 @@ def spectral_root(matrix: Tensor, name: str, power: float = 0.5) -> Tensor:
     Raises:
         ValueError: if an eigenvalue is clearly negative.
     """
+    if len(matrix) == 0:  # the product with a covariance of zeros
+        return matrix
     values, vectors = torch.linalg.eigh(matrix)
     if float(values[0]) < -TOLERANCE * max(float(values[-1]), 0.0):
         raise ValueError(f"{name} has the eigenvalue {float(values[0]):.3g}, so it is no covariance; make it again")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.archives import map_npz
 from dnnlib.run_folder import RECORD, SHEET
 from dnnlib.util import file_sha256
 from training.dataset import ImageDataset
@@ -74,6 +75,8 @@ class StoredImages:
 class ArrayImages:
     """Images in an npz: arr_0 (or its only array), uint8 [N, H, W, C], as the ADM evaluator's files.
 
+    They stay on disk, unless they are compressed.
+
     Args:
         path: the npz.
         max_size: keep a random subset of this many.
@@ -90,7 +93,8 @@ class ArrayImages:
             with np.load(path, allow_pickle=False) as arrays:
                 name = "arr_0" if "arr_0" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
                 held = ", ".join(arrays.files) or "nothing"
-                images = None if name is None else arrays[name]
+                mapped = None if name is None else map_npz(path, name)
+                images = arrays[name] if name is not None and mapped is None else mapped
         except (BadZipFile, EOFError, KeyError, ValueError, TypeError, zlib.error) as error:
             other = isinstance(error, TypeError) or "pickle" in str(error)  # a lone array, text or objects
             reason = "its content is of another kind" if other else error
@@ -133,19 +137,20 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
     return images
 
 
-def require_same_colours(channels: int, real: Images) -> None:
+def require_same_colours(channels: int, real: int | None, what: str) -> None:
     """Refuse to compare grayscale with RGB, which Inception's features would hide: it reads both.
 
     Args:
         channels: of the generated images.
-        real: the real ones.
+        real: channels of the real ones; None if unknown.
+        what: what the message calls them.
     Raises:
         ValueError: if the numbers of channels differ.
     """
-    if channels != real.channels:
+    if real is not None and channels != real:
         kind = {1: "grayscale", 3: "RGB"}
-        made, other = (kind.get(n, f"of {n} channels") for n in (channels, real.channels))
-        raise ValueError(f"the generated images are {made}, those of --ref-images {other}; convert one set")
+        made, other = (kind.get(n, f"of {n} channels") for n in (channels, real))
+        raise ValueError(f"the generated images are {made}, those of {what} {other}; convert one set")
 
 
 def _subset(count: int, max_size: int | None, seed: int) -> list[int]:

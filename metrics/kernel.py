@@ -89,6 +89,8 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool, chunk: int) -> float:
     total, tiles = 0.0, x.split(chunk)
     for i, p in enumerate(tiles):
         own = kernel(p, p)
-        total += float((own.fill_diagonal_(0) if unbiased else own).sum())
+        if unbiased:
+            own = own.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)  # the kernel may keep its own
+        total += float(own.sum())
         total += 2 * sum(float(kernel(p, q).sum()) for q in tiles[i + 1 :])
     return total / (len(x) * (len(x) - 1 if unbiased else len(x)))

@@ -37,7 +37,7 @@ class RBF:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """k of every pair, [m, n]."""
         bandwidths = np.atleast_1d(self.bandwidths).tolist()
-        squares = squared_distances(x, y)
+        squares = _squares(x, y)
         total = torch.zeros_like(squares)
         for bandwidth in bandwidths:
             total += torch.exp(squares / (-2 * bandwidth**2))
@@ -69,7 +69,7 @@ class Polynomial:
     r"""Polynomial kernel k(x, y) = (gamma x . y + coef0)^degree; as it stands, that of KID.
 
     Args:
-        degree: at least 1.
+        degree: 1, 2, 3, ...
         gamma: factor > 0; None is 1 / d.
         coef0: at least 0, else k is not positive definite.
     Raises:
@@ -81,8 +81,8 @@ class Polynomial:
     coef0: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.degree < 1 or not 0 <= self.coef0 < math.inf:
-            raise ValueError(f"degree is {self.degree} and coef0 {self.coef0}; need degree >= 1 and coef0 >= 0")
+        if self.degree < 1 or self.degree % 1 or not 0 <= self.coef0 < math.inf:
+            raise ValueError(f"degree is {self.degree} and coef0 {self.coef0}; need a whole degree >= 1 and coef0 >= 0")
         if self.gamma is not None:
             _require_positive("gamma", self.gamma)
 
@@ -109,7 +109,7 @@ class IMQ:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """k of every pair, [m, n]."""
-        return torch.rsqrt(1 + squared_distances(x, y) / self.bandwidth**2)
+        return torch.rsqrt(1 + _squares(x, y) / self.bandwidth**2)
 
 
 def median_distance(x: ArrayLike, y: ArrayLike, norm: float = 2, most: int = 1000) -> float:
@@ -134,6 +134,12 @@ def median_distance(x: ArrayLike, y: ArrayLike, norm: float = 2, most: int = 100
     if median == 0:
         raise ValueError("the median distance is 0, as half of the rows are equal; give a bandwidth")
     return median
+
+
+def _squares(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances, from the mean of y: far from the origin, products would lose their digits."""
+    centre = y.mean(0)
+    return squared_distances(x - centre, y - centre)
 
 
 def _require_positive(name: str, value: float) -> None:

@@ -84,6 +84,14 @@ METRICS: dict[str, Callable[[Evidence], Values]] = {
     "dc": _dc,
     "immd": _immd,
 }
+PROTOCOLS: dict[str, str] = {  # how each is computed: what a value must be published with
+    "fid": "Frechet distance, unbiased covariances; standard error by the jackknife over images",
+    "is": "10 splits in the images' order, logits without bias; mean and standard deviation over splits",
+    "kid": "unbiased MMD^2 with (x.y / d + 1)^3, 100 subsets; mean and standard deviation over subsets",
+    "pr": "improved precision and recall, k = 3",
+    "dc": "density and coverage, k = 5",
+    "immd": "unbiased MMD^2 with exp(-|x - y|^2 / 2 sigma^2), not scaled; sigma = 10, and the median distance",
+}
 NEED_REAL_FEATURES = {"kid", "pr", "dc", "immd"}
 
 

@@ -1,9 +1,10 @@
 """Nearest neighbours and balls around them, in tiles: no N x N matrix is ever held.
 
-Distances come from a matrix product in the dtype asked for; whatever its rounding leaves in doubt is decided again in
-float64 from the difference of the two vectors. So neither dtype nor chunk changes a result, and ties stay ties.
+Distances come from a matrix product of the centred vectors, in the dtype asked for. What its rounding leaves in doubt
+is decided again in float64. So neither dtype nor chunk changes a result, nor where the origin lies, and ties stay ties.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -11,6 +12,22 @@ from torch import Tensor
 
 SPARE = 8  # further candidates for the k-th neighbour, among which float64 chooses
 SAME = 1e-12  # relative difference of two squared distances in float64 that is rounding
+PEAKS = (2.0**-10, 2.0**20)  # the largest feature may lie here as it is; squares of others could leave float32's range
+
+
+def rescaled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets times one power of two, where their squares would overflow or vanish: exact, and no ball changes.
+
+    Args:
+        first, second: [M, d] and [N, d].
+    Returns:
+        The two, as they are wherever their largest value lies within PEAKS.
+    """
+    peak = max(float(bound.abs()) for x in (first, second) for bound in x.aminmax())
+    if peak == 0 or PEAKS[0] <= peak <= PEAKS[1]:
+        return first, second
+    factor = 2.0 ** -max(-1000, math.frexp(peak)[1])
+    return first.double() * factor, second.double() * factor
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -36,16 +53,29 @@ def kth_radii(features: Tensor, k: int, dtype: torch.dtype, chunk: int) -> Tenso
     Returns:
         float64 [N].
     """
-    x = features.to(dtype)
-    found = []
-    for start in range(0, len(x), chunk):
-        tile = squared_distances(x[start : start + chunk], x)  # (chunk, N)
-        tile.diagonal(start).fill_(torch.inf)  # not its own neighbour
-        others = tile.topk(min(k + SPARE, len(x) - 1), dim=1, largest=False).indices  # (chunk, k + SPARE)
-        rows = torch.arange(start, start + len(tile), device=x.device)[:, None].expand_as(others)
-        exact = _exact(features, features, rows.flatten(), others.flatten())
-        found.append(exact.view(others.shape).kthvalue(k, dim=1).values)
-    return torch.cat(found)
+    radii = torch.empty(len(features), dtype=torch.float64, device=features.device)
+    rows = torch.arange(len(features), device=features.device)
+    for precision in dict.fromkeys((dtype, torch.float64)):
+        if len(rows) > 0:
+            rows = _search_radii(features, k, precision, chunk, rows, radii)
+    return radii
+
+
+def _search_radii(features: Tensor, k: int, dtype: torch.dtype, chunk: int, rows: Tensor, radii: Tensor) -> Tensor:
+    """Write the radii of `rows`; return those of them whose neighbours rounding may have hidden."""
+    x = _centred(features, features, dtype)
+    margin = _margin(x, x)
+    doubtful = []
+    for part in rows.split(chunk):
+        tile = squared_distances(x[part], x)  # (chunk, N)
+        tile[torch.arange(len(part), device=part.device), part] = torch.inf  # not its own neighbour
+        near = tile.topk(min(k + SPARE, len(x) - 1), dim=1, largest=False)  # (chunk, k + SPARE)
+        exact = _exact(features, features, part[:, None].expand_as(near.indices).flatten(), near.indices.flatten())
+        radii[part] = exact.view(near.indices.shape).kthvalue(k, dim=1).values
+        if near.indices.shape[1] < len(x) - 1:  # the others are no nearer than the last of these, but for rounding
+            hidden = near.values.amax(1).double() - margin[part] <= radii[part]
+            doubtful.append(part[hidden & (radii[part] > 0)])
+    return torch.cat(doubtful) if doubtful else rows[:0]
 
 
 def inside_balls(
@@ -62,10 +92,8 @@ def inside_balls(
     Yields:
         For each chunk of points, bool [m, N].
     """
-    x, y = points.to(dtype), centres.to(dtype)
-    # Rounding of a product of length d wanders like sqrt(d); 4 is ample.
-    rounding = 4 * x.shape[1] ** 0.5 * torch.finfo(dtype).eps
-    margin = rounding * (x.square().sum(1).max() + y.square().sum(1)).double()
+    x, y = _centred(points, centres, dtype), _centred(centres, centres, dtype)
+    margin = _margin(x, y)
     surely_in, surely_out = (radii - margin).to(dtype), (radii + margin).to(dtype)
     for start in range(0, len(x), chunk):
         tile = squared_distances(x[start : start + chunk], y)  # (chunk, N)
@@ -74,6 +102,19 @@ def inside_balls(
         exact, bound = _exact(points, centres, row + start, column), radii[column]
         inside[row, column] = exact <= bound * (1 + SAME) if closed else exact < bound * (1 - SAME)
         yield inside
+
+
+def _centred(x: Tensor, centres: Tensor, dtype: torch.dtype) -> Tensor:
+    """x less the mean of `centres`, rounded only where it is small."""
+    wide = torch.promote_types(x.dtype, dtype)
+    return (x.to(wide) - centres.mean(0)).to(dtype)
+
+
+def _margin(x: Tensor, y: Tensor) -> Tensor:
+    """How far `squared_distances` from any x to each y may be off, float64 [N]."""
+    # Rounding of a product of length d wanders like sqrt(d); that of the vectors themselves does not grow. 4 is ample.
+    rounding = 4 * (1 + x.shape[1] ** 0.5) * torch.finfo(x.dtype).eps
+    return rounding * (x.square().sum(1).max() + y.square().sum(1)).double()
 
 
 def _exact(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

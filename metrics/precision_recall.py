@@ -3,7 +3,7 @@
 import torch
 
 from metrics.features import ArrayLike, as_pair
-from metrics.neighbours import inside_balls, kth_radii
+from metrics.neighbours import inside_balls, kth_radii, rescaled
 
 NAMES = ("real features", "generated features")
 
@@ -30,7 +30,7 @@ def precision_recall(
         ValueError: if a set has k rows or fewer, dimensions differ, or a feature is not finite.
     """
     _check_k(k)
-    sets = as_pair(real, generated, NAMES, dtype=None, at_least=k + 1)
+    sets = rescaled(*as_pair(real, generated, NAMES, dtype=None, at_least=k + 1))
     shares = []
     for centres, points in (sets, sets[::-1]):
         radii = kth_radii(centres, k, dtype, chunk)
@@ -59,7 +59,7 @@ def density_coverage(
         ValueError: if `real` has k rows or fewer, dimensions differ, or a feature is not finite.
     """
     _check_k(k)
-    centres, points = as_pair(real, generated, NAMES, dtype=None)
+    centres, points = rescaled(*as_pair(real, generated, NAMES, dtype=None))
     if len(centres) <= k:
         raise ValueError(f"real features have {len(centres)} rows; this needs at least {k + 1}")
     radii = kth_radii(centres, k, dtype, chunk)

@@ -2,9 +2,11 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor
 from dnnlib.files import atomic_write
 from metrics.features import ArrayLike, as_features
 from torch_utils import distributed
+
+KNOWN: dict[str, Any] = {"count": int, "detector": str, "detector_hash": str, "channels": int}  # beside mu and sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,7 @@ class Statistics:
         count: N, the number of images; None where a file does not tell.
         detector: name of the feature network; None where a file does not tell.
         detector_hash: sha256 of its weights, or what else tells two of the same name apart; None if unknown.
+        channels: of the images, 1 (grayscale) or 3 (RGB); None where a file does not tell.
     Raises:
         ValueError: if the shapes do not belong together or a value is not finite.
     """
@@ -34,6 +39,7 @@ class Statistics:
     count: int | None = None
     detector: str | None = None
     detector_hash: str | None = None
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.cov.shape != (self.mean.size, self.mean.size):
@@ -64,8 +70,7 @@ class Statistics:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz that EDM's programs read (keys mu and sigma); what else is known goes beside them."""
-        known = {"count": self.count, "detector": self.detector, "detector_hash": self.detector_hash}
-        extra = {key: np.array(value) for key, value in known.items() if value is not None}
+        extra = {key: np.array(value) for key in KNOWN if (value := getattr(self, key)) is not None}
         _save(path, {"mu": self.mean, "sigma": self.cov, **extra})
 
     @classmethod
@@ -77,16 +82,17 @@ class Statistics:
             mean_key, cov_key: mu_s and sigma_s for the spatial statistics of an ADM reference batch.
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no npz file, or lacks the keys.
+            ValueError: if it is no npz file, lacks the keys, or its arrays are no statistics.
         """
-        arrays = _load(path, [mean_key, cov_key], ["count", "detector", "detector_hash"])
-        return cls(
-            mean=arrays[mean_key].astype(np.float64),
-            cov=arrays[cov_key].astype(np.float64),
-            count=int(arrays["count"]) if "count" in arrays else None,
-            detector=str(arrays["detector"]) if "detector" in arrays else None,
-            detector_hash=str(arrays["detector_hash"]) if "detector_hash" in arrays else None,
-        )
+        arrays = _load(path, [mean_key, cov_key], list(KNOWN))
+        try:
+            for key in (mean_key, cov_key):
+                if arrays[key].dtype.kind not in "fiu":
+                    raise ValueError(f"{key} is of type {arrays[key].dtype}, not of real numbers")
+            known = {key: kind(arrays[key]) for key, kind in KNOWN.items() if key in arrays}
+            return cls(arrays[mean_key].astype(np.float64), arrays[cov_key].astype(np.float64), **known)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 class FeatureStatistics:
@@ -223,5 +229,5 @@ def _load(
             return {key: file[key] for key in wanted}
     except KeyError as error:
         raise ValueError(f"{path} has no array {error.args[0]}") from error
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not an npz file of plain arrays: {error}") from error

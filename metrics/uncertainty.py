@@ -11,6 +11,8 @@ from metrics.features import ArrayLike, as_features
 from metrics.frechet import spectral_root, square_root, symmetric
 from metrics.statistics import FeatureStatistics, Statistics
 
+BLOCK = 4096  # rows that are held in float64 at a time
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -62,9 +64,10 @@ def frechet_influence(generated: ArrayLike, reference: Statistics) -> Tensor:
     Raises:
         ValueError: if there are fewer than 2 rows, dimensions differ, or a value is not finite.
     """
-    x = as_features(generated, "generated features", at_least=2).cpu()
-    gathered = FeatureStatistics(x.shape[1], "cpu")
-    gathered.update(x)
+    blocks = as_features(generated, "generated features", dtype=None, at_least=2).cpu().split(BLOCK)
+    gathered = FeatureStatistics(blocks[0].shape[1], "cpu")
+    for block in blocks:
+        gathered.update(block)
     own = gathered.result()
     own.require_comparable(reference)
     mean, cov = torch.from_numpy(own.mean), torch.from_numpy(own.cov)
@@ -72,7 +75,8 @@ def frechet_influence(generated: ArrayLike, reference: Statistics) -> Tensor:
     # G = W W^T; null directions have no derivative, and no weight here.
     w = root @ spectral_root(symmetric(root.T @ cov @ root), "the product", power=-0.25)
     gap = 2 * (mean - torch.from_numpy(reference.mean))
-    influence = torch.cat([u @ gap + u.square().sum(1) - (u @ w).square().sum(1) for u in (x - mean).split(4096)])
+    centred = (block - mean for block in blocks)  # float64, as the mean is
+    influence = torch.cat([u @ gap + u.square().sum(1) - (u @ w).square().sum(1) for u in centred])
     return influence - influence.mean()
 
 

@@ -73,6 +73,7 @@ def test_reference_is_readable_as_edm_reads_it(reference: Path) -> None:
     with np.load(reference) as arrays:
         assert arrays["mu"].shape == (128,) and arrays["sigma"].shape == (128, 128)
         assert arrays["mu"].dtype == arrays["sigma"].dtype == np.float64
+        assert (arrays["count"], arrays["channels"]) == (150, 1)
 
 
 def test_images_of_the_reference_are_at_distance_zero(reference: Path, data: Path, detector: Path) -> None:
@@ -85,6 +86,8 @@ def test_images_of_the_reference_are_at_distance_zero(reference: Path, data: Pat
     assert values["precision-demo-fashion-mnist"] == values["recall-demo-fashion-mnist"] == 1
     assert "fid" not in values, "only Inception's distance is called FID"
     assert found["detector"]["sha256"] and found["protocol"]["reference_sha256"]
+    assert found["protocol"]["reference_num"] == found["protocol"]["reference_images_num"] == 150
+    assert list(found["protocol"]["metrics"]) == metrics.split(",") and "k = 3" in found["protocol"]["metrics"]["pr"]
     few = result("calc", "--images", data, "--num", 100, "--ref", reference, "--detector", detector)
     assert "100" in " ".join(few["warnings"]), "100 images leave the covariance of 128 features singular"
 

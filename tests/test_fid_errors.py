@@ -67,6 +67,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(root / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     np.savez(root / "other.npz", **published | {"detector": np.array("inception-2015-12-05")})
     np.savez(root / "retrained.npz", **published | {"detector_hash": np.array("0" * 64)})
+    np.savez(root / "lopsided.npz", **published | {"sigma": np.triu(published["sigma"])})
+    np.savez(root / "negative.npz", **published | {"sigma": -published["sigma"]})
+    np.savez(root / "nan.npz", **published | {"mu": published["mu"] * np.nan})
+    np.savez(root / "of-rgb.npz", **published | {"channels": np.array(3)})
     (root / "kept").mkdir()
     (root / "kept" / "settings.json").write_text("{")
     return root
@@ -148,6 +152,10 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
         ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
         ("--detector demo --ref none.npz", "none.npz: no such file"),
+        ("--detector demo --ref lopsided.npz", "--ref's covariance is not symmetric"),
+        ("--detector demo --ref negative.npz", "--ref's covariance has the eigenvalue -"),
+        ("--detector demo --ref nan.npz", "nan.npz: the statistics hold NaN or infinity"),
+        ("--detector demo --ref of-rgb.npz", "the generated images are grayscale, those of --ref RGB; convert one set"),
         ("--detector demo", "fid needs the real images' statistics: give --ref, or the images as --ref-images"),
         ("--detector demo --ref-images rgb", "generated images are grayscale, those of --ref-images RGB"),
         ("--detector demo --ref-images large", "32x32 pixels, not 64x64"),
@@ -155,6 +163,7 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         (f"{DEMO} --metrics fid,nope", "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd"),
         (f"--detector gone.pth --ref {REFERENCE}", "no such file: gone.pth"),
         (f"--detector nope --ref {REFERENCE}", "no detector is called 'nope'; choose from inception-2015-12-05, "),
+        (f"{DEMO} --detector-dtype float64", "the demo detector runs in float32, not float64"),
         (f"--detector text.npz --ref {REFERENCE}", "text.npz: neither a whole state dict"),
         (f"{DEMO} --features text.npz", r"cannot write to text.npz \(File exists\); choose another folder"),
         (f"{DEMO} --features good", "good holds other files than features; choose an empty or a new folder"),

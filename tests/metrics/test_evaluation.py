@@ -13,7 +13,7 @@ from torch import Tensor
 from metrics.evaluation import Evaluation
 from metrics.feature_store import FeatureStore, extract
 from metrics.frechet import frechet_distance
-from metrics.images import open_images
+from metrics.images import ArrayImages, open_images
 from metrics.inception_score import inception_score
 from metrics.measure import Evidence, measure, parse_metrics
 from metrics.statistics import Statistics
@@ -67,6 +67,19 @@ def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     assert result["is-pooled"] == pytest.approx(inception_score(x / 40)[0], rel=1e-5)
     assert {"precision-pooled", "recall-pooled", "kid-pooled", "density-pooled", "immd_median-pooled"} <= set(result)
     assert not list((tmp_path / "cache").rglob("*.npz")), "a temporary store is removed"
+
+
+def test_features_in_float64_keep_their_digits(tmp_path: Path) -> None:
+    class Fine(Pooled):
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            features, logits = super().__call__(images)
+            return features.double() / 3, logits
+
+    images = open_images(folder(tmp_path / "a", pictures(10)))
+    with Evaluation(Fine(), CPU).features_of(images) as store:
+        features, logits = store.load(range(10))
+    assert features.dtype == np.float64 and logits.dtype == np.float32
+    np.testing.assert_allclose(features, direct(pictures(10)) / 3, rtol=1e-15)
 
 
 def test_inception_alone_makes_fid() -> None:
@@ -129,6 +142,26 @@ def test_arrays_and_folders_hold_the_same_images(tmp_path: Path) -> None:
     assert len(a) == len(b) == 6
     assert torch.equal(a.batch([4, 0]), b.batch([4, 0]))
     assert torch.equal(a.batch([1])[0].permute(1, 2, 0), torch.from_numpy(made[1]))
+
+
+def test_arrays_stay_on_disk_unless_compressed(tmp_path: Path) -> None:
+    made = pictures(7)
+    np.savez(tmp_path / "plain.npz", labels=np.arange(7), arr_0=made)
+    np.savez_compressed(tmp_path / "compressed.npz", arr_0=made)
+    np.savez(tmp_path / "columns.npz", np.asfortranarray(made))
+    stored = {name: ArrayImages(tmp_path / f"{name}.npz") for name in ("plain", "compressed", "columns")}
+    expected = torch.from_numpy(made[[6, 2]].transpose(0, 3, 1, 2).copy())
+    assert all(torch.equal(images.batch([6, 2]), expected) for images in stored.values())
+    assert [isinstance(images._images, np.memmap) for images in stored.values()] == [True, False, True]
+
+
+def test_a_damaged_array_is_seen_before_it_is_measured(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arr_0=pictures(50))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[5000] ^= 255
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.npz is damaged.*Bad CRC-32"):
+        open_images(tmp_path / "x.npz")
 
 
 def test_a_subset_is_a_function_of_its_seed(tmp_path: Path) -> None:

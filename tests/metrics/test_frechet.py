@@ -123,6 +123,8 @@ def test_what_is_refused() -> None:
     mean, cov = np.zeros(2), np.eye(2)
     with pytest.raises(ValueError, match=r"have shapes \[2\], \[2, 2\], \[3\], \[3, 3\]; need"):
         frechet_distance(mean, cov, np.zeros(3), np.eye(3))
+    with pytest.raises(ValueError, match=r"have shapes \[0\], \[0, 0\], .*; need \[d\]"):
+        frechet_distance(np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)))
     with pytest.raises(ValueError, match="NaN or infinity"):
         frechet_distance(mean, cov, mean, cov * np.nan)
     with pytest.raises(ValueError, match="cov2 has the eigenvalue -2, so it is no covariance"):

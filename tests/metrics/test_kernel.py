@@ -109,6 +109,20 @@ def test_tiny_values_keep_their_digits() -> None:
     assert mmd2(x, y, RBF(0.5)) == pytest.approx(exact, rel=1e-11)
 
 
+@pytest.mark.parametrize("kernel", [RBF((1.0, 3.0)), IMQ(3.0), Laplace(4.0)], ids=str)
+def test_the_origin_does_not_matter(kernel: Kernel) -> None:
+    x, y = samples()
+    assert mmd2(x + 1e6, y + 1e6, kernel) == pytest.approx(mmd2(x, y, kernel), rel=1e-7)
+
+
+def test_a_kernel_may_give_what_it_keeps() -> None:
+    """Such as one matrix for all tiles, or one number for all pairs."""
+    x, y = samples()
+    ones = torch.ones(1, 1, dtype=torch.float64)
+    assert mmd2(x, y, lambda a, b: ones.expand(len(a), len(b))) == 0
+    assert ones == 1
+
+
 @pytest.mark.parametrize(
     "name, subsets, size, kernel, tolerance",
     [
@@ -146,6 +160,7 @@ def test_what_is_refused() -> None:
         (lambda: Laplace(-1.0), "bandwidth is -1.0"),
         (lambda: IMQ(float("inf")), "bandwidth is inf"),
         (lambda: Polynomial(degree=0), "degree is 0 and coef0 1.0"),
+        (lambda: Polynomial(degree=2.5), "degree is 2.5 and coef0 1.0; need a whole degree"),  # type: ignore[arg-type]
         (lambda: Polynomial(gamma=0.0), "gamma is 0.0"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -92,3 +92,30 @@ def test_what_is_refused() -> None:
         density_coverage(x, x, k=0)
     with pytest.raises(ValueError, match="real features have 3 dimensions and generated features 2"):
         precision_recall(x, x[:, :2])
+
+
+def clusters(spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tight groups of more points than there are candidates for a neighbour, far apart."""
+    rng = np.random.default_rng(3)
+    centres = 1000 * rng.standard_normal((4, 5))
+    real, generated = (np.repeat(centres, 30, 0) + spread * rng.standard_normal((120, 5)) for _ in range(2))
+    return real, generated
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_neighbours_that_float32_cannot_tell_apart(dtype: torch.dtype) -> None:
+    real, generated = clusters(1e-3)
+    judge = compute_prdc(real, generated, 3)  # from differences of vectors, in float64
+    assert precision_recall(real, generated, 3, dtype) == (judge["precision"], judge["recall"])
+    expected = (judge["density"], judge["coverage"])
+    assert density_coverage(real, generated, 3, dtype) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale, shift", [(1e30, 0), (1e-30, 0), (1e160, 0), (1e-160, 0), (1, 1e7), (1e-6, 1)])
+def test_neither_scale_nor_origin_matters(scale: float, shift: float) -> None:
+    """Nor do squares that overflow float32, or float64."""
+    rng = np.random.default_rng(4)
+    real, generated = rng.standard_normal((50, 6)), 2 * rng.standard_normal((60, 6)) + 1
+    moved = (scale * real + shift, scale * generated + shift)
+    assert precision_recall(*moved) == precision_recall(real, generated)
+    assert density_coverage(*moved) == density_coverage(real, generated)

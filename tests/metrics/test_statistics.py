@@ -1,5 +1,6 @@
 """Streaming statistics against numpy.cov, over ranks, and in files."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -105,6 +106,9 @@ def test_files_keep_everything_and_need_no_pickle(tmp_path: Path) -> None:
     made = gather(sample(), [300]).result("inception-2015-12-05", "6726825d")
     made.save(tmp_path / "new folder" / "ref.npz")
     read = Statistics.load(tmp_path / "new folder" / "ref.npz")
+    assert read.channels is None
+    dataclasses.replace(made, channels=3).save(tmp_path / "colour.npz")
+    assert Statistics.load(tmp_path / "colour.npz").channels == 3
     assert np.array_equal(read.mean, made.mean) and np.array_equal(read.cov, made.cov)
     assert (read.count, read.detector, read.detector_hash) == (300, "inception-2015-12-05", "6726825d")
     with np.load(tmp_path / "new folder" / "ref.npz", allow_pickle=False) as file:
@@ -149,10 +153,17 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name} is not an npz file of plain arrays"):
             Statistics.load(tmp_path / name)
     np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.eye(2))
-    with pytest.raises(ValueError, match=r"mean has shape \[3\] and cov \[2, 2\]; need"):
+    with pytest.raises(ValueError, match=r"shapes\.npz: mean has shape \[3\] and cov \[2, 2\]; need"):
         Statistics.load(tmp_path / "shapes.npz")
+    for name, values in (("text", {"mu": np.array(["a"])}), ("complex", {"sigma": np.eye(1) + 0j})):
+        np.savez(tmp_path / f"{name}.npz", **{"mu": np.zeros(1), "sigma": np.eye(1)} | values)
+        with pytest.raises(ValueError, match=f"{name}\\.npz: (mu|sigma) is of type .*, not of real numbers"):
+            Statistics.load(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "counts.npz", mu=np.zeros(1), sigma=np.eye(1), count=np.arange(2))
+    with pytest.raises(ValueError, match=r"counts\.npz: "):
+        Statistics.load(tmp_path / "counts.npz")
     np.savez(tmp_path / "nan.npz", mu=np.zeros(2), sigma=np.full((2, 2), np.nan))
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ValueError, match=r"nan\.npz: .* NaN or infinity"):
         Statistics.load(tmp_path / "nan.npz")
 
 

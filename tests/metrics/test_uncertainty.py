@@ -67,6 +67,25 @@ def test_null_directions_do_not_break_it() -> None:
     assert flat == pytest.approx(frechet_standard_error(x[:, :2], Statistics(np.zeros(2), np.eye(2))), rel=1e-9)
 
 
+def test_a_reference_or_images_that_are_all_one() -> None:
+    """Then the distance is linear in the images, and h is what each is away by, less the mean of that."""
+    x = np.random.default_rng(0).standard_normal((40, 3))
+    away = ((x - x.mean(0)) ** 2).sum(1) + 2 * (x - x.mean(0)) @ x.mean(0)
+    point = Statistics(np.zeros(3), np.zeros((3, 3)))
+    assert frechet_influence(x, point).tolist() == pytest.approx(list(away - away.mean()))
+    assert frechet_standard_error(np.ones((40, 3)), Statistics(np.zeros(3), np.eye(3))) == 0
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features stay float32 but for a block; only so does a large set fit."""
+    x = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
+    reference = Statistics(np.ones(3), np.eye(3))
+    whole = frechet_influence(x, reference)
+    monkeypatch.setattr("metrics.uncertainty.BLOCK", 7)
+    assert frechet_influence(x, reference).tolist() == pytest.approx(whole.tolist(), rel=1e-9)
+    assert whole.tolist() == pytest.approx(frechet_influence(x.astype(np.float64), reference).tolist(), rel=1e-9)
+
+
 def test_spread_of_disjoint_seed_ranges() -> None:
     summary = spread([2.0, 1.0, 3.0])
     assert (summary.mean, summary.std, summary.least, summary.values) == (2.0, 1.0, 1.0, (2.0, 1.0, 3.0))
