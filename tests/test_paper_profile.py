@@ -172,6 +172,8 @@ def with_uvit(machine: Machine) -> Machine:
     ("item", "network", "rho", "roles"),
     [
         ("edm2", "edm2-img64-s", 0.95, set()),
+        ("table3", "cd-imagenet-64x64-lpips", 1.0, set()),
+        ("table6", "edm-afhqv2-64x64-uncond-vp", 0.9, set()),
         ("table7", "ldm4-imagenet-256", 0.95, set()),
         ("table7", "uvit-h2-imagenet-256", 0.82, {"autoencoder"}),
     ],
