@@ -9,6 +9,7 @@ import click
 
 from dnnlib.cli import one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.seeds import parse_seeds
 from skip.options import SAMPLING_FLAGS, image_source
 from skip.tables import plan, render
 from skip.tables.results import Results
@@ -38,7 +39,7 @@ SHOWING: FlagGroups = {
     "Output": [
         flag("--all", "Every item", is_flag=True),
         flag("--format", "Of the tables", type=click.Choice(list(render.FORMATS)), default="markdown", show_default=True),
-        flag("--pictures", "Also draw plots and sheets here, as PNG and SVG; needs the extra `plot`", metavar="DIR"),
+        flag("--pictures", "Also draw here: plots as PNG and SVG, sheets of images as PNG; needs the extra `tables`", metavar="DIR"),
     ],
 }  # fmt: skip
 
@@ -183,6 +184,8 @@ def _items(names: Any, flags: dict[str, Any]) -> list[Item]:
     if flags["num"] is not None and flags["seeds"] is not None:
         raise ValueError("--num and --seeds both choose the seeds; give one of them")
     seeds = f"0-{flags['num'] - 1}" if flags["num"] is not None else flags["seeds"]
+    if seeds is not None:
+        parse_seeds(seeds)  # a bad list is the flag's fault, not the item's
     given = "".join(f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None)
     items = [plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names]
     return [replace(item, flags=given) for item in items]

@@ -33,9 +33,13 @@ HASH = 'sha256 = "6726825d"\n'  # of the real Inception, which the stand-in cann
 CHUNK = "CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0"
 
 
-def network() -> bytes:
-    """EDM's ImageNet-64 network in the published layout, a snapshot pickle saved on a GPU, but with few channels."""
-    kwargs = golden_json("fullsize_edm_imagenet64_cond_adm")["network_kwargs"]
+def network(facts: str = "fullsize_edm_imagenet64_cond_adm") -> bytes:
+    """EDM's ImageNet-64 network in the published layout, a snapshot pickle saved on a GPU, but with few channels.
+
+    Args:
+        facts: of another of EDM's networks, the golden file with its constructor arguments.
+    """
+    kwargs = golden_json(facts)["network_kwargs"]
     kwargs = {name: value for name, value in kwargs.items() if name != "class_name"}
     tiny = {"model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
     net = fill(EDMPrecond(**kwargs | tiny))
@@ -69,6 +73,11 @@ def edm2() -> bytes:
     """EDM2's ImageNet-64 network, a snapshot pickle of float16 numbers, but with few channels."""
     tiny = {"model_channels": 16, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
     return edm2_snapshot(fill_edm2(EDM2Precond(64, 3, 1000, channels_per_head=16, **tiny)))
+
+
+def afhqv2() -> bytes:
+    """EDM's unconditional AFHQv2 network, DDPM++ with few channels."""
+    return network("fullsize_edm_afhqv2_64_uncond_vp")
 
 
 def consistency() -> bytes:
@@ -113,6 +122,8 @@ FILES = {  # of table 2; path at the mirror: maker
 }
 OTHER_FILES = {
     f"{NVIDIA}2/posthoc-reconstructions/edm2-img64-s-1073741-0.075.pkl": edm2,
+    f"{NVIDIA}/pretrained/edm-afhqv2-64x64-uncond-vp.pkl": afhqv2,
+    f"{NVIDIA}/fid-refs/afhqv2-64x64.npz": reference,
     "/openaipublic.blob.core.windows.net/consistency/cd_imagenet64_lpips.pt": consistency,
     "/ommer-lab.com/files/latent-diffusion/nitro/cin/model.ckpt": ldm,
     "/openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256/"

@@ -1,19 +1,22 @@
 """The directions that the paper reports, and whether the measured cells show them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Literal, NamedTuple, get_args
 
+from skip.tables.best import best_rho
 from skip.tables.estimate import Estimate, as_text, difference, rounded
 
 Setting = float | str | None
 Seen = Literal["seen", "not seen", "undecided"]
-Kind = Literal["lower", "higher", "u_shape", "rises", "falls"]
+Kind = Literal["lower", "higher", "u_shape", "rises", "falls", "best_rises", "best_falls"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Cells = dict[Setting, Estimate]
-WRITTEN = {"nfe": "NFE", "s_churn": "S_churn"}  # settings that sentences write otherwise than the files do
+# settings that sentences write otherwise than the files do
+WRITTEN = {"nfe": "NFE", "s_churn": "S_churn", "window_top": "window up to"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Claim:
         u_shape         the least inner cell lies below both ends; m inner cells
         rises, falls    along increasing values the ends differ in that direction (m = 1), and none of the m steps
                         between neighbours goes against it
+        best_rises, best_falls   along increasing values of `for_each`, the place of the least along `along`, see
+                        `skip.tables.best.best_rho`, moves in that direction between the ends; m = 1. Undecided where
+                        a best is an end of its grid
 
     Args:
         says: the statement, a clause that follows "Seen: ".
@@ -47,7 +53,7 @@ class Claim:
         against: the values of `along` that they compare with it; None is all others.
         match: settings of the cells that it is about; None takes all.
     Raises:
-        ValueError: if the kind is unknown, or `against` is empty or holds the baseline.
+        ValueError: if the kind is unknown or lacks its for_each, or `against` is empty or holds the baseline.
     """
 
     says: str
@@ -64,6 +70,10 @@ class Claim:
             raise ValueError(f"unknown kind of claim {self.kind!r}; choose from {', '.join(KINDS)}")
         if self.against is not None and (not self.against or self.baseline in self.against):
             raise ValueError(f"against is {self.against}; name values of {self.along} other than {self.baseline}")
+        if self.kind in ("best_rises", "best_falls") and self.for_each is None:
+            raise ValueError(
+                f"{self.kind} compares the best {self.along} between values of for_each: name that setting"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,9 @@ def judge(claim: Claim, points: Sequence[Point]) -> Verdict:
             which a metric rises, falls or bends is no number.
     """
     groups = _groups(claim, points)
+    if claim.kind in ("best_rises", "best_falls"):
+        moved = _best_moves(claim, groups)
+        return Verdict(moved.seen, f"{moved.seen.capitalize()}: {claim.says} ({moved.text}).")
     findings = {group: _JUDGES[claim.kind](claim, cells) for group, cells in groups.items()}
     seen = _together([finding.seen for finding in findings.values()])
     parts = []
@@ -180,6 +193,29 @@ def _goes(claim: Claim, cells: Cells) -> Finding:
     return Finding(_below(difference(cells[last], cells[first]), sign, 1), text)
 
 
+def _best_moves(claim: Claim, groups: Mapping[Setting, Cells]) -> Finding:
+    """best_rises, best_falls."""
+    for_each = str(claim.for_each)
+    order = _numbers(replace(claim, along=for_each), groups)
+    if len(order) < 2:
+        return Finding("undecided", f"{len(order)} values of {_written(for_each)}, too few for a direction")
+    first, last = order[0], order[-1]
+    grids = {at: _numbers(claim, groups[at]) for at in (first, last)}
+    bests = {at: best_rho(grid, [groups[at][value] for value in grid]) for at, grid in grids.items()}
+    told = [
+        f"{as_text(Estimate.plain(best.rho, best.error))} at {_named(for_each, at)}"
+        + ", an end of the grid" * best.at_edge
+        for at, best in bests.items()
+    ]
+    errors = [best.error for best in bests.values()]
+    error = None if None in errors else math.hypot(*[e for e in errors if e is not None])
+    gap = Estimate.plain(bests[last].rho - bests[first].rho, error)
+    text = f"best {_written(claim.along)} {' and '.join(told)}, difference {_moved(gap)}"
+    if any(best.at_edge for best in bests.values()):
+        return Finding("undecided", text)
+    return Finding(_below(gap, -1 if claim.kind == "best_rises" else 1, 1), text)
+
+
 _JUDGES: dict[Kind, Callable[[Claim, Cells], Finding]] = {
     "lower": _beats,
     "higher": _beats,
@@ -207,7 +243,7 @@ def _together(parts: Sequence[Seen]) -> Seen:
     return "seen" if parts and all(part == "seen" for part in parts) else "undecided"
 
 
-def _numbers(claim: Claim, cells: Cells) -> list[float]:
+def _numbers(claim: Claim, cells: Iterable[Setting]) -> list[float]:
     """The values of `along` in order."""
     values = []
     for value in cells:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from torch import Tensor
@@ -25,6 +26,12 @@ from torch_utils import distributed
 from training.presets import load_presets
 
 IS_SPLITS = 10
+
+
+@cache
+def _nfe(sampler: SamplerSettings) -> int:
+    """Evaluations of a sampler, which cells over rho have in common."""
+    return sampler.nfe(AnyRange())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +57,7 @@ class Generated(Tuned, SamplerSettings):
 
     def evaluations_per_image(self) -> int:
         """NFE, those of the guide included."""
-        return self.nfe(AnyRange()) * (1 if self.guidance in (None, 1) else 2)
+        return _nfe(sampler_of(self)) * (1 if self.guidance in (None, 1) else 2)
 
     def source(self) -> ImageSource:
         """What makes the images."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from metrics.detector import load_detector
 from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
+from sampling.sigmas import edm
 from skip.studies.gradient import gradient_norm
 from skip.studies.inversion import gaussian_distances, invert
 from skip.studies.norms import skip_norms, slice_norms
@@ -20,6 +21,7 @@ from skip.tables.estimate import Estimate
 from skip.tables.inputs import Fed, RealImages, load_tuned
 from skip.tables.per_image import collect
 from skip.tables.settings import AnyRange, Job, Tuned, sampler_of
+from skip.tuned import SkipTuned
 
 Function = Literal["raw", "denoiser"]
 Probe = Literal["ones", "random"]
@@ -93,6 +95,7 @@ class Losses(Fed):
     """Score-matching losses in pixels and in features.
 
     Args:
+        sigma_steps: instead of `sigma`: the levels of EDM's grid of that many steps, in turn over the seeds.
         features: "pixel", "wavelet", or names of detectors.
         weighting: "edm" or "one".
         wavelet: of the wavelet bands.
@@ -100,6 +103,7 @@ class Losses(Fed):
 
     input: Literal["noise", "data"] = "data"
     sigma: float | None = None
+    sigma_steps: int | None = None
     features: tuple[str, ...] = ("pixel",)
     weighting: str = "edm"
     wavelet: str = "bior1.3"
@@ -110,10 +114,21 @@ class Losses(Fed):
             raise ValueError("score-matching losses compare with real images: input must be data")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}")
+        if self.sigma_steps is not None:
+            if self.sigma is not None:
+                raise ValueError(f"sigma = {self.sigma:g} and sigma_steps both choose the noise levels; give one")
+            edm(self.sigma_steps, 0.002, 80)  # refuses too few
 
     def evaluations(self) -> int:
         """One an image."""
         return self.count
+
+    def levels(self, net: SkipTuned, seeds: list[int]) -> Tensor:
+        """Of the settings: float64 [N], see `skip.tables.inputs.Fed.levels`."""
+        if self.sigma_steps is None:
+            return super().levels(net, seeds)
+        nodes = edm(self.sigma_steps, max(0.002, net.sigma_min), min(80.0, net.sigma_max))
+        return net.round_sigma(nodes[[seed % self.sigma_steps for seed in seeds]])
 
     def sources(self) -> dict[str, str]:
         """Network, real images and detectors."""

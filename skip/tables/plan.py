@@ -9,7 +9,7 @@ from dnnlib.seeds import parse_seeds
 from skip.tables.points import setting
 from skip.tables.results import Results, local_path, location
 from skip.tables.runner import unique
-from skip.tables.spec import Cell, Item
+from skip.tables.spec import DERIVED, Cell, Item
 
 
 def select(item: Item, which: str | None) -> Item:
@@ -25,9 +25,15 @@ def select(item: Item, which: str | None) -> Item:
         return item
     if "=" in which:
         wanted = dict(_pair(part) for part in which.split(","))
-        cells = [cell for cell in item.cells if all(str(setting(cell, k)) == v for k, v in wanted.items())]
+        for name in wanted:
+            if name not in DERIVED and not any(hasattr(cell.settings, name) for cell in item.cells):
+                raise ValueError(f"--cells={which}: no cell of {item.name} has a setting {name!r}")
+        cells = [cell for cell in item.cells if all(_is(setting(cell, k), v) for k, v in wanted.items())]
     else:
-        numbers = parse_seeds(which)
+        try:
+            numbers = parse_seeds(which)
+        except ValueError:
+            raise ValueError(f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8") from None
         if max(numbers) >= len(item.cells):
             raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
         cells = [item.cells[number] for number in numbers]
@@ -89,6 +95,16 @@ def count(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g} {letter}"
     return str(number)
+
+
+def _is(value: Any, text: str) -> bool:
+    """Whether the text says the value: numbers by their size, so that rho=1 is 1.0."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return str(value) == text
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -48,7 +48,7 @@ def plot(item: Item, results: Results) -> Any:
     found = [name for y in how.y for _, values in measured if (name := resolve(y, values))]
     ylabel = label((found or how.y)[0], how.ylabel)
     panels = [(ylabel, curves)]
-    if how.x == "rho" and (relative := _relative(item, measured)):
+    if how.x in ("rho", "window_top") and (relative := _relative(item, measured)):
         panels.append((f"{ylabel}, relative to rho 1", _by_setting(how, relative)))
     figure = matplotlib_module("matplotlib.figure").Figure(figsize=(1 + 6 * len(panels), 4.2), layout="constrained")
     for number, (title, drawn) in enumerate(panels):

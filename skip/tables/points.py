@@ -14,7 +14,7 @@ from skip.tables.generated import Generated
 from skip.tables.results import Results
 from skip.tables.runner import unique
 from skip.tables.settings import plain
-from skip.tables.spec import Cell, Item
+from skip.tables.spec import DERIVED, Cell, Item
 
 METRICS = {
     "fid": "FID",
@@ -29,7 +29,6 @@ METRICS = {
 }
 # Without effect at rho = 1:
 SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "time_range", "window", "target", "top"}
-
 FEATURE_LOSS = "feature loss"
 IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
 
@@ -105,7 +104,10 @@ def nfe(cell: Cell) -> int | None:
 
 
 def setting(cell: Cell, name: str) -> Any:
-    """A setting of a cell, or its "nfe"; None where it has none."""
+    """A setting of a cell, its "nfe", or its "window_top", the upper end of its window; None where it has none."""
+    if name == "window_top":
+        window = getattr(cell.settings, "window", None)
+        return None if window is None else window[1]
     return nfe(cell) if name == "nfe" else getattr(cell.settings, name, None)
 
 
@@ -115,6 +117,26 @@ def plain_cell(item: Item, cell: Cell) -> Cell | None:
         return None
     same = _without(cell, SKIP_SETTINGS)
     return next((c for c in item.cells if setting(c, "rho") == 1 and _without(c, SKIP_SETTINGS) == same), None)
+
+
+def least_of_three(cell: Cell, results: Results, name: str) -> Estimate | None:
+    """The least FID of a cell's seeds 0 to N - 1 and of the two ranges of N seeds that follow, as EDM reports it.
+
+    Args:
+        cell: with the first range.
+        results: of all three: `tables.py run ITEM --seeds N-2N-1`, say.
+        name: of the value.
+    Returns:
+        The least of the three; None until all are measured, and for other values than FID.
+    """
+    study: Any = cell.settings
+    n = study.count
+    if name.partition("-")[0] != "fid" or study.numbers != list(range(n)):
+        return None
+    ranges = [replace(cell, settings=replace(study, seeds=f"{i * n}-{(i + 1) * n - 1}")) for i in range(3)]
+    found = [(results.load(one) or {}).get(name) for one in ranges]
+    known = [estimate for estimate in found if estimate is not None]
+    return min(known, key=lambda estimate: estimate.value) if len(known) == 3 else None
 
 
 def points(item: Item, results: Results, claim: Claim) -> list[Point]:
@@ -133,7 +155,9 @@ def points(item: Item, results: Results, claim: Claim) -> list[Point]:
             continue
         settings: dict[str, Setting] = {
             name: value if isinstance(value, float | int) else shown(value)
-            for name, value in (asdict(cell.settings) | {"nfe": nfe(cell)}).items()  # type: ignore[call-overload]
+            for name, value in (
+                asdict(cell.settings) | {name: setting(cell, name) for name in DERIVED}  # type: ignore[call-overload]
+            ).items()
         }
         if claim.along in SKIP_SETTINGS - {"rho"} and settings.get("rho") == 1:
             settings[claim.along] = "none"

@@ -6,20 +6,20 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from skip.tables import plots
+from skip.tables.choices import made_of
 from skip.tables.estimate import Estimate, as_text, difference, ratio, rounded
 from skip.tables.points import (
     Sweep,
     caption,
     label,
+    least_of_three,
     nfe,
     plain_cell,
     resolve,
-    setting,
     shown,
     sweeps,
     verdicts,
@@ -30,7 +30,6 @@ from skip.tables.settings import plain
 from skip.tables.spec import Cell, Item
 
 WIDE = 8  # a table of more values than this has them as rows
-SAID_ELSEWHERE = {"network", "detector", "reference", "data", "seeds", "metrics", "features"}
 COLUMNS = ["item", "profile", "study", "settings", "name", "value", "error", "published", "where", "command"]
 
 Render = Callable[[list[Item], Results, Path | None], str]
@@ -131,7 +130,7 @@ def _section(item: Item, results: Results, pictures: Path | None) -> str:
     parts = [f"## {heading(item)}"]
     if item.requires:
         return f"{parts[0]}\n\nNot run: it needs {item.requires}."
-    parts += [f"In the paper: {item.source}.", f"```bash\n{command(item)}\n```", _made_of(item)]
+    parts += [f"In the paper: {item.source}.", f"```bash\n{command(item)}\n```", made_of(item)]
     if item.notes:
         parts.append("\n".join(f"- {note}" for note in item.notes))
     measured = [results.load(cell) for cell in item.cells]
@@ -152,33 +151,13 @@ def _section(item: Item, results: Results, pictures: Path | None) -> str:
     return "\n\n".join(parts)
 
 
-def _made_of(item: Item) -> str:
-    """Files, images and settings that all cells share."""
-    first = item.cells[0]
-    sources = ", ".join(
-        f"{role} {name}" for role, name in first.settings.sources().items() if role not in item.cells[0].varies
-    )
-    parts = [sources] if sources else []
-    if "seeds" not in first.varies:
-        count = getattr(first.settings, "count", None)
-        parts.append(f"{count} images a cell (seeds {first.settings.seeds})")
-    text = "; ".join(parts)
-    common = {}
-    for field in fields(first.settings):  # type: ignore[arg-type]
-        value = setting(first, field.name)
-        usual = field.default is not MISSING and value == field.default and field.name != "sampler"
-        if field.name not in SAID_ELSEWHERE | set(first.varies) and value is not None and not usual:
-            common[field.name] = value
-    text = text[:1].upper() + text[1:] + "."
-    return f"{text} In every cell: {caption(common)}." if common else text
-
-
 def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | None], names: list[str]) -> str:
     """A row a cell."""
     keys = list(item.cells[0].varies)
     evaluations = [nfe(cell) for cell in item.cells]
     compared = [_compared(item, cell, results, names[0]) if len(names) == 1 else "" for cell in item.cells]
-    paper = item.profile == "paper" and item.cells[0].study != "sheet"
+    sheet = item.cells[0].study == "sheet"
+    paper = item.profile == "paper" and (not sheet or any(cell.published for cell in item.cells))
     head = [written(key) for key in keys] + ["NFE"] * any(evaluations)
     gaps = (
         " (difference from rho 1)" if any(_compared(item, c, results, n) for c in item.cells for n in names[1:]) else ""
@@ -193,10 +172,17 @@ def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | No
             row += [results.state(cell)] + [""] * (len(names) - 1)
         else:
             own = [_compared(item, cell, results, name) if len(names) > 1 else "" for name in names]
-            row += [_value(values.get(n)) + f" ({o})" * bool(o) for n, o in zip(names, own, strict=True)] or [""]
+            least = [_least(cell, results, name) for name in names]
+            row += [
+                _value(values.get(n)) + f" ({o})" * bool(o) + lowest
+                for n, o, lowest in zip(names, own, least, strict=True)
+            ] or [""]
         row += [gap] * any(compared)
         if paper:
-            row += [_stated(cell, names[:1]), "; ".join(dict.fromkeys(p.where for p in cell.published))]
+            row += [
+                _stated(cell, ["images"] if sheet else names[:1]),
+                "; ".join(dict.fromkeys(p.where for p in cell.published)),
+            ]
         rows.append(row)
     return _grid(head, rows, "l" * len(keys) + "r" * (len(head) - len(keys) - paper) + "l" * paper)
 
@@ -257,7 +243,15 @@ def _relative(item: Item, cell: Cell, results: Results, name: str) -> str:
     return f" ({_pm(as_text(ratio(*pair)))} of rho 1)"
 
 
+def _least(cell: Cell, results: Results, name: str) -> str:
+    """EDM's protocol, where all three seed ranges are measured."""
+    least = least_of_three(cell, results, name)
+    return "" if least is None else f", least of three seed ranges {rounded(least.value, least.error)}"
+
+
 def _with_plain(item: Item, cell: Cell, results: Results, name: str) -> tuple[Estimate, Estimate] | None:
+    if cell.study == "sheet":  # the number of its images is no metric
+        return None
     other = plain_cell(item, cell)
     ours, theirs = results.load(cell) or {}, (results.load(other) or {}) if other else {}
     return (ours[name], theirs[name]) if name in ours and name in theirs else None
@@ -297,6 +291,7 @@ def _draw(item: Item, results: Results, pictures: Path | None) -> list[Path]:
 
 def _cell_record(cell: Cell, results: Results) -> dict[str, Any]:
     values = results.load(cell) or {}
+    least = {name: least_of_three(cell, results, name) for name in values}
     return {
         "study": cell.study,
         "settings": plain(cell.settings),
@@ -304,6 +299,7 @@ def _cell_record(cell: Cell, results: Results) -> dict[str, Any]:
         "nfe": nfe(cell),
         "state": results.state(cell),
         "values": {name: {"value": e.value, "error": e.error} for name, e in values.items()},
+        "least_of_three": {name: one.value for name, one in least.items() if one is not None},
         "published": [{"metric": p.metric, "value": p.value, "where": p.where} for p in cell.published],
     }
 

@@ -47,19 +47,24 @@ class Results:
         return self.folder / ".partial" / f"{cell.study}-{key(cell)}-{made_from}"
 
     def state(self, cell: Cell) -> State:
-        """done; stale if a file it was made from is another one now; begun; or to do."""
+        """done; stale if a file it was made from is another one now; begun; or to do.
+
+        Raises:
+            ValueError: if the file of the result is damaged.
+        """
         path = self.path(cell)
         if path.exists():
-            made_from = json.loads(path.read_text())["sources"]
+            made_from = _read(path, "sources")
             now = {role: local_sha256(role, name) for role, name in cell.settings.sources().items()}
-            return "stale" if any(sha and made_from[role]["sha256"] != sha for role, sha in now.items()) else "done"
+            changed = any(sha and made_from.get(role, {}).get("sha256") != sha for role, sha in now.items())
+            return "stale" if changed else "done"
         return "begun" if self.partial(cell).exists() else "to do"
 
     def load(self, cell: Cell) -> dict[str, Estimate] | None:
         """The values, or None unless the cell is done."""
         if self.state(cell) != "done":
             return None
-        values = json.loads(self.path(cell).read_text())["values"]
+        values = _read(self.path(cell), "values")
         return {name: Estimate.from_json(value) for name, value in values.items()}
 
     def save(self, cell: Cell, values: dict[str, Estimate]) -> None:
@@ -73,6 +78,18 @@ class Results:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         write_json(self.path(cell), record)
+
+
+def _read(path: Path, key: str) -> dict[str, Any]:
+    """One part of a result.
+
+    Raises:
+        ValueError: naming the file, if it is none.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))[key])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is a damaged result; remove it and run its item again") from error
 
 
 def location(role: str, name: str) -> str | Path | None:

@@ -14,6 +14,7 @@ from skip.tables.settings import Study, build, plain
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 PROFILES_TOML = "profiles.toml"
+DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 
@@ -52,7 +53,7 @@ class Plot:
     """A curve for each value of `series`: `y` over `x`.
 
     Attributes:
-        x: a setting, or "index" for values that come as name[0], name[1], ...
+        x: a setting, "nfe", "window_top", or "index" for values that come as name[0], name[1], ...
         y: names of values.
         series: settings.
         xlabel, ylabel: with units; the names without.
@@ -122,6 +123,10 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
     profiles = _read(folder / PROFILES_TOML)
     if profile not in profiles:
         raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(profiles)}")
+    for one, table in profiles.items():
+        for key in table:
+            if not any(key in _settings_of(kind) for kind in KINDS.values()):
+                raise ValueError(f"{folder / PROFILES_TOML}, [{one}]: no study has a setting {key!r}")
     path = folder / f"{name}.toml"
     if not path.exists():
         raise ValueError(f"there is no item {name!r}; choose from {', '.join(item_names(folder))}")
@@ -141,13 +146,17 @@ def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, An
     kind = KINDS.get(table["study"])
     if kind is None:
         raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(KINDS)}")
-    settings_of = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    settings_of = _settings_of(kind)
     base = {key: value for key, value in profiles[profile].items() if key in settings_of}
     base |= table.get("settings", {}) | own.get("settings", {})
     rows = [] if requires else own.get("cells", table.get("cells", [{}]))
     studies = [
         build(kind, base | row | ({"seeds": seeds} if seeds else {})) for group in rows for row in _combinations(group)
     ]
+    plot = Plot(**_tuples(table["plot"])) if "plot" in table else None
+    for axis in (plot.x, *plot.series) if plot else ():
+        if axis not in {*settings_of, *DERIVED, "index"}:
+            raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(settings_of))}")
     published = table.get("published", []) if profile == "paper" else []
     return Item(
         name,
@@ -158,8 +167,12 @@ def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, An
         (*table.get("notes", ()), *own.get("notes", ())),
         requires,
         tuple(Claim(**_tuples(claim)) for claim in own.get("claims", table.get("claims", ()))),
-        Plot(**_tuples(table["plot"])) if "plot" in table else None,
+        plot,
     )
+
+
+def _settings_of(kind: Any) -> set[str]:
+    return {f.name for f in fields(kind)}
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:

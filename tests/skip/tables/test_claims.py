@@ -1,5 +1,6 @@
 """Claims: every kind seen, contradicted and undecided, with the numbers of the sentence."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,43 @@ def test_lower_and_higher(values: dict[float, float], seen: str) -> None:
     assert judge(LOWER, cells("rho", values)).seen == seen
     mirrored = {rho: 10 - value for rho, value in values.items()}
     assert judge(replace(LOWER, kind="higher"), cells("rho", mirrored)).seen == seen
+
+
+BEST = Claim("the best rho rises with NFE", "best_rises", "fid", "rho", "nfe")
+
+
+def bowl(nfe: int, best: float, error: float | None = 0.001) -> list[Point]:
+    """FID 5 + (rho - best)^2 with the blocks of an error; its parabola's vertex is `best`."""
+    moves = [-error, error] * 50 if error else []
+    fids = {rho: 5 + (rho - best) ** 2 for rho in (0.6, 0.7, 0.8, 0.9, 1.0)}
+    return [
+        Point({"rho": rho, "nfe": nfe}, {"fid": Estimate(y, error and error / 10, tuple(y + m * rho for m in moves))})
+        for rho, y in fids.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "seen"),
+    [(0.72, 0.83, "seen"), (0.83, 0.72, "not seen"), (0.8, 0.8, "undecided"), (0.5, 0.8, "undecided")],
+)
+def test_the_best_moves(first: float, last: float, seen: str) -> None:
+    points = bowl(39, last) + bowl(19, 0.9) + bowl(9, first)
+    verdict = judge(BEST, points)
+    assert verdict.seen == seen
+    opposite = {"seen": "not seen", "not seen": "seen"}
+    assert judge(replace(BEST, kind="best_falls"), points).seen == opposite.get(seen, seen)
+    assert ("an end of the grid" in verdict.sentence) == (first == 0.5)
+    if seen == "seen":
+        assert re.search(
+            r"best rho 0\.72\d* \+- \S+ at NFE 9 and 0\.83\d* \+- \S+ at NFE 39, difference \+0\.11", verdict.sentence
+        )
+
+
+def test_the_best_of_unknown_error_or_of_one_group_says_nothing() -> None:
+    assert judge(BEST, bowl(9, 0.7, None) + bowl(39, 0.8, None)).seen == "undecided"
+    assert judge(BEST, bowl(9, 0.7)).sentence.endswith("(1 values of NFE, too few for a direction).")
+    with pytest.raises(ValueError, match="name that setting"):
+        replace(BEST, for_each=None)
 
 
 def test_what_is_missing_is_named() -> None:

@@ -9,6 +9,7 @@ from tiny_network import tiny_network
 
 from metrics.detector import load_detector
 from sampling.noise import SeedNoise
+from sampling.sigmas import edm
 from skip.source import ImageSource
 from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import pure_noise, random_labels
@@ -79,6 +80,18 @@ def test_losses(tmp_path: Path) -> None:
     assert study.sources() == {"network": "demo", "data": DATA, "detector": "demo"}
 
 
+def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
+    study = Losses(network="demo", seeds="3-8", data=DATA, sigma_steps=5, weighting="one")
+    net = load_tuned(study, CPU)
+    nodes = edm(5, 0.002, 80)
+    assert study.levels(net, [5, 6, 9, 12]).tolist() == nodes[[0, 1, 4, 2]].tolist()
+    images, labels = RealImages(DATA, net, 9).batch(study.numbers, CPU)
+    noise = SeedNoise(study.numbers).randn(list(images.shape))
+    with torch.inference_mode():
+        expected = losses(net, images, labels, nodes[[3, 4, 0, 1, 2, 3]], noise, {"pixel": pixels}, "one")
+    same(measured(study, tmp_path)["pixel loss"], expected["pixel"])
+
+
 def test_inversion(tmp_path: Path) -> None:
     found = measured(Inversion(network="demo", seeds="0-9", data=DATA, steps=3, draws=2), tmp_path, 5)
     assert {"rbf_1_unbiased", "rbf_1_v", "laplace_v", "polynomial_v", "imq_unbiased"} <= set(found)
@@ -133,6 +146,8 @@ def test_wrong_choices_are_refused(tmp_path: Path) -> None:
         Losses(network="demo", input="noise")
     with pytest.raises(ValueError, match="unknown weighting"):
         Losses(network="demo", data=DATA, weighting="three")
+    with pytest.raises(ValueError, match="sigma = 2 and sigma_steps both"):
+        Losses(network="demo", data=DATA, sigma=2.0, sigma_steps=5)
     with pytest.raises(ValueError, match="at least 2"):
         Inversion(network="demo", data=DATA, draws=1)
     with pytest.raises(ValueError, match="has 2000 images; seeds below 2000"):

@@ -43,7 +43,9 @@ def test_a_table_word_for_word(desk: Desk) -> None:
         "python tables.py run table2\n"
         "```\n"
         "\n"
-        "Network net, detector det, reference ref; 4 images a cell (seeds 0-3). In every cell: sampler unipc.\n"
+        "Network net, detector det, reference ref; 4 images a cell (seeds 0-3). In every cell: sampler unipc, across "
+        "bottom-to-one, spacing paper, labels random. Solvers: unipc: order 3, variant bh1, thresholding no, sigmas "
+        "logsnr, ending zero.\n"
         "\n"
         "- UniPC is inferred.\n"
         "\n"
@@ -72,7 +74,9 @@ def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_diffe
     assert rows[0].endswith("| -1 ± 0 |")  # equal blocks: no noise is left
     assert rows[1].endswith("|  |")
     heun = replace(desk.images(sampler="heun"), varies={})
-    assert "In every cell: sampler heun.\n" in markdown([desk.item(heun)], desk.results)
+    assert "In every cell: sampler heun, labels random. Solvers: heun: sigmas edm, ending zero.\n" in markdown(
+        [desk.item(heun)], desk.results
+    )
 
 
 def test_a_stale_cell_is_not_shown(desk: Desk) -> None:
@@ -191,6 +195,33 @@ def test_many_values_are_relative_to_rho_1(desk: Desk) -> None:
     assert "| 0.003 ± 0.010 |" in text
 
 
+def test_the_number_of_images_of_a_sheet_is_not_compared(desk: Desk) -> None:
+    cells = [desk.sheet(rho=rho) for rho in (1.0, 0.8)]
+    for cell in cells:
+        desk.save(cell, images=4.0)
+    assert "difference" not in markdown([desk.item(*cells)], desk.results)
+
+
+def test_what_the_paper_states_of_a_sheet(desk: Desk) -> None:
+    stated = replace(desk.sheet(rho=1.0), published=(Published("fid", 3.64, "Figure 5"),))
+    assert "| to do | FID 3.64 | Figure 5 |" in markdown([desk.item(stated, profile="paper")], desk.results)
+    assert "not stated" not in markdown([desk.item(desk.sheet(rho=1.0), profile="paper")], desk.results)
+
+
+def test_the_least_of_three_seed_ranges(desk: Desk) -> None:
+    """EDM's protocol: seeds 0 to N - 1 count, and the least of the three ranges stands beside once all are there."""
+    cell = desk.images(rho=1.0)  # seeds 0-3
+    desk.save(cell, fid=Estimate(3.0, 0.1), **{"is": 5.0})
+    desk.save(desk.images(rho=1.0, seeds="4-7"), fid=Estimate(2.5, 0.1), **{"is": 4.0})
+    assert "least" not in markdown([desk.item(cell)], desk.results)
+    desk.save(desk.images(rho=1.0, seeds="8-11"), fid=Estimate(3.5, 0.1), **{"is": 6.0})
+    assert "| 3.00 ± 0.10, least of three seed ranges 2.50 | 5 |" in markdown([desk.item(cell)], desk.results)
+    (record,) = json.loads(as_json([desk.item(cell)], desk.results))
+    assert record["cells"][0]["least_of_three"] == {"fid": 2.5}
+    other = desk.images(rho=1.0, seeds="4-7")
+    assert "least" not in markdown([desk.item(other)], desk.results)
+
+
 def test_several_items_have_an_overview(desk: Desk) -> None:
     cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
     for cell, value in zip(cells, (6.0, 5.0), strict=True):
@@ -208,6 +239,15 @@ def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
     claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
     (judged,) = verdicts(desk.item(*cells, claims=(claim,)), desk.results)
     assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
+
+
+def test_windows_have_an_order(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
+    for window, fid in (((2.0, 1000.0), 6.0), ((0.5, 2.0), 5.0), ((0.0, 0.5), 5.9)):
+        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, window=window)
+    middle = Claim("a middle window helps most", "u_shape", "fid", "window_top", match={"rho": 0.8})
+    (judged,) = verdicts(desk.item(*cells, claims=(middle,)), desk.results)
+    assert judged.seen == "seen" and "5.00 +- 0.10 at window up to 2, " in judged.sentence
 
 
 def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:

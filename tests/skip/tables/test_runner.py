@@ -96,6 +96,17 @@ def test_states(network: Path, tmp_path: Path) -> None:
     assert results.state(one) == "done"
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sources": 1}'])
+def test_a_damaged_result_is_named(network: Path, tmp_path: Path, text: str) -> None:
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    path = results.path(one)
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path.name} is a damaged result; remove it"):
+        results.state(one)
+
+
 def test_a_cell_that_another_run_measures_is_refused(network: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     one = cell(Fake(str(network)))

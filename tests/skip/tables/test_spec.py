@@ -135,12 +135,20 @@ def test_published_values_stand_at_their_cells_in_the_paper_profile(configs: Pat
         ('[[cells]]\nseeds = "a"', "a"),
         ("[[cells]]\nrho = nan", "finite"),
         ("this is not toml", "not valid TOML"),
+        ('[plot]\nx = "rhoo"\ny = ["fid"]', "[plot] names 'rhoo'"),
+        ('[plot]\nx = "rho"\ny = ["fid"]\nseries = ["step"]', "[plot] names 'step'"),
     ],
 )
 def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         written(configs, text)
     assert "table9.toml" in str(caught.value)
+
+
+def test_a_misspelt_key_of_a_profile_is_refused(configs: Path) -> None:
+    (configs / "profiles.toml").write_text(PROFILES.replace('seeds = "0-49999"', 'sedes = "0-49999"'))
+    with pytest.raises(ValueError, match=r"profiles.toml, \[paper\]: no study has a setting 'sedes'"):
+        written(configs, "")
 
 
 def test_published_value_without_a_cell_is_refused(configs: Path) -> None:
@@ -163,9 +171,23 @@ def test_select() -> None:
     some = select(item, "sampler=heun,rho=0.8")
     assert [(c.settings.sampler, c.settings.rho) for c in some.cells] == [("heun", 0.8)] * 2  # type: ignore[attr-defined]
     assert [c.settings.sampler for c in select(item, "nfe=9,rho=1.0").cells] == ["unipc", "heun"]  # type: ignore[attr-defined]
-    for which, message in {"99": "cells 0 to 19", "rho=0.33": "no such cell", "rho=": "not SETTING=VALUE"}.items():
+    assert select(item, "rho=1").cells == select(item, "rho=1.0").cells
+    wrong = {
+        "99": "--cells=99: table2 has the cells 0 to 19",
+        "rho=0.33": "no such cell",
+        "rho=": "not SETTING=VALUE",
+        "rhoo=1": "no cell of table2 has a setting 'rhoo'",
+        "": "--cells= is neither numbers",
+        "5-3": "--cells=5-3 is neither numbers",
+    }
+    for which, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             select(item, which)
+
+
+def test_what_table_5_needs_of_unipc_is_measured_for_figure_4() -> None:
+    unipc = {Results(Path()).path(c) for c in load_item("table5", "demo").cells if setting(c, "sampler") == "unipc"}
+    assert unipc and unipc <= {Results(Path()).path(cell) for cell in load_item("figure4", "demo").cells}
 
 
 def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
