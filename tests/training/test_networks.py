@@ -157,6 +157,15 @@ def test_gradients_flow_into_every_coefficient(target: str) -> None:
 
 
 @torch.inference_mode()
+def test_coefficients_may_be_plain_numbers() -> None:
+    net, (x, sigma, labels) = tiny(), inputs()
+    expected = net(x, sigma, labels, skip_scale=torch.tensor([0.5, 0.75, 1.0, 0.0]))
+    assert torch.equal(net(x, sigma, labels, skip_scale=[0.5, 0.75, 1.0, 0.0]), expected)
+    with pytest.raises(ValueError, match=r"shape \(\); this network has 4 long skips"):
+        net(x, sigma, labels, skip_scale=0.5)
+
+
+@torch.inference_mode()
 def test_zero_cuts_the_skips() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     assert net(x, sigma, labels, skip_scale=torch.zeros(net.num_skips)).isfinite().all()
@@ -167,6 +176,7 @@ def test_block_puts_the_scaled_skip_last() -> None:
     u, d, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4), torch.randn(2, 16)
     joined = block(u, emb, d, torch.tensor(0.7))
     assert torch.equal(joined, block(torch.cat([u, 0.7 * d], dim=1), emb))
+    assert torch.equal(joined, block(u, emb, d, 0.7)) and torch.equal(joined, block(u, emb, d, torch.full([2], 0.7)))
 
 
 def test_norm_output_scales_what_the_norm_gives() -> None:
@@ -191,6 +201,8 @@ def test_unknown_names_are_refused() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
         net(x, sigma, labels, skip_scale=torch.ones(4), skip_target="both")
+    with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
+        UNetBlock(24, 8, 16)(torch.ones(1, 16, 4, 4), torch.ones(1, 16), torch.ones(1, 8, 4, 4), 0.5, "both")
     with pytest.raises(ValueError, match="DhariwalUNet, SongUNet"):
         EDMPrecond(8, 3, model_type="UNet")
     with pytest.raises(ValueError, match="standard, skip, residual"):
