@@ -139,6 +139,7 @@ def test_a_run_leaves_a_record(networks: Path, tmp_path: Path) -> None:
     assert session["network"]["path"] == str(networks / "tiny.safetensors")
     assert session["network"]["sha256"] == settings["network_sha256"] and len(settings["network_sha256"]) == 64
     assert (session["images"], session["ranks"], session["batch"], session["device"]) == (4, 1, 3, "cpu")
+    assert session["compile"] is False
     assert session["torch"] == torch.__version__ and session["seconds"] >= 0 and session["started"].startswith("20")
     assert sorted(pixels(outdir)) == [f"000000/00000{seed}.png" for seed in (3, 5, 6, 7)]
 

@@ -63,8 +63,11 @@ def test_golden_networks(name: str) -> None:
     ]
     assert net.sigma_min == pytest.approx(FACTS[name]["sigma_min"], rel=1e-6)
     assert net.sigma_max == pytest.approx(float(FACTS[name]["sigma_max"]), rel=1e-6)
+    raw: list[Tensor] = []
+    watch = net.model.register_forward_hook(lambda _module, _args, output: raw.append(output))
     got = {
         "D": net(tensor(name, "x"), tensor(name, "sigma"), labels),
+        "F": raw[0],  # with what D leaves out: the variances of iDDPM
         "D_scalar": net(tensor(name, "x_scalar"), tensor(name, "sigma_scalar"), labels),
     }
     if f"{name}/D_nolabel" in ARRAYS:
@@ -72,6 +75,7 @@ def test_golden_networks(name: str) -> None:
     if f"{name}/D_aug" in ARRAYS:
         augment = tensor(name, "augment_labels")
         got["D_aug"] = net(tensor(name, "x"), tensor(name, "sigma"), labels, augment_labels=augment)
+    watch.remove()
     for key, value in got.items():
         assert relative_error(value, ARRAYS[f"{name}/{key}"]) < tolerance(name), key
 
