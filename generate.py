@@ -100,7 +100,7 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     if where is None and folder.kind != "png":
         where = folder.pack(source.classes(folder.seeds()))
     session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
-    session |= {"images": int(made), "ranks": ranks, "batch": size, "device": str(device)}
+    session |= {"images": int(made), "ranks": ranks, "batch": size, "device": str(device), "compile": flags["compile"]}
     session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
     folder.close(session)
     click.echo(str(where or folder.outdir))

@@ -8,7 +8,7 @@ import click
 import torch
 
 from dnnlib.cli import one_line_errors
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
@@ -44,9 +44,9 @@ class IntList(click.ParamType):
 
 
 _COUNT = click.IntRange(min=1)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
-_NOT_NEGATIVE = click.FloatRange(min=0)
-_FRACTION = click.FloatRange(0, 1)
+_POSITIVE = Finite(min=0, min_open=True)
+_NOT_NEGATIVE = Finite(min=0)
+_FRACTION = Finite(0, 1)
 
 # Those that EDM's train.py has too have its names, meanings and defaults.
 FLAGS: FlagGroups = {

@@ -19,7 +19,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Args:
         path: the file to create or replace.
     Raises:
-        OSError: if the folder cannot be written or the disk is full.
+        OSError: if the folder cannot be written or the disk is full; it names the file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +28,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with open(partial, "xb") as file:
             yield file
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:  # as of a full disk
+            error.filename = str(target)
         raise
 
 

@@ -29,6 +29,8 @@ class RunFolder:
         subdirs: put each thousand seeds into a folder of its own.
         kind: one of FORMATS: "png", or the archive that `pack` makes at the end.
         sheet: there shall be a contact sheet of the images, made before they are packed.
+    Raises:
+        ValueError: if outdir is empty text, as of a shell variable that is not set.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class RunFolder:
         kind: str = "png",
         sheet: bool = False,
     ) -> None:
+        if not os.fspath(outdir):
+            raise ValueError("--outdir is empty; name a folder, . for the one you are in")
         self.outdir, self.subdirs, self.kind, self.sheet = Path(outdir), subdirs, kind, sheet
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
 

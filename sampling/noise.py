@@ -1,6 +1,6 @@
 """Random draws that depend on an image's seed alone: not on its batch, its rank or its neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ class SeedNoise:
         ValueError: without seeds.
     """
 
-    def __init__(self, seeds: Sequence[int], device: torch.device | str | None = None) -> None:
-        if not seeds:
-            raise ValueError("random draws need at least one seed")
+    def __init__(self, seeds: Iterable[int], device: torch.device | str | None = None) -> None:
         self.device = torch.device("cpu" if device is None else device)
         self.generators = [torch.Generator(self.device).manual_seed(int(seed) % 2**32) for seed in seeds]
+        if not self.generators:
+            raise ValueError("random draws need at least one seed")
 
     def randn(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal draws.

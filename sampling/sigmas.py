@@ -27,12 +27,9 @@ def edm(num_steps: int, sigma_min: float, sigma_max: float, exponent: float = 7.
     Returns:
         Decreasing float64 tensor [N] from sigma_max to sigma_min.
     Raises:
-        ValueError: if a range above is violated.
+        ValueError: if a range above is violated, or p is so extreme that float64 cannot tell the levels apart.
     """
-    fraction = _fractions(num_steps, sigma_min, sigma_max)
-    _check_positive("exponent", exponent)
-    a, b = sigma_max ** (1 / exponent), sigma_min ** (1 / exponent)
-    return (a + fraction * (b - a)) ** exponent
+    return _power_spaced(_fractions(num_steps, sigma_min, sigma_max), sigma_max, sigma_min, exponent)
 
 
 def logsnr(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
@@ -65,10 +62,9 @@ def time_uniform(
     Other arguments, Returns, Raises: as `edm`.
     """
     fraction = _fractions(num_steps, sigma_min, sigma_max)
-    _check_positive("exponent", exponent)
     if not 0 < epsilon_s < 1:
         raise ValueError(f"epsilon_s must lie between 0 and 1, got {epsilon_s}")
-    t = (1 + fraction * (epsilon_s ** (1 / exponent) - 1)) ** exponent
+    t = _power_spaced(fraction, 1.0, epsilon_s, exponent)
     return VPTime.fitted(sigma_min, sigma_max, epsilon_s).sigma(t)
 
 
@@ -219,9 +215,21 @@ def _fractions(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     return torch.arange(num_steps, dtype=torch.float64) / (num_steps - 1)
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive, got {value}")
+def _power_spaced(fraction: Tensor, start: float, end: float, exponent: float) -> Tensor:
+    """From `start` down to `end`, evenly in value ** (1 / exponent)."""
+    if not 0 < exponent < math.inf:
+        raise ValueError(f"exponent must be positive, got {exponent}")
+    try:
+        a, b = start ** (1 / exponent), end ** (1 / exponent)
+    except OverflowError:
+        a = b = math.inf
+    values = (a + fraction * (b - a)) ** exponent
+    if not ((values.diff() < 0).all() and values[-1] > 0):  # beyond the digits of float64, or NaN
+        raise ValueError(
+            f"exponent {exponent:g} leaves no {len(values)} different values from {start:g} to {end:g}: "
+            "use one from 1 to 100"
+        )
+    return values
 
 
 def _abbreviated(levels: list[float]) -> str:

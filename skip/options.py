@@ -56,7 +56,7 @@ SAMPLING_FLAGS: FlagGroups = {
         flag("--S_churn", "Stochasticity strength  [default: 0]", type=_NOT_NEGATIVE, metavar="FLOAT"),
         flag("--S_min", "Lowest noise level that receives noise  [default: 0]", type=_NOT_NEGATIVE, metavar="FLOAT"),
         flag("--S_max", "Highest noise level that receives noise  [default: inf]", type=_NOT_NEGATIVE, metavar="FLOAT"),
-        flag("--S_noise", "Standard deviation of that noise  [default: 1]", type=float, metavar="FLOAT"),
+        flag("--S_noise", "Standard deviation of that noise  [default: 1]", type=_NOT_NEGATIVE, metavar="FLOAT"),
     ],
     "EDM's ablation sampler (any of these selects it)": [
         flag("--solver", "ODE solver  [default: heun]", type=click.Choice(["euler", "heun"])),

@@ -30,8 +30,9 @@ class SkipTuned:
         return getattr(self.net, name)
 
     def __call__(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
-        """Denoise x [N, C, H, W] at noise level sigma, a scalar or [N]."""
+        """Denoise x [N, C, H, W] at noise level sigma, a scalar or [N], in any shape of so many numbers."""
         if self.scale.is_identity:
             return self.net(x, sigma, class_labels)
-        rho = self.scale(self.net.num_skips, torch.as_tensor(sigma, device=x.device))
+        levels = torch.as_tensor(sigma, device=x.device).reshape(-1)
+        rho = self.scale(self.net.num_skips, levels[0] if len(levels) == 1 else levels)
         return self.net(x, sigma, class_labels, skip_scale=rho, skip_target=self.target)

@@ -139,6 +139,7 @@ def test_a_run_leaves_a_record(networks: Path, tmp_path: Path) -> None:
     assert session["network"]["path"] == str(networks / "tiny.safetensors")
     assert session["network"]["sha256"] == settings["network_sha256"] and len(settings["network_sha256"]) == 64
     assert (session["images"], session["ranks"], session["batch"], session["device"]) == (4, 1, 3, "cpu")
+    assert session["compile"] is False
     assert session["torch"] == torch.__version__ and session["seconds"] >= 0 and session["started"].startswith("20")
     assert sorted(pixels(outdir)) == [f"000000/00000{seed}.png" for seed in (3, 5, 6, 7)]
 
@@ -208,6 +209,8 @@ def test_colour_images_without_classes(networks: Path, tmp_path: Path) -> None:
         ("--sampler=deis --solver=heun", "tiny", "--solver selects EDM's ablation sampler"),
         ("--device=tpu", "tiny", "unknown device 'tpu'"),
         ("--device=cuda:99", "tiny", "device cuda:99 asked for"),
+        ("--outdir=", "tiny", "--outdir is empty"),
+        ("--steps=4 --rho=0.001", "tiny", "exponent 0.001 leaves no 4 different values from 80 to 0.002"),
         ("--rho-layers=1,2", "tiny", "2 skip coefficients given; this network has 4 long skips"),
     ],
 )
@@ -227,8 +230,8 @@ def test_an_unwritable_outdir_is_one_line(networks: Path, outdir: str) -> None:
 
 
 def test_usage_errors_end_in_one_line(tmp_path: Path) -> None:
-    for args in (["--seeds=0"], [f"--outdir={tmp_path}/a", "--steps=0"], [f"--outdir={tmp_path}/a", "--no-such-flag"]):
-        result = CliRunner().invoke(generate.main, args)
+    for args in ("", "--outdir=a --steps=0", "--outdir=a --no-such-flag", "--outdir=a --S_churn=5 --S_noise=-1"):
+        result = CliRunner().invoke(generate.main, args.replace("=a", f"={tmp_path}/a").split())
         assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: ")
     assert os.listdir(tmp_path) == []
 
@@ -270,7 +273,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
     with monkeypatch.context() as patch:
         patch.setattr(dnnlib.run_folder, "encode_png", until_full)
         result = run(networks, tmp_path / "part", "--seeds 0-9 --steps 5")
-    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == "Error: [Errno 28] No space left on device"
+    message = f"Error: [Errno 28] No space left on device: '{tmp_path}/part/000004.png'"
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == message
     assert len(pixels(tmp_path / "part")) == 4 and len(os.listdir(tmp_path / "part")) == 5
     assert_same_files(whole, made(networks, tmp_path / "part", "--seeds 0-9 --steps 5"))
     assert [session["images"] for session in record(tmp_path / "part")["sessions"]] == [6]

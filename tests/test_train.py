@@ -50,6 +50,13 @@ def test_published_command_lines_give_the_published_networks(name: str) -> None:
     assert (defaults["tick"], defaults["snap"], defaults["duration"]) == (50_000, 2_500_000, 200_000_000)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("name", ["--duration", "--lr-rampup", "--ema", "--dropout"])
+def test_numbers_are_finite(name: str, value: str) -> None:
+    result = CliRunner().invoke(train.main, ["--outdir", "o", "--data", "d", name, value, "--dry-run"])
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith(f"Error: Invalid value for '{name}'")
+
+
 def test_contradicting_flags() -> None:
     result = CliRunner().invoke(
         train.main, ["--outdir", "o", "--data", "d", "--fp16", "1", "--dtype", "bfloat16", "--dry-run"]

@@ -142,6 +142,8 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation over min(32, channels // 4) groups, in the dtype of x."""
 
     def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        if num_channels < 4:
+            raise ValueError(f"a group norm needs at least 4 channels, not {num_channels}; raise model_channels")
         super().__init__(min(32, num_channels // 4), num_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:

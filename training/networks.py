@@ -94,6 +94,7 @@ class DhariwalUNet(UNet):
         label_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check_levels(img_resolution, len(channel_mult))
         self.label_dropout = label_dropout
         emb_channels = model_channels * channel_mult_emb
         init = Init("kaiming_uniform", weight=math.sqrt(1 / 3), bias=math.sqrt(1 / 3))
@@ -201,6 +202,7 @@ class SongUNet(UNet):
         resample_filter: Sequence[int] = (1, 1),
     ) -> None:
         super().__init__()
+        _check_levels(img_resolution, len(channel_mult))
         _one_of("embedding_type", embedding_type, "positional", "fourier")
         _one_of("encoder_type", encoder_type, "standard", "skip", "residual")
         _one_of("decoder_type", decoder_type, "standard", "skip")
@@ -315,6 +317,13 @@ class SongUNet(UNet):
         if self.map_augment is not None and augment_labels is not None:
             emb = emb + self.map_augment(augment_labels)
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+
+
+def _check_levels(img_resolution: int, levels: int) -> None:
+    if levels < 1 or img_resolution % 2 ** (levels - 1):
+        raise ValueError(
+            f"channel_mult has {levels} levels, but images of side {img_resolution} cannot be halved {levels - 1} times"
+        )
 
 
 def _one_of(name: str, value: str, *choices: str) -> None:

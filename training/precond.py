@@ -6,6 +6,7 @@ Reference: Karras et al., 2022, Table 1 and Appendix C, https://arxiv.org/abs/22
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -124,7 +125,7 @@ class Precond(nn.Module):
         x: Tensor,
         sigma: Tensor | float,
         class_labels: Tensor | None = None,
-        skip_scale: Tensor | None = None,
+        skip_scale: Tensor | Sequence[float] | None = None,
         skip_target: SkipTarget = "full",
         augment_labels: Tensor | None = None,
         force_fp32: bool = False,
@@ -147,6 +148,8 @@ class Precond(nn.Module):
         """
         x = x.to(torch.float32)
         sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
+        if skip_scale is not None:
+            skip_scale = torch.as_tensor(skip_scale, device=x.device)
         labels: Tensor | None = None
         if self.label_dim:
             labels = x.new_zeros([1, self.label_dim]) if class_labels is None else class_labels.to(x.dtype)

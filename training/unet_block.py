@@ -91,7 +91,7 @@ class UNetBlock(SkipBlock):
         x: Tensor,
         emb: Tensor,
         skip: Tensor | None = None,
-        skip_scale: Tensor | None = None,
+        skip_scale: Tensor | float | None = None,
         skip_target: SkipTarget = "full",
     ) -> Tensor:
         """Transform features, after joining the long skip: x <- cat([x, skip_scale * skip]).
@@ -100,11 +100,13 @@ class UNetBlock(SkipBlock):
             x: features u [N, C, H, W].
             emb: conditioning vectors [N, emb_channels] (or [1, emb_channels]).
             skip: encoder features d [N, C', H, W], or None for a block without a long skip; C + C' = in_channels.
-            skip_scale: rho, a scalar tensor or one per image [N]; None joins the skip unscaled.
+            skip_scale: rho, a scalar or one per image [N]; None joins the skip unscaled.
             skip_target: who sees the scaled skip: "full" both paths; "shortcut" only the residual shortcut;
                 "norm_input" only norm0; "norm_output" scales norm0's output on the skip's channels instead.
         Returns:
             [N, out_channels, H', W'].
+        Raises:
+            ValueError: if skip_target is unknown.
         """
         main, shortcut = self._join(x, skip, skip_scale, skip_target)
         inplace = not torch.is_grad_enabled()
@@ -133,8 +135,12 @@ class UNetBlock(SkipBlock):
         assert self.conv0.weight is not None  # its kernel is 3x3
         return self.conv0.weight
 
-    def _join(self, x: Tensor, skip: Tensor | None, scale: Tensor | None, target: SkipTarget) -> tuple[Tensor, Tensor]:
+    def _join(
+        self, x: Tensor, skip: Tensor | None, scale: Tensor | float | None, target: SkipTarget
+    ) -> tuple[Tensor, Tensor]:
         """The inputs of the main path and of the shortcut."""
+        if target not in SKIP_TARGETS:
+            raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
         if skip is None:
             return x, x
         if scale is None:
@@ -157,5 +163,5 @@ def _added(fresh: Tensor, other: Tensor) -> Tensor:
     return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
-def _scaled(skip: Tensor, scale: Tensor) -> Tensor:
-    return skip * scale.to(skip.dtype).reshape(-1, 1, 1, 1)
+def _scaled(skip: Tensor, scale: Tensor | float) -> Tensor:
+    return skip * torch.as_tensor(scale, dtype=skip.dtype, device=skip.device).reshape(-1, 1, 1, 1)

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import errno
 import json
 import math
 import os
@@ -25,6 +26,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         file.write(b"new")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file'"), atomic_write(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert os.listdir(tmp_path) == []
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from conftest import golden_json, golden_npz
@@ -67,8 +68,14 @@ def test_wrong_batch_and_no_seeds_are_refused():
         SeedNoise([0, 1]).randn([3, 4])
     with pytest.raises(ValueError, match="for 1 seeds"):
         SeedNoise([0]).randn([])
-    with pytest.raises(ValueError, match="at least one seed"):
-        SeedNoise([])
+    for none in ([], torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="at least one seed"):
+            SeedNoise(none)
+
+
+@pytest.mark.parametrize("seeds", [range(3), np.arange(3), torch.arange(3)], ids=["range", "numpy", "torch"])
+def test_seeds_come_in_any_sequence(seeds):
+    assert torch.equal(SeedNoise(seeds).randn([3, 5]), SeedNoise([0, 1, 2]).randn([3, 5]))
 
 
 @pytest.mark.gpu

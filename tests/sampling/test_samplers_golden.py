@@ -46,6 +46,16 @@ def denoiser(entry, images):
     return Counted(bind(net, labels))
 
 
+def watched(denoise, seen):
+    """The denoiser, which also writes down the noise levels it is asked for."""
+
+    def watch(x, sigma):
+        seen.append(float(sigma))
+        return denoise(x, sigma)
+
+    return watch
+
+
 @pytest.mark.parametrize("entry", FACTS["edm"], ids=lambda e: e["name"])
 @torch.inference_mode()
 def test_edm(entry):
@@ -69,12 +79,7 @@ def test_edm(entry):
     sampler = partial(sampler, randn_like=noise.randn_like, round_sigma=net.round_sigma)
 
     denoise, seen = denoiser(entry, len(latents)), []
-
-    def watched(x, sigma):
-        seen.append(float(sigma))
-        return denoise(x, sigma)
-
-    images = sample(sampler, watched, latents, nodes, "zero")
+    images = sample(sampler, watched(denoise, seen), latents, nodes, "zero")
     assert relative_error(images, ARRAYS[entry["name"]]) < EDM_TOLERANCE
     assert denoise.nfe == entry["nfe"]
     assert seen == pytest.approx(entry["sigmas_passed_to_net"], rel=1e-9 if name.startswith("edm") else 1e-6)
@@ -101,9 +106,11 @@ def test_diff_sampler(entry):
     else:
         runs = {("f64", "f32"): sampler}
     for modes, run in runs.items():
-        denoise = denoiser(entry, 2)
-        images = sample(run, denoise, latents, nodes, ending)
+        denoise, seen = denoiser(entry, 2), []
+        images = sample(run, watched(denoise, seen), latents, nodes, ending)
         assert denoise.nfe == entry["nfe"]
+        if "sigmas_passed_to_net" in entry:
+            assert seen == pytest.approx(entry["sigmas_passed_to_net"], rel=1e-6)  # float32's
         compared = [mode for mode in modes if f"{name}/{mode}" in ARRAYS]
         assert compared
         for mode in compared:

@@ -111,6 +111,10 @@ def test_nonsense_ranges_are_refused(name, num_steps, low, high, message):
 
 
 def test_nonsense_settings_are_refused():
+    for name in ("edm", "time_uniform"):
+        for exponent in (1e-3, 0.1, 1e300):
+            with pytest.raises(ValueError, match="leaves no 5 different values"):
+                SIGMAS[name](5, 0.002, 80.0, exponent=exponent)
     with pytest.raises(ValueError, match="exponent must be positive, got 0"):
         SIGMAS["edm"](5, 0.002, 80.0, exponent=0)
     with pytest.raises(ValueError, match="epsilon_s must lie between 0 and 1, got 1"):

@@ -83,6 +83,8 @@ def test_skip_tuned_network() -> None:
     rho = tuned.scale(4, sigma)
     assert torch.equal(tuned(x, sigma), net(x, sigma, skip_scale=rho))
     assert relative_error(tuned(x, sigma), net(x, sigma)) > 1e-3
+    assert torch.equal(tuned(x, sigma.reshape(2, 1, 1, 1)), tuned(x, sigma))
+    assert torch.equal(tuned(x, torch.tensor([5.0])), tuned(x, 5.0))
     assert tuned.img_resolution == 8
     assert torch.equal(SkipTuned(net, SkipScale())(x, sigma), net(x, sigma))
     with pytest.raises(ValueError, match="4 long skips"):

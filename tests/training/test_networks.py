@@ -63,8 +63,11 @@ def test_golden_networks(name: str) -> None:
     ]
     assert net.sigma_min == pytest.approx(FACTS[name]["sigma_min"], rel=1e-6)
     assert net.sigma_max == pytest.approx(float(FACTS[name]["sigma_max"]), rel=1e-6)
+    raw: list[Tensor] = []
+    watch = net.model.register_forward_hook(lambda _module, _args, output: raw.append(output))
     got = {
         "D": net(tensor(name, "x"), tensor(name, "sigma"), labels),
+        "F": raw[0],  # with what D leaves out: the variances of iDDPM
         "D_scalar": net(tensor(name, "x_scalar"), tensor(name, "sigma_scalar"), labels),
     }
     if f"{name}/D_nolabel" in ARRAYS:
@@ -72,6 +75,7 @@ def test_golden_networks(name: str) -> None:
     if f"{name}/D_aug" in ARRAYS:
         augment = tensor(name, "augment_labels")
         got["D_aug"] = net(tensor(name, "x"), tensor(name, "sigma"), labels, augment_labels=augment)
+    watch.remove()
     for key, value in got.items():
         assert relative_error(value, ARRAYS[f"{name}/{key}"]) < tolerance(name), key
 
@@ -157,6 +161,15 @@ def test_gradients_flow_into_every_coefficient(target: str) -> None:
 
 
 @torch.inference_mode()
+def test_coefficients_may_be_plain_numbers() -> None:
+    net, (x, sigma, labels) = tiny(), inputs()
+    expected = net(x, sigma, labels, skip_scale=torch.tensor([0.5, 0.75, 1.0, 0.0]))
+    assert torch.equal(net(x, sigma, labels, skip_scale=[0.5, 0.75, 1.0, 0.0]), expected)
+    with pytest.raises(ValueError, match=r"shape \(\); this network has 4 long skips"):
+        net(x, sigma, labels, skip_scale=0.5)
+
+
+@torch.inference_mode()
 def test_zero_cuts_the_skips() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     assert net(x, sigma, labels, skip_scale=torch.zeros(net.num_skips)).isfinite().all()
@@ -167,6 +180,7 @@ def test_block_puts_the_scaled_skip_last() -> None:
     u, d, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4), torch.randn(2, 16)
     joined = block(u, emb, d, torch.tensor(0.7))
     assert torch.equal(joined, block(torch.cat([u, 0.7 * d], dim=1), emb))
+    assert torch.equal(joined, block(u, emb, d, 0.7)) and torch.equal(joined, block(u, emb, d, torch.full([2], 0.7)))
 
 
 def test_norm_output_scales_what_the_norm_gives() -> None:
@@ -191,10 +205,16 @@ def test_unknown_names_are_refused() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
         net(x, sigma, labels, skip_scale=torch.ones(4), skip_target="both")
+    with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
+        UNetBlock(24, 8, 16)(torch.ones(1, 16, 4, 4), torch.ones(1, 16), torch.ones(1, 8, 4, 4), 0.5, "both")
     with pytest.raises(ValueError, match="DhariwalUNet, SongUNet"):
         EDMPrecond(8, 3, model_type="UNet")
     with pytest.raises(ValueError, match="standard, skip, residual"):
         EDMPrecond(8, 3, model_type="SongUNet", encoder_type="plain")
+    with pytest.raises(ValueError, match="3 levels, but images of side 6 cannot be halved 2 times"):
+        EDMPrecond(6, 3, **(TINY | {"channel_mult": [1, 1, 1]}))
+    with pytest.raises(ValueError, match="at least 4 channels, not 2"):
+        EDMPrecond(8, 3, **(TINY | {"model_channels": 2, "attn_resolutions": []}))
     with pytest.raises(ValueError, match="heads"):
         EDMPrecond(8, 3, **(TINY | {"channel_mult": [1, 2]}))
 
