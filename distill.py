@@ -8,6 +8,7 @@ import click
 import torch
 
 from dnnlib.cli import one_line_errors
+from dnnlib.flags import Finite
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
 from metrics.perceptual import demo_perceptual
@@ -17,7 +18,7 @@ from training.consistency_distillation import DISTANCES, ConsistencyConfig, Cons
 from training.diff_instruct import DiffInstruct, DiffInstructConfig
 from training.distillation import distill
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
+POSITIVE = Finite(min=0, min_open=True)
 
 
 def run_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -29,8 +30,8 @@ def run_flags(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--batch", type=click.IntRange(min=1), default=512, help="Images a step, over all ranks"),
         click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images a rank holds at once; the rest accumulates"),
         click.option("--lr", type=POSITIVE, default=1e-4, help="Learning rate of the student"),
-        click.option("--lr-rampup", metavar="MIMG", type=click.FloatRange(min=0), default=0, help="Linear warm-up"),
-        click.option("--ema", metavar="MIMG", type=click.FloatRange(min=0), default=0.5, help="Half-life of the averaged weights, at most 5% of the images seen"),
+        click.option("--lr-rampup", metavar="MIMG", type=Finite(min=0), default=0, help="Linear warm-up"),
+        click.option("--ema", metavar="MIMG", type=Finite(min=0), default=0.5, help="Half-life of the averaged weights, at most 5% of the images seen"),
         click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of the networks' computation; weights stay float32"),
         click.option("--tick", metavar="KIMG", type=click.IntRange(min=1), default=50, help="Thousand images between lines of stats.jsonl"),
         click.option("--snap", metavar="TICKS", type=click.IntRange(min=1), default=50, help="Ticks between snapshots"),
@@ -75,7 +76,7 @@ def main() -> None:
 @click.option(
     "--target-decay",
     metavar="MU",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Finite(0, 1, max_open=True),
     default=0.0,
     help="Of the average that the student is compared with; 0: with itself",
 )

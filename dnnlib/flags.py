@@ -1,5 +1,6 @@
 """Command-line flags in groups: programs share the groups, and --help shows each under its heading."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,17 @@ class Flag(click.Option):
     def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.heading = heading
+
+
+class Finite(click.FloatRange):
+    """A number in a range, and neither NaN nor infinity, which compare with anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 class Program(click.Command):
