@@ -217,18 +217,18 @@ RHO: FlagGroups = {
     "Coefficients": [
         flag("--bounded/--free", "rho = sigmoid(theta), in (0, 1), or any number", default=False, show_default=True),
         flag("--rho-start", "rho of each layer at first  [default: 1; bounded 0.95]", type=Finite(), metavar="FLOAT"),
-        flag("--lr", "Adam's learning rate", type=Finite(min=0, min_open=True), default=0.01, show_default=True),
+        flag("--lr", "Adam's learning rate", type=Finite(), default=0.01, show_default=True),
         flag("--out", "File of coefficients to write, for --rho-layers; the state is beside it", required=True),
     ],
 }  # fmt: skip
 NETWORK: FlagGroups = {
     "Weights": [
-        flag("--factor", "Of the feature loss, beside the pixel loss", type=Finite(min=0), default=1.0,
+        flag("--factor", "Of the feature loss, beside the pixel loss", type=Finite(), default=1.0,
              show_default=True),
         flag("--every", "Images between snapshots  [default: --duration]", type=click.IntRange(min=1)),
         flag("--ema", "Half-life in images of averaged weights, for the snapshots; 0: none", type=click.IntRange(min=0),
              default=0, show_default=True),
-        flag("--lr", "Adam's learning rate", type=Finite(min=0, min_open=True), default=1e-5, show_default=True),
+        flag("--lr", "Adam's learning rate", type=Finite(), default=1e-5, show_default=True),
         flag("--out", "Folder of snapshots and of the state", required=True),
     ],
 }  # fmt: skip
