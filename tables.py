@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import one_line_errors
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
 from skip.options import SAMPLING_FLAGS, image_source
 from skip.tables import plan, render
@@ -53,7 +53,7 @@ SEARCH: FlagGroups = {
         flag("--points", "Of the range", type=click.IntRange(min=3), default=7, show_default=True, metavar="INT"),
         flag("--num", "Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, show_default=True, metavar="INT"),
         flag("--budget", "Images in all, of each of the bottom, --top and --time", type=click.IntRange(min=1), default=6000, show_default=True, metavar="INT"),
-        flag("--precision", "Stop when rho is known this well", type=click.FloatRange(min=0, min_open=True), metavar="FLOAT"),
+        flag("--precision", "Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT"),
     ],
     "Metric": [
         flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default="inception-2015-12-05", show_default=True, metavar="NAME|PATH|URL"),

@@ -28,19 +28,26 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]},
 }  # fmt: skip
+EMA_RAMPUP = 0.05
 PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
 
 
 class IntList(click.ParamType):
-    """Whole numbers divided by commas, e.g. 1,2,4."""
+    """Whole numbers divided by commas, e.g. 1,2,4, none below a least one."""
 
     name = "list"
 
+    def __init__(self, least: int) -> None:
+        self.least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
         try:
-            return [int(x) for x in value.split(",") if x]
+            numbers = [int(x) for x in value.split(",")]
         except ValueError:
             self.fail(f"{value!r} is not a list like 1,2,4", param, ctx)
+        if min(numbers) < self.least:
+            self.fail(f"{value!r} has a number below {self.least}", param, ctx)
+        return numbers
 
 
 _COUNT = click.IntRange(min=1)
@@ -48,7 +55,7 @@ _POSITIVE = Finite(min=0, min_open=True)
 _NOT_NEGATIVE = Finite(min=0)
 _FRACTION = Finite(0, 1)
 
-# Those that EDM's train.py has too have its names, meanings and defaults.
+# Those that EDM's train.py has too have its names, meanings and defaults, but for --seed: random there.
 FLAGS: FlagGroups = {
     "Run": [
         flag("--outdir", "Where the results go", required=True, metavar="DIR"),
@@ -63,9 +70,9 @@ FLAGS: FlagGroups = {
         flag("--arch", "Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", show_default=True),
         flag("--precond", "Preconditioning and loss", type=click.Choice(list(PRECONDITIONINGS)), default="edm", show_default=True),
         flag("--cbase", "Channels: model_channels  [default: of --arch]", type=_COUNT, metavar="INT"),
-        flag("--cres", "Channels of each level, in cbase  [default: of --arch]", type=IntList(), metavar="LIST"),
+        flag("--cres", "Channels of each level, in cbase  [default: of --arch]", type=IntList(1), metavar="LIST"),
         flag("--num-blocks", "Blocks a level  [default: of --arch]", type=_COUNT, metavar="INT"),
-        flag("--attn", "Resolutions with attention  [default: of --arch]", type=IntList(), metavar="LIST"),
+        flag("--attn", "Resolutions with attention, 0 for none  [default: of --arch]", type=IntList(0), metavar="LIST"),
         flag("--dropout", "Dropout probability", type=_FRACTION, default=0.13, show_default=True, metavar="FLOAT"),
     ],
     "Optimisation": [
@@ -73,7 +80,7 @@ FLAGS: FlagGroups = {
         flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=_COUNT, metavar="INT"),
         flag("--lr", "Learning rate", type=_POSITIVE, default=1e-3, show_default=True, metavar="FLOAT"),
         flag("--lr-rampup", "Linear warm-up", type=_NOT_NEGATIVE, default=10, show_default=True, metavar="MIMG"),
-        flag("--ema", "Half-life of the averaged weights", type=_NOT_NEGATIVE, default=0.5, show_default=True, metavar="MIMG"),
+        flag("--ema", "Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=_NOT_NEGATIVE, default=0.5, show_default=True, metavar="MIMG"),
         flag("--augment", "Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, show_default=True, metavar="FLOAT"),
         flag("--xflip", "Count the data set twice, the second time mirrored", type=bool, default=False, show_default=True),
     ],
@@ -156,6 +163,7 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
         lr=flags["lr"],
         lr_rampup=round(flags["lr_rampup"] * 1e6),
         ema_halflife=round(flags["ema"] * 1e6),
+        ema_rampup=0.0 if flags["transfer"] else EMA_RAMPUP,  # the average of trained weights need not forget them
         dtype="float16" if flags["fp16"] else flags["dtype"],
         loss_scale=flags["ls"],
         seed=flags["seed"],

@@ -48,3 +48,19 @@ def remove_partial_files(folder: str | os.PathLike[str]) -> int:
     for p in found:
         p.unlink(missing_ok=True)
     return len(found)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of one JSON object a line.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and its first line that is none.
+    """
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is no JSON object: remove it, or the file") from error
+    return found

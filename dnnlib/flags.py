@@ -30,7 +30,7 @@ class Finite(click.FloatRange):
         """Parse `value`; a usage error if it is no number of the range."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{number} is not a finite number.", param, ctx)
+            self.fail(f"{number:g} is no finite number", param, ctx)
         return number
 
 

@@ -1,9 +1,11 @@
-"""Images as files: PNG, contact sheets, and sheets side by side."""
+"""Images as files: PNG, contact sheets, and sheets side by side; and the way to matplotlib."""
 
+import importlib
 import io
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -97,3 +99,15 @@ def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write a Pillow image as PNG, atomically."""
     with atomic_write(path) as file:
         image.save(file, format="png")
+
+
+def matplotlib_module(module: str) -> Any:
+    """A module of matplotlib.
+
+    Raises:
+        RuntimeError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)  # not at the top: the package is optional
+    except ImportError as error:
+        raise RuntimeError("pictures need the package matplotlib: pip install '.[plot]'") from error

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.cli import one_line_errors
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
 from skip.scale import SkipScale
@@ -216,18 +216,19 @@ COMMON: FlagGroups = {
 RHO: FlagGroups = {
     "Coefficients": [
         flag("--bounded/--free", "rho = sigmoid(theta), in (0, 1), or any number", default=False, show_default=True),
-        flag("--rho-start", "rho of each layer at first  [default: 1; bounded 0.95]", type=float, metavar="FLOAT"),
-        flag("--lr", "Adam's learning rate", type=float, default=0.01, show_default=True),
+        flag("--rho-start", "rho of each layer at first  [default: 1; bounded 0.95]", type=Finite(), metavar="FLOAT"),
+        flag("--lr", "Adam's learning rate", type=Finite(), default=0.01, show_default=True),
         flag("--out", "File of coefficients to write, for --rho-layers; the state is beside it", required=True),
     ],
 }  # fmt: skip
 NETWORK: FlagGroups = {
     "Weights": [
-        flag("--factor", "Of the feature loss, beside the pixel loss", type=float, default=1.0, show_default=True),
+        flag("--factor", "Of the feature loss, beside the pixel loss", type=Finite(), default=1.0,
+             show_default=True),
         flag("--every", "Images between snapshots  [default: --duration]", type=click.IntRange(min=1)),
         flag("--ema", "Half-life in images of averaged weights, for the snapshots; 0: none", type=click.IntRange(min=0),
              default=0, show_default=True),
-        flag("--lr", "Adam's learning rate", type=float, default=1e-5, show_default=True),
+        flag("--lr", "Adam's learning rate", type=Finite(), default=1e-5, show_default=True),
         flag("--out", "Folder of snapshots and of the state", required=True),
     ],
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dnnlib.files import atomic_write
+from dnnlib.files import atomic_write, read_json_lines
 from dnnlib.pictures import contact_sheet, save_png, sheet_size
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
@@ -73,7 +73,7 @@ class Monitor:
     def _append(self, line: dict[str, float]) -> None:
         """Add a line to metrics.jsonl, in place of what a killed session wrote from there on."""
         path = self.outdir / METRICS_FILE
-        old = path.read_text().splitlines() if path.exists() else []
-        kept = [text for text in old if json.loads(text)["images"] < line["images"]]
+        old = read_json_lines(path) if path.exists() else []
+        kept = [one for one in old if one["images"] < line["images"]]
         with atomic_write(path) as file:
-            file.write("".join(text + "\n" for text in [*kept, json.dumps(line)]).encode())
+            file.write("".join(json.dumps(one) + "\n" for one in [*kept, line]).encode())

@@ -1,5 +1,6 @@
 """The search for the best skip coefficient with few images: which rho to measure next, and how well it is known."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,15 +64,11 @@ def search(
     Returns:
         The rounds; the last one's `best` is the result.
     Raises:
-        ValueError: if the range is empty, or the budget too small for the first round.
+        ValueError: as `even_grid`, or if the budget is too small for the first round.
     """
-    if not low < high:
-        raise ValueError(f"the range of rho is {low:g} to {high:g}; need low < high")
-    if points < 3:
-        raise ValueError(f"{points} points say nothing of a minimum between them; take 3 or more")
+    grid = even_grid(low, high, points)
     if points * images > budget:
         raise ValueError(f"{points} points of {images} images are more than the budget of {budget}")
-    grid = [round(float(rho), 4) for rho in np.linspace(low, high, points)]
     made = dict.fromkeys(grid, 0)
     rhos, rounds = grid, list[Round]()
     while True:
@@ -86,6 +83,22 @@ def search(
         if affordable < WORTH * images:
             return rounds
         images = min(2 * images, affordable)
+
+
+def even_grid(low: float, high: float, points: int) -> list[float]:
+    """Evenly spaced rhos, to four digits.
+
+    Raises:
+        ValueError: if the range is empty or no wider than its points, or there are fewer than 3.
+    """
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"the range of rho is {low:g} to {high:g}; need finite numbers low < high")
+    if points < 3:
+        raise ValueError(f"{points} points say nothing of a minimum between them; take 3 or more")
+    grid = [round(float(rho), 4) for rho in np.linspace(low, high, points)]
+    if len(set(grid)) < points:
+        raise ValueError(f"the range of rho, {low:g} to {high:g}, is too narrow for {points} points 0.0001 apart")
+    return grid
 
 
 def vertex(rhos: Sequence[float], estimates: Sequence[Estimate], low: float, high: float, maximise: bool) -> Best:

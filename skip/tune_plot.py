@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from dnnlib.files import atomic_write
+from dnnlib.pictures import matplotlib_module
 from skip.tables.estimate import Estimate, as_text, difference
-from skip.tables.plots import Series, draw_curves, matplotlib_module
+from skip.tables.plots import Series, draw_curves
 from skip.tune import Round
 
 

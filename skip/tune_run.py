@@ -18,7 +18,7 @@ from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
 from skip.tables.settings import plain
 from skip.tables.spec import Cell
-from skip.tune import Round, clearly_better, gain, search
+from skip.tune import Round, clearly_better, even_grid, gain, search
 from torch_utils import distributed
 
 # A value, what `metrics.measure` calls its metric, and whether more is better
@@ -45,6 +45,8 @@ class Plan:
         bottom, top: ranges of rho of the deepest layer and of what the layers approach; no `top` leaves that at 1.
         time: compare the orders in time at the coefficients found.
         points, images, budget, precision: of each of these.
+    Raises:
+        ValueError: if a range cannot be searched.
     """
 
     bottom: tuple[float, float] = (0.6, 1.0)
@@ -54,6 +56,11 @@ class Plan:
     images: int = 500
     budget: int = 6000
     precision: float | None = None
+
+    def __post_init__(self) -> None:
+        for ends in (self.bottom, self.top):
+            if ends is not None:
+                even_grid(*ends, self.points)
 
 
 def study(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:

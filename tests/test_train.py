@@ -44,6 +44,7 @@ def test_published_command_lines_give_the_published_networks(name: str) -> None:
         assert got["augment"] == 0
     else:
         assert (got["batch"], got["lr"], got["augment"], got["dtype"]) == (256, 2e-4, 0.15, "float32")
+    assert got["ema_rampup"] == 0.05
     # What EDM's help states as defaults
     defaults = settings("")
     assert (defaults["batch"], defaults["lr"], defaults["augment"]) == (512, 1e-3, 0.12)
@@ -103,3 +104,34 @@ def test_a_monitor_that_cannot_work_is_refused_before_training(
     assert result.exit_code == 2
     assert message in result.output and "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--duration inf", "inf is no finite number"),
+        ("--ema nan", "nan is no finite number"),
+        ("--lr-rampup inf", "inf is no finite number"),
+        ("--cres 1,,2", "'1,,2' is not a list"),
+        ("--cres 0,1", "'0,1' has a number below 1"),
+        ("--attn -8", "'-8' has a number below 0"),
+    ],
+)
+def test_numbers_that_are_none(flags: str, message: str) -> None:
+    result = CliRunner().invoke(train.main, ["--outdir", "o", "--data", "d", "--dry-run", *shlex.split(flags)])
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_averages_of_transferred_weights_begin_at_full_length() -> None:
+    assert settings("--transfer demo")["ema_rampup"] == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "name"),
+    [("imagenet", "imagenet64_cond_adm"), ("afhqv2-vp", "afhqv2_64_uncond_vp"), ("afhqv2-ve", "afhqv2_64_uncond_ve")],
+)
+def test_the_documented_command_lines_are_the_published_ones(run: str, name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text().replace("\\\n", " ")
+    [line] = [line.partition(" train.py ")[2] for line in text.splitlines() if f"runs/{run} " in line]
+    published = json.loads((GOLDEN / f"fullsize_edm_{name}.json").read_text())["train_options"]
+    assert settings(line) | {"data": "d.zip"} == settings(published)

@@ -180,5 +180,5 @@ def _read_labels(files: ImageFiles) -> Tensor:
     labels = files.labels()
     if labels is None:
         why = f"{LABEL_FILE} says null" if files.has_label_file else f"no {LABEL_FILE}"
-        raise ValueError(f"{files.path} has no labels ({why}); use it without labels")
+        raise ValueError(f"{files.path} has no labels ({why}), which a class-conditional network needs")
     return torch.from_numpy(labels if labels.ndim == 1 else labels.astype(np.float32))

@@ -142,9 +142,10 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation over min(32, channels // 4) groups, in the dtype of x."""
 
     def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
-        if num_channels < 4:
-            raise ValueError(f"a group norm needs at least 4 channels, not {num_channels}; raise model_channels")
-        super().__init__(min(32, num_channels // 4), num_channels, eps=eps)
+        groups = min(32, num_channels // 4)
+        if groups < 1 or num_channels % groups:
+            raise ValueError(f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others")
+        super().__init__(groups, num_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [N, C, H, W] over each group's channels and pixels."""

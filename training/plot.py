@@ -1,29 +1,32 @@
 """The curves of a training run as a picture: loss, and FID where it was measured; needs matplotlib (extra `plot`)."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import click
-from matplotlib.figure import Figure
 
 from dnnlib.cli import one_line_errors
-from dnnlib.files import atomic_write
+from dnnlib.files import atomic_write, read_json_lines
+from dnnlib.pictures import matplotlib_module
 
 Lines = list[dict[str, float]]
 
 
-def curves(stats: Lines, metrics: Lines | None = None) -> Figure:
+def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     """Loss over images seen and, below it, FID with its standard errors.
 
     Args:
         stats: lines of stats.jsonl.
         metrics: lines of metrics.jsonl.
+    Returns:
+        A matplotlib Figure.
     Raises:
         ValueError: if there are no lines.
+        RuntimeError: if matplotlib is not installed.
     """
     if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
-    figure = Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
+    figure = matplotlib_module("matplotlib.figure").Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
     panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
     panels[0].plot([x["images"] / 1000 for x in stats], [x["loss"] for x in stats], linewidth=1)
     panels[0].set_ylabel("loss, mean over pixels")
@@ -52,14 +55,10 @@ def main(stats: Path, picture: Path) -> None:
     """
     with one_line_errors():
         metrics = stats.with_name("metrics.jsonl")
-        figure = curves(_lines(stats), _lines(metrics) if metrics.exists() else None)
+        figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
         with atomic_write(picture) as file:
             figure.savefig(file, format="png", dpi=120)
         click.echo(str(picture))
-
-
-def _lines(path: Path) -> Lines:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write
+from dnnlib.files import atomic_write, read_json_lines
 from torch_utils import distributed
 from training.training_config import TrainingConfig, crossed
 from training.training_state import TrainingState
@@ -35,9 +35,9 @@ class Reporter:
             total=config.duration, initial=state.images_seen, unit="img", unit_scale=True, disable=self.quiet
         )
         if not self.quiet and self.path.exists():
-            lines = [x for x in self.path.read_text().splitlines() if json.loads(x)["images"] <= state.images_seen]
+            lines = [x for x in read_json_lines(self.path) if x["images"] <= state.images_seen]
             with atomic_write(self.path) as file:
-                file.write("".join(x + "\n" for x in lines).encode())
+                file.write("".join(json.dumps(x) + "\n" for x in lines).encode())
 
     def _new_tick(self, device: torch.device) -> None:
         self.sum, self.steps, self.tick_began = torch.zeros([], device=device), 0, time.monotonic()

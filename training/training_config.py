@@ -33,7 +33,8 @@ class TrainingConfig:
         loss: keywords of the loss.
         augment: probability of `training.augment.Augmentation`; 0 for none. The network needs augment_dim then.
         xflip: the data set counts twice, the second time mirrored.
-        transfer: name, path or URL of a network of the same shape whose weights the run begins with.
+        transfer: name, path or URL of a network of the same shape whose weights the run begins with; layers of class
+            and augment labels may differ, and begin anew then.
     """
 
     data: str

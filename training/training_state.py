@@ -16,6 +16,7 @@ from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
 from training.training_config import TrainingConfig
 
+LABEL_LAYERS = ("model.map_label.", "model.map_augment.")
 STATE_FILE = "training-state.pt"
 CONFIG_FILE = "config.json"
 _MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}  # none of them changes what a step does
@@ -108,15 +109,24 @@ def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: t
 
 
 def _transfer(source: str, net: Precond) -> None:
-    weights = load_network(source).state_dict()
+    """Copy all weights but those of label layers that the two networks do not share, which stay as they are."""
+    first = net.state_dict()
+    theirs = {name: value for name, value in load_network(source).state_dict().items() if name.startswith("model.")}
+    labels = {name for name in first.keys() | theirs.keys() if name.startswith(LABEL_LAYERS)}
+    own = {n for n in labels & first.keys() if n not in theirs or theirs[n].shape != first[n].shape}
+    weights = {n: value for n, value in theirs.items() if n in first or n not in labels} | {n: first[n] for n in own}
     try:
-        check_names(net.state_dict(), weights)
+        check_names(first, weights)
     except ValueError as error:
-        raise ValueError(f"cannot begin with the weights of {source}: {error}; give its own flags") from error
+        raise ValueError(
+            f"cannot begin with the weights of {source}: {error}; give its --arch, --cbase, --cres, --num-blocks and "
+            "--attn (networks of other families than EDM's cannot be trained here)"
+        ) from error
     net.load_state_dict(weights)
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
+    old, new = _flat(old), _flat(new)
     for key in sorted((set(old) | set(new)) - _MAY_DIFFER):
         a, b = old.get(key), new.get(key)
         if key == "data":  # the data set may have moved
@@ -125,3 +135,9 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
             raise ValueError(
                 f"{outdir} was trained with {key}={old.get(key)!r}, now {new.get(key)!r}; use another --outdir"
             )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with those of the network and of the loss beside the others."""
+    inner = {k: v for value in settings.values() if isinstance(value, dict) for k, v in value.items()}
+    return {k: v for k, v in settings.items() if not isinstance(v, dict)} | inner

@@ -1,6 +1,5 @@
 """Tables and figures as pictures: curves with error bars, and sheets of images side by side; curves need matplotlib."""
 
-import importlib
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.files import atomic_write
-from dnnlib.pictures import save_png, side_by_side
+from dnnlib.pictures import matplotlib_module, save_png, side_by_side
 from skip.tables.estimate import Estimate, ratio
 from skip.tables.points import caption, label, plain_cell, resolve, setting, shown, written
 from skip.tables.results import Results
@@ -198,15 +197,3 @@ def _name(how: Plot, cell: Cell, value: str) -> str:
     settings = caption({name: setting(cell, name) for name in names})
     metric = label(value) if len(how.y) > 1 else ""
     return ", ".join(part for part in (metric, settings) if part)
-
-
-def matplotlib_module(module: str) -> Any:
-    """A module of matplotlib.
-
-    Raises:
-        RuntimeError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)  # not at the top: the package is optional
-    except ImportError as error:
-        raise RuntimeError("pictures need the package matplotlib: pip install '.[plot]'") from error

@@ -3,7 +3,7 @@
 import click
 from click.testing import CliRunner
 
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 
 FIRST: FlagGroups = {"Fruit": [flag("--apple", "Red", default=3, show_default=True), flag("--pear", "Green")]}
 SECOND: FlagGroups = {"Stone": [flag("--flint", "Grey", is_flag=True)], "Fruit": [flag("--plum", "Blue")]}
@@ -27,3 +27,15 @@ def test_help_shows_every_flag_under_its_heading_in_order() -> None:
 def test_values_reach_the_program() -> None:
     result = CliRunner().invoke(program, ["--apple", "4", "--flint"])
     assert result.output == "[('apple', 4), ('flint', True), ('pear', None), ('plum', None)]\n"
+
+
+def test_a_finite_number() -> None:
+    @click.command()
+    @click.option("--size", type=Finite(min=0))
+    def measure(size: float) -> None:
+        click.echo(size)
+
+    assert CliRunner().invoke(measure, ["--size", "2"]).output == "2.0\n"
+    for text, told in (("inf", "inf is no finite number"), ("nan", "nan is no finite number"), ("-1", "x>=0")):
+        result = CliRunner().invoke(measure, ["--size", text])
+        assert result.exit_code == 2 and told in result.output

@@ -313,6 +313,7 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
             "the length is 24; it must be a multiple of the interval of snapshots, 16",
         ),
         ("network --duration 16 --factor -1", "the factor is -1.0"),
+        ("network --duration 16 --factor nan", "nan is no finite number"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(small: FineTuning, tmp_path: Path, flags: str, message: str) -> None:

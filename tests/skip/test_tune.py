@@ -161,7 +161,9 @@ def test_another_order_in_time_must_be_clearly_better() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"low": 1.0}, "the range of rho is 1 to 1; need low < high"),
+        ({"low": 1.0}, "the range of rho is 1 to 1; need finite numbers low < high"),
+        ({"high": float("inf")}, "the range of rho is 0.6 to inf"),
+        ({"low": 0.9999}, "0.9999 to 1, is too narrow for 7 points"),
         ({"points": 2}, "2 points say nothing"),
         ({"budget": 1749}, "7 points of 250 images are more than the budget of 1749"),
     ],
@@ -340,6 +342,7 @@ def test_equal_rounds_make_equal_pictures(tmp_path: Path) -> None:
     [
         (["--bottom", "0.6"], "--bottom=0.6 is not LOW,HIGH, such as 0.6,1"),
         (["--bottom", "1,0.6"], "the range of rho is 1 to 0.6"),
+        (["--top", "1.2,0.8"], "the range of rho is 1.2 to 0.8"),
         (["--top", "x,1"], "--top=x,1 is not LOW,HIGH"),
         (["--budget", "71"], "3 points of 24 images are more than the budget of 71"),
         (["--time", "--num", "51", "--points", "3"], "three orders in time of 51 images are more than the budget 150"),

@@ -10,6 +10,7 @@ import torch
 from conftest import GOLDEN, fill, golden_json, golden_npz, relative_error
 from torch import Tensor
 
+from training.layers import GroupNorm
 from training.networks import SKIP_TARGETS, UNetBlock
 from training.precond import PRECONDS, EDMPrecond, Precond, iDDPMPrecond
 
@@ -275,3 +276,9 @@ def test_same_on_a_gpu() -> None:
     expected = net(x, sigma, labels)
     got = net.cuda()(x.cuda(), sigma.cuda(), labels.cuda()).cpu()
     assert relative_error(got, expected) < 1e-3
+
+
+@pytest.mark.parametrize("channels", [1, 33])
+def test_channels_that_make_no_groups_are_named(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"^{channels} channels do not divide into"):
+        GroupNorm(channels)

@@ -1,6 +1,7 @@
 """The loss curve."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,17 @@ def test_no_statistics(tmp_path: Path) -> None:
         curves([])
     result = CliRunner().invoke(main, [str(tmp_path / "none.jsonl"), str(tmp_path / "x.png")])
     assert result.exit_code == 2 and result.output.startswith("Error: ") and "none.jsonl" in result.output
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]) + '\n{"images": 2000, "lo')
+    result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / "x.png")])
+    assert result.exit_code == 2 and "stats.jsonl, line 2 is no JSON object" in result.output
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]))
+    result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / "x.png")])
+    assert result.exit_code == 2 and "pictures need the package matplotlib" in result.output

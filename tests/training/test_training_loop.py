@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from edm_pickles import edm_snapshot
 from PIL import Image
 
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.loss import EDMLoss
+from training.precond import EDMPrecond
 from training.training_config import TrainingConfig, crossed
 from training.training_loop import _batches, train, training_step
 from training.training_state import STATE_FILE, start
@@ -252,7 +254,7 @@ def test_transfer_begins_with_the_given_weights(data: Path, tmp_path: Path) -> N
 def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_path: Path) -> None:
     first = train(config(data), tmp_path / "first", CPU)
     wider = config(data, transfer=str(first), network={**NETWORK, "model_channels": 32})
-    with pytest.raises(ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its own flags"):
+    with pytest.raises(ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its --arch"):
         train(wider, tmp_path / "second", CPU)
     assert not (tmp_path / "second").exists()
 
@@ -327,3 +329,23 @@ def test_snapshots_are_shown_before_the_state_is_saved(data: Path, tmp_path: Pat
         train(config(data), tmp_path, CPU, look)
     train(config(data), tmp_path, CPU, look)
     assert seen == [(32, True), (64, True), (64, True), (96, True)]
+
+
+def test_transfer_from_a_pickle_with_other_labels(data: Path, tmp_path: Path) -> None:
+    shape = {"img_resolution": 8, "img_channels": 1, "label_dim": 5} | NETWORK
+    source = EDMPrecond(**shape)
+    source.load_state_dict({name: torch.randn_like(value) for name, value in source.state_dict().items()})
+    (tmp_path / "edm.pkl").write_bytes(edm_snapshot("EDMPrecond", shape, source.state_dict()))
+    settings = config(data, transfer=str(tmp_path / "edm.pkl"), augment=0.1, network=NETWORK | {"augment_dim": 9})
+    net = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "run", CPU).net
+    new = {"model.map_label.weight", "model.map_augment.weight"}
+    for name, value in net.state_dict().items():
+        assert name in new or torch.equal(value, source.state_dict()[name]), name
+    assert net.state_dict()["model.map_label.weight"].shape == (64, 3)
+    assert not net.state_dict()["model.map_augment.weight"].any()
+
+
+def test_a_changed_setting_of_the_network_is_named_alone(data: Path, tmp_path: Path) -> None:
+    train(config(data, duration=16), tmp_path / "run", CPU)
+    with pytest.raises(ValueError, match=r"was trained with dropout=0\.1, now 0\.2; use another"):
+        train(config(data, network=NETWORK | {"dropout": 0.2}), tmp_path / "run", CPU)
