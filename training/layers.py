@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import onednn, winograd
+from training.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Conv2d(nn.Module):
         taps = torch.tensor(resample_filter, dtype=torch.float32)
         taps = (torch.outer(taps, taps) / taps.sum() ** 2)[None, None]  # [1, 1, t, t]
         self.register_buffer("resample_filter", taps if up or down else None)
-        self._transformed: tuple[tuple[int, int], Tensor] | None = None
+        self.kept = Kept()
         self._box = len(resample_filter) == 2 and resample_filter[0] == resample_filter[1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,19 +112,12 @@ class Conv2d(nn.Module):
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
             return self._resample(F.conv2d(x, weight, bias, padding=pad), pad=0)
         x = self._resample(x)
-        if self.kernel == 1 and onednn.preferred(x):
-            return onednn.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
         if bias is not None and winograd.worthwhile(x, weight):
-            return winograd.conv3x3(x, self._winograd_kernel(weight), bias)
-        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
-
-    def _winograd_kernel(self, weight: Tensor) -> Tensor:
-        if weight.is_inference():  # changes of such a tensor leave no trace
-            return winograd.transform(weight)
-        state = (weight.data_ptr(), weight._version)  # a new pointer when it was moved, a new version when it changed
-        if self._transformed is None or self._transformed[0] != state:
-            self._transformed = state, winograd.transform(weight)
-        return self._transformed[1]
+            kernel = self.kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
+            return winograd.conv3x3(x, kernel, bias)
+        if onednn.packs(x, weight):
+            weight = self.kept.get(self.weight, f"{x.dtype}", lambda: onednn.packed_kernel(weight, x))
+        return onednn.conv2d(x, weight, bias)
 
     def _resample(self, x: Tensor, pad: int | None = None) -> Tensor:
         taps = self.resample_filter

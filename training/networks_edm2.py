@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import winograd
+from training import onednn, winograd
+from training.kept import Kept
 from training.networks import UNet
 from training.precond import EDMPrecond
 from training.skip_block import SkipBlock
@@ -84,19 +85,22 @@ class MPConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn([out_channels, in_channels, *([kernel] * 2 if kernel else [])]))
-        self._made: dict[str, tuple[tuple[int, int], Tensor]] = {}
+        self._kept = Kept()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] (or, if linear, [N, in_channels]) to out_channels, in the dtype of x."""
         if self.training:
             with torch.no_grad():
                 self.weight.copy_(self._normalized())
-        weight = self._kept(f"{x.dtype}", lambda: self.effective(x.dtype))
+        weight = self._kept.get(self.weight, f"{x.dtype}", lambda: self.effective(x.dtype))
         if weight.ndim == 2:
             return F.linear(x, weight)
         if winograd.worthwhile(x, weight):
-            kernel = self._kept("winograd", lambda: winograd.transform(weight))
+            kernel = self._kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
             return winograd.conv3x3(x, kernel, x.new_zeros(weight.shape[0]))
+        if onednn.packs(x, weight):
+            packed = self._kept.get(self.weight, f"packed {x.dtype}", lambda: onednn.packed_kernel(weight, x))
+            return onednn.conv2d(x, packed, None)
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
     def _normalized(self) -> Tensor:
@@ -106,16 +110,6 @@ class MPConv(nn.Module):
     def effective(self, dtype: torch.dtype) -> Tensor:
         """The weight as it is used: w_o / (eps + rms(w_o)) / sqrt(fan_in)."""
         return (self._normalized() / math.sqrt(self.weight[0].numel())).to(dtype)
-
-    def _kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """In inference, what `make` made of the weight, until the weight is another."""
-        weight = self.weight
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference():
-            return make()
-        state = (weight.data_ptr(), weight._version)  # a new pointer when it was moved, a new version when it changed
-        if name not in self._made or self._made[name][0] != state:
-            self._made[name] = state, make()
-        return self._made[name][1]
 
 
 class MPFourier(nn.Module):

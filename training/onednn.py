@@ -1,8 +1,8 @@
-"""Large matrix products on processors that are not Intel's: by oneDNN instead of MKL.
+"""Large convolutions and matrix products on a CPU, by oneDNN's own operators.
 
-F.linear, torch.bmm and a 1x1 convolution call MKL, whose fastest kernels run on Intel's processors only; on an AMD EPYC
-oneDNN's product is two to four times as fast (benchmarks/README.md). The op is the one that torch.compile's CPU backend
-emits for a linear layer.
+Convolutions read weights that were packed once. Products go there on processors that are not Intel's: F.linear calls
+MKL, whose fastest kernels run on Intel's processors only; on an AMD EPYC oneDNN's product is two to four times as fast.
+The operators are those that torch.compile's CPU backend emits.
 """
 
 import functools
@@ -46,11 +46,44 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product
 
 
-def batched_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T of each pair: [B, M, C] and [B, O, C] to [B, M, O]."""
-    if preferred(x):
-        return torch.stack(list(map(linear, x, weight)))
-    return torch.bmm(x, weight.mT)
+def packs(x: Tensor, weight: Tensor) -> bool:
+    """Whether this convolution of `x` is faster with a `packed_kernel`: large, on a CPU, in inference.
+
+    The weight must be in channels-last memory, as `Precond.channels_last` puts it.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and min(weight.shape[:2]) >= MIN_FEATURES
+        and weight.is_contiguous(memory_format=torch.channels_last)
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def packed_kernel(weight: Tensor, x: Tensor, groups: int = 1) -> Tensor:
+    """The weight [O, C / groups, k, k] of a convolution in the memory that oneDNN reads, for inputs of x's shape.
+
+    F.conv2d brings weights into it in each call, which at 8x8 pixels takes as long as the convolution itself.
+    """
+    padding = [weight.shape[-1] // 2] * 2
+    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]  # torch's stub is behind
+        weight.to_mkldnn(), padding, [1, 1], [1, 1], groups, list(x.shape)
+    )
+    return packed
+
+
+def conv2d(x: Tensor, kernel: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
+    """The convolution that keeps the resolution, of a weight or of a `packed_kernel`."""
+    padding = [kernel.shape[-1] // 2] * 2
+    if not kernel.is_mkldnn:
+        return F.conv2d(x, kernel, bias, padding=padding, groups=groups)
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, kernel, bias, padding, [1, 1], [1, 1], groups, "none", [], ""
+    )
+    return y
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

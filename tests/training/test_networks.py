@@ -214,7 +214,7 @@ def test_unknown_names_are_refused() -> None:
         EDMPrecond(8, 3, model_type="SongUNet", encoder_type="plain")
     with pytest.raises(ValueError, match="3 levels, but images of side 6 cannot be halved 2 times"):
         EDMPrecond(6, 3, **(TINY | {"channel_mult": [1, 1, 1]}))
-    with pytest.raises(ValueError, match="at least 4 channels, not 2"):
+    with pytest.raises(ValueError, match="2 channels do not divide into"):
         EDMPrecond(8, 3, **(TINY | {"model_channels": 2, "attn_resolutions": []}))
     with pytest.raises(ValueError, match="heads"):
         EDMPrecond(8, 3, **(TINY | {"channel_mult": [1, 2]}))

@@ -57,22 +57,3 @@ def test_layer_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     direct = layer(x)
     assert not torch.equal(got, direct)
     assert relative_error(got, direct) < 1e-4
-
-
-def test_layer_notices_new_weights() -> None:
-    layer = Conv2d(128, 128, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = torch.randn(1, 128, 32, 32)
-    assert layer.weight is not None and layer.bias is not None
-
-    def check() -> None:
-        with torch.inference_mode():
-            assert relative_error(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1)) < 1e-4
-
-    check()
-    layer.load_state_dict({"weight": torch.randn(128, 128, 3, 3), "bias": torch.randn(128)})
-    check()
-    with torch.inference_mode():
-        layer.weight.mul_(2)
-    check()
-    layer.weight.data = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
-    check()
