@@ -12,6 +12,7 @@ from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
+from training.dataset import ImageDataset
 from training.training_config import TrainingConfig
 from training.training_loop import train
 
@@ -132,6 +133,7 @@ def main(**flags: Any) -> None:
         monitor = Monitor(
             flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["fid_ref"], flags["fid_detector"]
         )
+        monitor.check(ImageDataset(config.data).image_shape)
         snapshot = train(config, flags["outdir"], device, monitor)
         if distributed.rank() == 0:
             click.echo(snapshot)

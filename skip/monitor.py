@@ -51,6 +51,15 @@ class Monitor:
             with self.evaluation.compared_with(["fid"], self.reference, None):
                 pass  # refuses now what does not fit
 
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse images [C, H, W] that the detector does not take.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if self.fid_num:
+            self.evaluation.detector(torch.zeros(1, *image_shape, dtype=torch.uint8, device=self.device))
+
     def __call__(self, snapshot: Path, images_seen: int) -> None:
         """Look at a snapshot; every rank calls it."""
         source = ImageSource(network=str(snapshot)).load(self.device)

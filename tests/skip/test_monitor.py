@@ -28,6 +28,14 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
+def test_images_that_the_detector_does_not_take_are_refused(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
+    monitor.check((1, 32, 32))
+    with pytest.raises(ValueError, match="reads images of 32x32 pixels, not 8x8"):
+        monitor.check((1, 8, 8))
+    Monitor(tmp_path, CPU, "none", 0, "", "").check((1, 8, 8))
+
+
 def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 0, "", "")
     for images in (1000, 2000, 3000, 2000):
