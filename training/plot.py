@@ -29,7 +29,7 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     figure = matplotlib_module("matplotlib.figure").Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
     panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
     panels[0].plot([x["images"] / 1000 for x in stats], [x["loss"] for x in stats], linewidth=1)
-    panels[0].set_ylabel("loss, mean over pixels")
+    panels[0].set_ylabel("loss")
     if metrics:
         name = next(key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key)
         error = name.replace("fid", "fid_standard_error", 1)
