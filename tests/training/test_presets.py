@@ -5,18 +5,20 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import golden_json
 
 from training import presets
+from training.checkpoint import load_network
 from training.presets import Preset, load_presets, resolve
 
 
 def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
-    assert list(found)[:2] == ["demo", "edm-imagenet-64x64-cond-adm"] and len(found) == 19
+    assert list(found)[:4] == ["demo", "demo-uncond", "demo-cd", "demo-di"] and len(found) == 22
     for preset in found.values():
         if preset.url is None:
-            assert (preset.obtain == "") == (preset.name == "demo")
+            assert (preset.obtain == "") == preset.name.startswith("demo")
             assert preset.obtain == "" or str(preset.path).startswith("downloads/")
         elif preset.url.startswith("https://nvlabs-fi-cdn.nvidia.com/"):
             assert preset.licence == "CC BY-NC-SA 4.0"
@@ -27,8 +29,19 @@ def test_the_shipped_file_is_sound() -> None:
             assert preset.name == "ldm4-imagenet-256" and preset.url.startswith("https://ommer-lab.com/")
         assert preset.sha256 is None or len(preset.sha256) == 64
         assert preset.licence and "\n" not in preset.obtain + preset.note and not preset.obtain.endswith(".")
-    assert found["demo"].licence == "Apache-2.0"
     assert found["demo"].local_path == presets.REPOSITORY / "assets/demo/network.safetensors"
+
+
+@pytest.mark.parametrize(("name", "most"), [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6)])
+def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None:
+    preset = load_presets()[name]
+    assert preset.licence == "Apache-2.0" and preset.local_path.stat().st_size <= most
+    net = load_network(name)
+    assert (net.img_channels, net.img_resolution) == (1, 32)
+    assert net.label_dim == (0 if name == "demo-uncond" else 10)
+    with torch.inference_mode():
+        drawn = net(2.5 * torch.randn(2, 1, 32, 32), 2.5, torch.eye(10)[:2] if net.label_dim else None)
+    assert 0.1 < drawn.std() < 1
 
 
 @pytest.mark.parametrize(
