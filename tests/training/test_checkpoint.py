@@ -159,7 +159,7 @@ def test_safetensors_of_other_programs(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
-    assert "choose from demo, edm-imagenet-64x64-cond-adm" in refusal("edm-imagenet", FileNotFoundError)
+    assert "choose from demo, demo-uncond, " in refusal("edm-imagenet", FileNotFoundError)
     assert f"no such file: {tmp_path}/net.pkl" in refusal(tmp_path / "net.pkl", FileNotFoundError)
     assert "is a folder" in refusal(tmp_path, FileNotFoundError)
 
