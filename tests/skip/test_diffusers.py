@@ -403,3 +403,33 @@ def test_the_recipe_of_the_readme_runs() -> None:
     names: dict[str, Any] = {"pipe": pipe, "prompt": 1}
     exec(recipe, names)
     assert names["image"].size == (8, 8) and "_skip_tuning" not in vars(unet)
+
+
+def test_in_stable_diffusions_own_pipeline() -> None:
+    """Batched guidance, scheduler and decoder as StableDiffusionPipeline has them, with random weights."""
+    pytest.importorskip("transformers", reason="the pipeline's module imports it")
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(4, 8), norm_num_groups=2, latent_channels=4, sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1)
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=vae.eval(), text_encoder=None, tokenizer=None, unet=text_unet(), scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    texts = {"prompt_embeds": torch.randn(1, 3, 6), "negative_prompt_embeds": torch.zeros(1, 3, 6)}
+
+    def image() -> Any:
+        random = torch.Generator().manual_seed(1)
+        return pipe(**texts, guidance_scale=3.0, num_inference_steps=3, generator=random, output_type="np").images
+
+    plain = image()
+    with skip.apply(pipe.unet, SkipScale(1.0, 1.0)):
+        assert (image() == plain).all(), "rho = 1 is bitwise the plain pipeline"
+    with skip.apply(pipe.unet, RAMP):
+        assert (image() != plain).any()
+    with skip.apply(pipe.unet, SkipScale(0.5, window=(1.0, 1000.0)), scheduler=pipe.scheduler):
+        assert (image() != plain).any()
+    assert (image() == plain).all()
