@@ -34,9 +34,9 @@ from training.families import FAMILIES
 from training.latent import LatentPrecond
 from training.ldm_checkpoint import read_ldm
 from training.networks_openai import is_openai, read_openai
-from training.networks_uvit import is_uvit, read_uvit
 from training.precond import Precond
 from training.presets import Preset, load_presets, resolve
+from training.uvit_checkpoint import is_uvit, read_uvit
 
 FORMAT = "skip-tuning-edm/1"
 LINE = 130  # characters in a line of the list

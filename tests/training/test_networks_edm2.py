@@ -17,18 +17,10 @@ from sampling.denoiser import bind
 from sampling.samplers import heun, sample
 from sampling.sigmas import edm
 from skip.studies.norms import skip_norms, slice_norms
+from training.edm2_layers import MPConv, mp_cat, mp_silu, mp_sum, normalized, resampled
 from training.edm_pickle import read_snapshot
 from training.layers import Conv2d
-from training.networks_edm2 import (
-    EDM2Block,
-    EDM2Precond,
-    MPConv,
-    mp_cat,
-    mp_silu,
-    mp_sum,
-    normalized,
-    resampled,
-)
+from training.networks_edm2 import EDM2Block, EDM2Precond
 
 ARRAYS, PICKLES = golden_npz("edm2"), golden_npz("pickles_expected")
 TINY: dict[str, Any] = {"img_resolution": 8, "img_channels": 3, "label_dim": 5, "model_channels": 8} | {

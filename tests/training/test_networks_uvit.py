@@ -17,7 +17,8 @@ from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
 from training.autoencoder import KLDecoder, read_decoder
-from training.networks_uvit import UViT, UViTPrecond, _arguments, is_uvit, read_uvit
+from training.networks_uvit import UViT, UViTPrecond
+from training.uvit_checkpoint import _arguments, is_uvit, read_uvit
 
 FACTS, ARRAYS = golden_json("uvit")["nets"], golden_npz("uvit")
 

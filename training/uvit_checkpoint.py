@@ -1,0 +1,73 @@
+"""U-ViT's published files: torch.save of the state_dict of a UViT; what builds the network follows from the shapes."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torch_utils.weights import read_state_dict
+
+_HEADS = {1152: 16}  # U-ViT-H; the others have 64 channels a head
+_CONTINUOUS = "a U-ViT trained at continuous times ({}); only the discrete ones (imagenet256_uvit_huge.pth) are known"
+
+
+def is_uvit(head: bytes) -> bool:
+    """Whether a file that begins so is a torch.save archive of a U-ViT's tensors.
+
+    Args:
+        head: its first bytes, 512 or more; the position embedding is looked for, in published files the first.
+    """
+    return head.startswith(b"PK\x03\x04") and b"data.pkl" in head and b"pos_embed" in head
+
+
+def read_uvit(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Read a published U-ViT: what builds the network follows from the shapes.
+
+    The number of heads is in no shape: it is that of the published sizes, 16 for 1152 channels, else one for each 64.
+
+    Args:
+        path: a torch.save archive of a state_dict, such as imagenet256_uvit_huge.pth.
+    Returns:
+        "UViTPrecond", constructor keywords and state_dict.
+    Raises:
+        ValueError: if the file is damaged, asks to execute something, or holds no such network.
+    """
+    tensors = read_state_dict(path)
+    return "UViTPrecond", _arguments(tensors), {f"model.{name}": value for name, value in tensors.items()}
+
+
+def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The constructor keywords of UViTPrecond, from the shapes of a state_dict."""
+
+    def shape(name: str, ndim: int) -> list[int]:
+        if name not in tensors or tensors[name].ndim != ndim:
+            raise ValueError(f"the file is no state_dict of a U-ViT: no tensor {name} with {ndim} dimensions")
+        return list(tensors[name].shape)
+
+    dim, channels, patch_size, _ = shape("patch_embed.proj.weight", 4)
+    label_dim = shape("label_emb.weight", 2)[0] - 1 if "label_emb.weight" in tensors else 0
+    patches = shape("pos_embed", 3)[1] - 1 - (label_dim > 0)
+    if min(dim, channels, patch_size) < 1:
+        raise ValueError(f"the U-ViT has {channels} channels in patches of {patch_size}, {dim} numbers each")
+    side = math.isqrt(max(patches, 0))
+    hidden = shape("mid_block.mlp.fc1.weight", 2)[0]
+    if side**2 != patches:
+        raise ValueError(f"the U-ViT has {patches} patches, which make no square image")
+    if channels == 3 or (channels, dim) == (4, 1024):  # the published ones of these sizes
+        raise ValueError(_CONTINUOUS.format(f"{channels} channels, embed_dim {dim}"))
+    if dim not in _HEADS and dim % 64:
+        raise ValueError(f"embed_dim is {dim}: the number of heads is known for 1152 and for multiples of 64 only")
+    return {
+        "img_resolution": side * patch_size,
+        "img_channels": channels,
+        "label_dim": label_dim,
+        "patch_size": patch_size,
+        "embed_dim": dim,
+        "depth": 2 * sum(name.endswith(".skip_linear.weight") for name in tensors),
+        "num_heads": _HEADS.get(dim, dim // 64),
+        "mlp_ratio": hidden // dim if hidden % dim == 0 else hidden / dim,
+        "qkv_bias": "mid_block.attn.qkv.bias" in tensors,
+        "mlp_time_embed": "time_embed.0.weight" in tensors,
+        "conv": "final_layer.weight" in tensors,
+    }
