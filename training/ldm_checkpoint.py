@@ -43,7 +43,7 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     tensors = read_lightning(path)
     # Lightning's names of averaged weights are without their dots.
     averages = {n: "model_ema." + n.removeprefix("model.").replace(".", "") for n in tensors if n.startswith(_UNET)}
-    if averages.keys() and all(average in tensors for average in averages.values()):
+    if averages and all(average in tensors for average in averages.values()):
         tensors = tensors | {n: tensors[average] for n, average in averages.items()}
     kwargs = _arguments(tensors)
     kept = {n: v for n, v in tensors.items() if not n.startswith(_LEFT_OUT)}
