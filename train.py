@@ -133,7 +133,7 @@ def main(**flags: Any) -> None:
         monitor = Monitor(
             flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["fid_ref"], flags["fid_detector"]
         )
-        monitor.check(ImageDataset(config.data).image_shape)
+        monitor.check(ImageDataset(config.data, use_labels=False).image_shape)
         snapshot = train(config, flags["outdir"], device, monitor)
         if distributed.rank() == 0:
             click.echo(snapshot)
