@@ -1,7 +1,7 @@
 """Large convolutions and matrix products on a CPU, by oneDNN's own operators.
 
 Convolutions read weights that were packed once. Products go there on processors that are not Intel's: F.linear calls
-MKL, whose fastest kernels run on Intel's processors only; on an AMD EPYC oneDNN's product is two to four times as fast.
+MKL, whose fastest kernels run on Intel's processors only (benchmarks/README.md).
 The operators are those that torch.compile's CPU backend emits.
 """
 
@@ -66,7 +66,7 @@ def packs(x: Tensor, weight: Tensor) -> bool:
 def packed_kernel(weight: Tensor, x: Tensor, groups: int = 1) -> Tensor:
     """The weight [O, C / groups, k, k] of a convolution in the memory that oneDNN reads, for inputs of x's shape.
 
-    F.conv2d brings weights into it in each call, which at 8x8 pixels takes as long as the convolution itself.
+    F.conv2d brings weights into it in each call, a good part of its time where images are small and channels many.
     """
     padding = [weight.shape[-1] // 2] * 2
     packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]  # torch's stub is behind
