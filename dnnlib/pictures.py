@@ -4,13 +4,100 @@ import importlib
 import io
 import math
 import os
+import struct
+import warnings
+import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dnnlib.files import atomic_write
+from dnnlib.text import printable
+
+# What Pillow decodes by itself. Left to choose, it hands an EPS file of any name to Ghostscript, which is an
+# interpreter: so the list says what may be read, not what may not.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PILLOW_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def open_picture(file: str | os.PathLike[str] | IO[bytes], where: str | None = None) -> Image.Image:
+    """Decode a picture of one of FORMATS, seen from its content. No other code of ours calls Pillow's `open`.
+
+    Args:
+        file: a path, or a seekable file open for reading.
+        where: what messages call it; by default the path.
+    Returns:
+        The first frame, decoded in full, as Pillow gives it: orientation, palette and depth are the file's.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is of another format, damaged, cut short, or so large that it must be a trap (beyond
+            twice Pillow's MAX_IMAGE_PIXELS, some 179 million pixels); names `where`.
+    """
+    if isinstance(file, str | os.PathLike):
+        with open(file, "rb") as opened:
+            return open_picture(opened, where or printable(str(file)))
+    where = where or "the picture"
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures and odd metadata; errors are raised all the same
+            image = Image.open(file, formats=FORMATS)
+            image.load()
+    except _PILLOW_ERRORS as error:
+        raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error
+
+    if image.format == "PNG":
+        file.seek(0)
+        check_png(file.read(), where)
+    return image
+
+
+def check_png(data: bytes, where: str) -> None:
+    """Compare the checksums of a PNG's pixels and header, which Pillow leaves alone, and look for its end mark.
+
+    Raises:
+        ValueError: if it is no PNG, is damaged or cut short; names `where`.
+    """
+    if not data.startswith(_PNG_SIGNATURE):
+        raise ValueError(f"{where} is no PNG, or is corrupt")
+    place, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        header = data[place : place + 8]
+        length, kind = struct.unpack(">I4s", header) if len(header) == 8 else (0, b"")
+        stored = data[place + 8 + length : place + 12 + length]
+        if len(stored) < 4:
+            raise ValueError(f"{where} is not an image, or is corrupt: the PNG is cut short")
+        if kind in _PNG_CRITICAL:
+            content = memoryview(data)[place + 4 : place + 8 + length]
+            if zlib.crc32(content) != int.from_bytes(stored, "big"):
+                raise ValueError(f"{where} is not an image, or is corrupt: a checksum of the PNG is wrong")
+        place += 12 + length
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "unknown format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it claims more pixels than any honest picture has"
+    return printable(str(error)) or type(error).__name__
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -20,10 +107,9 @@ def encode_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def decode_png(png: bytes) -> np.ndarray:
-    """What `encode_png` encoded."""
-    with Image.open(io.BytesIO(png)) as image:
-        pixels = np.array(image)
+def decode_png(png: bytes, where: str = "the PNG") -> np.ndarray:
+    """What `encode_png` encoded; ValueError that names `where` if it is damaged."""
+    pixels = np.array(open_picture(io.BytesIO(png), where))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 

@@ -115,7 +115,7 @@ class RunFolder:
 
     def load(self, seed: int) -> np.ndarray:
         """Read one image back, uint8 [C, H, W]."""
-        return decode_png(self.path(seed).read_bytes())
+        return decode_png(self.path(seed).read_bytes(), str(self.path(seed)))
 
     def pack(self, classes: Sequence[int] | None) -> Path:
         """Replace the single images by one archive, in the order of `seeds()`.

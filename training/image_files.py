@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,19 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dnnlib.pictures import open_picture
+
 LABEL_FILE = "dataset.json"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-_PILLOW_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class ImageFiles:
@@ -114,13 +106,8 @@ class ImageFiles:
 
 
 def decode(data: bytes, where: str) -> Image.Image:
-    """Decode `data` in full; ValueError that names `where` if Pillow cannot."""
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except _PILLOW_ERRORS as error:
-        raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error
-    return image
+    """Decode `data` in full; ValueError that names `where` if it is no picture of a known format, or damaged."""
+    return open_picture(io.BytesIO(data), where)
 
 
 def _label_array(labels: list[Any], where: str) -> np.ndarray:
@@ -134,10 +121,6 @@ def _label_array(labels: list[Any], where: str) -> np.ndarray:
     if values.ndim == 2 and values.shape[1] and values.dtype.kind in "if" and np.isfinite(values).all():
         return values.astype(np.float64)
     raise ValueError(f"{where}: labels must be integers >= 0, or lists of finite numbers of one length")
-
-
-def _cause(error: Exception) -> str:
-    return "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
 
 
 def _is_image(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.files import atomic_write
-from dnnlib.pictures import matplotlib_module, save_png, side_by_side
+from dnnlib.pictures import matplotlib_module, open_picture, save_png, side_by_side
 from skip.tables.estimate import Estimate, ratio
 from skip.tables.points import caption, label, plain_cell, resolve, setting, shown, written
 from skip.tables.results import Results
@@ -115,8 +115,7 @@ def sheets(item: Item, results: Results) -> Image.Image | None:
         path = results.path(cell).with_suffix(".png")
         if not path.is_file():
             raise FileNotFoundError(f"{path} is gone; remove {results.path(cell).name} beside it and run it again")
-        with Image.open(path) as image:
-            page = pages[id(cell)] = image.convert("RGB")
+        page = pages[id(cell)] = open_picture(path).convert("RGB")
         fits = max(1, WIDTH // page.width)
         if not rows or len(rows[-1]) == fits or _row(rows[-1][0]) != _row(cell):
             rows.append([])

@@ -1,13 +1,30 @@
-"""Pictures pixel by pixel."""
+"""Pictures pixel by pixel; and that one function opens them all."""
 
+import ast
 import io
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from dnnlib.pictures import contact_sheet, decode_png, encode_png, save_png, side_by_side, to_pil
+from dnnlib.pictures import (
+    FORMATS,
+    check_png,
+    contact_sheet,
+    decode_png,
+    encode_png,
+    open_picture,
+    save_png,
+    side_by_side,
+    to_pil,
+)
+
+ROOT = Path(__file__).parents[2]
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n"
+OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # a Pillow may have been built without
 
 
 def picture(channels: int, value: int, size: int = 4) -> np.ndarray:
@@ -53,3 +70,89 @@ def test_save_png_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.png"
     save_png(to_pil(picture(1, 7)), path)
     assert (decode_png(path.read_bytes()) == 7).all() and len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_listed_format_is_read(tmp_path: Path, kind: str) -> None:
+    if kind in OPTIONAL and not features.check(OPTIONAL[kind]):
+        pytest.skip(f"this Pillow lacks {kind}")
+    shades = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    shades.save(tmp_path / "a.png", format=kind)  # the name does not count
+    opened = open_picture(tmp_path / "a.png")
+    assert opened.format == kind and opened.size == (16, 16)
+    if kind not in ("JPEG", "AVIF", "WEBP"):
+        assert np.array_equal(np.array(opened.convert("L")), np.array(shades))
+
+
+def test_no_picture_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(subprocess, "check_call", lambda *args, **_: started.append(args))
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **_: started.append(args))
+    for data in (EPS, b"\xc5\xd0\xd3\xc6" + EPS):
+        (tmp_path / "a.png").write_bytes(data)
+        with pytest.raises(ValueError, match=r"a\.png is not an image, or is corrupt: unknown format"):
+            open_picture(tmp_path / "a.png")
+    assert not started and "EPS" not in FORMATS
+
+
+def opens_pictures(tree: ast.AST) -> list[int]:
+    """Lines that open a picture by Pillow's open or by another package's, under whatever name it is imported."""
+    readers = {"PIL.Image.open", "PIL.ImageFile.Parser", "matplotlib.pyplot.imread", "matplotlib.image.imread",
+               "imageio.imread", "imageio.v2.imread", "imageio.v3.imread", "cv2.imread", "skimage.io.imread",
+               "torchvision.io.read_image", "torchvision.io.decode_image"}  # fmt: skip
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+        if isinstance(node, ast.ImportFrom):
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+
+    def full(node: ast.AST) -> str:
+        if isinstance(node, ast.Attribute):
+            return f"{full(node.value)}.{node.attr}"
+        return names.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+    uses = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name))
+    return sorted({node.lineno for node in uses if full(node) in readers})
+
+
+def test_pillows_open_is_called_in_one_place_only() -> None:
+    for text in ("from PIL import Image\nImage.open(0)", "import PIL.Image\nPIL.Image.open(0)",
+                 "from PIL.Image import open as o\no(0)", "import PIL.Image as I\nf = I.open\n",
+                 "from PIL import ImageFile\nImageFile.Parser()"):  # fmt: skip
+        assert opens_pictures(ast.parse(text)), text
+    assert not opens_pictures(ast.parse("open(0)\nzipfile.open(0)\narchive.open(0)"))
+
+    folders = ["skip", "sampling", "metrics", "training", "torch_utils", "dnnlib", "benchmarks", "examples"]
+    files = [*ROOT.glob("*.py"), *(path for name in folders for path in (ROOT / name).rglob("*.py"))]
+    found = {path.relative_to(ROOT).as_posix(): opens_pictures(ast.parse(path.read_text())) for path in files}
+    assert len(found) > 100
+    assert [name for name, lines in found.items() for _ in lines] == ["dnnlib/pictures.py"]
+
+
+def test_a_trap_of_many_pixels_is_one_line_and_a_large_picture_no_warning(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    png = encode_png(picture(1, 0, size=20))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    assert open_picture(io.BytesIO(png)).size == (20, 20) and not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 199)
+    with pytest.raises(ValueError, match=r"^it is not an image.*claims more pixels than any honest picture has$"):
+        open_picture(io.BytesIO(png), "it")
+
+
+def test_a_cut_or_flipped_png_is_named_wherever_it_happens() -> None:
+    png = encode_png(np.random.RandomState(0).randint(0, 256, (3, 5, 7)).astype(np.uint8))
+    check_png(png, "x")
+    for length in range(len(png)):
+        with pytest.raises(ValueError, match=r"^x is "):
+            decode_png(png[:length], "x")
+    for place in range(len(png)):
+        flipped = bytearray(png)
+        flipped[place] ^= 0x10
+        with pytest.raises(ValueError, match=r"^x is "):
+            decode_png(bytes(flipped), "x")
+    assert np.array_equal(decode_png(png + b"after the end"), decode_png(png))
