@@ -23,8 +23,9 @@ from metrics.images import Images, open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_FEATURES, PROTOCOLS, parse_metrics
 from metrics.statistics import Statistics
 from metrics.uncertainty import spread
-from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from torch_utils import distributed
+from torch_utils.precision import computed_in
 
 DETECTOR = "inception-2015-12-05"
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -34,7 +35,7 @@ COMPUTATION: FlagGroups = {
         flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default=DETECTOR, show_default=True, metavar="NAME|PATH|URL"),
         flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+        *DEVICE_FLAGS,
         flag("--features", "Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR"),
     ],
 }  # fmt: skip
@@ -154,7 +155,7 @@ def gen(**flags: Any) -> None:
 def program(flags: dict[str, Any]) -> Iterator[torch.device]:
     """This rank's device; errors become one line."""
     with one_line_errors():
-        yield distributed.init(flags["device"])
+        yield distributed.init(flags["device"], flags["tf32"])
         distributed.shutdown()
 
 
@@ -230,7 +231,8 @@ def _print(ev: Evaluation, result: dict[str, Any]) -> None:
             click.echo(f"Warning: {message}", err=True)
     detector = {"name": ev.detector.name, "sha256": ev.detector.sha256}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    click.echo(json.dumps(result | {"detector": detector, "versions": versions}, indent=2))
+    about = {"detector": detector, "computed_in": computed_in(ev.device), "versions": versions}
+    click.echo(json.dumps(result | about, indent=2))
 
 
 if __name__ == "__main__":

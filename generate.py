@@ -14,8 +14,9 @@ from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
-from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from torch_utils import distributed
+from torch_utils.precision import computed_in
 
 FLAGS: FlagGroups = {
     "Images": [
@@ -28,7 +29,7 @@ FLAGS: FlagGroups = {
     ],
     "Computation": [
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+        *DEVICE_FLAGS,
         flag("--compile", "torch.compile the network: slow start, then faster", is_flag=True),
     ],
 }  # fmt: skip
@@ -59,7 +60,7 @@ def main(**flags: Any) -> None:
         --outdir out/imagenet --seeds 0-49999 --subdirs --steps 10 --rho-bottom 0.82 --rho-top 1.0
     """
     with one_line_errors():
-        device = distributed.init(flags["device"])
+        device = distributed.init(flags["device"], flags["tf32"])
         run(flags, device)
         distributed.shutdown()
 
@@ -100,7 +101,8 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     if where is None and folder.kind != "png":
         where = folder.pack(source.classes(folder.seeds()))
     session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
-    session |= {"images": int(made), "ranks": ranks, "batch": size, "device": str(device), "compile": flags["compile"]}
+    session |= {"images": int(made), "ranks": ranks, "batch": size, "compile": flags["compile"]}
+    session |= computed_in(device)
     session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
     folder.close(session)
     click.echo(str(where or folder.outdir))

@@ -10,7 +10,7 @@ import click
 from dnnlib.cli import one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
-from skip.options import SAMPLING_FLAGS, image_source
+from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source
 from skip.tables import plan, render
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
@@ -32,7 +32,7 @@ RUNNING: FlagGroups = {
     "Computation": [
         flag("--dry-run", "Only say what would run, its evaluations and downloads", is_flag=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+        *DEVICE_FLAGS,
     ],
 }  # fmt: skip
 SHOWING: FlagGroups = {
@@ -114,7 +114,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
             for line in plan.dry_run(items, results):
                 click.echo(line)
             return
-        device = distributed.init(flags["device"])
+        device = distributed.init(flags["device"], flags["tf32"])
         if distributed.rank() == 0:
             for item in items:
                 if item.requires:
@@ -152,7 +152,7 @@ def tune(**flags: Any) -> None:
         asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
         source = image_source(flags | {"skip_target": None})
         plain = study(source, flags["metric"], flags["detector"], flags["reference"], flags["data"])
-        device, folder = distributed.init(flags["device"]), Path(flags["out"])
+        device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["out"])
         results = Results(Path(flags["results"] or folder / "results"))
         tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
         summary = tuner.run(asked)

@@ -10,6 +10,7 @@ import torch
 from dnnlib.cli import one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
+from skip.options import DEVICE_FLAGS
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
 from training.dataset import ImageDataset
@@ -90,7 +91,7 @@ FLAGS: FlagGroups = {
         flag("--ls", "Loss scaling, for --fp16", type=_POSITIVE, default=1, show_default=True, metavar="FLOAT"),
         flag("--dtype", "What training computes in; weights stay float32", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True),
         flag("--workers", "Processes that decode images of large data sets", type=click.IntRange(min=0), default=1, show_default=True),
-        flag("--device", "cpu, cuda, ...  [default: cuda where there is one]", metavar="DEVICE"),
+        *DEVICE_FLAGS,
     ],
     "Reports": [
         flag("--tick", "Thousand images between lines of stats.jsonl", type=_COUNT, default=50, show_default=True, metavar="KIMG"),
@@ -128,7 +129,7 @@ def main(**flags: Any) -> None:
         if flags["dry_run"]:
             click.echo(json.dumps(asdict(config), indent=2))
             return
-        device = distributed.init(flags["device"])
+        device = distributed.init(flags["device"], flags["tf32"])
         torch.backends.cudnn.benchmark = True
         monitor = Monitor(
             flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["fid_ref"], flags["fid_detector"]

@@ -24,6 +24,7 @@ from metrics.images import Images
 from metrics.measure import Evidence, measure
 from metrics.statistics import Statistics
 from torch_utils import distributed
+from torch_utils.precision import computed_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,8 @@ class Evaluation:
             RuntimeError: if another process is at the same images in the cache.
         """
         settings = settings | {"detector": self.detector.name, "detector_sha256": self.detector.sha256}
+        if computed_in(self.device)["tf32"]:
+            settings["tf32"] = True
         if self.folder is not None:
             store = FeatureStore(self.folder, settings)
             extract(store, self.detector, ids, batches, self.device)

@@ -27,6 +27,7 @@ from dnnlib.cli import one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
+from skip.options import DEVICE_FLAGS
 from skip.scale import SkipScale
 from skip.scale_file import save_scale
 from skip.studies.score_matching import WEIGHTINGS, FeatureMap, losses, pixels, smooth_features
@@ -210,7 +211,7 @@ COMMON: FlagGroups = {
         flag("--seed", "Of order, noise levels and noise", type=int, default=0, show_default=True),
         flag("--dtype", "Of the network's computation; weights stay float32", type=click.Choice(DTYPES),
              default="float32", show_default=True),
-        flag("--device", "cpu, cuda, ...  [default: cuda where there is one]"),
+        *DEVICE_FLAGS,
     ],
 }  # fmt: skip
 RHO: FlagGroups = {
@@ -244,7 +245,7 @@ def main() -> None:
 def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
     with one_line_errors():
-        device = distributed.init(flags["device"])
+        device = distributed.init(flags["device"], flags["tf32"])
         settings, out = _settings(flags), Path(flags["out"])
         state = out.with_name(f"{out.name}.state")
         fitted = tune_rho(
@@ -265,7 +266,7 @@ def rho_command(**flags: Any) -> None:
 def network_command(**flags: Any) -> None:
     """Train all weights on pixel and feature loss; print the snapshots' paths as JSON."""
     with one_line_errors():
-        device = distributed.init(flags["device"])
+        device = distributed.init(flags["device"], flags["tf32"])
         every = flags["every"] or flags["duration"]
         paths = tune_network(
             _settings(flags), flags["duration"], every, Path(flags["out"]), device, flags["factor"], flags["ema"],

@@ -21,6 +21,11 @@ _NOT_NEGATIVE = click.FloatRange(min=0)
 _LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")  # what a list of noise levels leaves no choice of
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
+# Rows of every program's group "Computation"; `torch_utils.distributed.init` takes both.
+DEVICE_FLAGS = [
+    flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
+    flag("--tf32", "On CUDA: let float32 be TF32: several times faster, off by 1e-3", is_flag=True),
+]
 # --class ... --scaling are EDM's flags, with EDM's names and meanings.
 SAMPLING_FLAGS: FlagGroups = {
     "Network": [

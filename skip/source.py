@@ -14,6 +14,7 @@ from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
+from torch_utils.precision import computed_in
 from training.checkpoint import describe, load_network
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
@@ -95,6 +96,8 @@ class ImageSource:
             "dtype": str(net.compute_dtype(device)).removeprefix("torch."),
             "noise_device": noise_device.type,
         }
+        if computed_in(device)["tf32"]:
+            record["tf32"] = True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
         if "autoencoder_sha256" in checkpoint:
             record["autoencoder_sha256"] = checkpoint["autoencoder_sha256"]
         if guided:

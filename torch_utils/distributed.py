@@ -8,17 +8,21 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from torch_utils.precision import allow_tf32
 
-def init(device: str | torch.device | None = None) -> torch.device:
-    """Join the process group if torchrun started this process, and choose the device.
+
+def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.device:
+    """Join the process group if torchrun started this process, and choose the device and its precision.
 
     Args:
         device: as for `choose_device`; None takes this rank's GPU where there is one, else the CPU.
+        tf32: see `torch_utils.precision.allow_tf32`.
     Returns:
         The device of this rank.
     Raises:
         ValueError: if the device does not exist here.
     """
+    allow_tf32(tf32)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = choose_device(device)
