@@ -3,6 +3,7 @@
 import os
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -76,8 +77,9 @@ class DetectorEntry:
             raise ValueError(f"detector {self.name!r} needs exactly one of url, path and hub")
 
 
+@cache
 def load_entries(path: str | os.PathLike[str] = DETECTORS_TOML) -> dict[str, DetectorEntry]:
-    """The entries of a TOML file by name, in its order.
+    """The entries of a TOML file by name, in its order; each file is read once per process.
 
     Raises:
         ValueError: if the file is not TOML, or an entry has an unknown or a missing key.

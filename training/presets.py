@@ -3,6 +3,7 @@
 import os
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ class Preset:
         return REPOSITORY / path
 
 
+@cache
 def load_presets(path: str | os.PathLike[str] = NETWORKS_TOML) -> dict[str, Preset]:
-    """The entries of a TOML file by name, in its order.
+    """The entries of a TOML file by name, in its order; each file is read once per process.
 
     Raises:
         ValueError: if the file is not TOML, or an entry has an unknown or a missing key.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from dnnlib.text import printable
 from metrics.features import ArrayLike
 
 MAX_BLOCKS = 100
@@ -114,10 +115,22 @@ class Estimate:
         """
         try:
             error = record["error"]
-            blocks = tuple(float(block) for block in record["blocks"])
-            return cls(float(record["value"]), None if error is None else float(error), blocks)
-        except (KeyError, TypeError) as problem:
-            raise ValueError(f"{record!r} is not an estimate: need value, error and blocks") from problem
+            blocks = tuple(_number(block) for block in record["blocks"])
+            return cls(_number(record["value"]), None if error is None else _number(error), blocks)
+        except (KeyError, TypeError, OverflowError) as problem:
+            shown = printable(repr(record))
+            raise ValueError(f"{shown} is not an estimate: need value, error and blocks, all numbers") from problem
+
+
+def _number(value: Any) -> float:
+    """A number of JSON, which true, false and texts such as "80" are not.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from dnnlib.files import write_json
+from dnnlib.text import printable
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from skip.tables.estimate import Estimate
@@ -18,6 +20,8 @@ from skip.tables.spec import Cell
 from training.presets import load_presets
 
 State = Literal["done", "stale", "begun", "to do"]
+CHECKSUM = "checksum"
+MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 
 
 def key(cell: Cell) -> str:
@@ -52,20 +56,25 @@ class Results:
         Raises:
             ValueError: if the file of the result is damaged.
         """
-        path = self.path(cell)
-        if path.exists():
-            made_from = _read(path, "sources")
-            now = {role: local_sha256(role, name) for role, name in cell.settings.sources().items()}
-            changed = any(sha and made_from.get(role, {}).get("sha256") != sha for role, sha in now.items())
-            return "stale" if changed else "done"
-        return "begun" if self.partial(cell).exists() else "to do"
+        record = self._record(cell)
+        if record is None:
+            return "begun" if self.partial(cell).exists() else "to do"
+        for role, name in cell.settings.sources().items():
+            now = local_sha256(role, name)
+            if now and record.made_from.get(role) != now:
+                return "stale"
+        return "done"
 
     def load(self, cell: Cell) -> dict[str, Estimate] | None:
-        """The values, or None unless the cell is done."""
-        if self.state(cell) != "done":
+        """The values, or None unless the cell is done.
+
+        Raises:
+            ValueError: if the file of the result is damaged.
+        """
+        record = self._record(cell)
+        if record is None or self.state(cell) != "done":
             return None
-        values = _read(self.path(cell), "values")
-        return {name: Estimate.from_json(value) for name, value in values.items()}
+        return dict(record.values)
 
     def save(self, cell: Cell, values: dict[str, Estimate]) -> None:
         """Write a result, atomically; equal results make equal files on equal versions."""
@@ -77,19 +86,53 @@ class Results:
             "sources": sources,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
-        write_json(self.path(cell), record)
+        write_json(self.path(cell), record | {CHECKSUM: _checksum(record)})
+
+    def _record(self, cell: Cell) -> "_Record | None":
+        """What the cell's file says, None if there is none."""
+        path = self.path(cell)
+        try:
+            about = path.stat()
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise ValueError(f"{self.folder} is a file; name a folder of results") from None
+        return _read(path, about.st_ino, about.st_mtime_ns, about.st_size)
 
 
-def _read(path: Path, key: str) -> dict[str, Any]:
-    """One part of a result.
+@dataclass(frozen=True)
+class _Record:
+    """What the file of a result says: its values, and the hash of each file that it was made from."""
+
+    values: dict[str, Estimate]
+    made_from: dict[str, str | None]
+
+
+@cache
+def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
+    """A result; each version of a file, told by the last three, is read once per process.
 
     Raises:
         ValueError: naming the file, if it is none.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))[key])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is a damaged result; remove it and run its item again") from error
+        if size > MOST_BYTES:
+            raise ValueError(f"it has {size} bytes")
+        record = json.loads(path.read_bytes())
+        said = record.pop(CHECKSUM, None)
+        if said is not None and said != _checksum(record):
+            raise ValueError("its checksum is another")
+        values = {name: Estimate.from_json(value) for name, value in record["values"].items()}
+        made_from = {role: source["sha256"] for role, source in record["sources"].items()}
+        return _Record(values, made_from)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = printable(error)
+        raise ValueError(f"{path} is a damaged result ({reason}); remove it and run its item again") from error
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """A hash of all that a result says; those of before it was written have none."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def location(role: str, name: str) -> str | Path | None:

@@ -96,15 +96,83 @@ def test_states(network: Path, tmp_path: Path) -> None:
     assert results.state(one) == "done"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sources": 1}'])
+VALUE = '{"value": 1.5, "error": 0.1, "blocks": []}'
+
+
+def of_values(value: str) -> str:
+    """A result with one value."""
+    return f'{{"sources": {{}}, "values": {{"fid": {value}}}}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "{}", '{"sources": 1}', "1" * 5000, "[" * 100_000,
+        of_values('{"value": "1.5", "error": 0.1, "blocks": []}'),
+        of_values('{"value": 1e999, "error": 0.1, "blocks": []}'),
+        of_values('{"value": 1.5, "error": true, "blocks": []}'),
+        of_values('{"value": 1.5, "error": 0.1, "blocks": "12"}'),
+        of_values('{"value": 1' + 400 * "0" + ', "error": 0.1, "blocks": []}'),
+        of_values('"' + 9999 * "\\u001b" + '"'),
+        of_values(VALUE).replace('"sources": {}', '"sources": []'),
+        of_values(VALUE).replace('"sources": {}', '"sources": {"network": "sha"}'),
+        of_values(VALUE).replace('"sources": {}', '"sources": {}, "checksum": 1'),
+    ],
+    ids=range(16),
+)  # fmt: skip
 def test_a_damaged_result_is_named(network: Path, tmp_path: Path, text: str) -> None:
     results = Results(tmp_path / "results")
     one = cell(Fake(str(network)))
     path = results.path(one)
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"{path.name} is a damaged result; remove it"):
-        results.state(one)
+    for look in (results.state, results.load):
+        with pytest.raises(ValueError, match=f"{path.name} is a damaged result .*; remove it") as caught:
+            look(one)
+        assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
+
+
+def test_a_result_of_absurd_size_is_not_read(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    path = results.path(cell(Fake(str(network))))
+    path.parent.mkdir()
+    with open(path, "wb") as file:
+        file.truncate(10**12)  # holes: it takes no place on the disk
+    with pytest.raises(ValueError, match=r"damaged result \(it has 1000000000000 bytes\)"):
+        results.state(cell(Fake(str(network))))
+
+
+def test_results_in_place_of_a_folder_are_refused(network: Path) -> None:
+    with pytest.raises(ValueError, match="is a file; name a folder of results"):
+        Results(network).state(cell(Fake(str(network))))
+
+
+def test_no_flipped_bit_of_a_result_goes_unseen(network: Path, tmp_path: Path) -> None:
+    """It is named, or was in white space or in the name of the checksum: the values are right."""
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    run([one], results, CPU, 4)
+    path, right = results.path(one), results.load(one)
+    whole, named = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.unlink()
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert results.load(one) == right, place
+        except ValueError as error:
+            named += path.name in str(error)
+    assert named > 0.8 * len(whole)
+
+
+def test_a_result_without_a_checksum_is_taken(network: Path, tmp_path: Path) -> None:
+    """Those that were measured before there was one."""
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    run([one], results, CPU, 4)
+    right, record = results.load(one), json.loads(results.path(one).read_bytes())
+    del record["checksum"]
+    results.path(one).write_text(json.dumps(record))
+    assert results.load(one) == right
 
 
 def test_a_cell_that_another_run_measures_is_refused(network: Path, tmp_path: Path) -> None:
@@ -216,6 +284,49 @@ def test_collect_goes_on(tmp_path: Path) -> None:
     found = collect(tmp_path, seeds, 2, dying, "test")
     assert seen == seeds[40:]
     assert found["square"].tolist() == [s**2 for s in seeds]
+
+
+def test_no_flipped_bit_of_a_chunk_goes_unseen(tmp_path: Path) -> None:
+    """A chunk that was cut or changed is named and made again; the values come out right."""
+    seeds = [3, 4, 5]
+    right = collect(tmp_path, seeds, 3, compute, "test")
+    (path,) = tmp_path.glob("*.npz")
+    whole, made = path.read_bytes(), list[int]()
+
+    def counted(seeds: list[int]) -> dict[str, torch.Tensor]:
+        made.append(len(made))
+        return compute(seeds)
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        found = collect(tmp_path, seeds, 3, counted, "test")
+        assert found.keys() == right.keys()
+        assert all(np.array_equal(found[name], right[name]) for name in right)
+
+    places = range(0, len(whole), 23)
+    for place in places:
+        check(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    assert len(made) > 0.6 * len(places)  # dates and flags in a zip have no effect
+    made.clear()
+    for length in (0, 4, len(whole) // 2, len(whole) - 1):
+        check(whole[:length])
+    assert len(made) == 4
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collect(tmp_path, list(range(6)), 3, compute, "test")
+    path = sorted(tmp_path.glob("*.npz"))[1]
+    path.write_bytes(b"no zip")
+    collect(tmp_path, list(range(6)), 3, compute, "test")
+    said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+    assert said == [f"{path} is damaged (File is not a zip file); its 3 images are done again"]
+
+
+def test_chunks_of_other_arrays_are_not_joined(tmp_path: Path) -> None:
+    collect(tmp_path, list(range(6)), 3, compute, "test")
+    sorted(tmp_path.glob("*.npz"))[1].unlink()
+    with pytest.raises(ValueError, match=r"000001-batch3.npz holds other arrays than 000000-batch3.npz"):
+        collect(tmp_path, list(range(6)), 3, lambda seeds: {"other": torch.zeros(len(seeds))}, "test")
 
 
 def test_collect_shares_batches_over_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
