@@ -1,12 +1,15 @@
 """Make a dataset zip for train.py from images, MNIST-like idx files or CIFAR-10."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import dataclasses
 import json
 import re
 
 import click
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Command, one_line_errors
 from training.dataset_import import check_apart, import_dataset
 from training.dataset_sources import LABEL_SOURCES, SPLITS, open_source
 from training.image_recipe import TRANSFORMS, Recipe
@@ -25,7 +28,7 @@ class Size(click.ParamType):
         return int(match[1]), int(match[2] or match[1])
 
 
-@click.command(context_settings={"max_content_width": 110})
+@click.command(cls=Command, context_settings={"max_content_width": 110})
 @click.option("--source", metavar="PATH", required=True, help="What to read")
 @click.option("--dest", metavar="PATH", required=True, help="*.zip or a folder to make")
 @click.option("--max-images", metavar="INT", type=click.IntRange(min=1), help="Only the first INT images")

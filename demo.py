@@ -1,11 +1,14 @@
 """Ten minutes with Skip-Tuning: the bundled network, the same seeds, plain and tuned, side by side."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Command, one_line_errors
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
@@ -14,7 +17,7 @@ from skip.source import ImageSource
 CLASSES = 8  # columns of the sheet: one class a column
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.option("--out", help="Picture to write", default="out/demo.png", metavar="PNG")
 @click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
 @click.option("--rho", help="Skip coefficient of the deepest layer; 1 at the top", default=0.7)

@@ -1,5 +1,8 @@
 """Distil a diffusion network into one step: teacher -> network-snapshot-*.safetensors."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import click
 import torch
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
@@ -44,7 +47,7 @@ def run_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Distil a diffusion network into one that draws in one step.
 
@@ -68,7 +71,7 @@ def main() -> None:
     """
 
 
-@main.command(context_settings={"show_default": True, "max_content_width": 110})
+@main.command(resumes=True, context_settings={"show_default": True, "max_content_width": 110})
 @run_flags
 @click.option("--data", metavar="ZIP|DIR", required=True, help="Data set made by dataset_tool.py")
 @click.option(
@@ -110,7 +113,7 @@ def consistency(**flags: Any) -> None:
         _report(distill(method, flags["outdir"], device))
 
 
-@main.command("diff-instruct", context_settings={"show_default": True, "max_content_width": 110})
+@main.command("diff-instruct", resumes=True, context_settings={"show_default": True, "max_content_width": 110})
 @run_flags
 @click.option("--sigma-init", metavar="SIGMA", type=POSITIVE, default=1.0, help="Noise level of the generator's input")
 @click.option("--aux-lr", type=POSITIVE, default=1e-4, help="Learning rate of the denoiser of generated images")

@@ -1,5 +1,8 @@
 """Measure generated images: features -> statistics -> FID and the paper's other metrics."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import contextlib
 import dataclasses
 import json
@@ -13,7 +16,7 @@ import click
 import numpy as np
 import torch
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import format_seeds, parse_seeds
 from dnnlib.util import fetch, file_sha256, is_url
@@ -66,7 +69,7 @@ REFERENCE: FlagGroups = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Measure generated images.
 
@@ -93,7 +96,7 @@ def main() -> None:
     """
 
 
-@main.command(cls=Program, context_settings={"max_content_width": 130})
+@main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(REFERENCE, COMPUTATION)
 def ref(**flags: Any) -> None:
     """Write the statistics (mu, sigma) of real images."""
@@ -108,7 +111,7 @@ def ref(**flags: Any) -> None:
             _print(ev, {"statistics": flags["dest"], "protocol": {"data": flags["data"], "num": len(images)}})
 
 
-@main.command(cls=Program, context_settings={"max_content_width": 130})
+@main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(STORED, MEASURING, COMPUTATION)
 def calc(**flags: Any) -> None:
     """Measure stored images."""
@@ -124,7 +127,7 @@ def calc(**flags: Any) -> None:
             _print(ev, result | {"protocol": protocol})
 
 
-@main.command(cls=Program, context_settings={"max_content_width": 130})
+@main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, COMPUTATION)
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""

@@ -1,5 +1,8 @@
 """Generate images: network + seeds -> images, with or without Skip-Tuning."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import platform
 import time
 from datetime import UTC, datetime
@@ -35,7 +38,7 @@ FLAGS: FlagGroups = {
 }  # fmt: skip
 
 
-@click.command(cls=Program, context_settings={"max_content_width": 130})
+@click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(FLAGS, SAMPLING_FLAGS, SKIP_FLAGS)
 def main(**flags: Any) -> None:
     """Generate images with a diffusion network, plain or Skip-Tuned.

@@ -1,5 +1,8 @@
 """Regenerate the paper's tables and figures: list, run, show."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source
@@ -64,7 +67,7 @@ SEARCH: FlagGroups = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Regenerate the tables and figures of the Skip-Tuning paper.
 
@@ -102,7 +105,7 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
                     click.echo(line)
 
 
-@main.command(cls=Program, context_settings={"max_content_width": 130})
+@main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @click.argument("names", nargs=-1, required=True, metavar="ITEM...")
 @add_flags(CELLS, RUNNING)
 def run(names: tuple[str, ...], **flags: Any) -> None:
@@ -138,7 +141,7 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
         click.echo(render.FORMATS[flags["format"]](items, Results(Path(flags["results"])), pictures), nl=False)
 
 
-@main.command(cls=Program, context_settings={"max_content_width": 130})
+@main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(SEARCH, SAMPLING_FLAGS, {"Computation": RUNNING["Computation"][1:]})
 def tune(**flags: Any) -> None:
     """Find the best rho with few images; killed and started again, it goes on.

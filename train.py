@@ -1,5 +1,8 @@
 """Train a diffusion network: dataset zip -> network-snapshot-*.safetensors."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import json
 from dataclasses import asdict
 from typing import Any
@@ -104,7 +107,7 @@ FLAGS: FlagGroups = {
 }  # fmt: skip
 
 
-@click.command(cls=Program, context_settings={"max_content_width": 130})
+@click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(FLAGS)
 def main(**flags: Any) -> None:
     """Train a diffusion network on a data set made by dataset_tool.py.

@@ -1,10 +1,20 @@
-"""What every command-line program here shares: one clear line and exit status 2 for bad input."""
+"""What every command-line program here shares: for whatever goes wrong, one clear line and an exit status."""
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO, Any
 
 import click
+import tqdm
+
+from dnnlib import start
+from dnnlib.text import printable
+
+MOST = 1000  # characters of a message: several names, and the way out
+TRACEBACK = "SKIP_TUNING_TRACEBACK"
 
 
 class Failure(click.ClickException):
@@ -13,20 +23,111 @@ class Failure(click.ClickException):
     exit_code = 2
 
     def format_message(self) -> str:
-        return " ".join(self.message.split())
+        return printable(self.message, MOST)
+
+
+class Unexpected(Failure):
+    """Any other error, a bug or a machine at its end: one line too, exit status 1."""
+
+    exit_code = 1
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C: one line, and the exit status that shells have for it."""
+
+    exit_code = start.INTERRUPTED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line, once for all ranks; whoever presses Ctrl-C again does not wait for an orderly end."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(f"\n{self.message}", err=True)  # the terminal's ^C ends its own line
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the errors that library code raises into `Error: <one line>` and exit status 2.
+    """Turn errors into one line: with exit status 2 what library code refuses, with 1 what nobody foresaw.
 
     Set SKIP_TUNING_TRACEBACK=1 to see the traceback instead.
     """
     try:
         yield
-    except BrokenPipeError:  # the reader has seen enough; click ends quietly
-        raise
-    except (ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, click.exceptions.Exit) or os.environ.get("SKIP_TUNING_TRACEBACK") == "1":
+    except (BrokenPipeError, click.exceptions.Exit, click.Abort, Failure):
+        raise  # of a broken pipe the reader has seen enough; click ends quietly
+    except click.UsageError as error:
+        raise click.UsageError(printable(error.format_message(), MOST), error.ctx) from error
+    except Exception as error:
+        _close_bars()
+        if os.environ.get(TRACEBACK) == "1":
             raise
-        raise Failure(str(error) or type(error).__name__) from error
+        raise _told(error) from error
+
+
+def _told(error: Exception) -> Failure:
+    kind = type(error).__name__
+    foreseen = isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, RecursionError)
+    if foreseen:
+        return Failure(str(error) or kind)
+    words = f"{kind}: {printable(error, MOST // 2)}" if str(error) else kind
+    return Unexpected(f"{words} (not foreseen; {TRACEBACK}=1 shows where)")
+
+
+def _close_bars() -> None:
+    """End the lines of progress bars, so that a message gets one of its own."""
+    for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+        bar.close()
+
+
+class Command(click.Command):
+    """A command whose every error is one line, also of its flags; with -h, and choices in any case.
+
+    Args:
+        resumes: given again after Ctrl-C, it goes on where it was.
+    """
+
+    def __init__(self, *args: Any, resumes: bool = False, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.resumes = resumes
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        for parameter in self.params:
+            if isinstance(parameter.type, click.Choice):
+                parameter.type.case_sensitive = False
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the program."""
+        start.imported()
+        return super().main(*args, **settings)
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Read the flags."""
+        with one_line_errors():
+            return super().make_context(*args, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse empty values first, as of a shell variable that is not set: many of them would do something."""
+        for before, value in pairwise(["", *args]):
+            name, given, rest = value.partition("=")
+            if not value.strip():
+                raise click.UsageError(f"an empty value is given{before and f' after {before}'}; leave it out", ctx)
+            if name.startswith("-") and given and not rest.strip():
+                raise click.UsageError(f"{name} is empty; give it a value, or leave it out", ctx)
+        if not args and self.no_args_is_help:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Do the work."""
+        try:
+            with one_line_errors():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _close_bars()
+            goes_on = ": the same command goes on where this one was" if self.resumes else ""
+            raise Interrupted(f"Interrupted{goes_on}") from None
+
+
+class Group(Command, click.Group):
+    """A program of several commands."""
+
+    command_class = Command

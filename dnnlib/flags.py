@@ -1,10 +1,12 @@
 """Command-line flags in groups: programs share the groups, and --help shows each under its heading."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from dnnlib.cli import Command
 
 FlagGroups = dict[
     str, list[tuple[str, str, dict[str, Any]]]
@@ -12,15 +14,23 @@ FlagGroups = dict[
 
 
 class Flag(click.Option):
-    """An option that knows its heading.
+    """An option that knows its heading, and the names that it had.
 
     Args:
         heading: where --help shows it.
+        old: former names, which do the same and are not shown.
     """
 
-    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, heading: str = "Options", old: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.heading = heading
+        self.heading, self.old = heading, list(old)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser know the former names too."""
+        shown = self.opts
+        self.opts = [*shown, *self.old]
+        super().add_to_parser(parser, ctx)
+        self.opts = shown
 
 
 class Finite(click.FloatRange):
@@ -34,7 +44,7 @@ class Finite(click.FloatRange):
         return number
 
 
-class Program(click.Command):
+class Program(Command):
     """A command whose --help shows flags under their headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -7,6 +7,9 @@ FID, and are called "demo FID" wherever they are shown.
         --test datasets/fashion-mnist-32-test.zip --out assets/demo/detector.safetensors
 """
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import json
 import os
 import sys
@@ -20,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
@@ -181,7 +184,7 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     return images, labels.argmax(1)
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Make the feature network of the demo."""
 

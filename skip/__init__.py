@@ -3,6 +3,9 @@
 `skip.apply(pipe.unet, skip.SkipScale(...))` tunes a diffusers U-Net. Both are plain imports: neither needs diffusers.
 """
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 from skip.diffusers import apply
 from skip.scale import SkipScale
 

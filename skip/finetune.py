@@ -13,6 +13,9 @@ Reference: Skip-Tuning, section 5.3, Tables 11 and 12, https://arxiv.org/abs/240
     python generate.py --network out/finetuned/network-snapshot-012800.safetensors
 """
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import copy
 import json
 from functools import partial
@@ -23,7 +26,7 @@ import click
 import torch
 from torch import Tensor
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
@@ -235,12 +238,12 @@ NETWORK: FlagGroups = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Fine-tune on score matching in feature space. A run that was killed goes on when the command is given again."""
 
 
-@main.command("rho", cls=Program)
+@main.command("rho", cls=Program, resumes=True)
 @add_flags(COMMON, RHO)
 def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
@@ -261,7 +264,7 @@ def rho_command(**flags: Any) -> None:
         distributed.shutdown()
 
 
-@main.command("network", cls=Program)
+@main.command("network", cls=Program, resumes=True)
 @add_flags(COMMON, NETWORK)
 def network_command(**flags: Any) -> None:
     """Train all weights on pixel and feature loss; print the snapshots' paths as JSON."""

@@ -8,6 +8,9 @@ Our own format is safetensors, with what is needed to build the network in the m
     provenance  JSON: where the weights come from, in free words and numbers
 """
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 import json
 import math
 import os
@@ -23,7 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.util import file_sha256
 from torch_utils.lightning import is_lightning
@@ -245,7 +248,7 @@ def _decode_float(value: dict[str, Any]) -> Any:
 # ---- command line
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Look at and convert stored networks.
 

@@ -1,11 +1,14 @@
 """The curves of a training run as a picture: loss, and FID where it was measured; needs matplotlib (extra `plot`)."""
 
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Command, one_line_errors
 from dnnlib.files import atomic_write, read_json_lines
 from dnnlib.pictures import matplotlib_module
 
@@ -43,7 +46,7 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     return figure
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("stats", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
 def main(stats: Path, picture: Path) -> None:

@@ -1,20 +1,52 @@
-"""Errors of a program: one line, exit status 2."""
+"""Errors of a program: one line and an exit status, whatever goes wrong."""
+
+import signal
+from collections.abc import Callable, Iterator
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from tqdm import tqdm
 
-from dnnlib.cli import one_line_errors
+from dnnlib.cli import Command, Group
+
+
+@pytest.fixture
+def sigint_kept() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def raising(error: BaseException, resumes: bool = False) -> Command:
+    @click.command(cls=Command, resumes=resumes)
+    def program() -> None:
+        raise error
+
+    return program
 
 
 def outcome(error: BaseException) -> tuple[int, str]:
-    @click.command()
-    def program() -> None:
-        with one_line_errors():
-            raise error
-
-    result = CliRunner().invoke(program)
+    result = CliRunner().invoke(raising(error), prog_name="program")
     return result.exit_code, result.output
+
+
+@click.group(cls=Group)
+def tools() -> None:
+    """Several commands."""
+
+
+@tools.command()
+@click.option("--kind", type=click.Choice(["plain", "Tuned"]))
+@click.option("--steps", type=int)
+@click.argument("name", required=False)
+def draw(kind: str, steps: int, name: str) -> None:
+    """One of them."""
+    click.echo(f"{kind} {steps} {name}")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(tools, args, prog_name="tools")
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, FileNotFoundError, PermissionError])
@@ -26,13 +58,25 @@ def test_an_error_without_words_is_named() -> None:
     assert outcome(ValueError()) == (2, "Error: ValueError\n")
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    @click.command()
-    def program() -> None:
-        with one_line_errors():
-            raise KeyError("a bug")
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (KeyError("seeds"), "KeyError: 'seeds'"),
+        (MemoryError(), "MemoryError"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (OverflowError("int\ntoo large"), "OverflowError: int too large"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_with_another_status(error: Exception, words: str) -> None:
+    assert outcome(error) == (1, f"Error: {words} (not foreseen; SKIP_TUNING_TRACEBACK=1 shows where)\n")
 
-    assert isinstance(CliRunner().invoke(program).exception, KeyError)
+
+@pytest.mark.parametrize("kind, status", [(ValueError, 2), (KeyError, 1)])
+def test_text_of_others_is_cut_and_made_printable(kind: type[Exception], status: int) -> None:
+    code, output = outcome(kind("\x1b[2J" + "a" * 10**7 + "\u202e the way out"))
+    assert code == status and len(output) < 1100 and "the way out" in output
+    assert output[:-1].isprintable()
 
 
 def test_exit_and_usage_errors_pass_through() -> None:
@@ -40,12 +84,84 @@ def test_exit_and_usage_errors_pass_through() -> None:
     assert outcome(click.UsageError("wrong flag"))[0] == 2
 
 
-def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_pipe_is_silent() -> None:
+    assert outcome(BrokenPipeError(32, "Broken pipe")) == (1, "")
+
+
+@pytest.mark.parametrize("error", [ValueError("shown whole"), KeyError("shown whole")])
+def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setenv("SKIP_TUNING_TRACEBACK", "1")
+    assert CliRunner().invoke(raising(error)).exception is error
 
-    @click.command()
+
+@pytest.mark.parametrize("resumes, words", [(False, ""), (True, ": the same command goes on where this one was")])
+@pytest.mark.usefixtures("sigint_kept")
+def test_ctrl_c_is_one_line(resumes: bool, words: str) -> None:
+    result = CliRunner().invoke(raising(KeyboardInterrupt(), resumes))
+    assert (result.exit_code, result.stderr) == (130, f"\nInterrupted{words}\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("full"), KeyError("full"), KeyboardInterrupt()])
+@pytest.mark.usefixtures("sigint_kept")
+def test_a_message_is_not_glued_to_a_progress_bar(error: BaseException) -> None:
+    @click.command(cls=Command)
     def program() -> None:
-        with one_line_errors():
-            raise ValueError("shown whole")
+        bar = tqdm(total=3)
+        bar.update()
+        raise error
 
-    assert isinstance(CliRunner().invoke(program).exception, ValueError)
+    lines = CliRunner().invoke(program).stderr.splitlines()
+    assert lines[-1].startswith(("Error: ", "Interrupted"))
+
+
+def bad_name() -> Result:
+    return run("draw", "--\x1b[31m" + "a" * 10**6)
+
+
+def bad_value() -> Result:
+    return run("draw", "--steps", "\x1b[31m" + "9" * 10**6)
+
+
+def bad_command() -> Result:
+    return run("\x1b[31m" + "a" * 10**6)
+
+
+def bad_argument() -> Result:
+    return run("draw", "x", "\x1b[31m\u202e" + "a" * 10**6)
+
+
+@pytest.mark.parametrize("usage_error", [bad_name, bad_value, bad_command, bad_argument])
+def test_values_that_were_typed_are_cut_too(usage_error: Callable[[], Result]) -> None:
+    result = usage_error()
+    assert result.exit_code == 2 and "Error: " in result.stderr
+    assert len(result.stderr) < 1300 and all(line.isprintable() for line in result.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["draw", "--kind", ""], "an empty value is given after --kind"),
+        (["draw", "--kind="], "--kind is empty"),
+        (["draw", "  "], "an empty value is given after draw"),
+        ([""], "an empty value is given;"),
+    ],
+)
+def test_an_empty_value_is_refused(args: list[str], words: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2 and words in result.stderr
+
+
+def test_choices_are_taken_in_any_case() -> None:
+    assert run("draw", "--kind", "PLAIN").output == "plain None None\n"
+    assert run("draw", "--kind", "tuned").output == "Tuned None None\n"
+
+
+@pytest.mark.parametrize("args", [["-h"], ["draw", "-h"], ["--help"], ["draw", "--help"]])
+def test_help_is_short_too(args: list[str]) -> None:
+    result = run(*args)
+    assert result.exit_code == 0 and "Usage: tools" in result.stdout and "-h, --help" in result.stdout
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = run()
+    assert result.exit_code == 2 and "draw  One of them." in result.stderr

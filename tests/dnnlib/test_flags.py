@@ -19,7 +19,7 @@ def program(**flags: object) -> None:
 def test_help_shows_every_flag_under_its_heading_in_order() -> None:
     lines = [line.split() for line in CliRunner().invoke(program, ["--help"]).output.splitlines() if line.strip()]
     assert [words[0] for words in lines[2:]] == [
-        "Fruit:", "--apple", "--pear", "--plum", "Stone:", "--flint", "Other:", "--help",
+        "Fruit:", "--apple", "--pear", "--plum", "Stone:", "--flint", "Other:", "-h,",
     ]  # fmt: skip
     assert lines[3][2:] == ["Red", "[default:", "3]"]
 
@@ -39,3 +39,15 @@ def test_a_finite_number() -> None:
     for text, told in (("inf", "inf is no finite number"), ("nan", "nan is no finite number"), ("-1", "x>=0")):
         result = CliRunner().invoke(measure, ["--size", text])
         assert result.exit_code == 2 and told in result.output
+
+
+def test_a_former_name_does_the_same_and_is_not_shown() -> None:
+    flags: FlagGroups = {"Fruit": [flag("--apple", "Red", default=3, old=["--pomme"])]}
+
+    @click.command(cls=Program)
+    @add_flags(flags)
+    def eat(apple: int) -> None:
+        click.echo(apple)
+
+    assert CliRunner().invoke(eat, ["--pomme", "4"]).output == "4\n"
+    assert "pomme" not in CliRunner().invoke(eat, ["-h"]).output

@@ -1,0 +1,52 @@
+"""Ctrl-C while a program is still importing."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnnlib.start import PROGRAMS, ROOT, is_program
+
+PRESSED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')\n"
+
+
+def interrupted_at_import(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with a torch and a numpy at whose import Ctrl-C is pressed."""
+    for name in ("torch.py", "numpy.py"):
+        (folder / name).write_text(PRESSED)
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, *args], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_traceback_during_imports(program: str, tmp_path: Path) -> None:
+    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    result = interrupted_at_import(tmp_path, *(module if "/" in program else [program]))
+    assert (result.returncode, result.stderr) == (130, "\nInterrupted\n")
+
+
+def test_others_scripts_keep_their_keyboard_interrupt(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("try:\n    import skip\nexcept KeyboardInterrupt:\n    print('caught')\n")
+    result = interrupted_at_import(tmp_path, str(script))
+    assert (result.returncode, result.stdout) == (0, "caught\n")
+
+
+def test_tests_are_no_program() -> None:
+    assert not is_program()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_every_program_is_known() -> None:
+    exempt = {"tests", "benchmarks", "examples", ".venv"}
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        name = path.relative_to(ROOT)
+        if name.parts[0] not in exempt and 'if __name__ == "__main__":' in path.read_text():
+            found.add(name.as_posix())
+    assert found == set(PROGRAMS)
