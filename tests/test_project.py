@@ -1,12 +1,12 @@
 """What the repository says of itself: its environments agree, and its README's code runs."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"torch": "pytorch"}
@@ -17,6 +17,7 @@ def pyproject() -> dict[str, Any]:
 
 
 def test_conda_and_pip_ask_for_the_same_packages() -> None:
+    yaml = pytest.importorskip("yaml", reason="of the extra `dev`")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     names = [re.match(r"[\w-]+", requirement) for requirement in pyproject()["dependencies"]]
     expected = {
@@ -35,6 +36,19 @@ def test_every_dependency_is_pinned() -> None:
     ]
     names = {match[0].lower() for requirement in wanted if (match := re.match(r"[\w-]+", requirement))}
     assert names <= pins
+
+
+def test_the_tests_collect_without_optional_packages() -> None:
+    """On a bare GPU machine `pytest -m gpu` has torch, numpy, scipy and pytest: others are skipped where missing."""
+    optional = {"diffusers", "matplotlib", "prdc", "pywt", "sklearn", "torch_fidelity", "transformers", "yaml"}
+    found = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            found += [f"{path.name}: {name}" for name in names if name.split(".")[0] in optional]
+    assert found == [], "use pytest.importorskip"
 
 
 @pytest.mark.parametrize("document", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])

@@ -1,11 +1,11 @@
 """MMD and its kernels: Gaussians in closed form, scikit-learn's kernels, the reference vectors."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 from conftest import golden_json, golden_npz
-from sklearn.gaussian_process.kernels import RationalQuadratic
-from sklearn.metrics import pairwise
 
 from metrics.kernel import IMQ, RBF, Kernel, Laplace, Polynomial, immd, kid, median_distance, mmd2
 
@@ -19,6 +19,9 @@ def samples(m: int = 60, n: int = 47, dim: int = 6) -> tuple[np.ndarray, np.ndar
 
 
 def test_kernels_agree_with_scikit_learn() -> None:
+    pytest.importorskip("sklearn", reason="the judge, of the extra `dev`")
+    pairwise = importlib.import_module("sklearn.metrics.pairwise")
+    kernels = importlib.import_module("sklearn.gaussian_process.kernels")
     x, y = samples()
     d = x.shape[1]
     judged = [
@@ -27,7 +30,7 @@ def test_kernels_agree_with_scikit_learn() -> None:
         (Laplace(4.0), pairwise.laplacian_kernel(x, y, gamma=1 / 4)),
         (Polynomial(), pairwise.polynomial_kernel(x, y, degree=3, gamma=1 / d, coef0=1)),
         (Polynomial(2, 0.5, 0.0), pairwise.polynomial_kernel(x, y, degree=2, gamma=0.5, coef0=0)),
-        (IMQ(3.0), RationalQuadratic(length_scale=3.0, alpha=0.5)(x, y)),
+        (IMQ(3.0), kernels.RationalQuadratic(length_scale=3.0, alpha=0.5)(x, y)),
     ]
     for kernel, expected in judged:
         np.testing.assert_allclose(kernel(torch.from_numpy(x), torch.from_numpy(y)), expected, rtol=1e-12)
