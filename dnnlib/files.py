@@ -1,38 +1,90 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and folders that two runs do not mix in."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
+
+from dnnlib.text import printable
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be deleted anyway
+    fcntl = None  # type: ignore[assignment]
+
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+_OLD_SECONDS = 24 * 3600.0  # where nothing tells whether a partial file's writer lives, its age does
+_GATE, _SHARED, _ALONE = ".claims.lock", ".claim-shared-", ".claim-alone-"
+_SOFT = "-soft"  # ends a lock file whose existence is the lock
+_GATE_SECONDS = 60.0  # a gate is held while a run begins or ends, which is short
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # file systems without flock
+
+
+# ---- one file
+
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of `path` for binary writing; rename it to `path` if the block succeeds.
 
-    A reader, or a run that is killed at any moment, sees the old file or the new one, never half of it. The
-    folder is created where it is missing, and a failed write leaves nothing behind.
+    A reader, or a run that is killed at any moment, sees the old file or the new one, never half of it; and so does
+    who comes after a power cut, as the file is on the disk before it is renamed. The folder is created where it is
+    missing, a failed write leaves nothing behind, and what killed writers of the same file left is removed.
 
     Args:
         path: the file to create or replace.
+        flush: False for one of many files, where waiting for the disk each time is slow: after a power cut it may be
+            damaged. `flush_to_disk` then makes them safe together.
     Raises:
         OSError: if the folder cannot be written or the disk is full; it names the file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    if flush:
+        remove_partial_files(target.parent, [target.name])
+    partial = None
     try:
-        with open(partial, "xb") as file:
+        with _partial_file(target) as file:
+            partial = Path(file.name)
             yield file
-        os.replace(partial, target)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            os.replace(partial, target)
+        if flush:
+            _flush_folder(target.parent)
     except BaseException as error:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:  # as of a full disk
             error.filename = str(target)
         raise
+
+
+def flush_to_disk(paths: Iterable[Path]) -> None:
+    """Wait until these files and their folders are on the disk; for what `atomic_write` wrote with flush=False.
+
+    Raises:
+        OSError: if one is gone, or the disk fails.
+    """
+    folders = set()
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        folders.add(path.parent)
+    for folder in folders:
+        _flush_folder(folder)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -40,14 +92,6 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
-
-
-def remove_partial_files(folder: str | os.PathLike[str]) -> int:
-    """Delete what killed runs left of `atomic_write` below `folder`; return how many files that were."""
-    found = [p for p in Path(folder).rglob(".*.tmp") if p.is_file()]
-    for p in found:
-        p.unlink(missing_ok=True)
-    return len(found)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -64,3 +108,221 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is no JSON object: remove it, or the file") from error
     return found
+
+
+@contextlib.contextmanager
+def _partial_file(target: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `target`, locked as long as it is open: so a living writer's is told from a dead one's."""
+    while True:
+        with open(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"), "xb") as file:
+            if _lock(file) is False:  # someone who tidied up took it for a dead one's in this very moment
+                continue
+            yield file
+            return
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in the folder survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):  # Windows, and some network file systems
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ---- what killed runs left
+
+
+def remove_partial_files(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> int:
+    """Delete what killed writers left of `atomic_write`, and nothing that a living one is writing.
+
+    Args:
+        folder: where to look.
+        names: of the files that were being written, in the folder itself; None takes all, in its subfolders too.
+    Returns:
+        How many files were deleted.
+    """
+    wanted = None if names is None else set(names)
+    removed = 0
+    for path in Path(folder).rglob(".*.tmp") if wanted is None else _hidden(Path(folder)):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and (wanted is None or match[1] in wanted) and _remove_if_dead(path):
+            removed += 1
+    return removed
+
+
+def _hidden(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def _remove_if_dead(path: Path) -> bool:
+    try:
+        with open(path, "r+b") as file:
+            locked = _lock(file)
+            old = time.time() - os.fstat(file.fileno()).st_mtime > _OLD_SECONDS
+            dead = old if locked is None else locked
+            if dead:
+                path.unlink()
+        return dead
+    except OSError:  # another has removed it, it is no file, or it is another user's
+        return False
+
+
+def _lock(file: IO[bytes]) -> bool | None:
+    """Take an open file's lock, which falls with the process; False if another has it, or the file was deleted.
+
+    None where there are no such locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in _NO_LOCKS else False
+    return os.fstat(file.fileno()).st_nlink > 0
+
+
+# ---- a folder
+
+
+@contextlib.contextmanager
+def claim(
+    folder: str | os.PathLike[str], shared: bool = False, begin: Callable[[bool], None] | None = None
+) -> Iterator["Claim"]:
+    """Keep other runs out of a folder while the block runs. One process of a run calls this for all.
+
+    A claim is a small hidden file in the folder, locked by the system: it falls with its process, however that ends,
+    and the next run removes the file. On file systems without such locks the file itself is the claim; a crashed
+    process of the same machine is known by its number, and of another machine the message names the file to remove.
+
+    Args:
+        folder: created where it is missing.
+        shared: several runs may hold the folder together, if all of them share.
+        begin: called with whether no other run is there, while no other can begin or end; what it raises gives the
+            claim up.
+    Raises:
+        RuntimeError: if another run is there, and either does not share.
+        OSError: if the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{_SHARED if shared else _ALONE}{secrets.token_hex(4)}.lock"
+    with contextlib.ExitStack() as held:
+        with _gate(folder):
+            others = _living(folder)
+            for other in others:
+                if not (shared and other.name.startswith(_SHARED)):
+                    who = _holder(other)
+                    raise RuntimeError(
+                        f"another run is at work in {folder} ({who}); wait for it, or choose another folder"
+                    )
+            mine = held.enter_context(_locked(folder / name, 0))
+            if begin is not None:
+                begin(not others)
+        yield Claim(folder, mine)
+
+
+class Claim:
+    """What `claim` holds.
+
+    Args:
+        folder: the claimed folder.
+        path: the claim's file in it.
+    """
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self.folder, self.path = folder, path
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[bool]:
+        """Run a block while no other run can begin or end, nor be in such a block; it gets whether none is there.
+
+        Raises:
+            RuntimeError: if the folder was deleted.
+        """
+        self.check()
+        with _gate(self.folder):
+            yield [self.path] == _living(self.folder, self.path)
+
+    def check(self) -> None:
+        """See to it that the folder is still there, and ours.
+
+        Raises:
+            RuntimeError: if it was deleted or renamed.
+        """
+        if not self.path.exists():
+            raise RuntimeError(f"{self.folder} was deleted or moved while this run was at work in it")
+
+
+def _living(folder: Path, mine: Path | None = None) -> list[Path]:
+    """The claims in the folder whose runs live; the files of others are removed. `mine` lives."""
+    found = []
+    for path in sorted(_hidden(folder)):
+        if not path.name.startswith((_SHARED, _ALONE)):
+            continue
+        try:
+            if path != mine:
+                with _locked(Path(str(path).removesuffix(_SOFT)), 0):
+                    continue
+        except filelock.Timeout:
+            pass
+        found.append(path)
+    return found
+
+
+@contextlib.contextmanager
+def _gate(folder: Path) -> Iterator[None]:
+    path = folder / _GATE
+    try:
+        with _locked(path, _GATE_SECONDS):
+            yield
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"another run holds {path} for long ({_holder(path)}); try again when it has ended"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path, seconds: float) -> Iterator[Path]:
+    """Hold a lock file for the block; yields the file, which is gone afterwards.
+
+    Raises:
+        filelock.Timeout: if another process holds it for longer than `seconds`.
+    """
+    lock: filelock.BaseFileLock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=seconds)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        path.unlink(missing_ok=True)
+        lock = filelock.SoftFileLock(f"{path}{_SOFT}")
+        lock.acquire(timeout=seconds)
+    file = Path(lock.lock_file)
+    try:
+        if file == path:
+            with contextlib.suppress(OSError):  # a full disk: it only helps a message
+                file.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
+        yield file
+    finally:
+        if file == path:
+            file.unlink(
+                missing_ok=True
+            )  # before the release: who waits for it sees that it is gone, and makes a new one
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock file, as far as it tells."""
+    try:
+        process, host = path.read_text().split("\n")[:2]
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
+    except (OSError, ValueError):
+        return f"see {path}"
+    told = f"process {printable(process, 20)} on {printable(host, 60)} since {since}"
+    return f"{told}; if there is no such process, remove {path}" if path.name.endswith(_SOFT) else told

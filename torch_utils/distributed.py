@@ -8,6 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from dnnlib.files import claim
 from torch_utils.precision import allow_tf32
 
 
@@ -93,6 +94,18 @@ def barrier() -> None:
     if dist.is_initialized():
         with _together():
             dist.barrier()
+
+
+@contextlib.contextmanager
+def claimed(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs: rank 0 claims it, for all; see `dnnlib.files.claim`.
+
+    Raises:
+        RuntimeError: if another run is at work there.
+    """
+    with claim(folder) if rank() == 0 else contextlib.nullcontext():
+        barrier()  # no rank begins before
+        yield
 
 
 def shutdown() -> None:
