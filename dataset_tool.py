@@ -79,7 +79,7 @@ def main(
     required. Resizing is Lanczos. center-crop takes the largest square in the middle; center-crop-wide the
     largest W:H rectangle, puts it in a black WxW frame, and leaves out images that it would enlarge.
     Grayscale stays one channel, except after a first image in colour. Opaque alpha is dropped; images with
-    transparency are refused.
+    transparency are refused. 16 bits become 8 (round(v / 257)); EXIF's orientation is carried out.
 
     Progress goes to stderr, a JSON summary to stdout. --dest appears only when it is whole; equal input gives
     equal bytes.

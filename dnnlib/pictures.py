@@ -7,11 +7,11 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFile, ImageFont
 
 from dnnlib.files import atomic_write
 from dnnlib.text import printable
@@ -38,14 +38,20 @@ _PILLOW_ERRORS = (
 )
 
 
-def open_picture(file: str | os.PathLike[str] | IO[bytes], where: str | None = None) -> Image.Image:
+def open_picture(
+    file: str | os.PathLike[str] | IO[bytes],
+    where: str | None = None,
+    prepare: Callable[[ImageFile.ImageFile], None] | None = None,
+) -> Image.Image:
     """Decode a picture of one of FORMATS, seen from its content. No other code of ours calls Pillow's `open`.
 
     Args:
         file: a path, or a seekable file open for reading.
         where: what messages call it; by default the path.
+        prepare: is called with the opened picture before its pixels are decoded.
     Returns:
-        The first frame, decoded in full, as Pillow gives it: orientation, palette and depth are the file's.
+        The first frame, decoded in full, as Pillow gives it: orientation, palette and alpha are the file's, and
+        colours of 16 bits are cut to 8. `dnnlib.pixels.read_pixels` sees to all of that.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is of another format, damaged, cut short, or so large that it must be a trap (beyond
@@ -60,6 +66,8 @@ def open_picture(file: str | os.PathLike[str] | IO[bytes], where: str | None = N
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures and odd metadata; errors are raised all the same
             image = Image.open(file, formats=FORMATS)
+            if prepare is not None:
+                prepare(image)
             image.load()
     except _PILLOW_ERRORS as error:
         raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error

@@ -11,8 +11,6 @@ from torch.utils.data import Dataset, Sampler
 
 from training.image_files import LABEL_FILE, ImageFiles
 
-_CHANNELS = {"L": 1, "RGB": 3}
-
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Square uint8 images with labels, from a dataset zip or from a folder of the same layout.
@@ -98,15 +96,14 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if image.shape != self.image_shape:
             where = self._files.where(self._names[index])
             sizes = f"{tuple(image.shape)}, the first image is {self.image_shape} (channels, height, width)"
-            raise ValueError(f"{where} is {sizes}; dataset_tool.py --resolution makes them alike")
+            cures = ["--channels 3"] if len(image) != self.num_channels else []
+            cures += ["--resolution"] if image.shape[1:] != self.image_shape[1:] else []
+            raise ValueError(f"{where} is {sizes}; dataset_tool.py {' '.join(cures)} makes them alike")
         return torch.from_numpy(image)
 
     def _read(self, name: str) -> np.ndarray:
         image = self._files.image(name)
-        if image.mode not in _CHANNELS:
-            where = self._files.where(name)
-            raise ValueError(f"{where} is {image.mode}, not grayscale or RGB; convert it with dataset_tool.py")
-        pixels = np.array(image).reshape(image.height, image.width, _CHANNELS[image.mode])
+        pixels = np.array(image).reshape(image.height, image.width, len(image.getbands()))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dnnlib.files import atomic_write
 from training.dataset_sources import Source
 from training.image_files import LABEL_FILE
-from training.image_recipe import MODES, Recipe, is_gray, size_of, to_mode
+from training.image_recipe import MODES, Recipe, size_of
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can express
 _Save = Callable[[str, bytes], None]
@@ -113,10 +113,12 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
 
 def _colour(image: Image.Image, recipe: Recipe, first: Image.Image | None, where: str) -> Image.Image:
     if recipe.channels is not None:
-        return to_mode(image, MODES[recipe.channels], where)
-    if first is not None and first.mode == "L" and not is_gray(image):
-        raise ValueError(f"{where} has colours, those before it are grayscale; choose 1 or 3 channels for all")
-    return to_mode(image, None if first is None else first.mode, where)
+        return image.convert(MODES[recipe.channels])
+    if first is None:
+        return image
+    if first.mode == "L" and image.mode != "L":
+        raise ValueError(f"{where} has colours, those before it are grayscale; give --channels 3 (or 1)")
+    return image.convert(first.mode)
 
 
 def _label_dim(labels: list[Any]) -> int:

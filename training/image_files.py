@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dnnlib.pictures import open_picture
+from dnnlib.pixels import read_pixels
 
 LABEL_FILE = "dataset.json"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -59,8 +59,8 @@ class ImageFiles:
             raise ValueError(f"cannot read {self.where(name)}: {error}") from error
 
     def image(self, name: str) -> Image.Image:
-        """One image, fully decoded; ValueError that names the file if it is corrupt."""
-        return decode(self.read(name), self.where(name))
+        """One image as `dnnlib.pixels.read_pixels` gives it, "L" or "RGB"; ValueError that names the file."""
+        return read_pixels(io.BytesIO(self.read(name)), self.where(name))
 
     def where(self, name: str) -> str:
         """How messages name the file `name`."""
@@ -103,11 +103,6 @@ class ImageFiles:
                 raise ValueError(f"{self.path} is not a zip file, or is damaged: {error}") from error
             self._zip_owner = os.getpid()
         return self._zip
-
-
-def decode(data: bytes, where: str) -> Image.Image:
-    """Decode `data` in full; ValueError that names `where` if it is no picture of a known format, or damaged."""
-    return open_picture(io.BytesIO(data), where)
 
 
 def _label_array(labels: list[Any], where: str) -> np.ndarray:

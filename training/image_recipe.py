@@ -7,8 +7,6 @@ from PIL import Image
 TRANSFORMS = ("center-crop", "center-crop-wide")
 MODES = {1: "L", 3: "RGB"}
 
-_GRAY_MODES = ("1", "L", "LA")
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -70,33 +68,6 @@ class Recipe:
                 raise ValueError(f"{where} is {size_of(image)}, larger than pad {self.pad[0]}x{self.pad[1]}")
             image = _frame(image, *self.pad)
         return image
-
-
-def to_mode(image: Image.Image, mode: str | None, where: str) -> Image.Image:
-    """`image` as "L" or "RGB" with 8 bits a channel.
-
-    Black and white becomes grayscale, every other colour space RGB. An alpha channel is dropped if it is
-    opaque everywhere; else the picture behind it is anyone's guess, so it is refused.
-
-    Args:
-        mode: wanted; None keeps grayscale as "L" and makes the rest "RGB".
-        where: what messages call the image.
-    Raises:
-        ValueError: for more than 8 bits a channel, or transparency.
-    """
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{where} has more than 8 bits a channel ({image.mode}); convert it to 8 bits first")
-    if "A" in image.getbands() or "transparency" in image.info:
-        lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-        if lowest != 255:
-            raise ValueError(f"{where} is transparent in places; lay it over a background first")
-    natural = "L" if image.mode in _GRAY_MODES else "RGB"
-    return image.convert(mode or natural)
-
-
-def is_gray(image: Image.Image) -> bool:
-    """Whether `to_mode` would by itself make `image` grayscale."""
-    return image.mode in _GRAY_MODES
 
 
 def size_of(image: Image.Image) -> str:

@@ -214,10 +214,23 @@ def test_what_is_no_zip_or_not_there(tmp_path: Path) -> None:
         ImageDataset(write_zip(tmp_path / "a.zip", members(pixels(2), [0, 1])), max_size=0)
 
 
-def test_modes_other_than_gray_and_rgb_are_refused(tmp_path: Path) -> None:
+def test_other_modes_are_read_as_dataset_tool_reads_them(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a.png is RGBA"):
+    with pytest.raises(ValueError, match=r"a.png is transparent in places"):
         ImageDataset(tmp_path, use_labels=False)
+    Image.fromarray(np.full((4, 4), 65535 // 5, np.uint16)).save(tmp_path / "a.png")
+    assert (ImageDataset(tmp_path, use_labels=False)[0][0] == 51).all()
+    colour = Image.fromarray(pixels(1)[0].transpose(1, 2, 0))
+    colour.convert("P").save(tmp_path / "a.png")
+    expected = np.array(colour.convert("P").convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(ImageDataset(tmp_path, use_labels=False)[0][0].numpy(), expected)
+
+
+def test_the_cure_for_mixed_images_is_named(tmp_path: Path) -> None:
+    for name, second, cure in (("a", GRAY, "--channels 3 makes"), ("b", LARGE, "--resolution makes")):
+        path = write_zip(tmp_path / f"{name}.zip", {member(0): COLOUR, member(1): second})
+        with pytest.raises(ValueError, match=f"dataset_tool.py {cure} them alike"):
+            ImageDataset(path, use_labels=False)[1]
 
 
 def take(count: int, *args: Any, **kwargs: Any) -> list[int]:
