@@ -18,7 +18,7 @@ import torch
 
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
-from dnnlib.seeds import format_seeds, parse_seeds
+from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
 from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
@@ -141,7 +141,7 @@ def gen(**flags: Any) -> None:
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, ev.batch))
 
-        every = [seed for seeds in ranges for seed in seeds]
+        every = Seeds(part for seeds in ranges for part in seeds.ranges)
         with (
             ev.compared_with(names, reference, real) as target,
             ev.features({"source": source.record}, batches, every) as store,
@@ -185,18 +185,18 @@ def _check_colours(channels: int, reference: Statistics | None, real: Images | N
     require_same_colours(channels, None if real is None else real.channels, "--ref-images")
 
 
-def _disjoint(texts: Sequence[str]) -> list[list[int]]:
+def _disjoint(texts: Sequence[str]) -> list[Seeds]:
     """The ranges of --seeds, each enough for statistics, and none with another's seeds."""
-    ranges, seen = [parse_seeds(text) for text in texts], set[int]()
+    ranges, seen = [parse_seeds(text) for text in texts], Seeds([])
     for text, seeds in zip(texts, ranges, strict=True):
         if len(seeds) < 2:
             raise ValueError(f"--seeds={text} is {len(seeds)} image; statistics need at least 2")
-        if twice := seen.intersection(seeds):
-            shared = format_seeds(list(twice))
+        if twice := shared(seeds, seen):
             raise ValueError(
-                f"--seeds={text} shares {shared} with another range, which hides their spread; keep them apart"
+                f"--seeds={text} shares {format_seeds(twice)} with another range, which hides their spread; "
+                "keep them apart"
             )
-        seen.update(seeds)
+        seen = united(seen, seeds)
     return ranges
 
 

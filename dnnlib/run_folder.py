@@ -12,7 +12,7 @@ import numpy as np
 from dnnlib.archives import ARCHIVES
 from dnnlib.files import atomic_write, write_json
 from dnnlib.pictures import decode_png, encode_png
-from dnnlib.seeds import format_seeds, parse_seeds
+from dnnlib.seeds import Seeds, format_seeds, parse_seeds
 
 RECORD, SHEET = "run.json", "grid.png"
 FORMATS = ("png", *ARCHIVES)
@@ -100,7 +100,7 @@ class RunFolder:
         """The archive that holds the run's images, if they were packed."""
         return next((self._archive(kind) for kind in ARCHIVES if self._archive(kind).exists()), None)
 
-    def seeds(self) -> list[int]:
+    def seeds(self) -> Seeds:
         """All seeds of the folder, earlier sessions' included, in ascending order."""
         return parse_seeds(self.record()["seeds"])
 

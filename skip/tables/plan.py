@@ -34,7 +34,7 @@ def select(item: Item, which: str | None) -> Item:
             numbers = parse_seeds(which)
         except ValueError:
             raise ValueError(f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8") from None
-        if max(numbers) >= len(item.cells):
+        if len(numbers) > len(item.cells) or max(numbers) >= len(item.cells):
             raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
         cells = [item.cells[number] for number in numbers]
     if not cells:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from dnnlib.seeds import parse_seeds
+from dnnlib.seeds import Seeds, parse_seeds
 from sampling.settings import NETWORK_GRIDS, SamplerSettings
 from sampling.sigmas import edm
 from skip.scale import Axis, SkipScale, Spacing, Time
@@ -79,7 +79,7 @@ class Tuned:
         ImageSource(scale=self.scale, skip_target=self.target, dtype=self.dtype)
 
     @cached_property
-    def numbers(self) -> list[int]:
+    def numbers(self) -> Seeds:
         """The seeds."""
         return parse_seeds(self.seeds)
 
