@@ -9,8 +9,10 @@ import click
 from tqdm import tqdm
 
 from dnnlib.cli import Command, one_line_errors
+from dnnlib.flags import Finite
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from sampling.settings import SamplerSettings
+from skip.options import warn_beyond
 from skip.scale import SkipScale
 from skip.source import ImageSource
 
@@ -20,18 +22,24 @@ CLASSES = 8  # columns of the sheet: one class a column
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.option("--out", help="Picture to write", default="out/demo.png", metavar="PNG")
 @click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
-@click.option("--rho", help="Skip coefficient of the deepest layer; 1 at the top", default=0.7)
-def main(out: str, steps: int, rho: float) -> None:
+@click.option("--rho-bottom", help="Skip coefficient of the deepest layer; 1 at the top", type=Finite(), default=0.7)
+@click.option("--rho", hidden=True)
+def main(out: str, steps: int, rho_bottom: float, rho: str | None) -> None:
     """Draw 64 images with rho = 1 and 64 with Skip-Tuning, from the same noise, into one picture.
 
     \b
     python demo.py
-    python demo.py --steps 5 --rho 0.5 --out out/stronger.png
+    python demo.py --steps 5 --rho-bottom 0.5 --out out/stronger.png
     """
     with one_line_errors():
+        if rho is not None:
+            raise ValueError(
+                f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}"
+            )
+        warn_beyond([rho_bottom])
         seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
         sheets, captions = [], []
-        for scale in (SkipScale(), SkipScale(bottom=rho)):
+        for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
             source = ImageSource(sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced").load("cpu")
             images, nfe = [], 0
             with tqdm(total=len(seeds), unit="img", desc=f"rho = {scale.bottom:g}") as bar:
@@ -40,7 +48,7 @@ def main(out: str, steps: int, rho: float) -> None:
                     nfe = batch.nfe
                     bar.update(len(batch.seeds))
             sheets.append(contact_sheet(images, columns=CLASSES, zoom=2))
-            tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho:g} to 1)"
+            tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
             captions.append(f"{tuned}, NFE {nfe}")
         save_png(side_by_side(sheets, captions), out)
         click.echo(f"The same 64 seeds, plain and Skip-Tuned: {Path(out).resolve()}")

@@ -13,7 +13,7 @@ import click
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
-from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source
+from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.tables import plan, render
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
@@ -153,6 +153,7 @@ def tune(**flags: Any) -> None:
         names = ("points", "budget", "precision", "time")
         top = flags["top"] and _range("--top", flags["top"])
         asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
+        warn_beyond([*asked.bottom, *(asked.top or ())])
         source = image_source(flags | {"skip_target": None})
         plain = study(source, flags["metric"], flags["detector"], flags["reference"], flags["data"])
         device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["out"])

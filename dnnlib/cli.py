@@ -40,8 +40,18 @@ class Interrupted(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line, once for all ranks; whoever presses Ctrl-C again does not wait for an orderly end."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if os.environ.get("RANK", "0") == "0":
+        if _first_rank():
             click.echo(f"\n{self.message}", err=True)  # the terminal's ^C ends its own line
+
+
+def warn(message: str) -> None:
+    """Print a line on stderr, once for all ranks."""
+    if _first_rank():
+        click.echo(f"Warning: {printable(message, MOST)}", err=True)
+
+
+def _first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
-from skip.options import DEVICE_FLAGS
+from skip.options import DEVICE_FLAGS, warn_beyond
 from skip.scale import SkipScale
 from skip.scale_file import save_scale
 from skip.studies.score_matching import WEIGHTINGS, FeatureMap, losses, pixels, smooth_features
@@ -250,6 +250,7 @@ def rho_command(**flags: Any) -> None:
     with one_line_errors():
         device = distributed.init(flags["device"], flags["tf32"])
         settings, out = _settings(flags), Path(flags["out"])
+        warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
         state = out.with_name(f"{out.name}.state")
         fitted = tune_rho(
             settings, flags["duration"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]

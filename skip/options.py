@@ -1,10 +1,12 @@
 """Command-line flags that the programs share: what to sample and how, and how to tune the skips."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from dnnlib.cli import warn
 from dnnlib.flags import FlagGroups, flag
 from sampling.generate import Labels
 from sampling.settings import GRIDS, SamplerSettings
@@ -19,6 +21,7 @@ _ABLATION = ("solver", "disc", "schedule", "scaling")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _NOT_NEGATIVE = click.FloatRange(min=0)
 _LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")  # what a list of noise levels leaves no choice of
+USUAL = (0, 2)  # skip coefficients: at 0 the skip is cut
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
 # Rows of every program's group "Computation"; `torch_utils.distributed.init` takes both.
@@ -53,7 +56,7 @@ SAMPLING_FLAGS: FlagGroups = {
         flag("--sigmas", f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc and dpmpp]", metavar="NAME|LIST"),
         flag("--sigma_min", "Lowest noise level  [default: 0.002; vp 0.0105, ve 0.02]", type=_POSITIVE, metavar="FLOAT"),
         flag("--sigma_max", "Highest noise level  [default: 80; vp 152, ve 100, iddpm 81]", type=_POSITIVE, metavar="FLOAT"),
-        flag("--rho", "EDM's time step exponent, not the skip coefficient  [default: 7; time_uniform 1]", type=_POSITIVE, metavar="FLOAT"),
+        flag("--rho", "EDM's time step exponent, above 1; the skip coefficient is --rho-bottom  [default: 7; time_uniform 1]", type=_POSITIVE, metavar="FLOAT"),
         flag("--sigma-init", "One-step generators: the image is D(x; sigma), x noise of this level, one evaluation", type=_POSITIVE, metavar="FLOAT"),
         flag("--ending", "After the last level: step to 0, stop there, or denoise once more  [default: zero]", type=click.Choice(get_args(Ending))),
     ],
@@ -99,13 +102,16 @@ def image_source(flags: dict[str, Any]) -> ImageSource:
     """
     if flags["class"] is not None and flags["labels"] is not None:
         raise ValueError("--class and --labels both choose the classes; give one of them")
+    _check_exponent(flags)
+    scale = skip_scale(flags)
+    warn_beyond(scale.layers or (scale.bottom, scale.top))
     preset = load_presets().get(flags["network"])
     defaults = dict(preset.defaults) if preset else {}
     guidance = defaults.pop("guidance", None)
     return ImageSource(
         network=flags["network"],
         sampler=SamplerSettings(**with_defaults(sampler_settings(flags), defaults)),
-        scale=skip_scale(flags),
+        scale=scale,
         skip_target=flags["skip_target"] or "full",
         labels=flags["labels"] or "random",
         class_idx=flags["class"],
@@ -115,6 +121,33 @@ def image_source(flags: dict[str, Any]) -> ImageSource:
         guide=flags["guide"],
         autoencoder=flags["autoencoder"],
     )
+
+
+def _check_exponent(flags: dict[str, Any]) -> None:
+    """Refuse an exponent that looks like a skip coefficient: its steps are so uneven that noise comes out."""
+    exponent = flags["rho"]
+    if exponent is None or exponent > 1 or _skip_flags(flags):
+        return
+    meant = "(--rho-bottom of generate.py) is what this command searches: see --bottom"
+    if "rho_bottom" in flags:
+        meant = f"is --rho-bottom={exponent:g} (and with --rho-bottom=1 the exponent is taken as it is)"
+    raise ValueError(f"--rho={exponent:g} is EDM's time step exponent, 7 by default; the skip coefficient {meant}")
+
+
+def _skip_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those of SKIP_FLAGS that were given."""
+    return {name: value for name, value in flags.items() if name.startswith(("rho_", "skip_")) and value is not None}
+
+
+def warn_beyond(rhos: Iterable[float]) -> None:
+    """Say on stderr that skip coefficients are outside USUAL: more likely a slip of the keyboard than meant."""
+    low, high = USUAL
+    for rho in rhos:
+        if not low <= rho <= high:
+            warn(
+                f"a skip coefficient of {rho:g} is asked for; useful ones are near 1, all known ones in [{low}, {high}]"
+            )
+            return
 
 
 def sampler_settings(flags: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +212,7 @@ def skip_scale(flags: dict[str, Any]) -> SkipScale:
     Raises:
         ValueError: if flags contradict each other, do nothing, or a list or file is not one of numbers.
     """
-    given = {name: value for name, value in flags.items() if name.startswith(("rho_", "skip_")) and value is not None}
+    given = _skip_flags(flags)
     if "rho_layers" in given and not _is_list(given["rho_layers"]):
         return _scale_of_file(given)
     ends = {"rho_bottom", "rho_top"} & given.keys()

@@ -24,9 +24,16 @@ def test_demo_draws_both_sheets_of_the_same_seeds(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["--out", str(tmp_path / "demo.png"), "--rho", "nan"])
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "demo.png"), "--rho-bottom", "nan"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: ") and "nan" in result.stderr
+    assert "Error: " in result.stderr and "nan" in result.stderr
+
+
+def test_rho_is_not_edms_exponent_here(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "demo.png"), "--rho", "0.6"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ") and "--rho-bottom=0.6" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_demo_network_is_the_documented_one() -> None:

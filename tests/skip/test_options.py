@@ -1,5 +1,6 @@
 """Flags: EDM's are all there, each reaches its setting, and none is silently ignored."""
 
+from importlib import import_module
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 
 from dnnlib.flags import add_flags
 from sampling.settings import SamplerSettings
-from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source, warn_beyond
 from skip.scale import SkipScale
 from skip.source import ImageSource
 
@@ -109,3 +110,34 @@ def test_contradictions_and_flags_without_effect_are_refused(args: str, message:
 def test_values_out_of_range_are_usage_errors(args: str) -> None:
     with pytest.raises(click.UsageError):
         source(*args.split())
+
+
+@pytest.mark.parametrize("exponent", ["0.8", "1", "1e-9"])
+def test_an_exponent_that_looks_like_a_skip_coefficient_is_refused(exponent: str) -> None:
+    with pytest.raises(ValueError, match=rf"the skip coefficient is --rho-bottom={exponent[:3]}"):
+        source("--rho", exponent)
+    assert source("--rho", exponent, "--rho-bottom", "1").sampler.exponent == float(exponent)
+    assert source("--rho", "1.01").sampler.exponent == 1.01
+
+
+@pytest.mark.parametrize(
+    "module, args",
+    [
+        ("generate", ["--outdir", "nowhere"]),
+        ("fid", ["gen", "--metrics", "is", "--detector", "demo"]),
+        ("tables", ["tune", "--out", "nowhere", "--reference", "nowhere.npz"]),
+    ],
+)
+def test_every_program_that_samples_refuses_it(module: str, args: list[str]) -> None:
+    result = CliRunner().invoke(import_module(module).main, [*args, "--rho", "0.8"])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "--rho=0.8 is EDM's time step exponent" in result.stderr and "--rho-bottom" in result.stderr
+
+
+@pytest.mark.parametrize("args", ["--rho-bottom 7", "--rho-top -0.1", "--rho-constant 2.1", "--rho-layers 1,2.5,1"])
+def test_unusual_coefficients_are_warned_of(args: str, capsys: pytest.CaptureFixture[str]) -> None:
+    warn_beyond([0.0, 1.3, 2.0])
+    assert capsys.readouterr().err == ""
+    command = click.command()(add_flags(SAMPLING_FLAGS, SKIP_FLAGS)(lambda **flags: image_source(flags)))
+    told = CliRunner().invoke(command, args.split()).stderr
+    assert told.startswith("Warning: a skip coefficient of ") and told.count("\n") == 1
