@@ -62,6 +62,7 @@ class BoundedFile:
         self._file = file
         here = file.tell()
         self._end = file.seek(0, io.SEEK_END)
+        self.size = self._end - here  # bytes of the pickle, and of whatever follows it
         file.seek(here)
 
     def tell(self) -> int:
@@ -148,6 +149,11 @@ def _empty_dict() -> dict[Any, Any]:
     return {}
 
 
+def _no_bytes() -> bytes:
+    """Protocol 2's b""."""
+    return b""
+
+
 def _set_of(items: Any) -> set[Any]:
     return {plain_key(item) for item in exactly(list, items)}
 
@@ -222,6 +228,20 @@ def _scalar(dtype: Any, data: Any) -> int | float | bool:
     return value.item()
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
+    """Protocol 5's array: order "C" or "F", or "K" with the axes that a "C" array is to be transposed by."""
+    sizes, numbers = _sizes(shape), exactly(Dtype, dtype).numpy
+    expected = math.prod(sizes) * numbers.itemsize
+    if len(exactly(bytes, data)) != expected:
+        raise UnsafePickleError(f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}")
+    array = np.frombuffer(data, numbers)
+    if order == "K" and axes is not None:
+        return array.reshape(sizes).transpose(_sizes(axes))
+    if order not in ("C", "F"):
+        raise UnsafePickleError("safe loading refuses numpy arrays of another order than C, F and K")
+    return array.reshape(sizes, order=order)
+
+
 def _array(kind: Any, _shape: Any, _code: Any) -> np.ndarray:
     if kind != Named("numpy.ndarray"):
         raise UnsafePickleError("safe loading refuses numpy arrays of another class than ndarray")
@@ -240,6 +260,8 @@ GLOBALS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "dnnlib.util.EasyDict": _empty_dict,
         "__builtin__.set": _set_of,
         "builtins.set": _set_of,
+        "__builtin__.bytes": _no_bytes,
+        "builtins.bytes": _no_bytes,
         "_codecs.encode": _encode,
         "torch.storage._load_from_bytes": _storage,
         "torch._utils._rebuild_tensor_v2": _tensor,
@@ -250,5 +272,7 @@ GLOBALS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "numpy._core.multiarray.scalar": _scalar,
         "numpy.core.multiarray._reconstruct": _array,
         "numpy._core.multiarray._reconstruct": _array,
+        "numpy.core.numeric._frombuffer": _from_buffer,
+        "numpy._core.numeric._frombuffer": _from_buffer,
     }
 )

@@ -26,17 +26,31 @@ __all__ = ["Recorded", "Rules", "UnsafePickleError", "load"]
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset(
     {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
+     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 )  # fmt: skip
 _EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_COPIES = 4  # of its own bytes that a pickle may make: protocol 2 has them as text, then as bytes, then as numbers
 
 
 class Rules:
     """What a pickle may do beyond making literals and containers; a subclass may know of more.
 
-    Every method raises UnsafePickleError for what is not allowed.
+    Every method raises UnsafePickleError for what is not allowed. A few bytes name something that was there before,
+    so that a small file could have a large part of itself copied without end: what is copied is counted.
     """
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def limit(self, size: int) -> None:
+        """Allow copies for a pickle of `size` bytes."""
+        self.left = _COPIES * size
+
+    def _copies(self, *values: Any) -> None:
+        self.left -= sum(len(value) for value in values if isinstance(value, bytes | str | list | dict))
+        if self.left < 0:
+            raise UnsafePickleError("damaged pickle: it unfolds to many times its own size")
 
     def named(self, module: str, name: str) -> Any:
         """What stands on the stack for the global `module.name`."""
@@ -44,10 +58,12 @@ class Rules:
 
     def called(self, function: Any, args: Any) -> Any:
         """What comes of calling `function`, or of making an instance of it."""
-        return GLOBALS[exactly(Named, function).name](*exactly(tuple, args))
+        self._copies(*exactly(tuple, args))
+        return GLOBALS[exactly(Named, function).name](*args)
 
     def set_state(self, target: Any, state: Any) -> None:
         """Give an object that was made before its attributes."""
+        self._copies(state, *(state if isinstance(state, tuple) else ()))
         set_state(target, state)
 
     def container(self, kind: type, target: Any) -> Any:
@@ -79,7 +95,9 @@ def load(file: IO[bytes], rules: Rules | None = None) -> Any:
             cut short.
     """
     try:
-        return _run(BoundedFile(file), rules or Rules())
+        stream, rules = BoundedFile(file), rules or Rules()
+        rules.limit(stream.size)
+        return _run(stream, rules)
     except UnsafePickleError:
         raise
     except EOFError:
@@ -107,7 +125,7 @@ def _run(stream: BoundedFile, rules: Rules) -> Any:
             case "STOP":
                 return stack.pop()
             case name if name in _LITERALS:
-                stack.append(arg)
+                stack.append(bytes(arg) if isinstance(arg, bytearray) else arg)
             case name if name in _CONSTANTS:
                 stack.append(_CONSTANTS[name])
             case name if name in _EMPTY:

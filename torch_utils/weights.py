@@ -1,13 +1,19 @@
 """Tensors by name: read from torch.save files without executing anything, and checked against a network's."""
 
-import re
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-NAMES_SHOWN = 3
+from dnnlib.text import printable
+from torch_utils.torch_files import check_tensors, read_archive
+
+NAMES_SHOWN, NAME_LENGTH = 3, 120
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], optional: str | None = None) -> None:
@@ -29,13 +35,57 @@ def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], opt
             if name in found and found[name].shape != value.shape
         ],
     }
-    problems = [
-        f"{len(names)} {problem} ({', '.join(names[:NAMES_SHOWN])}{', ...' if len(names) > NAMES_SHOWN else ''})"
-        for problem, names in lists.items()
-        if names
-    ]
+    problems = [f"{len(names)} {problem} ({_first(names)})" for problem, names in lists.items() if names]
     if problems:
         raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
+
+
+def _first(names: list[str]) -> str:
+    shown = [printable(name, NAME_LENGTH) for name in names[:NAMES_SHOWN]]
+    return ", ".join(shown + ["..."] * (len(names) > NAMES_SHOWN))
+
+
+def assembled(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Module:
+    """The module that `make` makes, with these tensors for its weights and buffers, in its own dtypes, on the CPU.
+
+    It is made on the meta device, where nothing has a size in memory, and stopped where it has many more parameters
+    than there are tensors: what a file says of its network costs no more than its tensors do. No initial values are
+    drawn either, which takes most of the time of making a large network.
+
+    Args:
+        make: of real numbers it makes only what is no part of the state_dict.
+        tensors: by name; they are copied.
+    Raises:
+        ValueError: if `make` asks for too large a module, or as `check_names`.
+    """
+    with torch.device("meta"), _at_most(2 * len(tensors) + 1000):
+        module = make()
+    expected = module.state_dict()
+    check_names(expected, tensors)
+    weights = {
+        name: tensors[name].to(value.dtype, copy=True, memory_format=torch.contiguous_format)
+        for name, value in expected.items()
+    }
+    module.load_state_dict(weights, strict=True, assign=True)
+    return module
+
+
+@contextlib.contextmanager
+def _at_most(limit: int) -> Iterator[None]:
+    """Raise ValueError where a module with more parameters is made."""
+    count = 0
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise ValueError(f"the network has more than {limit} parameters, far more than the file")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -44,17 +94,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if the file is damaged, asks to execute something, or holds other things than tensors by name.
     """
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # what is wrong with a file can show in any way
-        message = " ".join(str(error).split())
-        if wanted := re.search(r"GLOBAL (\S+)", message):  # torch's advice is to load it all the same
-            raise ValueError(
-                f"the file wants to run {wanted[1]}, which no state_dict needs; it is not loaded"
-            ) from error
-        raise ValueError(f"the torch.save archive is truncated or damaged ({message[:200]})") from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()
-    ):
+    tensors = read_archive(path)
+    if not isinstance(tensors, dict):
         raise ValueError("the file is no state_dict: it holds other things than tensors by name")
+    check_tensors(tensors, path.stat().st_size, "the file is no state_dict: it")
     return tensors

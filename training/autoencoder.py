@@ -4,7 +4,6 @@ Reference: Rombach et al., 2022, "High-Resolution Image Synthesis with Latent Di
 https://arxiv.org/abs/2112.10752
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_utils.lightning import is_lightning, read_lightning
-from torch_utils.weights import check_names, read_state_dict
+from torch_utils.weights import assembled, read_state_dict
 from training import onednn
 from training.layers import Conv2d
 
@@ -71,12 +70,13 @@ class Decoder(nn.Module):
         )
         levels = {}
         for level, mult in reversed(list(enumerate(ch_mult))):
-            widths = [width] + [ch * mult] * (num_res_blocks + 1)
-            blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in itertools.pairwise(widths))
+            blocks = nn.ModuleList()
+            for _ in range(num_res_blocks + 1):
+                blocks.append(ResidualBlock(width, ch * mult))
+                width = ch * mult
             levels[level] = nn.ModuleDict({"block": blocks})
             if level:
-                levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(ch * mult, ch * mult, 3)})
-            width = ch * mult
+                levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(width, width, 3)})
         self.up = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
         self.norm_out = _group_norm(width)
         self.conv_out = Conv2d(width, out_ch, 3)
@@ -256,10 +256,12 @@ def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder
         lightning = is_lightning(file.read(512))
     tensors = decoder_parts(read_lightning(path) if lightning else read_state_dict(path))
     kwargs = decoder_arguments(tensors, scale_factor)
-    try:
-        decoder = DECODERS[kwargs.pop("class")](**kwargs)
-    except (IndexError, ValueError) as error:
-        raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
-    check_names(decoder.state_dict(), tensors)
-    decoder.load_state_dict(tensors, strict=True)
-    return decoder.eval().requires_grad_(False)
+    kind = DECODERS[kwargs.pop("class")]
+
+    def make() -> LatentDecoder:
+        try:
+            return kind(**kwargs)
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
+
+    return assembled(make, tensors).eval().requires_grad_(False)

@@ -28,12 +28,15 @@ from torch import Tensor
 
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
+from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from torch_utils.lightning import is_lightning
-from torch_utils.weights import check_names
+from torch_utils.torch_files import check_tensors
+from torch_utils.weights import assembled
 from training.autoencoder import read_decoder
 from training.edm_pickle import read_snapshot
 from training.families import FAMILIES
+from training.keywords import check_keywords
 from training.latent import LatentPrecond
 from training.ldm_checkpoint import read_ldm
 from training.networks_openai import is_openai, read_openai
@@ -43,6 +46,7 @@ from training.uvit_checkpoint import is_uvit, read_uvit
 
 FORMAT = "skip-tuning-edm/1"
 LINE = 130  # characters in a line of the list
+MAX_RESOLUTION = 8192  # of a network in a file: no shape tells it, and noise of that size is made
 _HEAD_BYTES = 1 << 20  # the names of all tensors in a torch.save archive, whatever their order
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 
@@ -121,15 +125,18 @@ def _read_safetensors(path: Path) -> Contents:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except safetensors.SafetensorError as error:
-        raise ValueError(f"the safetensors file is truncated or damaged ({error})") from error
+        raise ValueError(f"the safetensors file is truncated or damaged ({printable(error)})") from error
+    check_tensors(tensors, path.stat().st_size, "the safetensors file")
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
-        raise ValueError(f"a safetensors file of another program: its format is {found!r}, not {FORMAT!r}")
+        raise ValueError(f"a safetensors file of another program: its format is {found[:50]!r}, not {FORMAT!r}")
     try:
         kwargs = json.loads(metadata["kwargs"], object_hook=_decode_float)
-        return metadata["class"], dict(kwargs), tensors
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the metadata of the safetensors file is damaged ({error!r})") from error
+        if not isinstance(kwargs, dict):
+            raise ValueError(f"the arguments are a {type(kwargs).__name__}")
+        return metadata["class"], kwargs, tensors
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata of the safetensors file is damaged ({printable(repr(error))})") from error
 
 
 @dataclass(frozen=True)
@@ -185,16 +192,22 @@ def _reader(path: Path) -> Callable[[Path], Contents]:
 
 
 def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:
-    if class_name not in FAMILIES:
+    if class_name not in FAMILIES:  # a text, whatever the format
         raise ValueError(f"unknown network class {class_name[:50]!r}; known are {', '.join(FAMILIES)}")
-    try:
-        net = FAMILIES[class_name](**kwargs)
-    except Exception as error:  # the arguments come from a file: anything can be wrong with them
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
-    check_names(net.state_dict(), tensors)
-    net.load_state_dict(tensors, strict=True)
-    return net
+    family = FAMILIES[class_name]
+
+    def make() -> Precond:
+        try:
+            check_keywords(kwargs, family.constructors())
+            net = family(**kwargs)
+            if not 1 <= net.img_resolution <= MAX_RESOLUTION:
+                raise ValueError(f"img_resolution is {net.img_resolution}; it must be from 1 to {MAX_RESOLUTION}")
+        except Exception as error:  # the arguments come from a file: anything can be wrong with them
+            reason = printable(error)
+            raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
+        return net
+
+    return assembled(make, tensors)
 
 
 # ---- writing

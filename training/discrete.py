@@ -17,6 +17,7 @@ from training.precond import Precond, Scalings
 
 Prediction = Literal["eps", "v"]
 Rounding = Literal["nearest", "fractional"]
+MAX_TIMESTEPS = 1_000_000  # a thousand times as many as published
 
 
 def betas(schedule: str, start: float, end: float, num_timesteps: int) -> Tensor:
@@ -30,7 +31,7 @@ def betas(schedule: str, start: float, end: float, num_timesteps: int) -> Tensor
     Args:
         schedule: a name in BETAS.
         start, end: 0 < start <= end < 1.
-        num_timesteps: M >= 2.
+        num_timesteps: M, 2 to MAX_TIMESTEPS.
     Returns:
         float64 [M].
     Raises:
@@ -40,8 +41,8 @@ def betas(schedule: str, start: float, end: float, num_timesteps: int) -> Tensor
         raise ValueError(f"unknown beta_schedule {schedule!r}; choose from {', '.join(BETAS)}")
     if not 0 < start <= end < 1:
         raise ValueError(f"betas run from {start} to {end}; need 0 < beta_start <= beta_end < 1")
-    if num_timesteps < 2:
-        raise ValueError(f"num_timesteps is {num_timesteps}; it must be at least 2")
+    if not 2 <= num_timesteps <= MAX_TIMESTEPS:
+        raise ValueError(f"num_timesteps is {num_timesteps}; it must be from 2 to {MAX_TIMESTEPS}")
     return BETAS[schedule](start, end, num_timesteps)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import Recorded
+from torch_utils.torch_files import check_tensors
 
 PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
 
@@ -30,7 +31,9 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     args, kwargs = ema.state.get("_init_args"), ema.state.get("_init_kwargs")
     if args != () or not isinstance(kwargs, dict):
         raise ValueError("the pickle does not record its network's constructor arguments as keywords")
-    return PUBLISHED_NAMES.get(ema.class_name, ema.class_name), kwargs, dict(_tensors(ema, "", set()))
+    tensors = dict(_tensors(ema, "", set()))
+    check_tensors(tensors, path.stat().st_size, "the network in the pickle")
+    return PUBLISHED_NAMES.get(ema.class_name, ema.class_name), kwargs, tensors
 
 
 def _tensors(module: Recorded, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from training.autoencoder import DECODERS, LatentDecoder
 from training.discrete import DiscretePrecond, Prediction
+from training.keywords import check_keywords, shown
 
 
 class LatentPrecond(DiscretePrecond):
@@ -42,8 +43,9 @@ class LatentPrecond(DiscretePrecond):
         if first_stage is not None:
             kwargs = dict(first_stage)
             name = kwargs.pop("class", None)
-            if name not in DECODERS:
-                raise ValueError(f"unknown decoder {name!r}; choose from {', '.join(DECODERS)}")
+            if name not in list(DECODERS):  # a list or table from a file is no key
+                raise ValueError(f"unknown decoder {shown(name)}; choose from {', '.join(DECODERS)}")
+            check_keywords(kwargs, [DECODERS[name]])
             self.attach(DECODERS[name](**kwargs))
 
     def attach(self, decoder: LatentDecoder) -> None:

@@ -24,6 +24,8 @@ from training.precond import EDMPrecond
 from training.skip_block import SkipBlock
 from training.unet_block import SkipTarget
 
+MAX_TAPS = 64  # of a resampling filter; the published ones have 2
+
 
 class EDM2Block(SkipBlock):
     r"""Residual block with optional 2x resampling, self-attention, and a long skip joined to its input.
@@ -41,7 +43,8 @@ class EDM2Block(SkipBlock):
         flavor: "enc" or "dec".
         resample_mode: "keep", "up" or "down".
         resample_filter: taps of the resampling filter.
-        attention: whether to add self-attention, with channels_per_head channels a head.
+        attention: whether to add self-attention, with channels_per_head channels a head; where there are fewer than
+            that, there is none, as in the published code.
         dropout: probability, in training only.
         res_balance, attn_balance, concat_balance: the weight t of the residual branch, of attention, of the skip.
         clip_act: the output is clipped to [-clip_act, clip_act]; None leaves it.
@@ -66,11 +69,10 @@ class EDM2Block(SkipBlock):
         super().__init__()
         self.flavor, self.resample_mode, self.resample_filter = flavor, resample_mode, tuple(resample_filter)
         self.num_heads = out_channels // channels_per_head if attention else 0
-        if attention and (self.num_heads < 1 or out_channels % self.num_heads):
-            raise ValueError(
-                f"attention over {out_channels} channels cannot have {self.num_heads} heads; with "
-                f"{channels_per_head} channels a head the block needs at least that many channels"
-            )
+        if self.num_heads and out_channels % self.num_heads:
+            raise ValueError(f"attention over {out_channels} channels cannot have {self.num_heads} heads")
+        if not 1 <= len(self.resample_filter) <= MAX_TAPS:
+            raise ValueError(f"the resampling filter has {len(self.resample_filter)} taps; need 1 to {MAX_TAPS}")
         self.dropout, self.clip_act = dropout, clip_act
         self.res_balance, self.attn_balance, self.concat_balance = res_balance, attn_balance, concat_balance
         self.emb_gain = nn.Parameter(torch.zeros([]))
@@ -78,8 +80,8 @@ class EDM2Block(SkipBlock):
         self.emb_linear = MPConv(emb_channels, out_channels, 0)
         self.conv_res1 = MPConv(out_channels, out_channels, 3)
         self.conv_skip = MPConv(in_channels, out_channels, 1) if in_channels != out_channels else None
-        self.attn_qkv = MPConv(out_channels, out_channels * 3, 1) if attention else None
-        self.attn_proj = MPConv(out_channels, out_channels, 1) if attention else None
+        self.attn_qkv = MPConv(out_channels, out_channels * 3, 1) if self.num_heads else None
+        self.attn_proj = MPConv(out_channels, out_channels, 1) if self.num_heads else None
 
     def forward(
         self,
@@ -256,6 +258,8 @@ class EDM2Precond(EDMPrecond):
         logvar_channels: of the noise embedding that the loss estimate starts from.
         unet_kwargs: keywords of `EDM2UNet`.
     """
+
+    parts = (EDM2UNet, EDM2Block)
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.discrete import NoiseTable
 from training.latent import LatentPrecond
 from training.layers import Conv2d, Linear, PositionalEmbedding
 from training.ldm_blocks import AttentionBlock, Downsample, GroupNorm32, ResBlock, SpatialTransformer, Upsample
@@ -210,6 +211,8 @@ class LDMPrecond(LatentPrecond):
     Raises:
         ValueError: if a choice is unknown, or keywords do not fit each other.
     """
+
+    parts = (NoiseTable, LDMUNet)
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import onednn
+from training.discrete import NoiseTable
 from training.latent import LatentPrecond
 from training.layers import Conv2d, Linear, PositionalEmbedding
 from training.skip_block import SkipBlock
@@ -247,6 +248,8 @@ class UViTPrecond(LatentPrecond):
         beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see `NoiseTable`.
         model_kwargs: the other keywords of `UViT`.
     """
+
+    parts = (NoiseTable, UViT)
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
     "DhariwalUNet": DhariwalUNet,
     "SongUNet": SongUNet,
 }
+MAX_LEVELS = 10_000  # of iDDPM's table, ten times as many as published; each takes a step in Python
 
 
 class Scalings(NamedTuple):
@@ -44,6 +45,7 @@ class Precond(nn.Module):
     sigma_min: float
     sigma_max: float
     out_channels_factor = 1
+    parts: tuple[type, ...] = (DhariwalUNet, SongUNet)  # further classes whose keywords the constructor takes
 
     def __init__(
         self,
@@ -72,6 +74,12 @@ class Precond(nn.Module):
             label_dim=label_dim,
             **model_kwargs,
         )
+
+    @classmethod
+    def constructors(cls) -> list[type]:
+        """The classes whose constructors the keywords of this one's reach; see `training.keywords.check_keywords`."""
+        own = [kind for kind in cls.__mro__ if issubclass(kind, Precond) and "__init__" in vars(kind)]
+        return [*own, *cls.parts]
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """The coefficients at float32 noise levels sigma [N, 1, 1, 1]."""
@@ -235,7 +243,8 @@ class VPPrecond(Precond):
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
         self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
         self.init_kwargs |= {"beta_d": beta_d, "beta_min": beta_min, "M": M, "epsilon_t": epsilon_t}
-        self.sigma_min, self.sigma_max = float(self.sigma(epsilon_t)), float(self.sigma(1))
+        with torch.device("cpu"):  # real numbers even where the network is built on the meta device
+            self.sigma_min, self.sigma_max = float(self.sigma(epsilon_t)), float(self.sigma(1))
 
     def sigma(self, t: float | Tensor) -> Tensor:
         """Noise level at time t in [0, 1]."""
@@ -289,7 +298,9 @@ class iDDPMPrecond(Precond):
 
     Args:
         C_1, C_2: of the cosine schedule above.
-        M: number of levels.
+        M: number of levels, 1 to MAX_LEVELS.
+    Raises:
+        ValueError: if M is out of range.
     """
 
     out_channels_factor = 2
@@ -310,10 +321,13 @@ class iDDPMPrecond(Precond):
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
         self.C_1, self.C_2, self.M = C_1, C_2, M
         self.init_kwargs |= {"C_1": C_1, "C_2": C_2, "M": M}
-        u = torch.zeros(M + 1)
-        for j in range(M, 0, -1):
-            ratio = (self.alpha_bar(j - 1) / self.alpha_bar(j)).clip(min=C_1)
-            u[j - 1] = ((u[j] ** 2 + 1) / ratio - 1).sqrt()
+        if not 1 <= M <= MAX_LEVELS:
+            raise ValueError(f"M is {M}; it must be from 1 to {MAX_LEVELS}")
+        with torch.device("cpu"):  # real numbers even where the network is built on the meta device
+            u = torch.zeros(M + 1)
+            for j in range(M, 0, -1):
+                ratio = (self.alpha_bar(j - 1) / self.alpha_bar(j)).clip(min=C_1)
+                u[j - 1] = ((u[j] ** 2 + 1) / ratio - 1).sqrt()
         self.register_buffer("u", u)
         self.sigma_min, self.sigma_max = float(u[M - 1]), float(u[0])
 

@@ -30,7 +30,8 @@ class UNetBlock(SkipBlock):
         emb_channels: length of the conditioning vector.
         up, down: resample by 2 inside the block.
         attention: whether to add self-attention.
-        num_heads: number of heads; None means out_channels // channels_per_head.
+        num_heads: number of heads; None means out_channels // channels_per_head. Where that is 0, there is no
+            attention, as in EDM.
         dropout: probability, in training only.
         skip_scale: s, the published keyword for the factor on residual sums (not Skip-Tuning's rho).
         eps: of the group norms.
@@ -64,11 +65,8 @@ class UNetBlock(SkipBlock):
         init, init_zero = init or Init(), init_zero or Init(weight=0.0)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_heads = (num_heads or out_channels // channels_per_head) if attention else 0
-        if attention and (self.num_heads < 1 or out_channels % self.num_heads):
-            raise ValueError(
-                f"attention over {out_channels} channels cannot have {self.num_heads} heads; with "
-                f"{channels_per_head} channels a head the block needs at least that many channels"
-            )
+        if self.num_heads and out_channels % self.num_heads:
+            raise ValueError(f"attention over {out_channels} channels cannot have {self.num_heads} heads")
         self.dropout, self.residual_scale, self.adaptive_scale = dropout, float(skip_scale), adaptive_scale
 
         resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}

@@ -26,7 +26,7 @@ PLAIN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_plain_data_comes_back_equal(protocol: int) -> None:
     assert loads(pickle.dumps(PLAIN, protocol)) == PLAIN
 
@@ -54,12 +54,49 @@ def test_numpy_scalars_and_arrays(core: str, protocol: int) -> None:
     np.testing.assert_array_equal(loads(ep.dumps(ep.numpy_array(array, core), protocol)), array)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize(
-    "value", [np.float32(1.5), np.int64(-3), np.bool_(True), np.arange(4.0), np.eye(2, dtype="f4").T]
+    "value",
+    [
+        np.float32(1.5),
+        np.int64(-3),
+        np.bool_(True),
+        np.arange(4.0),
+        np.eye(2, dtype="f4")[:1].T,
+        np.arange(24, dtype="f4").reshape(2, 3, 4).T,
+        np.arange(24, dtype="i2").reshape(2, 3, 4).transpose(1, 0, 2),
+        np.arange(24.0)[::3],
+        np.zeros((0, 3)),
+        np.array(2.5),
+    ],
 )
-def test_what_the_installed_numpy_writes(value: Any) -> None:
-    found = loads(pickle.dumps(value, 4))
+def test_what_the_installed_numpy_writes(value: Any, protocol: int) -> None:
+    found = loads(pickle.dumps(value, protocol))
     np.testing.assert_array_equal(found, value)
+
+
+def test_arrays_of_protocol_5_before_numpy_2() -> None:
+    data = pickle.dumps(np.arange(3.0), 5)
+    assert b"numpy._core.numeric" in data
+    older = data.replace(b"\x8c\x13numpy._core.numeric", b"\x8c\x12numpy.core.numeric")
+    np.testing.assert_array_equal(loads(older[:2] + older[11:]), np.arange(3.0))  # without its frame
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "axes", "words"),
+    [
+        ((4,), "C", None, "an array of 32 bytes comes with 24"),
+        ((2**40,), "C", None, "comes with 24"),
+        ((-3,), "C", None, "sizes must be"),
+        ((3,), "A", None, "another order"),
+        ((3,), "K", (1,), "damaged"),
+        ((3,), ["C"], None, "another order"),
+    ],
+)
+def test_arrays_of_protocol_5_are_checked(shape: Any, order: Any, axes: Any, words: str) -> None:
+    dtype = ep.Made(ep.DTYPE, ("f8", False, True))
+    made = ep.Made(ep.Global("numpy._core.numeric", "_frombuffer"), (bytes(24), dtype, shape, order, axes))
+    assert words.replace("an array", "a numpy array") in refusal(ep.dumps(made))
 
 
 @pytest.mark.parametrize(

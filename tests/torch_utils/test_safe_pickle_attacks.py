@@ -196,6 +196,25 @@ def test_numpy_sizes_are_checked() -> None:
     assert "big-endian" in refusal(ep.dumps(big_endian))
 
 
+@pytest.mark.parametrize("kind", ["storage", "set", "bytes", "state", "array", "buffer"])
+def test_copies_of_what_was_there_before_are_counted(kind: str) -> None:
+    """A reference takes two bytes; what it names may be long, and would be copied each time."""
+    items, numbers, text = list(range(1000)), bytes(4000), "x" * 4000
+    dtype, module = ep.Made(ep.DTYPE, ("f4", False, True)), dict.fromkeys(map(str, range(1000)))
+    state = (1, (1000,), dtype, False, numbers)
+    stored, array = ep.storage_bytes(torch.zeros(1000)), ep.Global("numpy.core.multiarray", "_reconstruct")
+    made = {
+        "storage": lambda: ep.Made(ep.STORAGE, (stored,)),
+        "set": lambda: ep.Made(ep.Global("builtins", "set"), (items,)),
+        "bytes": lambda: ep.Made(ep.Global("_codecs", "encode"), (text, "latin1")),
+        "state": lambda: ep.Made(ep.MODULE_DICT, (), module, newobj=True),
+        "array": lambda: ep.Made(array, (ep.NDARRAY, (0,), b"b"), state=state),
+        "buffer": lambda: ep.Made(ep.Global("numpy.core.numeric", "_frombuffer"), (numbers, dtype, (1000,), "C")),
+    }[kind]
+    loads(ep.dumps([made() for _ in range(2)]))
+    assert "unfolds to many times its own size" in refusal(ep.dumps([made() for _ in range(200)]))
+
+
 # ---- tensors carry a pickle of their own
 
 

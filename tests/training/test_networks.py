@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import edm_pickles
 import oracle_adm
 import pytest
 import torch
 from conftest import GOLDEN, fill, golden_json, golden_npz, relative_error
 from torch import Tensor
 
+from training.checkpoint import load_network
 from training.layers import GroupNorm
 from training.networks import SKIP_TARGETS, UNetBlock
 from training.precond import PRECONDS, EDMPrecond, Precond, iDDPMPrecond
@@ -216,8 +218,6 @@ def test_unknown_names_are_refused() -> None:
         EDMPrecond(6, 3, **(TINY | {"channel_mult": [1, 1, 1]}))
     with pytest.raises(ValueError, match="2 channels do not divide into"):
         EDMPrecond(8, 3, **(TINY | {"model_channels": 2, "attn_resolutions": []}))
-    with pytest.raises(ValueError, match="heads"):
-        EDMPrecond(8, 3, **(TINY | {"channel_mult": [1, 2]}))
 
 
 @torch.inference_mode()
@@ -282,3 +282,22 @@ def test_same_on_a_gpu() -> None:
 def test_channels_that_make_no_groups_are_named(channels: int) -> None:
     with pytest.raises(ValueError, match=f"^{channels} channels do not divide into"):
         GroupNorm(channels)
+
+
+@pytest.mark.parametrize("channels", [32, 48])
+def test_attention_at_fewer_channels_than_a_head_has_is_no_attention(channels: int, tmp_path: Path) -> None:
+    """As in EDM, whose number of heads is channels // 64: with 0 of them the block has no layers for it."""
+    settings: dict[str, Any] = {"img_resolution": 8, "img_channels": 1, "model_channels": channels, "num_blocks": 1}
+    net = EDMPrecond(**settings, channel_mult=[1, 2], attn_resolutions=[8, 4])
+    found = {name.split(".")[2] for name in net.state_dict() if ".qkv." in name}
+    assert found == {f"{side}x{side}_{block}" for side, block in ((4, "block0"), (4, "in0"), (4, "block1"))}
+    attended = {name: block for name, block in net.model.enc.items() if isinstance(block, UNetBlock)}
+    plain = UNetBlock(channels, channels, 4 * channels)
+    assert attended["8x8_block0"].state_dict().keys() == plain.state_dict().keys()
+    path = tmp_path / "network.pkl"
+    path.write_bytes(edm_pickles.edm_snapshot("EDMPrecond", net.init_kwargs, fill(net).state_dict()))
+    x, sigma = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5, 3.0])
+    with torch.inference_mode():
+        assert torch.equal(load_network(path)(x, sigma), net.eval()(x, sigma))
+    with pytest.raises(ValueError, match="160 channels cannot have 3 heads"):
+        UNetBlock(32, 160, 32, attention=True, channels_per_head=50)

@@ -222,8 +222,18 @@ def test_what_does_not_fit_is_refused() -> None:
         net(*inputs(), skip_scale=torch.ones(4), skip_target="norm_input")
     with pytest.raises(ValueError, match="no augment_labels"):
         net(*inputs(), augment_labels=torch.zeros(3, 9))
-    with pytest.raises(ValueError, match="cannot have 0 heads"):
-        tiny(channels_per_head=64)
+    with pytest.raises(ValueError, match="cannot have 3 heads"):
+        tiny(model_channels=16, channel_mult=[1, 5], channels_per_head=24)
+    with pytest.raises(ValueError, match="filter has 100 taps"):
+        tiny(resample_filter=[1] * 100)
+
+
+def test_attention_needs_as_many_channels_as_a_head_has() -> None:
+    """As in the published code: a block of fewer channels has no head, and so no attention."""
+    net = tiny(channels_per_head=64)
+    assert not any("attn" in name for name in net.state_dict())
+    assert any("attn" in name for name in tiny().state_dict())
+    assert net(*inputs()).shape == (3, 3, 8, 8)
 
 
 # ---- the layers

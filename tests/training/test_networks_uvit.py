@@ -292,8 +292,8 @@ def test_networks_whose_files_do_not_tell_enough_are_refused(tmp_path: Path, cha
 
 def test_the_published_latent_networks_of_continuous_time_are_refused(tmp_path: Path) -> None:
     shapes = {"pos_embed": [1, 258, 1024], "patch_embed.proj.weight": [1024, 4, 2, 2], "label_emb.weight": [1001, 1024]}
-    state = {name: torch.zeros([]).expand(shape) for name, shape in shapes.items()}
-    torch.save(state | {"mid_block.mlp.fc1.weight": torch.zeros([]).expand(4096, 1024)}, tmp_path / "uvit.pth")
+    state = {name: torch.zeros(shape, dtype=torch.half) for name, shape in shapes.items()}
+    torch.save(state | {"mid_block.mlp.fc1.weight": torch.zeros(4096, 1024, dtype=torch.half)}, tmp_path / "uvit.pth")
     with pytest.raises(ValueError, match="continuous times"):
         read_uvit(tmp_path / "uvit.pth")
 

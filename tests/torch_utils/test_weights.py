@@ -1,0 +1,79 @@
+"""Modules that are made for tensors: on the meta device, and no larger than the tensors are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from torch_utils.weights import assembled, check_names, read_state_dict
+
+
+class Layer(nn.Module):
+    def __init__(self, size: int = 4) -> None:
+        super().__init__()
+        self.made_on = torch.zeros(1).device.type
+        self.weight = nn.Parameter(torch.randn(size, 2))
+        self.register_buffer("table", torch.arange(3.0))
+        self.register_buffer("own", torch.arange(3.0, device="cpu"), persistent=False)
+
+
+def test_the_tensors_become_the_weights_in_the_modules_dtype() -> None:
+    tensors = {"weight": torch.arange(8.0, dtype=torch.float64).view(2, 4).T, "table": torch.ones(3).half()}
+    made = assembled(Layer, tensors)
+    assert made.made_on == "meta" and all(value.device.type == "cpu" for value in made.state_dict().values())
+    assert torch.equal(made.weight, tensors["weight"].float()) and made.weight.is_contiguous()
+    assert isinstance(made.weight, nn.Parameter) and made.table.dtype == torch.float32
+    assert made.own.tolist() == [0, 1, 2]
+    tensors["weight"].zero_()
+    assert made.weight.sum() == 28  # a copy
+
+
+def test_no_random_number_is_drawn() -> None:
+    before = torch.get_rng_state()
+    assembled(Layer, {"weight": torch.ones(4, 2), "table": torch.ones(3)})
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_does_not_fit_is_named_before_it_is_made() -> None:
+    tensors = {"weight": torch.ones(4, 2), "table": torch.ones(3)}
+    with pytest.raises(ValueError, match=r"1 of the wrong shape \(weight \[4, 2\] for \[1000000000, 2\]\)"):
+        assembled(lambda: Layer(10**9), tensors)
+    with pytest.raises(ValueError, match="1 missing"):
+        assembled(Layer, {"weight": torch.ones(4, 2)})
+
+
+def test_a_module_of_many_more_parameters_than_tensors_is_stopped() -> None:
+    made = []
+
+    def endless() -> nn.Module:
+        while True:
+            made.append(nn.Linear(1, 1))
+
+    with pytest.raises(ValueError, match="more than 1004 parameters"):
+        assembled(endless, {"a": torch.ones(1), "b": torch.ones(1)})
+    assert len(made) < 1000
+    nn.Linear(1, 1)  # outside of it, nothing is counted
+
+
+def test_long_and_odd_names_do_not_reach_the_screen() -> None:
+    with pytest.raises(ValueError, match="unexpected") as caught:
+        check_names({}, {"\x1b[31m" + "x" * 10**6: torch.ones(1), "b\nc": torch.ones(1)})
+    message = str(caught.value)
+    assert len(message) < 300 and "\x1b" not in message and "\n" not in message
+
+
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
+    shared = torch.zeros(10_000)
+    torch.save({f"{i}": shared for i in range(100)}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match="claim 4,000,000 bytes"):
+        read_state_dict(tmp_path / "file.pt")
+    torch.save({"a": torch.zeros(1).expand(10**12)}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match="exceeds its 1 numbers"):
+        read_state_dict(tmp_path / "file.pt")
+
+
+def test_keys_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    torch.save({3: torch.zeros(1)}, tmp_path / "file.pt")
+    with pytest.raises(ValueError, match="a key that is no text"):
+        read_state_dict(tmp_path / "file.pt")

@@ -1,0 +1,72 @@
+"""Constructor keywords that come from a file, held against what the constructors say of themselves.
+
+A network is built from keywords that anyone may have written. A text where a number belongs would show later, in the
+middle of a run, and a list where a number belongs can be multiplied until it fills the memory.
+"""
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+LARGEST = 2**31 - 1  # of a count
+_PLAIN: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def check_keywords(kwargs: Mapping[str, Any], kinds: Sequence[type]) -> None:
+    """See that every keyword has a value of the type that a constructor asks for; unknown keywords are left alone.
+
+    Args:
+        kwargs: from a file.
+        kinds: the classes whose constructors the keywords reach; of several that know a keyword, the first that says
+            more than Any counts.
+    Raises:
+        ValueError: naming the keyword, and what it must be.
+    """
+    hints: dict[str, Any] = {}
+    for kind in kinds:
+        for name, hint in get_type_hints(cast(Any, kind).__init__).items():
+            if hint is not Any:
+                hints.setdefault(name, hint)
+    for name, value in kwargs.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{name} is {shown(value)}; it must be {_described(hints[name])}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and not math.isnan(value)
+    if hint is int:
+        return type(value) is int and abs(value) <= LARGEST
+    if hint in (bool, str, type(None)):
+        return type(value) is hint
+    return isinstance(value, origin or hint)
+
+
+def _described(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(part) for part in parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin is Sequence:
+        return f"a list, each of it {_described(parts[0])}"
+    if hint is type(None):
+        return "absent"
+    return _PLAIN.get(hint, "a table")
+
+
+def shown(value: Any) -> str:
+    """A value from a file, if it is short; a list in a pickle can be a small thing with an endless representation."""
+    if isinstance(value, str):
+        return ascii(value[:50])
+    if isinstance(value, float | bool | None) or (isinstance(value, int) and abs(value) < 10**30):
+        return str(value)
+    return f"of the type {type(value).__name__}"
