@@ -1,10 +1,15 @@
-"""Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line."""
+"""Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line.
+
+And before torch, which reads its settings of threads as it is loaded.
+"""
 
 import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
+
+from dnnlib import threads
 
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,3 +51,5 @@ def imported() -> None:
 
 if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop_importing)
+if is_program():
+    threads.set_defaults()

@@ -2,12 +2,15 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from training import onednn, winograd
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,6 +58,35 @@ def relative_error(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | n
     a, b = (torch.as_tensor(v).detach().double() for v in (actual, expected))
     assert a.shape == b.shape, f"{tuple(a.shape)} is not {tuple(b.shape)}"
     return float((a - b).abs().max() / b.abs().max())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--kernels, so that one machine can go the ways of all of them."""
+    parser.addoption(
+        "--kernels",
+        choices=["plain", "onednn", "winograd"],
+        help="compute everything with torch's own operators, oneDNN's, or Winograd's; else as the processor suggests",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What --kernels asks for; without it, what this processor does best."""
+    never = 10**9
+    with pytest.MonkeyPatch.context() as patch:
+        kernels = request.config.getoption("--kernels")
+        if kernels == "plain":
+            patch.setattr(onednn, "computes", lambda dtype: False)
+        if kernels == "onednn":
+            patch.setattr(onednn, "_faster_than_mkl", lambda: True)
+            patch.setattr(onednn, "MIN_FEATURES", 1)
+            patch.setattr(onednn, "MIN_TOKENS", 1)
+        if kernels in ("plain", "onednn"):
+            patch.setattr(winograd, "MIN_CHANNELS", never)
+        if kernels == "winograd":
+            patch.setattr(winograd, "MIN_CHANNELS", 1)
+            patch.setattr(winograd, "MIN_RESOLUTION", 4)
+        yield
 
 
 @pytest.fixture(autouse=True)

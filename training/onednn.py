@@ -14,6 +14,7 @@ from torch import Tensor
 
 MIN_FEATURES = 128  # below this a product is too small for its library to matter
 MIN_TOKENS = 256  # of attention
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def preferred(x: Tensor, *dtypes: torch.dtype) -> bool:
@@ -29,6 +30,7 @@ def preferred(x: Tensor, *dtypes: torch.dtype) -> bool:
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and _faster_than_mkl()
+        and computes(x.dtype)
     )
 
 
@@ -58,8 +60,7 @@ def packs(x: Tensor, weight: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and min(weight.shape[:2]) >= MIN_FEATURES
         and weight.is_contiguous(memory_format=torch.channels_last)
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and computes(x.dtype)
     )
 
 
@@ -108,7 +109,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @functools.cache
+def computes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has products and convolutions in `dtype` here; it needs AVX-512 or newer for bfloat16, or raises.
+
+    Tried rather than asked: ONEDNN_MAX_CPU_ISA can forbid what the processor has.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    x, weight = torch.ones(1, 16, 4, 4, dtype=dtype), torch.ones(16, 16, 1, 1, dtype=dtype)
+    try:
+        torch.ops.mkldnn._linear_pointwise(x[..., 0, 0], weight[..., 0, 0], None, "none", [], "")
+        conv2d(x, packed_kernel(weight, x), None)
+    except RuntimeError:
+        return False
+    return True
+
+
+@functools.cache
 def _faster_than_mkl() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    intel = not cpuinfo.exists() or "GenuineIntel" in cpuinfo.read_text()
-    return not intel and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return CPUINFO.exists() and "GenuineIntel" not in CPUINFO.read_text()

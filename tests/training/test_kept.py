@@ -11,6 +11,15 @@ from conftest import relative_error
 from training import onednn, winograd
 from training.layers import Conv2d
 
+
+@pytest.fixture(autouse=True)
+def usual_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From which on a layer is large, whatever --kernels says."""
+    monkeypatch.setattr(onednn, "MIN_FEATURES", 128)
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 128)
+    monkeypatch.setattr(winograd, "MIN_RESOLUTION", 32)
+
+
 SIDES = {"packed": 8, "winograd": 32}  # of the images that a layer of 128 channels treats so
 
 
@@ -61,13 +70,13 @@ def test_copies_work_on_their_own(side: int, copied: object) -> None:
     assert torch.equal(net(x), expected)
 
 
-def test_a_layer_is_packed_in_inference_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_is_packed_in_inference_only() -> None:
     net, x = layer(), images(8)
     plain = net(x)
     assert plain.requires_grad and net.weight is not None
     assert not onednn.packs(x, net.weight) and not winograd.worthwhile(x, net.weight)
     with torch.inference_mode():
-        assert onednn.packs(x, net.weight) == torch.backends.mkldnn.is_available()
+        assert onednn.packs(x, net.weight) == onednn.computes(torch.float32)
         assert not onednn.packs(x, net.weight.contiguous())
         assert not onednn.packs(x[:, :64], net.weight[:, :64])
         assert not onednn.packs(x.double(), net.weight)

@@ -1,21 +1,33 @@
 """oneDNN's products against torch's own, and when they are chosen."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import relative_error
 
-from training import onednn
+from training import onednn, winograd
 from training.layers import Conv2d, attention
 
-HAS_OP = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-needs_op = pytest.mark.skipif(not HAS_OP, reason="this build of torch has no oneDNN")
+COMPUTES, FASTER_THAN_MKL = onednn.computes, onednn._faster_than_mkl  # before --kernels replaces them
+
+
+def needs(dtype: torch.dtype) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not COMPUTES(dtype), reason=f"oneDNN has no {dtype} on this processor")
+
+
+needs_op = needs(torch.float32)
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor on which oneDNN is the faster one."""
+    """A processor on which oneDNN is the faster one, and large layers."""
     monkeypatch.setattr(onednn, "_faster_than_mkl", lambda: True)
+    monkeypatch.setattr(onednn, "computes", lambda dtype: True)
+    monkeypatch.setattr(onednn, "MIN_FEATURES", 128)
+    monkeypatch.setattr(onednn, "MIN_TOKENS", 256)
+    monkeypatch.setattr(winograd, "MIN_RESOLUTION", 32)
 
 
 @needs_op
@@ -42,9 +54,13 @@ def test_layers_give_the_same(memory_format: torch.memory_format) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-@needs_op
-@pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        pytest.param(torch.float32, 1e-5, marks=needs_op),
+        pytest.param(torch.bfloat16, 2e-2, marks=needs(torch.bfloat16)),
+    ],
+)
 @torch.inference_mode()
 def test_the_same_attention(dtype: torch.dtype, tolerance: float) -> None:
     q, k, v = torch.randn(2, 256, 3, 3, 64).permute(2, 0, 3, 1, 4).unbind(0)
@@ -54,6 +70,7 @@ def test_the_same_attention(dtype: torch.dtype, tolerance: float) -> None:
     assert relative_error(got.float(), expected) < tolerance
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_chosen_in_float32_inference_only() -> None:
     x = torch.randn(4, 128)
     assert not onednn.preferred(x)
@@ -61,9 +78,41 @@ def test_chosen_in_float32_inference_only() -> None:
         assert onednn.preferred(x)
         assert not onednn.preferred(x.double())
         assert not onednn.preferred(x.bfloat16())
+        assert onednn.preferred(x.bfloat16(), torch.float32, torch.bfloat16)
 
 
-def test_not_chosen_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("elsewhere")
+@torch.inference_mode()
+def test_not_chosen_where_mkl_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "_faster_than_mkl", lambda: False)
-    with torch.inference_mode():
-        assert not onednn.preferred(torch.randn(4, 128))
+    assert not onednn.preferred(torch.randn(4, 128))
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "faster"), [("vendor_id : AuthenticAMD", True), ("vendor_id : GenuineIntel", False), (None, False)]
+)
+def test_mkl_is_the_slower_one_off_intel(
+    cpuinfo: str | None, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(onednn, "CPUINFO", tmp_path / "cpuinfo")
+    assert FASTER_THAN_MKL.__wrapped__() is faster
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_a_dtype_that_onednn_lacks_goes_to_torch(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 on processors without AVX-512: oneDNN raises there."""
+
+    def missing(*args: object) -> None:
+        raise RuntimeError("bf16 path needs the cpu support")
+
+    monkeypatch.setattr(onednn, "packed_kernel", missing)
+    monkeypatch.setattr(onednn, "computes", COMPUTES.__wrapped__)
+    layer = Conv2d(128, 128, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, pixels = torch.randn(1, 128, 8, 8).to(dtype), torch.randn(2, 128).to(dtype)
+    kernel, weight = layer.weight.to(dtype), layer.weight[..., 0, 0].to(dtype)
+    assert relative_error(layer(images), F.conv2d(images, kernel, padding=1)) < 1e-6
+    assert torch.equal(onednn.linear(pixels, weight), F.linear(pixels, weight))

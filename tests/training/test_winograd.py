@@ -9,6 +9,13 @@ from training import winograd
 from training.layers import Conv2d
 
 
+@pytest.fixture(autouse=True)
+def usual_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From which on it is worthwhile, whatever --kernels says."""
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 128)
+    monkeypatch.setattr(winograd, "MIN_RESOLUTION", 32)
+
+
 @pytest.mark.parametrize(("H", "W"), [(4, 4), (8, 12), (32, 32), (20, 64), (64, 256)])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @torch.inference_mode()
