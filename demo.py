@@ -9,7 +9,7 @@ import click
 from tqdm import tqdm
 
 from dnnlib.cli import Command, one_line_errors
-from dnnlib.flags import Finite
+from dnnlib.flags import Finite, Flag
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from sampling.settings import SamplerSettings
 from skip.options import warn_beyond
@@ -20,16 +20,16 @@ CLASSES = 8  # columns of the sheet: one class a column
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.option("--out", help="Picture to write", default="out/demo.png", metavar="PNG")
+@click.option("--dest", cls=Flag, old=["--out"], help="Picture to write", default="out/demo.png", metavar="PNG")
 @click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
 @click.option("--rho-bottom", help="Skip coefficient of the deepest layer; 1 at the top", type=Finite(), default=0.7)
 @click.option("--rho", hidden=True)
-def main(out: str, steps: int, rho_bottom: float, rho: str | None) -> None:
+def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
     """Draw 64 images with rho = 1 and 64 with Skip-Tuning, from the same noise, into one picture.
 
     \b
     python demo.py
-    python demo.py --steps 5 --rho-bottom 0.5 --out out/stronger.png
+    python demo.py --steps 5 --rho-bottom 0.5 --dest out/stronger.png
     """
     with one_line_errors():
         if rho is not None:
@@ -50,8 +50,8 @@ def main(out: str, steps: int, rho_bottom: float, rho: str | None) -> None:
             sheets.append(contact_sheet(images, columns=CLASSES, zoom=2))
             tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
             captions.append(f"{tuned}, NFE {nfe}")
-        save_png(side_by_side(sheets, captions), out)
-        click.echo(f"The same 64 seeds, plain and Skip-Tuned: {Path(out).resolve()}")
+        save_png(side_by_side(sheets, captions), dest)
+        click.echo(f"The same 64 seeds, plain and Skip-Tuned: {Path(dest).resolve()}")
 
 
 if __name__ == "__main__":

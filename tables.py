@@ -48,7 +48,7 @@ SHOWING: FlagGroups = {
 
 SEARCH: FlagGroups = {
     "Search": [
-        flag("--out", "Folder for scale.json, tune.json, curve.png and what was measured", required=True, metavar="DIR"),
+        flag("--outdir", "Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR"),
         flag("--metric", "What is to be best", type=click.Choice(list(METRICS)), default="fid", show_default=True),
         flag("--bottom", "Range of rho of the deepest decoder layer", default="0.6,1", show_default=True, metavar="LOW,HIGH"),
         flag("--top", "Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH"),
@@ -60,9 +60,9 @@ SEARCH: FlagGroups = {
     ],
     "Metric": [
         flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default="inception-2015-12-05", show_default=True, metavar="NAME|PATH|URL"),
-        flag("--reference", "Statistics of the real images, made by fid.py ref or published with EDM", required=True, metavar="NPZ|URL"),
-        flag("--data", "The real images themselves, for metrics that compare with them", metavar="DIR|ZIP|NPZ"),
-        flag("--results", "Folder of results  [default: in --out]", metavar="DIR"),
+        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM", old=["--reference"], required=True, metavar="NPZ|URL"),
+        flag("--ref-images", "The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ"),
+        flag("--results", "Folder of results  [default: in --outdir]", metavar="DIR"),
     ],
 }  # fmt: skip
 
@@ -86,7 +86,7 @@ def main() -> None:
 
     \b
     # The best rho of a network and a sampler; then images with it
-    python tables.py tune --detector demo --reference assets/demo/reference.npz --sampler unipc --steps 9 --out out/tune
+    python tables.py tune --detector demo --ref assets/demo/reference.npz --sampler unipc --steps 9 --outdir out/tune
     python generate.py --sampler unipc --steps 9 --rho-layers out/tune/scale.json --outdir out/tuned
     """
 
@@ -155,8 +155,8 @@ def tune(**flags: Any) -> None:
         asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
         warn_beyond([*asked.bottom, *(asked.top or ())])
         source = image_source(flags | {"skip_target": None})
-        plain = study(source, flags["metric"], flags["detector"], flags["reference"], flags["data"])
-        device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["out"])
+        plain = study(source, flags["metric"], flags["detector"], flags["ref"], flags["ref_images"])
+        device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
         results = Results(Path(flags["results"] or folder / "results"))
         tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
         summary = tuner.run(asked)

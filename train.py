@@ -101,8 +101,8 @@ FLAGS: FlagGroups = {
         flag("--snap", "Ticks between snapshots, each a place to resume from", type=_COUNT, default=50, show_default=True, metavar="TICKS"),
         flag("--sheet", "Images of each snapshot, COLSxROWS, or none", default="8x4", show_default=True, metavar="SIZE"),
         flag("--fid-num", "Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
-        flag("--fid-ref", "Its reference statistics: path or URL", default="assets/demo/reference.npz", show_default=True, metavar="NPZ"),
-        flag("--fid-detector", "Its detector", default="demo", show_default=True, metavar="NAME"),
+        flag("--ref", "FID's reference statistics: path or URL", old=["--fid-ref"], default="assets/demo/reference.npz", show_default=True, metavar="NPZ"),
+        flag("--detector", "FID's detector", old=["--fid-detector"], default="demo", show_default=True, metavar="NAME"),
     ],
 }  # fmt: skip
 
@@ -134,9 +134,7 @@ def main(**flags: Any) -> None:
             return
         device = distributed.init(flags["device"], flags["tf32"])
         torch.backends.cudnn.benchmark = True
-        monitor = Monitor(
-            flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["fid_ref"], flags["fid_detector"]
-        )
+        monitor = Monitor(flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["ref"], flags["detector"])
         monitor.check(ImageDataset(config.data, use_labels=False).image_shape)
         snapshot = train(config, flags["outdir"], device, monitor)
         if distributed.rank() == 0:

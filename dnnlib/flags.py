@@ -36,6 +36,12 @@ class Flag(click.Option):
 class Finite(click.FloatRange):
     """A range of numbers without NaN, which click lets through every range, and without infinity."""
 
+    name = "float"
+
+    def _describe_range(self) -> str:
+        """For --help; click writes x<=None where there are no ends."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`; a usage error if it is no number of the range."""
         number = float(super().convert(value, param, ctx))

@@ -4,7 +4,7 @@ Distances between its features are good for comparing settings on the demo netwo
 FID, and are called "demo FID" wherever they are shown.
 
     python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
-        --test datasets/fashion-mnist-32-test.zip --out assets/demo/detector.safetensors
+        --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
 """
 
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
+from dnnlib.flags import Flag
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
 from metrics.weights import load_weights
@@ -192,7 +193,15 @@ def main() -> None:
 @main.command("train")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Data set zip to train on")
 @click.option("--test", type=click.Path(path_type=Path), required=True, help="Data set zip to test on")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write")
+@click.option(
+    "--dest",
+    "out",
+    cls=Flag,
+    old=["--out"],
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File to write",
+)
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=6, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def train_command(data: Path, test: Path, out: Path, epochs: float, seed: int) -> None:
@@ -201,7 +210,7 @@ def train_command(data: Path, test: Path, out: Path, epochs: float, seed: int) -
     \b
     Example:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
-          --test datasets/fashion-mnist-32-test.zip --out assets/demo/detector.safetensors
+          --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
     """
     with one_line_errors():
         images, classes = _read(data)

@@ -7,9 +7,9 @@ The paper sets both against Skip-Tuning, which trains nothing. It states neither
 
 Reference: Skip-Tuning, section 5.3, Tables 11 and 12, https://arxiv.org/abs/2402.15170
 
-    python -m skip.finetune rho --bounded --duration 6400 --out out/rho.json
+    python -m skip.finetune rho --bounded --duration 6400 --dest out/rho.json
     python generate.py --rho-layers out/rho.json
-    python -m skip.finetune network --duration 12800 --every 3200 --out out/finetuned
+    python -m skip.finetune network --duration 12800 --every 3200 --outdir out/finetuned
     python generate.py --network out/finetuned/network-snapshot-012800.safetensors
 """
 
@@ -222,7 +222,8 @@ RHO: FlagGroups = {
         flag("--bounded/--free", "rho = sigmoid(theta), in (0, 1), or any number", default=False, show_default=True),
         flag("--rho-start", "rho of each layer at first  [default: 1; bounded 0.95]", type=Finite(), metavar="FLOAT"),
         flag("--lr", "Adam's learning rate", type=Finite(), default=0.01, show_default=True),
-        flag("--out", "File of coefficients to write, for --rho-layers; the state is beside it", required=True),
+        flag("--dest", "File of coefficients to write, for --rho-layers; the state is beside it", old=["--out"],
+             required=True),
     ],
 }  # fmt: skip
 NETWORK: FlagGroups = {
@@ -233,7 +234,7 @@ NETWORK: FlagGroups = {
         flag("--ema", "Half-life in images of averaged weights, for the snapshots; 0: none", type=click.IntRange(min=0),
              default=0, show_default=True),
         flag("--lr", "Adam's learning rate", type=Finite(), default=1e-5, show_default=True),
-        flag("--out", "Folder of snapshots and of the state", required=True),
+        flag("--outdir", "Folder of snapshots and of the state", old=["--out"], required=True),
     ],
 }  # fmt: skip
 
@@ -249,7 +250,7 @@ def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
     with one_line_errors():
         device = distributed.init(flags["device"], flags["tf32"])
-        settings, out = _settings(flags), Path(flags["out"])
+        settings, out = _settings(flags), Path(flags["dest"])
         warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
         state = out.with_name(f"{out.name}.state")
         fitted = tune_rho(
@@ -273,7 +274,7 @@ def network_command(**flags: Any) -> None:
         device = distributed.init(flags["device"], flags["tf32"])
         every = flags["every"] or flags["duration"]
         paths = tune_network(
-            _settings(flags), flags["duration"], every, Path(flags["out"]), device, flags["factor"], flags["ema"],
+            _settings(flags), flags["duration"], every, Path(flags["outdir"]), device, flags["factor"], flags["ema"],
             flags["batch_gpu"],
         )  # fmt: skip
         if distributed.rank() == 0:

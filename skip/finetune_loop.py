@@ -157,7 +157,7 @@ class Run:
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:
-                raise ValueError(f"{path} is of a run with {name}={a!r}, now {b!r}; choose another --out or remove it")
+                raise ValueError(f"{path} is of a run with {name}={a!r}, now {b!r}; choose another place or remove it")
 
 
 def fit(

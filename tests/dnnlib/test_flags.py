@@ -51,3 +51,14 @@ def test_a_former_name_does_the_same_and_is_not_shown() -> None:
 
     assert CliRunner().invoke(eat, ["--pomme", "4"]).output == "4\n"
     assert "pomme" not in CliRunner().invoke(eat, ["-h"]).output
+
+
+def test_a_finite_number_without_ends_has_none_in_the_help() -> None:
+    @click.command()
+    @click.option("--size", type=Finite(), default=3.0, help="How large")
+    @click.option("--share", type=Finite(0, 1), help="How much")
+    def measure(size: float, share: float) -> None:
+        pass
+
+    text = CliRunner().invoke(measure, ["--help"]).output
+    assert "None" not in text and "0<=x<=1" in text
