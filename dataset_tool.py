@@ -1,4 +1,4 @@
-"""Make a dataset zip for train.py from images, MNIST-like idx files or CIFAR-10."""
+"""Make a dataset zip for train.py from images, MNIST-like idx files or CIFAR."""
 
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
@@ -37,7 +37,7 @@ class Size(click.ParamType):
 @click.option("--pad", type=Size(), help="Centre in a black frame, e.g. 32x32")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Gray or RGB  [default: as first image]")
 @click.option("--labels", type=click.Choice(LABEL_SOURCES), default="auto", help="Where from  [default: auto]")
-@click.option("--split", type=click.Choice(SPLITS), help="Of idx folders and CIFAR-10  [default: train]")
+@click.option("--split", type=click.Choice(SPLITS), help="Of idx folders and CIFAR  [default: train]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --dest")
 def main(
     source: str,
@@ -57,7 +57,7 @@ def main(
     --source FOLDER                         all images below it
     --source IMAGES.zip                     all images in it, also a data set of StyleGAN or EDM
     --source FOLDER, *-images-idx3-ubyte    MNIST or Fashion-MNIST, .gz or not, labels beside it
-    --source cifar-10-binary.tar.gz         CIFAR-10, the binary version
+    --source cifar-10-python.tar.gz         CIFAR-10 or -100, Python or binary version
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def main(
       python dataset_tool.py --source /usr/share/datasets/fashion-mnist \\
           --dest datasets/fashion-mnist-32.zip --pad 32x32
       # CIFAR-10
-      python dataset_tool.py --source cifar-10-binary.tar.gz --dest datasets/cifar10-32x32.zip
+      python dataset_tool.py --source cifar-10-python.tar.gz --dest datasets/cifar10-32x32.zip
       # ImageNet at 64x64: one sub-folder a class, some images grayscale
       python dataset_tool.py --source imagenet/train --dest datasets/imagenet-64x64.zip \\
           --resolution 64x64 --transform center-crop --channels 3
@@ -73,7 +73,7 @@ def main(
     The result holds 00000/img00000000.png, ... and dataset.json:
     {"labels": [["00000/img00000000.png", 3], ...]} or {"labels": null}. With --labels auto, labels are those
     of the source's dataset.json; without that file, the top-level folders in sorted order are the classes, if
-    every image is in one and there are at least two.
+    every image is in one and there are at least two. A line on stderr says which, or why there are none.
 
     Images must come out square and of one size; a power of two, which EDM's own tools insist on, is not
     required. Resizing is Lanczos. center-crop takes the largest square in the middle; center-crop-wide the
@@ -87,7 +87,10 @@ def main(
     with one_line_errors():
         recipe = Recipe(int(channels) if channels else None, transform, resolution, pad)
         check_apart(source, dest)
-        summary = import_dataset(open_source(source, split, labels), dest, recipe, max_images, overwrite)
+        opened = open_source(source, split, labels)
+        for note in opened.notes:
+            click.echo(note, err=True)
+        summary = import_dataset(opened, dest, recipe, max_images, overwrite)
     click.echo(json.dumps(dataclasses.asdict(summary)))
 
 

@@ -59,10 +59,12 @@ class StoredImages:
     def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
         self._dataset = ImageDataset(path, use_labels=False)
         sheet = SHEET if (Path(path) / RECORD).is_file() else None
-        places = [place for place, name in enumerate(ImageFiles(path).names) if name != sheet]
+        places = [place for place, name in enumerate(self._dataset.files.names) if name != sheet]
         self._places = [places[i] for i in _subset(len(places), max_size, seed)]
         self.channels = self._dataset.num_channels
-        self.fingerprint = _fingerprint(path, max_size, seed)
+        files = self._dataset.files
+        found: object = file_sha256(path) if files.is_zip else [_traits(files, name) for name in files.names]
+        self.fingerprint = _fingerprint(found, max_size, seed)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -107,7 +109,7 @@ class ArrayImages:
             )
         self._images, self._places = images, _subset(len(images), max_size, seed)
         self.channels = images.shape[3]
-        self.fingerprint = _fingerprint(path, max_size, seed)
+        self.fingerprint = _fingerprint(file_sha256(path), max_size, seed)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -160,12 +162,12 @@ def _subset(count: int, max_size: int | None, seed: int) -> list[int]:
     return sorted(np.random.RandomState(seed % 2**31).permutation(count)[:max_size].tolist())
 
 
-def _fingerprint(path: str | os.PathLike[str], max_size: int | None, seed: int) -> str:
-    """A hash of a file's content, or of the names, sizes and times of a folder's files; and of the subset."""
-    path = Path(path)
-    if path.is_file():
-        found: object = file_sha256(path)
-    else:
-        files = (p for p in path.rglob("*") if p.is_file())
-        found = sorted((str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+def _traits(files: ImageFiles, name: str) -> tuple[str, int, int]:
+    """Name, size and time of an image in a folder: what changes when the image does."""
+    status = files.stat(name)
+    return name, status.st_size, status.st_mtime_ns
+
+
+def _fingerprint(found: object, max_size: int | None, seed: int) -> str:
+    """A hash of what is there, and of the subset."""
     return hashlib.sha256(json.dumps([found, max_size, seed]).encode()).hexdigest()

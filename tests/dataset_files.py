@@ -84,6 +84,33 @@ def tar_gz(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
+def python2_batch(data: np.ndarray, **items: Any) -> bytes:
+    """A CIFAR batch as Python 2's cPickle wrote them (protocol 2), opcode by opcode.
+
+    Strings are SHORT_BINSTRING and BINSTRING, the array is numpy's _reconstruct and its state.
+    """
+
+    def text(value: bytes) -> bytes:
+        short = len(value) < 256
+        return (b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))) + value
+
+    def integer(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    def other(value: Any) -> bytes:
+        if isinstance(value, list):
+            return b"](" + b"".join(map(other, value)) + b"e"
+        return integer(value) if isinstance(value, int) else text(value.encode("latin1"))
+
+    shape = b"(" + b"".join(map(integer, data.shape)) + b"t"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + integer(0) + b"t" + text(b"b") + b"tR"
+    dtype = b"cnumpy\ndtype\n(" + text(b"u1") + integer(0) + integer(1) + b"tR"
+    dtype += b"(" + integer(3) + text(b"|") + b"NNN" + integer(-1) + integer(-1) + integer(0) + b"tb"
+    array = empty + b"(" + integer(1) + shape + dtype + b"\x89" + text(data.tobytes()) + b"tb"
+    pairs = b"".join(text(name.encode()) + other(value) for name, value in items.items())
+    return b"\x80\x02}(" + text(b"data") + array + pairs + b"u."
+
+
 def cifar(count: int, first: int = 0) -> tuple[bytes, np.ndarray, list[int]]:
     planes, labels = noise(count, 3, 32, 32) ^ np.uint8(first), [(first + i) % 10 for i in range(count)]
     records = b"".join(bytes([label]) + image.tobytes() for label, image in zip(labels, planes, strict=True))

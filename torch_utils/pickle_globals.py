@@ -119,6 +119,8 @@ def set_state(target: Any, state: Any) -> None:
             raise UnsafePickleError("safe loading refuses big-endian numbers")
     elif type(target) is np.ndarray:
         _version, shape, dtype, fortran_order, data = exactly(tuple, state)
+        if type(data) is str:  # Python 2's bytes
+            data = data.encode("latin1")
         expected = math.prod(_sizes(shape)) * exactly(Dtype, dtype).numpy.itemsize
         if len(exactly(bytes, data)) != expected:
             raise UnsafePickleError(f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}")

@@ -26,7 +26,7 @@ __all__ = ["Recorded", "Rules", "UnsafePickleError", "load"]
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset(
     {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINSTRING", "SHORT_BINSTRING"}
 )  # fmt: skip
 _EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -83,7 +83,8 @@ def load(file: IO[bytes], rules: Rules | None = None) -> Any:
     """Read one pickle from a seekable binary file; execute nothing.
 
     Dictionaries of every kind come back as dict, torch modules and "persistent" objects as Recorded,
-    parameters and buffers as tensors on the CPU wherever they were saved, numpy scalars as Python numbers.
+    parameters and buffers as tensors on the CPU wherever they were saved, numpy scalars as Python numbers, strings of
+    Python 2 as str of one character a byte.
 
     Args:
         file: open for reading, standing at the first byte of the pickle.

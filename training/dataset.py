@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, Sampler
 
-from training.image_files import LABEL_FILE, ImageFiles
+from dnnlib.text import printable
+from training.image_files import ImageFiles
+from training.image_names import LABEL_FILE, suffix
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -45,6 +47,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self._files = ImageFiles(path)
         self._names = self._files.names
+        _refuse_unread(self._files)
         self._decoded: Tensor | None = None
         # Classes stay integers until they are asked for: a million one-hot vectors would take gigabytes.
         self._labels = _read_labels(self._files) if use_labels else torch.zeros(len(self._names), 0)
@@ -65,6 +68,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError(f"{where} is {width}x{self.resolution} (width x height); images must be square")
         if preload:
             self.to_tensor()
+
+    @property
+    def files(self) -> ImageFiles:
+        """Where the images come from: all of them, also with `max_size`."""
+        return self._files
 
     @property
     def nbytes(self) -> int:
@@ -171,6 +179,14 @@ class InfiniteSampler(Sampler[int]):
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     # RandomState's stream is frozen across numpy versions; Generator's is not.
     return np.random.RandomState([seed % 2**32, epoch]).permutation(size)
+
+
+def _refuse_unread(files: ImageFiles) -> None:
+    """A picture that is not read must not be missing without a word: statistics would be those of the others."""
+    if files.unread:
+        first, kinds = files.where(files.unread[0]), ", ".join(sorted({suffix(name) for name in files.unread}))
+        counted = f"{len(files.unread)} pictures of formats that are not read ({kinds})"
+        raise ValueError(f"{printable(files.path)} holds {counted}, the first is {first}: convert or remove them")
 
 
 def _read_labels(files: ImageFiles) -> Tensor:

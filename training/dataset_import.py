@@ -18,8 +18,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dnnlib.files import atomic_write
+from dnnlib.text import printable
 from training.dataset_sources import Source
-from training.image_files import LABEL_FILE
+from training.image_names import LABEL_FILE
 from training.image_recipe import MODES, Recipe, size_of
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can express
@@ -28,7 +29,7 @@ _Save = Callable[[str, bytes], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: `classes` is the length of a label vector (0: none), `skipped` images left out."""
+    """What was written: `classes` is the length of a label vector (0: none), `skipped` pictures left out."""
 
     path: str
     images: int
@@ -80,9 +81,9 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
     labels: list[Any] = []
     names: list[str] = []
     first: Image.Image | None = None
-    indices = range(len(source.names))[:max_images]
-    for index in tqdm(indices, desc=dest.name, unit="img", file=sys.stderr, mininterval=1):
-        where = source.names[index]
+    indices = range(source.count)[:max_images]
+    for index in tqdm(indices, desc=printable(dest.name), unit="img", file=sys.stderr, mininterval=1):
+        where = source.name(index)
         image = recipe.apply(_colour(source.read(index), recipe, first, where), where)
         if image is None:
             continue
@@ -104,7 +105,7 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
     return Summary(
         path=str(dest),
         images=len(names),
-        skipped=len(indices) - len(names),
+        skipped=len(indices) - len(names) + len(source.unread),
         resolution=first.width,
         channels=len(first.getbands()),
         classes=_label_dim(labels),
