@@ -4,11 +4,11 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
 import contextlib
-import dataclasses
 import json
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,23 @@ import torch
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
-from dnnlib.util import fetch, file_sha256, is_url
-from metrics.detector import load_detector
+from metrics.detector import DEFAULT, load_detector
 from metrics.evaluation import Evaluation
-from metrics.images import Images, open_images, require_same_colours
+from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_FEATURES, PROTOCOLS, parse_metrics
-from metrics.statistics import Statistics
+from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.tables.estimate import Estimate, as_text
+from skip.tables.points import label
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 
-DETECTOR = "inception-2015-12-05"
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 COMPUTATION: FlagGroups = {
     "Computation": [
-        flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default=DETECTOR, show_default=True, metavar="NAME|PATH|URL"),
+        flag("--detector", f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL"),
         flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         *DEVICE_FLAGS,
@@ -45,8 +45,8 @@ COMPUTATION: FlagGroups = {
 MEASURING: FlagGroups = {
     "Metrics": [
         flag("--metrics", f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", show_default=True, metavar="LIST"),
-        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM", metavar="NPZ|URL"),
-        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_FEATURES))} need", metavar="DIR|ZIP|NPZ"),
+        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM or EDM2", metavar="NPZ|PKL|URL"),
+        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_FEATURES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ"),
     ],
 }  # fmt: skip
 STORED: FlagGroups = {
@@ -65,6 +65,7 @@ REFERENCE: FlagGroups = {
     "Images": [
         flag("--data", "Real images", required=True, metavar="DIR|ZIP|NPZ"),
         flag("--dest", "Where the statistics go", required=True, metavar="NPZ"),
+        flag("--overwrite", "Replace the file that is there", is_flag=True),
     ],
 }  # fmt: skip
 
@@ -101,14 +102,20 @@ def main() -> None:
 def ref(**flags: Any) -> None:
     """Write the statistics (mu, sigma) of real images."""
     with program(flags) as device:
-        _check_destination(flags["dest"])
+        _check_destination(flags["dest"], flags["overwrite"])
         images = open_images(flags["data"])
-        ev = _evaluation(flags, device)
+        source = flags["detector"] or DEFAULT
+        ev = _evaluation(flags, source, device)
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
-            dataclasses.replace(statistics, channels=images.channels).save(flags["dest"])
-            _print(ev, {"statistics": flags["dest"], "protocol": {"data": flags["data"], "num": len(images)}})
+            replace(statistics, channels=images.channels, detector_source=source).save(flags["dest"])
+            result: dict[str, Any] = {"statistics": flags["dest"]}
+            if has_statistics(flags["data"]):
+                said = "mu and sigma in --data are not these: to use them, give that file as --ref"
+                result["warnings"] = [said]
+            _print(ev, result | {"protocol": {"data": flags["data"], "num": len(images)}})
+            click.echo(f"{flags['dest']}: {len(images)} images, {statistics.dim} features", err=True)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -116,15 +123,17 @@ def ref(**flags: Any) -> None:
 def calc(**flags: Any) -> None:
     """Measure stored images."""
     with program(flags) as device:
-        names, reference, real, protocol = _asked(flags)
+        names, asked = _asked(flags)
         images = open_images(flags["images"], flags["num"], flags["seed"])
-        _check_colours(images.channels, reference, real)
-        ev = _evaluation(flags, device)
-        with ev.compared_with(names, reference, real) as target, ev.features_of(images) as store:
+        _check_colours(images.channels, asked)
+        ev = _evaluation(flags, _detector(flags, asked), device)
+        reference = asked.fitting(ev.detector)
+        with ev.compared_with(names, reference, asked.real) as target, ev.features_of(images) as store:
             result = ev.compare(names, store, range(len(images)), target)
         if distributed.rank() == 0:
-            protocol |= {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
-            _print(ev, result | {"protocol": protocol})
+            given = {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
+            _print(ev, result | {"protocol": _protocol(names, asked) | given})
+            _tell(result)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -132,26 +141,28 @@ def calc(**flags: Any) -> None:
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""
     with program(flags) as device:
-        names, reference, real, protocol = _asked(flags)
+        names, asked = _asked(flags)
         ranges = _disjoint(flags["seeds"])
         source = image_source(flags).load(device)
-        _check_colours(source.net.image_channels, reference, real)
-        ev = _evaluation(flags, device)
+        _check_colours(source.net.image_channels, asked)
+        ev = _evaluation(flags, _detector(flags, asked), device)
+        reference = asked.fitting(ev.detector)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, ev.batch))
 
         every = Seeds(part for seeds in ranges for part in seeds.ranges)
         with (
-            ev.compared_with(names, reference, real) as target,
+            ev.compared_with(names, reference, asked.real) as target,
             ev.features({"source": source.record}, batches, every) as store,
         ):
             runs = [ev.compare(names, store, seeds, target) for seeds in ranges]
         if distributed.rank() == 0:
-            protocol |= {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
+            seeds = {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
             result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
             origin = {"network": source.checkpoint, "settings": source.record}
-            _print(ev, result | {"protocol": protocol} | origin)
+            _print(ev, result | {"protocol": _protocol(names, asked) | seeds} | origin)
+            _tell(result)
 
 
 @contextlib.contextmanager
@@ -162,16 +173,28 @@ def program(flags: dict[str, Any]) -> Iterator[torch.device]:
         distributed.shutdown()
 
 
-def _evaluation(flags: dict[str, Any], device: torch.device) -> Evaluation:
+def _detector(flags: dict[str, Any], asked: References) -> str:
+    """The detector to load; a line on stderr if --ref chooses it."""
+    source = asked.detector(flags["detector"])
+    if flags["detector"] is None and source != DEFAULT and distributed.rank() == 0:
+        click.echo(f"Detector: {source}, which --ref was made with", err=True)
+    return source
+
+
+def _evaluation(flags: dict[str, Any], detector: str, device: torch.device) -> Evaluation:
     """The detector at work, loaded when the other flags are known to be right: it may be a download."""
-    detector = load_detector(flags["detector"], device, DETECTOR_DTYPES[flags["detector_dtype"]])
-    return Evaluation(detector, device, flags["batch"], flags["features"])
+    loaded = load_detector(detector, device, DETECTOR_DTYPES[flags["detector_dtype"]])
+    return Evaluation(loaded, device, flags["batch"], flags["features"])
 
 
-def _check_destination(dest: str) -> None:
-    """Refuse a file that cannot be written, without leaving a trace; missing folders are made later."""
+def _check_destination(dest: str, overwrite: bool) -> None:
+    """Refuse a file that cannot or must not be written, without leaving a trace; missing folders are made later."""
     if Path(dest).is_dir():
         raise ValueError(f"--dest={dest} is a folder; name a file, such as {Path(dest) / 'reference.npz'}")
+    if Path(dest).suffix.lower() != ".npz":
+        raise ValueError(f"--dest={dest}: statistics are written as npz; name a file that ends in .npz")
+    if Path(dest).exists() and not overwrite:
+        raise ValueError(f"--dest={dest} is there already; name another file, or replace it with --overwrite")
     folder = next(parent for parent in Path(dest).absolute().parents if parent.exists())
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -179,10 +202,12 @@ def _check_destination(dest: str) -> None:
         raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
 
 
-def _check_colours(channels: int, reference: Statistics | None, real: Images | None) -> None:
+def _check_colours(channels: int, asked: References) -> None:
     """Refuse grayscale where RGB is meant, as far as that is known."""
-    require_same_colours(channels, None if reference is None else reference.channels, "--ref")
-    require_same_colours(channels, None if real is None else real.channels, "--ref-images")
+    if asked.statistics is not None:
+        require_same_colours(channels, asked.statistics.channels, "--ref")
+    if asked.real is not None:
+        require_same_colours(channels, asked.real.channels, "--ref-images")
 
 
 def _disjoint(texts: Sequence[str]) -> list[Seeds]:
@@ -200,8 +225,8 @@ def _disjoint(texts: Sequence[str]) -> list[Seeds]:
     return ranges
 
 
-def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images | None, dict[str, Any]]:
-    """Metrics, statistics and images to compare with, and their record; all checked before anything is computed."""
+def _asked(flags: dict[str, Any]) -> tuple[list[str], References]:
+    """Metrics, and what to compare with; all checked before anything is computed."""
     names = parse_metrics(flags["metrics"])
     if flags["ref_images"] is None:
         for name in names:
@@ -209,22 +234,50 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], Statistics | None, Images 
                 raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
         if flags["ref"] is None and "fid" in names:
             raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
-    record: dict[str, Any] = {"metrics": {name: PROTOCOLS[name] for name in names}}
-    reference, real = None, None
-    if flags["ref"] is not None:
-        path = fetch(flags["ref"]) if is_url(flags["ref"]) else flags["ref"]
-        reference = Statistics.load(path)
-        record |= {"reference": flags["ref"], "reference_sha256": file_sha256(path)}
-        record |= {} if reference.count is None else {"reference_num": reference.count}
-    if flags["ref_images"] is not None:
-        real = open_images(flags["ref_images"])
-        record |= {"reference_images": flags["ref_images"], "reference_images_num": len(real)}
-    return names, reference, real, record
+    return names, References(flags["ref"], flags["ref_images"])
+
+
+def _protocol(names: list[str], asked: References) -> dict[str, Any]:
+    return {"metrics": {name: PROTOCOLS[name] for name in names}} | asked.record
 
 
 def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    found = {name: spread([run["metrics"][name] for run in runs]) for name in runs[0]["metrics"]}
+    """Mean, standard deviation and least of the values that every run has."""
+    common = [name for name in runs[0]["metrics"] if all(name in run["metrics"] for run in runs)]
+    found = {name: spread([run["metrics"][name] for run in runs]) for name in common}
     return {name: {"mean": s.mean, "std": s.std, "least": s.least} for name, s in found.items()}
+
+
+def _tell(result: dict[str, Any]) -> None:
+    """The values in one line on stderr, such as "demo FID 4.34 ± 0.15".
+
+    Raises:
+        ValueError: if a metric has refused, after all the others' values are out.
+    """
+    if "spread" in result:
+        pairs = {name: (one["mean"], one["std"]) for name, one in result["spread"].items()}
+    else:
+        values = result["metrics"]
+        pairs = {name: (value, values.get(_error_of(name))) for name, value in values.items()}
+    errors = {_error_of(name) for name in pairs}
+    shown = [
+        f"{label(name)} {as_text(Estimate.plain(value, error))}"
+        for name, (value, error) in pairs.items()
+        if name not in errors and not name.startswith("kid_subset_size")
+    ]
+    click.echo(", ".join(shown).replace("+-", "±"), err=True)
+    refused: dict[str, str] = {}
+    for run in result.get("runs", [result]):
+        refused |= run.get("refused", {})
+    if refused:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ValueError(f"no value of {reasons}")
+
+
+def _error_of(name: str) -> str:
+    """What the error of a value is called."""
+    metric, dash, detector = name.partition("-")
+    return f"{metric}_{'standard_error' if metric == 'fid' else 'std'}{dash}{detector}"
 
 
 def _print(ev: Evaluation, result: dict[str, Any]) -> None:

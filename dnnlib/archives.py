@@ -1,8 +1,6 @@
 """Many images in one file: the data set zip, and npz."""
 
 import json
-import os
-import struct
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO
@@ -50,40 +48,6 @@ def write_npz(
     if classes is not None:
         arrays["arr_1"] = np.array(classes)
     np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own keyword
-
-
-def map_npz(path: str | os.PathLike[str], name: str) -> np.ndarray | None:
-    """An array of an npz without reading it into memory: ten thousands of images may be larger than that.
-
-    Its checksum is verified, in one pass over the file. The array is read-only.
-
-    Args:
-        path: the npz.
-        name: of the array.
-    Returns:
-        The array; None if it is compressed, empty, or not of plain numbers, for np.load to deal with.
-    Raises:
-        KeyError: if there is no such array.
-        ValueError, zipfile.BadZipFile: if the file is damaged.
-    """
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(f"{name}.npy")
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            if version > (2, 0):
-                return None
-            old = version == (1, 0)
-            read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-            shape, by_columns, dtype = read_header(file)
-            header = file.tell()
-            if member.compress_type != zipfile.ZIP_STORED or dtype.hasobject or member.file_size == header:
-                return None
-            while file.read(1 << 20):
-                pass  # zipfile compares the checksum at the end
-    with open(path, "rb") as raw:
-        raw.seek(member.header_offset + 26)  # lengths of the two fields that end the local header of 30 bytes
-        start = member.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header
-    return np.memmap(path, dtype, "r", start, shape, "F" if by_columns else "C")
 
 
 ARCHIVES: dict[str, Writer] = {"zip": write_zip, "npz": write_npz}

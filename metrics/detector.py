@@ -16,6 +16,7 @@ from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT = "inception-2015-12-05"
 DETECTORS_TOML = REPOSITORY / "configs" / "detectors.toml"
 
 

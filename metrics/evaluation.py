@@ -154,7 +154,7 @@ class Evaluation:
             return self.compare(names, store, ids, target)
 
     def compare(self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target) -> dict[str, Any]:
-        """The metrics `names` of the generated images `ids`: {"metrics": {...}}, and warnings if there were any.
+        """The metrics `names` of the generated images `ids`: {"metrics": {...}}, and what was refused or warned of.
 
         Args:
             names: keys of `metrics.measure.METRICS`.
@@ -162,7 +162,10 @@ class Evaluation:
             ids: of the generated images.
             target: what to compare them with.
         Returns:
-            The values on rank 0, an empty dict on the others.
+            On rank 0 {"metrics": {name: value}}, with {"refused": {metric: why}} and {"warnings": [...]} where there
+            are any; an empty dict on the others.
+        Raises:
+            ValueError: if no metric has a value.
         """
         statistics = self.statistics(store, ids)
         if distributed.rank() != 0:
@@ -170,10 +173,15 @@ class Evaluation:
         features, logits = store.load(ids)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            evidence = Evidence(statistics, target.reference, features, logits, target.features)
-            values: dict[str, Any] = {"metrics": measure(names, evidence, self.detector.name)}
-        said = sorted({str(warning.message) for warning in caught})
-        return values | ({"warnings": said} if said else {})
+            in_order = logits[store.by_content(ids)]  # the Inception Score must not see how the images are stored
+            evidence = Evidence(statistics, target.reference, features, in_order, target.features)
+            found = measure(names, evidence, self.detector.name)
+        result: dict[str, Any] = {"metrics": found.values}
+        if found.refused:
+            result["refused"] = found.refused
+        if caught:
+            result["warnings"] = sorted({str(warning.message) for warning in caught})
+        return result
 
 
 @contextlib.contextmanager

@@ -1,20 +1,22 @@
 """Features of numbered images, in chunks on disk: one pass serves every metric, and a killed pass goes on."""
 
+import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dnnlib.arrays import open_arrays, read_arrays
 from dnnlib.files import atomic_write, write_json
 from metrics.detector import Detector
 from metrics.statistics import FeatureStatistics
@@ -24,11 +26,39 @@ SETTINGS_FILE = "settings.json"
 CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0  # a chunk is written when either is reached: what a killed run loses
 BLOCK = 1000  # images added to the statistics at once; not the chunks, so that where a run was killed leaves no trace
 
+ARRAYS = ("ids", "features", "logits", "digests")
+
 Batches = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]  # ids -> (ids, uint8 images [N, C, H, W]) ...
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is known of some images.
+
+    Args:
+        ids: n of them.
+        features, logits: [n, d] and [n, l].
+        digests: of the pixels, uint64 [n]; see `pixel_digests`.
+    """
+
+    ids: list[int]
+    features: Tensor
+    logits: Tensor
+    digests: np.ndarray
+
+
+def pixel_digests(images: Tensor) -> np.ndarray:
+    """64 bits of a hash of each image's pixels: uint8 [N, C, H, W] -> uint64 [N].
+
+    Sorted by it, images are in an order that is random, and the same wherever and in which order they are stored.
+    """
+    rows = images.cpu().contiguous().numpy()
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
 class FeatureStore:
-    """A folder of chunks, each an npz of ids [n], features [n, d] and logits [n, l].
+    """A folder of chunks, each an npz of ids [n], features [n, d], logits [n, l] and digests [n].
 
     Args:
         folder: where they are; created when the first file is written.
@@ -64,21 +94,47 @@ class FeatureStore:
         except OSError as error:
             raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
 
-    def add(self, ids: Sequence[int], features: Tensor, logits: Tensor) -> None:
+    def add(self, part: Part) -> None:
         """Write one chunk, atomically."""
+        ids = part.ids
         with atomic_write(self.folder / f"{ids[0]:09d}-{ids[-1]:09d}-{len(ids)}.npz") as file:
-            np.savez(file, ids=np.array(ids), features=features.cpu().numpy(), logits=logits.cpu().numpy())
+            np.savez(
+                file,
+                ids=np.array(ids),
+                features=part.features.cpu().numpy(),
+                logits=part.logits.cpu().numpy(),
+                digests=part.digests,
+            )
 
     def chunks(self) -> list[Path]:
         """The chunks' files, in an order that all processes agree on."""
         return sorted(self.folder.glob("*.npz"))
 
+    def remove_damaged(self) -> list[str]:
+        """Delete the chunks that are damaged or lack an array; one process calls this.
+
+        Returns:
+            What was wrong with each, in one line that names it.
+        """
+        found = []
+        for path in self.chunks():
+            try:
+                with open_arrays(path) as arrays:
+                    arrays.require(*ARRAYS)
+                    arrays.check()
+                    lengths = {arrays.header(name).shape[:1] for name in ARRAYS}
+                    if len(lengths) != 1:
+                        raise ValueError(f"{path} holds arrays of different lengths")
+            except ValueError as error:
+                found.append(str(error))
+                path.unlink(missing_ok=True)
+        return found
+
     def _arrays(self, path: Path, *names: str) -> list[np.ndarray]:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return [arrays[name] for name in names]
-        except (ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged ({error}); remove it, and its images are done again") from error
+            return read_arrays(path, names)
+        except ValueError as error:
+            raise ValueError(f"{error}; start again, and its images are done again") from error
 
     def done(self) -> set[int]:
         """The ids whose features are there."""
@@ -113,6 +169,10 @@ class FeatureStore:
         places = self._places()
         return self._rows("features", ids, places), self._rows("logits", ids, places)
 
+    def by_content(self, ids: Sequence[int]) -> np.ndarray:
+        """The order of these images by `pixel_digests`: positions in `ids`, int64 [N]."""
+        return np.argsort(self._rows("digests", ids, self._places()), kind="stable")
+
     def statistics(self, ids: Sequence[int], dim: int, device: torch.device) -> FeatureStatistics:
         """Mean and covariance of these ids' features, shared out over the ranks; every rank must call it.
 
@@ -141,6 +201,8 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
     """
     if distributed.rank() == 0:
         store.open()
+        for reason in store.remove_damaged():
+            tqdm.write(f"{reason}; its images are done again", file=sys.stderr)
     distributed.barrier()
     done = store.done()
     distributed.barrier()  # all ranks have listed the same chunks
@@ -148,37 +210,41 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
     missing = [i for i in share if i not in done]
     hidden = distributed.rank() != 0 or not missing
     with tqdm(total=len(share), initial=len(share) - len(missing), unit="img", desc="features", disable=hidden) as bar:
-        for chunk_ids, features, logits in _chunked(_detected(detector, batches(missing), device, bar)):
-            store.add(chunk_ids, features, logits)
+        for part in _chunked(_detected(detector, batches(missing), device, bar)):
+            store.add(part)
     distributed.barrier()
     return len(missing)
 
 
 def _detected(
     detector: Detector, batches: Iterable[tuple[list[int], Tensor]], device: torch.device, bar: "tqdm[Any]"
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+) -> Iterator[Part]:
     for ids, images in batches:
         features, logits = detector(images.to(device))
-        yield ids, features, logits
+        yield Part(ids, features, logits, pixel_digests(images))
         bar.update(len(ids))
 
 
-def _chunked(parts: Iterable[tuple[list[int], Tensor, Tensor]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def _chunked(parts: Iterable[Part]) -> Iterator[Part]:
     """Join whole batches until there are CHUNK_IMAGES, or CHUNK_SECONDS have passed.
 
     A run that goes on thus makes the batches of an uninterrupted one, whose size rounding depends on.
     """
-    held: list[tuple[list[int], Tensor, Tensor]] = []
+    held: list[Part] = []
     began = time.monotonic()
     for part in parts:
         held.append(part)
-        if sum(len(ids) for ids, _, _ in held) >= CHUNK_IMAGES or time.monotonic() - began >= CHUNK_SECONDS:
+        if sum(len(p.ids) for p in held) >= CHUNK_IMAGES or time.monotonic() - began >= CHUNK_SECONDS:
             yield _joined(held)
             held, began = [], time.monotonic()
     if held:
         yield _joined(held)
 
 
-def _joined(parts: list[tuple[list[int], Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
-    ids, features, logits = zip(*parts, strict=True)
-    return [i for part in ids for i in part], torch.cat(features), torch.cat(logits)
+def _joined(parts: list[Part]) -> Part:
+    return Part(
+        [i for part in parts for i in part.ids],
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.logits for part in parts]),
+        np.concatenate([part.digests for part in parts]),
+    )

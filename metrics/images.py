@@ -3,18 +3,17 @@
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dnnlib.archives import map_npz
+from dnnlib.arrays import open_arrays
 from dnnlib.run_folder import RECORD, SHEET
+from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from training.dataset import ImageDataset
 from training.image_files import ImageFiles
@@ -91,22 +90,18 @@ class ArrayImages:
     def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                name = "arr_0" if "arr_0" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
-                held = ", ".join(arrays.files) or "nothing"
-                mapped = None if name is None else map_npz(path, name)
-                images = arrays[name] if name is not None and mapped is None else mapped
-        except (BadZipFile, EOFError, KeyError, ValueError, TypeError, zlib.error) as error:
-            other = isinstance(error, TypeError) or "pickle" in str(error)  # a lone array, text or objects
-            reason = "its content is of another kind" if other else error
-            raise ValueError(f"{path} is damaged, or no npz of plain arrays: {reason}") from error
-        if images is None:
-            raise ValueError(f"{path} holds {held}, but no array arr_0 of images")
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-            raise ValueError(
-                f"{path}: {name} is {images.dtype} {list(images.shape)}; images are uint8 [N, H, W, 1 or 3]"
-            )
+        with open_arrays(path) as arrays:
+            name = "arr_0" if "arr_0" in arrays or len(arrays.names) != 1 else arrays.names[0]
+            if name not in arrays:
+                held = printable(", ".join(arrays.names) or "nothing")
+                raise ValueError(f"{path} holds {held}, but no array arr_0 of images")
+            header = arrays.header(name)
+            if header.dtype != np.uint8 or len(header.shape) != 4 or header.shape[3] not in (1, 3):
+                raise ValueError(
+                    f"{path}: {name} is {header.dtype} {list(header.shape)}; images are uint8 [N, H, W, 1 or 3]"
+                )
+            images = arrays.mapped(name)
+            images = arrays.read(name) if images is None else images
         self._images, self._places = images, _subset(len(images), max_size, seed)
         self.channels = images.shape[3]
         self.fingerprint = _fingerprint(file_sha256(path), max_size, seed)

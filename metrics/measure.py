@@ -1,11 +1,13 @@
 """Several metrics from one pass over the features."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
+from dnnlib.text import printable
 from metrics.frechet import statistics_distance
 from metrics.inception_score import inception_score
 from metrics.kernel import immd, kid
@@ -21,7 +23,8 @@ class Evidence:
     Attributes:
         statistics: of the generated images.
         reference: statistics of the real images, or None.
-        features, logits: of the generated images, in the order of their ids, or None where no metric asks for them.
+        features: of the generated images, or None where no metric asks for them.
+        logits: of the generated images, in an order that has nothing to do with their classes; or None.
         real: features of the real images, or None.
     """
 
@@ -33,6 +36,7 @@ class Evidence:
 
 
 Values = dict[str, float]
+Metric = Callable[[Evidence], Values]
 T = TypeVar("T")
 
 
@@ -56,7 +60,14 @@ def _kid(e: Evidence) -> Values:
     features, real = _both(e, "kid")
     size = min(1000, len(features), len(real))
     mean, std = kid(features, real, subset_size=size)
-    return {"kid": mean, "kid_std": std, "kid_subset_size": size}
+    values = {"kid": mean, "kid_std": std, "kid_subset_size": size}
+    if size == len(features) == len(real):
+        del values["kid_std"]
+        _warn(f"kid_std is left out: each subset is all {size} images of both sets, so that there is no spread")
+    elif size in (len(features), len(real)):
+        one = "generated" if size == len(features) else "real"
+        _warn(f"kid_std is too small: each subset has all {size} {one} images, so that it is the other set's spread")
+    return values
 
 
 def _pr(e: Evidence) -> Values:
@@ -71,22 +82,26 @@ def _dc(e: Evidence) -> Values:
     return {"density": density, "coverage": coverage}
 
 
-def _immd(e: Evidence) -> Values:
-    features, real = _both(e, "immd")
-    return {"immd_sigma10": immd(features, real, 10.0), "immd_median": immd(features, real, None)}
+def _immd_fixed(e: Evidence) -> Values:
+    return {"immd_sigma10": immd(*_both(e, "immd"), 10.0)}
 
 
-METRICS: dict[str, Callable[[Evidence], Values]] = {
-    "fid": _fid,
-    "is": _is,
-    "kid": _kid,
-    "pr": _pr,
-    "dc": _dc,
-    "immd": _immd,
+def _immd_median(e: Evidence) -> Values:
+    return {"immd_median": immd(*_both(e, "immd"), None)}
+
+
+METRICS: dict[str, tuple[Metric, ...]] = {  # several functions: where one refuses, the others' values come out
+    "fid": (_fid,),
+    "is": (_is,),
+    "kid": (_kid,),
+    "pr": (_pr,),
+    "dc": (_dc,),
+    "immd": (_immd_fixed, _immd_median),
 }
 PROTOCOLS: dict[str, str] = {  # how each is computed: what a value must be published with
     "fid": "Frechet distance, unbiased covariances; standard error by the jackknife over images",
-    "is": "10 splits in the images' order, logits without bias; mean and standard deviation over splits",
+    "is": "10 splits of the images in the order of a hash of their pixels, logits without bias; "
+    "mean and standard deviation over splits",
     "kid": "unbiased MMD^2 with (x.y / d + 1)^3, 100 subsets; mean and standard deviation over subsets",
     "pr": "improved precision and recall, k = 3",
     "dc": "density and coverage, k = 5",
@@ -108,22 +123,47 @@ def parse_metrics(text: str) -> list[str]:
     return names
 
 
-def measure(names: list[str], evidence: Evidence, detector: str) -> Values:
-    """The values of several metrics.
+@dataclass(frozen=True)
+class Measured:
+    """What came of several metrics.
 
-    A distance between features of another network than Inception-v3 is not FID: its name then carries the detector's,
-    as in "fid-demo".
+    Attributes:
+        values: by name; a distance between features of another network than Inception-v3 is not FID, and carries the
+            detector's name, as in "fid-demo".
+        refused: metric -> why it has no value, or lacks one of its values.
+    """
+
+    values: Values = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
+    """The values of several metrics; one that refuses leaves the others alone.
 
     Args:
         names: keys of METRICS.
         evidence: what they are computed from.
         detector: name of the feature network.
     Raises:
-        ValueError: if something is missing that a metric needs.
+        ValueError: if there is no value at all.
     """
     suffix = "" if detector.startswith("inception") else f"-{detector}"
-    values = {key: value for name in names for key, value in METRICS[name](evidence).items()}
-    return {key + suffix: value for key, value in values.items()}
+    found = Measured()
+    for name in names:
+        for metric in METRICS[name]:
+            try:
+                values = metric(evidence)
+            except (ValueError, RuntimeError) as error:  # RuntimeError: of linear algebra that does not converge
+                found.refused[name] = printable(error)
+            else:
+                found.values.update({key + suffix: value for key, value in values.items()})
+    if not found.values:
+        raise ValueError("; ".join(dict.fromkeys(found.refused.values())))
+    return found
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _given(value: T | None, message: str) -> T:

@@ -1,8 +1,6 @@
 """Mean and covariance of features: gathered in float64 batch by batch, over ranks, into npz files and out of them."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.arrays import open_arrays
 from dnnlib.files import atomic_write
+from dnnlib.text import printable
 from metrics.features import ArrayLike, as_features
-from torch_utils import distributed
+from torch_utils import distributed, safe_pickle
 
-KNOWN: dict[str, Any] = {"count": int, "detector": str, "detector_hash": str, "channels": int}  # beside mu and sigma
+KNOWN: dict[str, Any] = {  # beside mu and sigma
+    "count": int,
+    "detector": str,
+    "detector_hash": str,
+    "detector_source": str,
+    "channels": int,
+}
+MOST_FEATURES = 16384  # of an image; a covariance of more takes gigabytes, and no feature network has them
+# What EDM2's files call the statistics of a feature network, by the beginning of our name for it
+PICKLED = {"inception": "fid", "dinov2": "fd_dinov2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +38,7 @@ class Statistics:
         count: N, the number of images; None where a file does not tell.
         detector: name of the feature network; None where a file does not tell.
         detector_hash: sha256 of its weights, or what else tells two of the same name apart; None if unknown.
+        detector_source: what --detector was when they were made: a name, path or URL; None if unknown.
         channels: of the images, 1 (grayscale) or 3 (RGB); None where a file does not tell.
     Raises:
         ValueError: if the shapes do not belong together or a value is not finite.
@@ -40,6 +50,7 @@ class Statistics:
     detector: str | None = None
     detector_hash: str | None = None
     channels: int | None = None
+    detector_source: str | None = None
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.cov.shape != (self.mean.size, self.mean.size):
@@ -74,25 +85,57 @@ class Statistics:
         _save(path, {"mu": self.mean, "sigma": self.cov, **extra})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], mean_key: str = "mu", cov_key: str = "sigma") -> "Statistics":
-        """Read statistics that this class, EDM or the ADM evaluator wrote; nothing in the file is executed.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        mean_key: str = "mu",
+        cov_key: str = "sigma",
+        detector: str | None = None,
+    ) -> "Statistics":
+        """Read statistics that this class, EDM, EDM2 or the ADM evaluator wrote; nothing in the file is executed.
 
         Args:
-            path: npz file.
+            path: npz file, or a pickle of EDM2's: {"fid": {"mu", "sigma"}, "fd_dinov2": {"mu", "sigma"}}.
             mean_key, cov_key: mu_s and sigma_s for the spatial statistics of an ADM reference batch.
+            detector: name of the feature network that they are needed for: a pickle holds those of two. None takes
+                what comes first, to find damage before a network is loaded.
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no npz file, lacks the keys, or its arrays are no statistics.
+            ValueError: if it is neither, lacks the keys, or its arrays are no statistics.
         """
-        arrays = _load(path, [mean_key, cov_key], list(KNOWN))
+        arrays = _read_pickle(path, detector) if _is_pickle(path) else _read_npz(path, mean_key, cov_key)
         try:
-            for key in (mean_key, cov_key):
+            for key in ("mean", "cov"):
                 if arrays[key].dtype.kind not in "fiu":
                     raise ValueError(f"{key} is of type {arrays[key].dtype}, not of real numbers")
-            known = {key: kind(arrays[key]) for key, kind in KNOWN.items() if key in arrays}
-            return cls(arrays[mean_key].astype(np.float64), arrays[cov_key].astype(np.float64), **known)
+            known = {key: _scalar(key, arrays[key]) for key in KNOWN if key in arrays}
+            return cls(arrays["mean"].astype(np.float64), arrays["cov"].astype(np.float64), **known)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {printable(error)}") from error
+
+    def summary(self) -> dict[str, float]:
+        r"""A few numbers that tell these statistics from others, whatever file they are in.
+
+        d, |m|^2, tr C, |C|^2, and m^2 . w, w . C w with w_i = 1 + cos(i) / 2, which see in which features something
+        lies. The same statistics that another machine or version has computed have them too, but for rounding:
+        `same_summary`. All are sums of terms of one sign, so that rounding stays small.
+        """
+        w = 1 + np.cos(np.arange(self.dim)) / 2
+        return {
+            "dim": self.dim,
+            "mean_square": float(self.mean @ self.mean),
+            "trace": float(self.cov.trace()),
+            "cov_square": float(np.square(self.cov).sum()),
+            "mean_probe": float(np.square(self.mean) @ w),
+            "cov_probe": float(w @ self.cov @ w),
+        }
+
+
+def same_summary(one: Mapping[str, float], other: Mapping[str, float], tolerance: float = 1e-5) -> bool:
+    """Whether two summaries are of the same statistics: equal to within float32 features' rounding."""
+    if one.keys() != other.keys():
+        return False
+    return all(abs(one[key] - other[key]) <= tolerance * abs(other[key]) for key in one)
 
 
 class FeatureStatistics:
@@ -191,7 +234,9 @@ class FeatureStatistics:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no file of `save`.
         """
-        arrays = _load(path, ["count", "mean", "scatter"])
+        with open_arrays(path) as file:
+            file.require("count", "mean", "scatter")
+            arrays = {name: file.read(name) for name in file.names}
         stats = cls(len(arrays["mean"]), device)
         stats.count = int(arrays["count"])
         stats.mean = torch.from_numpy(arrays["mean"]).to(device)
@@ -215,19 +260,56 @@ def _save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own keyword
 
 
-def _load(
-    path: str | os.PathLike[str], required: list[str], optional: list[str] | None = None
-) -> dict[str, np.ndarray]:
-    """The arrays of those names; without `optional`, all others too."""
+def _read_npz(path: str | os.PathLike[str], mean_key: str, cov_key: str) -> dict[str, np.ndarray]:
+    """Mean, covariance and what else is known; shapes are compared before memory is taken."""
+    with open_arrays(path) as file:
+        file.require(mean_key, cov_key)
+        mean, cov = file.header(mean_key).shape, file.header(cov_key).shape
+        if len(mean) != 1 or cov != mean * 2:
+            raise ValueError(f"{path}: mean has shape {list(mean)} and cov {list(cov)}; need [d] and [d, d]")
+        if mean[0] > MOST_FEATURES:
+            raise ValueError(
+                f"{path} is of {mean[0]:,} features, and no feature network has more than {MOST_FEATURES:,}"
+            )
+        known = {name: file.read(name, most_bytes=10_000) for name in KNOWN if name in file}
+        return {"mean": file.read(mean_key), "cov": file.read(cov_key)} | known
+
+
+def _is_pickle(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as pickles of protocol 2 and later do."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path")
+        return False  # which the reader of npz files says
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str, np.ndarray]:
+    """Mean, covariance and count of one feature network from a pickle of EDM2's."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in required if key not in file]:
-                raise KeyError(", ".join(missing))
-            wanted = file.files if optional is None else [*required, *(key for key in optional if key in file)]
-            return {key: file[key] for key in wanted}
-    except KeyError as error:
-        raise ValueError(f"{path} has no array {error.args[0]}") from error
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not an npz file of plain arrays: {error}") from error
+        with open(path, "rb") as file:
+            found = safe_pickle.load(file)
+    except ValueError as error:
+        raise ValueError(f"{path} is neither an npz file nor a pickle of plain arrays: {printable(error)}") from error
+    held = found if isinstance(found, dict) else {}
+    known = [key for key in PICKLED.values() if key in held]
+    fitting = [PICKLED[begin] for begin in PICKLED if detector is not None and detector.startswith(begin)]
+    entry = next(iter(known if detector is None else fitting), None)
+    if entry not in held:
+        names = ", ".join(known) or "neither fid nor fd_dinov2"
+        needed = "" if detector is None else f" for the detector {detector}"
+        raise ValueError(f"{path} has no statistics{needed}; it holds {names}")
+    part = held[entry]
+    if not isinstance(part, dict) or not all(isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")):
+        raise ValueError(f"{path}: {entry} is not a mean mu and a covariance sigma")
+    count = held.get("num_images")
+    counted = {"count": np.array(count)} if isinstance(count, int) else {}
+    return {"mean": part["mu"], "cov": part["sigma"]} | counted
+
+
+def _scalar(key: str, value: np.ndarray) -> Any:
+    """One of KNOWN, as the type that it has."""
+    if value.ndim:
+        raise ValueError(f"{key} has shape {list(value.shape)}; need one value")
+    if KNOWN[key] is int and value.dtype.kind not in "iu":
+        raise ValueError(f"{key} is of type {value.dtype}, not a whole number")
+    return KNOWN[key](value)

@@ -7,6 +7,7 @@ ResNet-101's pooled output (2048-d).
 
 import importlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import as_rgb, check_images
 
@@ -49,7 +51,8 @@ FAMILIES: dict[str, Family] = {  # by model_type in config.json
 class TransformersDetector(nn.Module):
     """A vision network of transformers as detector; it has no logits.
 
-    Images are resized to 224 x 224, bicubic and antialiased, as NVIDIA's EDM2 does for FD-DINOv2.
+    Images are resized to 224 x 224, bicubic and antialiased, as NVIDIA's EDM2 does for FD-DINOv2. DINOv2's position
+    embedding is interpolated as Meta's own code does, which EDM2 and dgm-eval run; see `dinov2_positions`.
 
     Reference: Stein et al., 2023, https://arxiv.org/abs/2306.04675
 
@@ -70,6 +73,8 @@ class TransformersDetector(nn.Module):
         super().__init__()
         self.net, self.kind, self.sha256 = net, kind, sha256
         config: Any = net.config
+        if kind == "dinov2":
+            _store_positions(net)
         self.feature_dim: int = config.hidden_sizes[-1] if kind == "resnet" else config.hidden_size
         for name, value in (("mean", FAMILIES[kind].mean), ("std", FAMILIES[kind].std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1))
@@ -105,6 +110,43 @@ class TransformersDetector(nn.Module):
         return features, features.new_empty(len(features), 0)
 
 
+def dinov2_positions(embedding: Tensor, side: int) -> Tensor:
+    r"""A grid of position embeddings for another number of patches, as DINOv2's own code interpolates it.
+
+    Bicubic, with patch i of the new grid read at (i + 1/2) / s - 1/2 of the old one, where s = (side + 0.1) / old side:
+    the 0.1 keeps rounding from losing a patch, and moves all samples a little. Interpolation to the size `side` (that
+    is with s = side / old side, as the package transformers does) gives other features.
+
+    Reference: https://github.com/facebookresearch/dinov2, interpolate_pos_encoding
+
+    Args:
+        embedding: [1, 1 + old side^2, d]; the class token's comes first and stays.
+        side: patches along an edge of the image.
+    Returns:
+        [1, 1 + side^2, d], of the dtype of `embedding`; computed in float32.
+    Raises:
+        ValueError: if the old grid is no square.
+    """
+    count = embedding.shape[1] - 1
+    old = math.isqrt(count)
+    if old * old != count:
+        raise ValueError(f"{count} position embeddings are no square grid")
+    if old == side:
+        return embedding
+    grid = embedding[:, 1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    scale = (side + 0.1) / old
+    grid = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
+    rows = grid.permute(0, 2, 3, 1).reshape(1, side * side, -1)
+    return torch.cat([embedding[:, :1], rows.to(embedding.dtype)], dim=1)
+
+
+def _store_positions(net: Any) -> None:
+    """Interpolate the position embedding once: of the right size, transformers takes it as it is."""
+    side = SIZE // net.config.patch_size
+    old = net.embeddings.position_embeddings
+    net.embeddings.position_embeddings = nn.Parameter(dinov2_positions(old.detach(), side))
+
+
 def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> TransformersDetector:
     """Load a network from a folder, or from the Hugging Face hub and its cache, on the CPU, ready for use.
 
@@ -125,9 +167,7 @@ def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a folder as save_pretrained writes it is needed")
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    if kind not in FAMILIES:
-        raise ValueError(f"{folder} holds a network of type {kind!r}; known are {', '.join(FAMILIES)}")
+    kind = _kind(folder)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # else it lists each weight of CLIP's text half, which is not needed
     try:
@@ -135,7 +175,7 @@ def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # the package raises many kinds for a damaged file
-        raise ValueError(f"{folder}: the weights cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"{folder}: the weights cannot be read: {printable(error)}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
     if report["missing_keys"]:  # transformers would start from random values
@@ -144,6 +184,20 @@ def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch
     kind = "clip" if kind == "clip_vision_model" else kind
     detector = TransformersDetector(net, kind, file_sha256(folder / "model.safetensors"))
     return detector.requires_grad_(False).eval()
+
+
+def _kind(folder: Path) -> str:
+    """The kind of network that a folder's config.json tells of."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        kind = config["model_type"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged, or tells no model_type") from error
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(
+            f"{folder} holds a network of type {printable(repr(kind), 80)}; known are {', '.join(FAMILIES)}"
+        )
+    return kind
 
 
 def _fetch(transformers: Any, hub: str) -> Path:

@@ -12,6 +12,7 @@ from dnnlib.pictures import contact_sheet, save_png, sheet_size
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
+from metrics.references import detector_of
 from metrics.statistics import Statistics
 from skip.source import ImageSource
 from torch_utils import distributed
@@ -31,14 +32,14 @@ class Monitor:
         sheet: columns and rows of the picture, as "8x4"; "none" for no pictures.
         fid_num: images that FID is measured on, seeds 0 to fid_num - 1; 0 for no FID.
         reference: statistics that FID is measured against: path or URL.
-        detector: a name in configs/detectors.toml, a path or a URL.
+        detector: a name in configs/detectors.toml, a path or a URL; None takes the one that `reference` was made with.
     Raises:
-        ValueError: if `sheet` is no size.
+        ValueError: if `sheet` is no size, or FID is wanted, and the reference is not of the detector.
         FileNotFoundError, RuntimeError: if FID is wanted, and the reference or the detector is missing.
     """
 
     def __init__(
-        self, outdir: str | Path, device: torch.device, sheet: str, fid_num: int, reference: str, detector: str
+        self, outdir: str | Path, device: torch.device, sheet: str, fid_num: int, reference: str, detector: str | None
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
         try:
@@ -46,8 +47,10 @@ class Monitor:
         except ValueError as error:
             raise ValueError(f"--sheet={error}, or none") from None
         if fid_num:
-            self.reference = Statistics.load(fetch(reference) if is_url(reference) else Path(reference))
-            self.evaluation = Evaluation(load_detector(detector, device), device, BATCH)
+            path = fetch(reference) if is_url(reference) else Path(reference)
+            found = load_detector(detector_of(Statistics.load(path), detector), device)
+            self.reference = Statistics.load(path, detector=found.name)
+            self.evaluation = Evaluation(found, device, BATCH)
             with self.evaluation.compared_with(["fid"], self.reference, None):
                 pass  # refuses now what does not fit
 

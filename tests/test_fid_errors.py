@@ -39,6 +39,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder(root / "rgb", 32, 32, 3)
     folder(root / "large", 64, 64)
     (root / "empty").mkdir()
+    (root / "equal").mkdir()
+    for i in range(20):
+        Image.fromarray(np.zeros([32, 32], np.uint8)).save(root / "equal" / f"{i}.png")
     for name, pixels in (
         ("sizes", np.zeros([16, 16])),
         ("colours", np.zeros([32, 32, 3])),
@@ -121,16 +124,19 @@ def value(command: str) -> float:
         ("empty", "empty holds no images"),
         ("sizes", r"sizes/07.png is \(1, 16, 16\), the first image is \(1, 32, 32\).*dataset_tool.py"),
         ("colours", r"colours/07.png is \(3, 32, 32\), the first image is \(1, 32, 32\)"),
-        ("alpha", "alpha/07.png is RGBA, not grayscale or RGB; convert it"),
+        ("alpha", "alpha/07.png is transparent in places; lay it over a background first"),
         ("corrupt", "corrupt/07.png is not an image, or is corrupt: image file is truncated"),
         ("rgb", r"reads uint8 images \[N, C, H, W\] with C = 1, not uint8 \[12, 3, 32, 32\]"),
         ("large", "reads images of 32x32 pixels, not 64x64"),
         ("half.zip", "half.zip is not a zip file, or is damaged"),
         ("half.npz", "half.npz is damaged"),
         ("flipped.npz", "flipped.npz is damaged"),
-        ("text.npz", "text.npz is damaged, or no npz of plain arrays: its content is of another kind"),
-        ("array.npz", "array.npz is damaged, or no npz of plain arrays: its content is of another kind"),
-        ("objects.npz", "objects.npz is damaged, or no npz of plain arrays: its content is of another kind"),
+        ("text.npz", "text.npz is not an npz file of plain arrays, or is damaged: it is no zip archive"),
+        ("array.npz", "array.npz is not an npz file of plain arrays, or is damaged: it is no zip archive"),
+        (
+            "objects.npz",
+            "objects.npz is not an npz file of plain arrays, or is damaged: its array arr_0 holds Python objects",
+        ),
         ("floats.npz", r"floats.npz: arr_0 is float64 \[12, 32, 32, 1\]; images are uint8"),
         ("small.npz", "small.npz holds mu, sigma, but no array arr_0 of images"),
         ("none", "none does not exist"),
@@ -203,6 +209,8 @@ def test_seeds(seeds: str, said: str) -> None:
         ("--data good --dest text.npz/new/x.npz", r"--dest=text.npz/new/x.npz: cannot write to .*text.npz \(Not a dir"),
         ("--data one --dest new/x.npz", "one holds 1 image; statistics need at least 2"),
         ("--data empty --dest x.npz", "empty holds no images"),
+        ("--data good --dest small.npz", "--dest=small.npz is there already; name another file, or .* --overwrite"),
+        ("--data good --dest x.pkl", "--dest=x.pkl: statistics are written as npz; name a file that ends in .npz"),
     ],
 )
 def test_a_reference_that_cannot_be_made(flags: str, said: str) -> None:
@@ -214,6 +222,80 @@ def test_a_corrupt_image_leaves_no_reference(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     done = run(f"ref --detector demo --data good --dest {tmp_path}/new/x.npz")
     assert done.exit_code == 0 and (tmp_path / "new" / "x.npz").is_file(), "missing folders are made"
+
+
+def test_a_reference_is_replaced_when_that_is_asked_for(tmp_path: Path) -> None:
+    asked = f"ref --detector demo --data good --dest {tmp_path}/x.npz"
+    first = run(asked)
+    assert first.exit_code == 0 and first.stderr.splitlines()[-1].endswith("x.npz: 12 images, 128 features")
+    assert run(asked).exit_code == 2
+    assert run(f"{asked} --overwrite").exit_code == 0
+
+
+def test_gen_and_calc_take_the_detector_of_the_reference(tmp_path: Path) -> None:
+    assert run(f"ref --detector demo --data good --dest {tmp_path}/x.npz").exit_code == 0
+    with np.load(tmp_path / "x.npz") as made:
+        assert made["detector_source"] == "demo"
+        held = dict(made)
+    for command in ("calc --images good --num 12", "gen --seeds 0-11 --steps 2"):
+        done = run(f"{command} --ref {tmp_path}/x.npz")
+        assert done.exit_code == 0, done.output
+        assert "Detector: demo, which --ref was made with" in done.stderr
+        assert json.loads(done.stdout)["detector"]["name"] == "demo-fashion-mnist"
+    np.savez(tmp_path / "elsewhere.npz", **held | {"detector_source": np.array("https://host/evil.pt")})
+    said = refused(f"calc --images good --num 12 --ref {tmp_path}/elsewhere.npz", early=True)
+    assert "made with the detector 'https://host/evil.pt'" in said and "give it as --detector" in said
+
+
+def test_an_adm_reference_batch_gives_its_own_mean_and_covariance(tmp_path: Path) -> None:
+    """500 images and the statistics of many more: FID by ADM's evaluator takes the statistics."""
+    with np.load(REFERENCE) as published, np.load("good.npz") as images:
+        own = {"mu": published["mu"], "sigma": published["sigma"], "mu_s": np.zeros(4), "sigma_s": np.eye(4)}
+        np.savez(tmp_path / "virtual.npz", arr_0=images["arr_0"], **own)
+        np.savez(tmp_path / "other.npz", arr_0=images["arr_0"], mu=np.zeros(3), sigma=np.eye(3))
+    flags = f"calc --images nested --num 12 --detector demo --metrics fid,kid --ref-images {tmp_path}/virtual.npz"
+    done = run(flags)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["metrics"]["fid-demo-fashion-mnist"] == value(f"calc --images good --num 12 {DEMO}")
+    assert found["protocol"]["reference"].endswith("virtual.npz")
+    assert "mu and sigma in the file of --ref-images" in found["protocol"]["reference_statistics"]
+    assert found["protocol"]["reference_images_num"] == 12
+
+    done = run(flags.replace("virtual", "other"))
+    found = json.loads(done.stdout)
+    assert found["metrics"]["fid-demo-fashion-mnist"] == pytest.approx(0, abs=0.01), "the images' own statistics"
+    assert "another detector's" in found["protocol"]["reference_statistics"] and "reference" not in found["protocol"]
+
+    made = run(f"ref --detector demo --data {tmp_path}/virtual.npz --dest {tmp_path}/own.npz")
+    assert "Warning: mu and sigma in --data are not these" in made.stderr
+
+
+def test_a_metric_that_refuses_leaves_the_others_and_a_status() -> None:
+    done = run(f"calc --images equal --num 20 {DEMO} --ref-images equal --metrics fid,pr,immd")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert "fid-demo-fashion-mnist" in found["metrics"] and "immd_sigma10-demo-fashion-mnist" in found["metrics"]
+    assert list(found["refused"]) == ["immd"]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: no value of immd: the median distance is 0")
+    done = run(f"gen --seeds 0-4 --seeds 5-14 --steps 2 {DEMO} --metrics fid,is")
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert [set(one.get("refused", {})) for one in found["runs"]] == [{"is"}, set()]
+    assert "fid-demo-fashion-mnist" in found["spread"]
+
+
+def test_the_last_line_says_the_values() -> None:
+    done = run(f"calc --images good --num 12 {DEMO} --metrics fid,is")
+    found = json.loads(done.stdout)["metrics"]
+    fid, error = (float(x) for x in re.findall(r"[\d.]+", done.stderr.splitlines()[-1].partition(",")[0]))
+    assert re.fullmatch(r"demo FID [\d.]+ ± [\d.]+, demo IS [\d.]+ ± [\d.]+", done.stderr.splitlines()[-1])
+    assert fid == pytest.approx(found["fid-demo-fashion-mnist"], abs=error)
+    two = run(f"gen --seeds 0-4 --seeds 5-14 --steps 2 {DEMO}")
+    spread = json.loads(two.stdout)["spread"]["fid-demo-fashion-mnist"]
+    mean, std = (float(x) for x in re.findall(r"[\d.]+", two.stderr.splitlines()[-1]))
+    assert mean == pytest.approx(spread["mean"], abs=std) and std == pytest.approx(spread["std"], rel=0.5)
 
 
 def test_offline(offline: None) -> None:

@@ -126,7 +126,8 @@ class Images(Generated):
         detector = load_detector(self.detector, job.device)
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         source = what.load(job.device)
-        reference = Statistics.load(fetch(self.reference) if is_url(self.reference) else located(self.reference))
+        path = fetch(self.reference) if is_url(self.reference) else located(self.reference)
+        reference = Statistics.load(path, detector=detector.name)
         real = self._real()
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -139,6 +140,9 @@ class Images(Generated):
                 without = [evaluation.compare(names, store, seeds, target) for seeds in self._without_each_group()]
             if distributed.rank() != 0:
                 return {}
+            for one in [measured, *without]:
+                for name, reason in one.get("refused", {}).items():
+                    raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
             features, _ = store.load(self.numbers)
         values: dict[str, float] = measured["metrics"]
         found = {}

@@ -1,6 +1,8 @@
 """The feature pass: equal to direct computation, resumable, refusing what does not belong together."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from metrics.evaluation import Evaluation
-from metrics.feature_store import FeatureStore, extract
+from metrics.feature_store import FeatureStore, Part, extract
 from metrics.frechet import frechet_distance
 from metrics.images import ArrayImages, open_images
 from metrics.inception_score import inception_score
@@ -64,7 +66,9 @@ def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     x, y = direct(made), direct(real)
     fid = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     assert result["fid-pooled"] == pytest.approx(fid, rel=1e-6)
-    assert result["is-pooled"] == pytest.approx(inception_score(x / 40)[0], rel=1e-5)
+    keys = [hashlib.blake2b(image.transpose(2, 0, 1).tobytes(), digest_size=8).digest()[::-1] for image in made]
+    order = sorted(range(60), key=keys.__getitem__)
+    assert result["is-pooled"] == pytest.approx(inception_score(x[order] / 40)[0], rel=1e-6)
     assert {"precision-pooled", "recall-pooled", "kid-pooled", "density-pooled", "immd_median-pooled"} <= set(result)
     assert not list((tmp_path / "cache").rglob("*.npz")), "a temporary store is removed"
 
@@ -84,9 +88,8 @@ def test_features_in_float64_keep_their_digits(tmp_path: Path) -> None:
 
 def test_inception_alone_makes_fid() -> None:
     x = Statistics(np.zeros(2), np.eye(2))
-    assert measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), "inception-2015-12-05") == {
-        "fid": pytest.approx(2)
-    }
+    found = measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), "inception-2015-12-05")
+    assert found.values == {"fid": pytest.approx(2)} and not found.refused
 
 
 def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,11 +131,109 @@ def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, {})
     store.open()
-    store.add([0, 1], torch.zeros(2, 4), torch.zeros(2, 0))
+    store.add(Part([0, 1], torch.zeros(2, 4), torch.zeros(2, 0), np.zeros(2, np.uint64)))
     (chunk,) = store.chunks()
     chunk.write_bytes(chunk.read_bytes()[:50])
     with pytest.raises(ValueError, match=f"{chunk.name} is damaged"):
         store.done()
+
+
+def flip_a_bit(path: Path) -> None:
+    """In the middle of the largest array of an npz, far from any header."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def without_digests(path: Path) -> None:
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "digests"}
+    np.savez(path, **kept)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, without_digests])
+def test_a_damaged_chunk_is_made_again(
+    damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", 40)
+    tensor = torch.from_numpy(pictures(100).transpose(0, 3, 1, 2))
+    store = FeatureStore(tmp_path, {})
+
+    def batches(ids: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        for start in range(0, len(ids), 20):
+            yield ids[start : start + 20], tensor[ids[start : start + 20]]
+
+    extract(store, Pooled(), range(100), batches, CPU)
+    features, logits = store.load(range(100))
+    chunk = store.chunks()[1]
+    damage(chunk)
+    assert extract(store, Pooled(), range(100), batches, CPU) == 40, "only its images are done again"
+    assert str(chunk) in capsys.readouterr().err
+    again = store.load(range(100))
+    assert np.array_equal(again[0], features) and np.array_equal(again[1], logits)
+
+
+def test_the_inception_score_does_not_see_how_images_are_stored(tmp_path: Path) -> None:
+    """Sorted by class, each split would hold one class: a score near 1."""
+    made = np.repeat(pictures(10), 20, axis=0).astype(int) + np.random.RandomState(1).randint(0, 9, [200, 8, 8, 3])
+    made = made.clip(0, 255).astype(np.uint8)
+    shuffled = made[np.random.RandomState(2).permutation(200)]
+    classes = tmp_path / "classes"
+    for i, image in enumerate(made):
+        (classes / f"{i // 20}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(classes / f"{i // 20}" / f"{i % 20}.png")
+    np.savez(tmp_path / "sorted.npz", made)
+    np.savez(tmp_path / "shuffled.npz", shuffled)
+
+    class Sure(Pooled):
+        def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            features, logits = super().__call__(images)
+            return features, logits * 20
+
+    ev = Evaluation(Sure(), CPU, batch=7)
+    scores = []
+    for path in (classes, tmp_path / "sorted.npz", tmp_path / "shuffled.npz"):
+        images = open_images(path)
+        with ev.features_of(images) as store:
+            scores.append(ev.measure(["is"], store, range(200), None, None)["metrics"]["is-pooled"])
+    assert scores[1:] == pytest.approx([scores[0], scores[0]], rel=1e-6)
+    x = direct(shuffled) / 2
+    expected = np.mean([inception_score(x, shuffle_seed=seed)[0] for seed in range(20)])
+    assert scores[0] == pytest.approx(expected, rel=0.02)
+    assert inception_score(direct(made) / 2)[0] < 0.8 * expected
+
+
+def evidence(count: int, real: int) -> Evidence:
+    x = np.random.RandomState(0).randn(count, 3).astype(np.float32)
+    y = np.random.RandomState(1).randn(real, 3).astype(np.float32)
+    own = Statistics(x.mean(0).astype(np.float64), np.cov(x.T.astype(np.float64)))
+    return Evidence(own, Statistics(np.zeros(3), np.eye(3)), x, x, y)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_metric_that_refuses_leaves_the_others() -> None:
+    equal = evidence(20, 20)
+    equal = replace(equal, features=np.ones((20, 3), np.float32), real=np.ones((20, 3), np.float32))
+    found = measure(["fid", "pr", "immd"], equal, "inception-2015-12-05")
+    assert {"fid", "precision", "recall", "immd_sigma10"} <= set(found.values)
+    assert list(found.refused) == ["immd"] and "median distance is 0" in found.refused["immd"]
+    few = measure(["is", "fid", "dc"], evidence(5, 4), "inception-2015-12-05")
+    assert set(few.refused) == {"is", "dc"} and "fid" in few.values
+    with pytest.raises(ValueError, match="logits have 5 rows; this needs at least 10; real features have 4 rows"):
+        measure(["is", "dc"], evidence(5, 4), "inception-2015-12-05")
+
+
+def test_kid_has_no_spread_where_each_subset_is_the_whole_set() -> None:
+    with pytest.warns(RuntimeWarning, match="kid_std is left out: each subset is all 20 images of both sets"):
+        whole = measure(["kid"], evidence(20, 20), "inception").values
+    assert set(whole) == {"kid", "kid_subset_size"}
+    with pytest.warns(RuntimeWarning, match="kid_std is too small: each subset has all 20 real images"):
+        half = measure(["kid"], evidence(30, 20), "inception").values
+    assert half["kid_std"] > 0
 
 
 def test_arrays_and_folders_hold_the_same_images(tmp_path: Path) -> None:

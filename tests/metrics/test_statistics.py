@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import golden_npz
 
-from metrics.statistics import FeatureStatistics, Statistics
+from metrics.statistics import FeatureStatistics, Statistics, same_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,7 +142,7 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing\.npz: no such file"):
         Statistics.load(tmp_path / "missing.npz")
     np.savez(tmp_path / "images.npz", arr_0=np.zeros(3))
-    with pytest.raises(ValueError, match=r"images\.npz has no array mu, sigma$"):
+    with pytest.raises(ValueError, match=r"images\.npz has no array mu, sigma; it holds arr_0$"):
         Statistics.load(tmp_path / "images.npz")
     np.savez(tmp_path / "object.npz", mu=np.array([{}]), sigma=np.eye(1))
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"mu": 0}))
@@ -150,14 +150,17 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
     (tmp_path / "empty.npz").touch()
     np.save(tmp_path / "array.npy", np.zeros(3))
     for name in ("object.npz", "pickle.npz", "cut.npz", "empty.npz", "array.npy"):
-        with pytest.raises(ValueError, match=f"{name} is not an npz file of plain arrays"):
+        with pytest.raises(
+            ValueError,
+            match=f"{name} (is damaged|is not an npz file of plain arrays|has no statistics; it holds neither)",
+        ):
             Statistics.load(tmp_path / name)
     np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.eye(2))
     with pytest.raises(ValueError, match=r"shapes\.npz: mean has shape \[3\] and cov \[2, 2\]; need"):
         Statistics.load(tmp_path / "shapes.npz")
     for name, values in (("text", {"mu": np.array(["a"])}), ("complex", {"sigma": np.eye(1) + 0j})):
         np.savez(tmp_path / f"{name}.npz", **{"mu": np.zeros(1), "sigma": np.eye(1)} | values)
-        with pytest.raises(ValueError, match=f"{name}\\.npz: (mu|sigma) is of type .*, not of real numbers"):
+        with pytest.raises(ValueError, match=f"{name}\\.npz: (mean|cov) is of type .*, not of real numbers"):
             Statistics.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "counts.npz", mu=np.zeros(1), sigma=np.eye(1), count=np.arange(2))
     with pytest.raises(ValueError, match=r"counts\.npz: "):
@@ -165,6 +168,49 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
     np.savez(tmp_path / "nan.npz", mu=np.zeros(2), sigma=np.full((2, 2), np.nan))
     with pytest.raises(ValueError, match=r"nan\.npz: .* NaN or infinity"):
         Statistics.load(tmp_path / "nan.npz")
+
+
+def pickled(path: Path, value: object) -> Path:
+    path.write_bytes(pickle.dumps(value, protocol=4))
+    return path
+
+
+def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> None:
+    """{"fid": {"mu", "sigma"}, "fd_dinov2": {"mu", "sigma"}}, as EDM2's program pickles them."""
+    inception = {"mu": np.arange(4.0), "sigma": np.eye(4)}
+    dino = {"mu": np.ones(3), "sigma": 2 * np.eye(3)}
+    path = pickled(tmp_path / "img64.pkl", {"num_images": 50, "fid": inception, "fd_dinov2": dino})
+    read = Statistics.load(path)
+    assert np.array_equal(read.mean, np.arange(4.0)) and np.array_equal(read.cov, np.eye(4)) and read.count == 50
+    assert np.array_equal(Statistics.load(path, detector="dinov2-1024d").cov, 2 * np.eye(3))
+    with pytest.raises(ValueError, match="no statistics for the detector demo-x; it holds fid, fd_dinov2"):
+        Statistics.load(path, detector="demo-x")
+    alone = pickled(tmp_path / "alone.pkl", {"fid": inception})
+    with pytest.raises(ValueError, match=r"alone\.pkl has no statistics for the detector dinov2-1024d; it holds fid$"):
+        Statistics.load(alone, detector="dinov2-1024d")
+    for name, value, said in [
+        ("list.pkl", [1, 2], "it holds neither fid nor fd_dinov2"),
+        ("numbers.pkl", {"fid": 3}, "fid is not a mean mu and a covariance sigma"),
+        ("half.pkl", {"fid": {"mu": np.zeros(2)}}, "fid is not a mean mu and a covariance sigma"),
+        ("code.pkl", {"fid": print}, "refuses builtins.print"),
+        ("shapes.pkl", {"fid": inception | {"mu": np.zeros(3)}}, "need \\[d\\] and \\[d, d\\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"{name}.*{said}"):
+            Statistics.load(pickled(tmp_path / name, value))
+
+
+def test_a_summary_tells_statistics_apart_and_not_their_rounding() -> None:
+    made = gather(sample(), [300]).result()
+    rounded = Statistics(made.mean.astype(np.float32).astype(float), made.cov.astype(np.float32).astype(float))
+    assert same_summary(made.summary(), rounded.summary())
+    order = np.array([1, 0, 2, 3, 4])
+    others = [
+        gather(sample()[:299], [299]).result(),
+        Statistics(made.mean[order], made.cov[order][:, order]),
+        Statistics(made.mean, made.cov * 1.001),
+        Statistics(made.mean[:4], made.cov[:4, :4]),
+    ]
+    assert not any(same_summary(made.summary(), other.summary()) for other in others)
 
 
 def test_what_cannot_be_gathered_or_compared() -> None:

@@ -1,0 +1,204 @@
+"""Arrays of plain numbers from npz files: checked before memory is taken, and nothing in them is executed.
+
+numpy's own reader trusts a header's shape, and its messages advise to allow pickles. Here each array's header is
+compared with the size that the archive gives the member, the archive's checksums are compared with what is read, and
+every refusal has our own words.
+"""
+
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dnnlib.text import printable
+
+MOST_BYTES = 16 << 30  # of one array in memory; larger ones must be stored uncompressed, and stay on disk
+PIECE = 1 << 20
+
+
+class DamagedError(ValueError):
+    """The file is damaged, or is another thing than plain arrays."""
+
+
+DAMAGE = (DamagedError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an array says of itself.
+
+    Attributes:
+        shape: its sizes.
+        dtype: numbers, booleans or text; never objects.
+        by_columns: Fortran's order.
+        begin: of its data, in bytes from the begin of the member.
+    """
+
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    by_columns: bool
+    begin: int
+
+
+class Arrays:
+    """An open npz file; `open_arrays` makes one.
+
+    Attributes:
+        names: of its arrays, in the order of the file.
+    """
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path, self._archive = path, archive
+        members = [member for member in archive.namelist() if member.endswith(".npy")]
+        self.names = [member.removesuffix(".npy") for member in members]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def header(self, name: str) -> Header:
+        """Shape and type of an array, without reading it.
+
+        Raises:
+            ValueError: if there is no such array, its header is damaged or claims another size than the member has,
+                or it holds objects.
+        """
+        member = self._member(name)
+        with self._archive.open(member) as file:
+            return _header(file, name, member.file_size)
+
+    def read(self, name: str, most_bytes: int = MOST_BYTES) -> np.ndarray:
+        """An array in memory; its checksum has been compared.
+
+        Args:
+            name: of the array.
+            most_bytes: a larger one is refused before memory is taken.
+        Raises:
+            ValueError: as `header`, or if it is damaged or larger than `most_bytes`.
+        """
+        member = self._member(name)
+        if member.file_size > most_bytes:
+            size = f"{member.file_size:,} bytes, of which no more than {most_bytes:,} are read"
+            raise DamagedError(f"its array {_shown(name)} unfolds to {size}")
+        with self._archive.open(member) as file:
+            header = _header(file, name, member.file_size)
+            # In pieces: a member whose size lies ends early, and has then cost no more than it holds.
+            data = bytearray()
+            while piece := file.read(PIECE):
+                data += piece
+        if len(data) != member.file_size - header.begin:
+            raise DamagedError(f"its array {_shown(name)} ends too early")
+        order = "F" if header.by_columns else "C"
+        return np.frombuffer(data, header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload]
+
+    def mapped(self, name: str) -> np.ndarray | None:
+        """An array that stays on disk, read-only: ten thousands of images may be larger than the memory.
+
+        Its checksum is compared, in one pass over the file.
+
+        Returns:
+            None if it is compressed or empty, for `read` to deal with.
+        Raises:
+            ValueError: as `header`, or if it is damaged.
+        """
+        member, header = self._member(name), self.header(name)
+        if member.compress_type != zipfile.ZIP_STORED or 0 in header.shape:
+            return None
+        with self._archive.open(member) as file:
+            while file.read(PIECE):
+                pass  # zipfile compares the checksum at the end
+        with open(self.path, "rb") as raw:
+            raw.seek(member.header_offset + 26)  # lengths of the two fields that end the local header of 30 bytes
+            start = member.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header.begin
+        return np.memmap(self.path, header.dtype, "r", start, header.shape, "F" if header.by_columns else "C")
+
+    def check(self) -> None:
+        """Compare the checksum of every array.
+
+        Raises:
+            ValueError: if one is damaged.
+        """
+        if damaged := self._archive.testzip():
+            raise DamagedError(f"the checksum of {_shown(damaged)} is wrong")
+
+    def require(self, *names: str) -> None:
+        """Refuse a file that lacks one of these arrays.
+
+        Raises:
+            ValueError: naming those that it lacks.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            held = _shown(", ".join(self.names) or "none")
+            raise ValueError(f"{self.path} has no array {', '.join(missing)}; it holds {held}")
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        self.require(name)
+        return self._archive.getinfo(f"{name}.npy")
+
+
+@contextmanager
+def open_arrays(path: str | os.PathLike[str]) -> Iterator[Arrays]:
+    """Open an npz file; what is wrong with it in the block is told in one line that names it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no npz file, or the block met damage.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the path")
+    try:
+        with open(path, "rb") as raw:
+            if raw.read(2) != b"PK":
+                raise DamagedError("it is no zip archive")
+        with zipfile.ZipFile(path) as archive:
+            yield Arrays(Path(path), archive)
+    except DamagedError as error:
+        raise ValueError(f"{path} is not an npz file of plain arrays, or is damaged: {error}") from error
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged: {printable(str(error) or type(error).__name__)}") from error
+
+
+def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> list[np.ndarray]:
+    """Arrays of an npz file, in the order of `names`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_arrays`.
+    """
+    with open_arrays(path) as arrays:
+        return [arrays.read(name) for name in names]
+
+
+def _header(file: IO[bytes], name: str, size: int) -> Header:
+    """Read an array's header, and compare it with the size of its member."""
+    try:
+        version = np.lib.format.read_magic(file)
+        old = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(file)
+    except DAMAGE:
+        raise
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, AttributeError) as error:
+        # Nested brackets by the thousand, a pickle in place of an array, ...: numpy fails in many ways.
+        raise DamagedError(f"its member {_shown(name)} is no array of plain numbers") from error
+    if dtype.hasobject:
+        raise DamagedError(
+            f"its array {_shown(name)} holds Python objects, which are never loaded; store plain numbers"
+        )
+    if any(type(length) is not int or length < 0 for length in shape) or dtype.itemsize == 0:
+        raise DamagedError(f"its array {_shown(name)} has an impossible shape")
+    wanted = math.prod(shape) * dtype.itemsize
+    if wanted != size - file.tell():
+        raise DamagedError(f"its array {_shown(name)} claims {wanted:,} bytes, and has {size - file.tell():,}")
+    return Header(shape, dtype, by_columns, file.tell())
+
+
+def _shown(text: str) -> str:
+    return printable(text, 80)

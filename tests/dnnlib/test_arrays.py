@@ -1,0 +1,115 @@
+"""Arrays from npz files: what numpy writes is read, and hostile or damaged files are one line and no memory."""
+
+import io
+import pickle
+import re
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnnlib.arrays import open_arrays, read_arrays
+
+
+def test_what_numpy_writes_is_read(tmp_path: Path) -> None:
+    made = {
+        "rows": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "columns": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "text": np.array("inception"),
+        "none": np.zeros((0, 5)),
+        "one": np.array(7),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", **made)
+        for name, array in zip(made, read_arrays(tmp_path / "x.npz", made), strict=True):
+            assert np.array_equal(array, made[name]) and array.dtype == made[name].dtype
+        with open_arrays(tmp_path / "x.npz") as arrays:
+            assert arrays.names == list(made) and arrays.header("rows").shape == (3, 4)
+            mapped = arrays.mapped("columns")
+            assert (mapped is not None) == (save is np.savez)
+            assert mapped is None or np.array_equal(mapped, made["columns"])
+
+
+def header(shape: str, descr: str = "'<f8'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text.encode() + b"\n"
+
+
+def archive(path: Path, member: bytes, name: str = "x.npy", compressed: bool = False) -> None:
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as file:
+        file.writestr(name, member)
+
+
+def flipped(path: Path) -> None:
+    np.savez(path, x=np.zeros(1000))
+    data = bytearray(path.read_bytes())
+    data[4000] ^= 1
+    path.write_bytes(data)
+
+
+def lying(path: Path) -> None:
+    """The directory says 8 GB, and so does the array; there are 80 bytes."""
+    archive(path, header("(1000000000,)") + bytes(80), compressed=True)
+    data = path.read_bytes()
+    true, size = len(header("(1000000000,)")) + 80, len(header("(1000000000,)")) + 8_000_000_000
+    path.write_bytes(data.replace(true.to_bytes(4, "little"), min(size, 2**32 - 2).to_bytes(4, "little")))
+
+
+def objects(path: Path) -> None:
+    np.savez(path, x=np.array([{}], dtype=object))
+
+
+HOSTILE: dict[str, Callable[[Path], None]] = {
+    "8 TiB": lambda path: archive(path, header("(1099511627776,)") + bytes(80)),
+    "negative": lambda path: archive(path, header("(-1, -10)") + bytes(80)),
+    "true": lambda path: archive(path, header("(True,)") + bytes(8)),
+    "deep": lambda path: archive(path, header("(" * 300 + ")" * 300)),
+    "deep lists": lambda path: archive(path, header("[" * 200 + "]" * 200)),
+    "long": lambda path: archive(path, header("(" + "1, " * 15000 + ")") + bytes(8)),
+    "nothing": lambda path: archive(path, b""),
+    "pickle": lambda path: archive(path, pickle.dumps([1, 2])),
+    "version": lambda path: archive(path, b"\x93NUMPY\x09\x00" + bytes(100)),
+    "no dtype": lambda path: archive(path, header("(1,)", "'nonsense'") + bytes(8)),
+    "nested dtype": lambda path: archive(path, header("(1,)", "[('a', '<f8', (1099511627776,))]") + bytes(8)),
+    "objects": objects,
+    "flipped": flipped,
+    "lying": lying,
+    "a lone array": lambda path: path.write_bytes(header("(1,)") + bytes(8)),
+    "a lone pickle": lambda path: path.write_bytes(pickle.dumps([1, 2])),
+    "empty": lambda path: path.write_bytes(b""),
+    "escape": lambda path: archive(path, header("(1,)") + bytes(8), name="\x1b[31m.npy"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.npz"
+    HOSTILE[kind](path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError) as refused:
+            read_arrays(path, ["x"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    message = str(refused.value)
+    assert message.startswith(str(path)) and len(message) < len(str(path)) + 300
+    assert message.isprintable() and not re.search("allow_|trust|max_header", message), message
+    assert peak < 20e6
+
+
+def test_a_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(1_000_000))
+    archive(tmp_path / "bomb.npz", buffer.getvalue(), compressed=True)
+    with open_arrays(tmp_path / "bomb.npz") as arrays:
+        assert arrays.read("x").sum() == 0
+    with (
+        pytest.raises(ValueError, match=r"unfolds to 8,000,128 bytes, of which no more than 100,000 are read"),
+        open_arrays(tmp_path / "bomb.npz") as arrays,
+    ):
+        arrays.read("x", most_bytes=100_000)
