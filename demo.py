@@ -15,6 +15,7 @@ from sampling.settings import SamplerSettings
 from skip.options import warn_beyond
 from skip.scale import SkipScale
 from skip.source import ImageSource
+from torch_utils import distributed
 
 CLASSES = 8  # columns of the sheet: one class a column
 
@@ -38,20 +39,21 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
             )
         warn_beyond([rho_bottom])
         seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
+        device = distributed.init()
         sheets, captions = [], []
         for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
-            source = ImageSource(sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced").load("cpu")
+            source = ImageSource(sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced").load(device)
             images, nfe = [], 0
             with tqdm(total=len(seeds), unit="img", desc=f"rho = {scale.bottom:g}") as bar:
                 for batch in source.batches(seeds, batch_size=32):
-                    images += list(batch.images.numpy())
+                    images += list(batch.images.cpu().numpy())
                     nfe = batch.nfe
                     bar.update(len(batch.seeds))
             sheets.append(contact_sheet(images, columns=CLASSES, zoom=2))
             tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
             captions.append(f"{tuned}, NFE {nfe}")
         save_png(side_by_side(sheets, captions), dest)
-        click.echo(f"The same 64 seeds, plain and Skip-Tuned: {Path(dest).resolve()}")
+        click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
 
 
 if __name__ == "__main__":

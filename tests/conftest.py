@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from dnnlib import threads
+
+threads.set_defaults()  # before torch is loaded, as in the programs
+
 import torch
 
 from training import onednn, winograd

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,7 +15,8 @@ def test_demo_draws_both_sheets_of_the_same_seeds(tmp_path: Path) -> None:
     picture = tmp_path / "demo.png"
     result = CliRunner().invoke(main, ["--out", str(picture), "--steps", "3"])
     assert result.exit_code == 0, result.output
-    assert str(picture) in result.stdout
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert f"on {device}: {picture}" in result.stdout
     page = np.asarray(Image.open(picture).convert("L"), dtype=float)
     side = 8 * (2 * 32 + 2) + 2
     assert page.shape[0] > side and page.shape[1] > 2 * side

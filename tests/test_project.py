@@ -1,8 +1,15 @@
 """What the repository says of itself: its environments agree, and its README's code runs."""
 
 import ast
+import http.server
 import re
+import shutil
+import subprocess
+import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +73,35 @@ def test_python_in_the_readme_runs() -> None:
         scope: dict[str, Any] = {}
         exec(compile(block, "README.md", "exec"), scope)  # our own text
         assert scope["images"].shape == (16, 1, 32, 32)
+
+
+@pytest.fixture
+def cpu_index(tmp_path: Path) -> Iterator[str]:
+    """The URL of an index that has torch."""
+    (tmp_path / "index" / "torch").mkdir(parents=True)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("make") is None or sys.platform != "linux", reason="of make on Linux")
+@pytest.mark.parametrize(
+    ("variables", "told", "arguments"),
+    [
+        ({"GPU": "/dev/nvidia0"}, "/dev/nvidia0 is here): several GB", ""),
+        ({"GPU": ""}, "torch for CPUs, since there is no NVIDIA GPU", "--extra-index-url INDEX"),
+        ({"GPU": "", "CPU_INDEX": "http://127.0.0.1:1"}, "cannot be reached: torch comes from where pip usually", ""),
+        ({"GPU": "", "PIP_ARGS": "--no-index -f x"}, "pip gets your arguments: --no-index -f x", "--no-index -f x"),
+    ],
+    ids=["gpu", "cpu", "offline", "given"],
+)
+def test_set_up_says_which_torch_it_takes(
+    variables: dict[str, str], told: str, arguments: str, cpu_index: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    given = {"PYTHON": sys.executable, "CPU_INDEX": cpu_index, "PIP_ARGS": ""} | variables
+    command = ["make", "pip-args", *(f"{name}={value}" for name, value in given.items())]
+    assert told in subprocess.check_output(command, cwd=tmp_path, text=True)
+    assert (tmp_path / ".venv/pip-args").read_text().strip() == arguments.replace("INDEX", cpu_index)
