@@ -32,7 +32,7 @@ class Size(click.ParamType):
 @click.option("--source", metavar="PATH", required=True, help="What to read")
 @click.option("--dest", metavar="PATH", required=True, help="*.zip or a folder to make")
 @click.option("--max-images", metavar="INT", type=click.IntRange(min=1), help="Only the first INT images")
-@click.option("--transform", type=click.Choice(TRANSFORMS), help="Crop before resizing")
+@click.option("--transform", type=click.Choice(list(TRANSFORMS)), help="Crop before resizing")
 @click.option("--resolution", type=Size(), help="Resize to this, e.g. 64x64")
 @click.option("--pad", type=Size(), help="Centre in a black frame, e.g. 32x32")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Gray or RGB  [default: as first image]")
@@ -76,8 +76,16 @@ def main(
     every image is in one and there are at least two. A line on stderr says which, or why there are none.
 
     Images must come out square and of one size; a power of two, which EDM's own tools insist on, is not
-    required. Resizing is Lanczos. center-crop takes the largest square in the middle; center-crop-wide the
-    largest W:H rectangle, puts it in a black WxW frame, and leaves out images that it would enlarge.
+    required. Without a transform they are stretched to --resolution (Lanczos). Transforms:
+
+    \b
+    center-crop            the largest square in the middle
+    center-crop-dhariwal   ADM's and EDM2's for ImageNet: halve, fit the shorter side (bicubic), crop
+    center-crop-wide       EDM's for wide images: all columns, W*h/w rows, in a black WxW frame
+    center-crop-letterbox  the largest W:H rectangle, in a black WxW frame
+
+    The last two leave out images that are too small.
+
     Grayscale stays one channel, except after a first image in colour. Opaque alpha is dropped; images with
     transparency are refused. 16 bits become 8 (round(v / 257)); EXIF's orientation is carried out.
 
