@@ -1,21 +1,35 @@
 """Text that is not ours, made fit for a terminal: names in files, servers' answers, libraries' messages."""
 
+import re
+
 MOST = 200  # characters of one name or answer
+_UNSAFE = re.compile(
+    r"allow_pickle|pickle\.load|weights_only|add_safe_globals|can still be loaded|unsafely|trusted source"
+)
 
 
 def printable(text: object, most: int = MOST) -> str:
     r"""`text` in one line of at most `most` characters, each of which a terminal shows as itself.
 
     White space of any kind becomes one blank; control and bidirectional characters, terminal escapes and lone
-    surrogates are written as escapes, such as \x1b; what is too long keeps its beginning and its end.
+    surrogates are written as escapes, such as \x1b; what is too long keeps its beginning and its end. A library's
+    advice to load a file unsafely is left out.
 
     Args:
         text: a str, or what str() makes one of.
         most: at least 10.
     """
-    words = _cut(" ".join(str(text).split()), most)
+    words = _cut(" ".join(_safe(str(text)).split()), most)
     shown = [character if character.isprintable() else _escaped(character) for character in words]
     return _cut("".join(shown), most)
+
+
+def _safe(text: str) -> str:
+    """`text` without the sentences that say how to execute what a file carries, as numpy's and torch's do."""
+    if _UNSAFE.search(text) is None:
+        return text
+    kept = [sentence for sentence in re.split(r"(?<=[.!?])\s+", text) if _UNSAFE.search(sentence) is None]
+    return " ".join(kept) or "it holds objects, which are not loaded"
 
 
 def _escaped(character: str) -> str:

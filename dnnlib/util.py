@@ -1,11 +1,13 @@
 """Downloads: fetched once, kept whole, checked, and used offline from then on."""
 
+import codecs
 import contextlib
 import hashlib
 import os
 import re
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +16,21 @@ import filelock
 import requests
 import tqdm
 
+from dnnlib.text import printable
+
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0  # doubled from one attempt to the next
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces of data
 CHUNK_BYTES = 1 << 20
+HEAD_BYTES = 512
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save's files before its version 1.6 begin
+TEXTS = {
+    b"<!doctype html": "an HTML page (perhaps a login, or a link that needs a click)",
+    b"<html": "an HTML page (perhaps a login, or a link that needs a click)",
+    b"<?xml": "an XML text (perhaps a server's error message)",
+    b'{"': "a JSON text (perhaps a server's error message)",
+    b"version https://git-lfs": "a Git LFS pointer (the real file is elsewhere)",
+}
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
@@ -69,11 +82,12 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
 
     A download that breaks off is continued from where it stopped, now or by a later call. Several processes
     may ask for the same file: one downloads, the others wait. A file that is in the cache needs no network, and one
-    that is not comes from $SKIP_TUNING_MIRROR where that is set; see `mirrored`.
+    that is not comes from $SKIP_TUNING_MIRROR where that is set; see `mirrored`. What is no data file is not kept, nor
+    used where it was kept before: a page to log in, a server's excuse, half of an archive; see `check_content`.
 
     Args:
         url: http or https.
-        sha256: what the file must hash to, if that is known; 64 hexadecimal digits.
+        sha256: what the file must hash to, or how that begins, if it is known: up to 64 hexadecimal digits.
         cache_dir: the folder of the copy; None means `cache_folder()`.
     Returns:
         Path of the whole file.
@@ -85,15 +99,20 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
     if not is_url(url):
         raise ValueError(f"not an http or https URL: {url}")
     path = cached_path(url, cache_dir)
-    if not path.is_file():
+    if not _usable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            if not path.is_file():  # another process may have been faster
+            if not _usable(path):  # another process may have been faster
                 _download(url, path)
-    if sha256 is not None and (found := file_sha256(path)) != sha256.lower():
+    if sha256 is not None and not (found := file_sha256(path)).startswith(sha256.lower()):
         path.unlink(missing_ok=True)
         raise ValueError(f"{url}: expected sha256 {sha256}, found {found}; deleted the copy {path}; try again")
     return path
+
+
+def copy_note(path: str | os.PathLike[str]) -> str:
+    """What to add to a message that a file cannot be read: of a download, how to get it again; else nothing."""
+    return "; it is a download: delete it, and it is fetched again" if Path(path).parent == cache_folder() else ""
 
 
 def open_url(
@@ -101,6 +120,54 @@ def open_url(
 ) -> BinaryIO:
     """Open a local path, or the cached copy of a URL, for reading; see `fetch`."""
     return open(fetch(str(source), sha256, cache_dir) if is_url(source) else source, "rb")
+
+
+def check_content(path: Path) -> None:
+    """See that a file is a data file of some kind, and no text; and whole, as far as its first and last bytes tell.
+
+    Raises:
+        ValueError: saying what it is.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(max(size - 1, 0))
+        last = file.read(1)
+    if not head:
+        raise ValueError("an empty file")
+    kind = _text_kind(head)
+    if kind is not None:
+        raise ValueError(f"{kind} in place of a data file: {printable(head.decode(errors='replace'), 80)!r}")
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        raise ValueError("an archive that is cut short")
+    pickled = head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and not head.startswith(OLD_TORCH)
+    if pickled and last != b".":  # the opcode that ends it
+        raise ValueError("a pickle that is cut short")
+
+
+def _text_kind(head: bytes) -> str | None:
+    """What a text that begins so is called; None for anything else."""
+    text = head.lstrip().lower()
+    for start, kind in TEXTS.items():
+        if text.startswith(start):
+            return kind
+    with contextlib.suppress(UnicodeDecodeError):
+        words = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut in two
+        if all(character.isprintable() or character.isspace() for character in words):
+            return "text"
+    return None
+
+
+def _usable(path: Path) -> bool:
+    """Whether a file is in the cache, and what it should be; what is not, as an older version kept it, is deleted."""
+    if not path.is_file():
+        return False
+    try:
+        check_content(path)
+    except ValueError:
+        path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -131,11 +198,11 @@ def _download(url: str, path: Path) -> None:
             _download_once(address, path)
             return
         except (_PermanentError, requests.exceptions.InvalidURL) as error:
-            reason = str(error)
+            reason = printable(error)
             break
         except requests.RequestException as error:
             # Of "HTTPConnectionPool(..): .. (Caused by ..: [Errno 111] Connection refused'))" the end tells.
-            reason = str(error).rsplit(": ", 1)[-1].rstrip(")'\"")
+            reason = printable(str(error).rsplit(": ", 1)[-1].rstrip(")'\""))
     through = "" if address == url else f" from the mirror, {address}"
     raise RuntimeError(
         f"cannot download {url}{through} ({reason}); try again, or get the file in another way and save it as {path}"
@@ -154,17 +221,25 @@ def _download_once(url: str, path: Path) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         _check_answer(response, have, part)
         have = have if response.status_code == 206 else 0
+        # Some servers compress although they are asked not to: then the length is that of what is transferred.
+        packed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        total = have + int(length) if length and not packed else None
         with open(part, "ab" if have else "wb") as file, _progress(path.name, have, total) as bar:
-            version.write_text(_validator(response))
+            version.write_text("" if packed else _validator(response))
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(len(chunk))
-    if total is not None and part.stat().st_size != total:
-        raise requests.RequestException(f"the transfer ended after {part.stat().st_size} of {total} bytes")
-    os.replace(part, path)
+        received = have + response.raw.tell() if packed else part.stat().st_size
+    if length and received != have + int(length):
+        raise requests.RequestException(f"the transfer ended after {received} of {have + int(length)} bytes")
     version.unlink()
+    try:
+        check_content(part)
+    except ValueError as error:
+        part.unlink()
+        raise _PermanentError(f"the server sends {error}") from error
+    os.replace(part, path)
 
 
 def _check_answer(response: requests.Response, have: int, part: Path) -> None:
@@ -172,7 +247,8 @@ def _check_answer(response: requests.Response, have: int, part: Path) -> None:
     code = response.status_code
     answer = f"the server answers {code} {response.reason}"
     rest = response.headers.get("Content-Range", "")
-    if code == 416 or (code == 206 and not rest.startswith(f"bytes {have}-")):
+    packed = "Content-Encoding" in response.headers  # then the rest of a file is the rest of something else
+    if code == 416 or (code == 206 and (packed or not rest.startswith(f"bytes {have}-"))):
         part.unlink(missing_ok=True)  # the next attempt starts from nothing
         raise requests.RequestException(answer)
     if code in (408, 429) or code >= 500:

@@ -1,7 +1,6 @@
 """One front door for feature networks: `load_detector(name | path | URL, device)`, whatever the network."""
 
 import os
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from dnnlib.util import fetch, file_sha256, is_url
 from metrics.demo_detector import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
+from training.keywords import load_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT = "inception-2015-12-05"
@@ -85,17 +85,7 @@ def load_entries(path: str | os.PathLike[str] = DETECTORS_TOML) -> dict[str, Det
     Raises:
         ValueError: if the file is not TOML, or an entry has an unknown or a missing key.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-    entries = {}
-    for name, table in tables.items():
-        try:
-            entries[name] = DetectorEntry(name=name, **table)
-        except TypeError as error:
-            raise ValueError(f"{path}, [{name}]: {str(error).partition(' ')[2]}") from error
-    return entries
+    return load_tables(path, DetectorEntry)
 
 
 def load_detector(
@@ -123,7 +113,7 @@ def load_detector(
     path = _local_path(source, entry)
     if path.is_dir():
         return load_transformers(path, dtype).to(device)
-    if entry is not None and not (found := file_sha256(path)).startswith(entry.sha256):
+    if entry is not None and entry.url is None and not (found := file_sha256(path)).startswith(entry.sha256):
         raise ValueError(f"{path}: expected sha256 {entry.sha256}, found {found}; delete the file and try again")
     if _is_safetensors(path):
         if dtype != torch.float32:
@@ -136,7 +126,7 @@ def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> 
     """The file or folder that `source` stands for, fetched if need be."""
     url = entry.url if entry is not None else str(source) if is_url(source) else None
     if url is not None:
-        return fetch(url)
+        return fetch(url, entry.sha256 if entry is not None else None)
     path = REPOSITORY / str(entry.path) if entry is not None else Path(source)
     if path.exists():
         return path

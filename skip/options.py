@@ -1,6 +1,7 @@
 """Command-line flags that the programs share: what to sample and how, and how to tune the skips."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,8 +15,9 @@ from sampling.sigmas import Ending
 from skip.scale import AXES, SPACINGS, TIMES, SkipScale
 from skip.scale_file import load_scale
 from skip.source import DTYPES, ImageSource
+from training.keywords import check_keywords
 from training.networks import SKIP_TARGETS
-from training.presets import load_presets
+from training.presets import NETWORKS_TOML, load_presets
 
 _ABLATION = ("solver", "disc", "schedule", "scaling")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -108,6 +110,7 @@ def image_source(flags: dict[str, Any]) -> ImageSource:
     preset = load_presets().get(flags["network"])
     defaults = dict(preset.defaults) if preset else {}
     guidance = defaults.pop("guidance", None)
+    _check_defaults(flags["network"], defaults, guidance)
     return ImageSource(
         network=flags["network"],
         sampler=SamplerSettings(**with_defaults(sampler_settings(flags), defaults)),
@@ -148,6 +151,17 @@ def warn_beyond(rhos: Iterable[float]) -> None:
                 f"a skip coefficient of {rho:g} is asked for; useful ones are near 1, all known ones in [{low}, {high}]"
             )
             return
+
+
+def _check_defaults(network: str, defaults: dict[str, Any], guidance: Any) -> None:
+    """Refuse what configs/networks.toml says of a network's sampling, if it is no such setting or of another type."""
+    try:
+        unknown = sorted(defaults.keys() - {field.name for field in fields(SamplerSettings)})
+        if unknown:
+            raise ValueError(f"there is no setting {', '.join(unknown)}")
+        check_keywords(defaults | {"guidance": guidance}, [SamplerSettings, ImageSource])
+    except ValueError as error:
+        raise ValueError(f"{NETWORKS_TOML}, the defaults of {network}: {error}") from error
 
 
 def sampler_settings(flags: dict[str, Any]) -> dict[str, Any]:

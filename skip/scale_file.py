@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.files import write_json
+from dnnlib.text import printable
 from skip.scale import SkipScale
+from training.keywords import shown
 
 FORMAT = "skip-tuning-scale/1"
 COEFFICIENTS = ("bottom", "top", "layers")
@@ -51,7 +53,7 @@ def load_scale(path: str | os.PathLike[str]) -> SkipScale:
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f'it is not a file of skip coefficients: need "format": "{FORMAT}"')
         return SkipScale(**_settings(record))
-    except (ValueError, OverflowError) as error:  # JSON's and Unicode's are ValueErrors too
+    except (ValueError, OverflowError, RecursionError) as error:  # JSON's and Unicode's are ValueErrors too
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -61,17 +63,19 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
     known = [field.name for field in fields(SkipScale)]
     for name, value in found.items():
         if name not in known:
-            raise ValueError(f"unknown key {name!r}; there are {', '.join(known)}")
+            raise ValueError(f"unknown key {printable(name, 50)!r}; there are {', '.join(known)}")
         if name in NUMBERS:
             found[name] = _number(name, value)
         elif name in LISTS:
             if not isinstance(value, list):
-                raise ValueError(f"{name} is {value!r}; it must be a list of numbers")
+                raise ValueError(f"{name} is {shown(value)}; it must be a list of numbers")
             found[name] = tuple(_number(name, one) for one in value)
+        elif not isinstance(value, str):
+            raise ValueError(f"{name} is {shown(value)}; it must be a text")
     if not set(COEFFICIENTS) & found.keys():
         raise ValueError(f"it has no coefficients; give {' or '.join(COEFFICIENTS)}")
     if len(found.get("window", (0, 0))) != 2:
-        raise ValueError(f"window is {record['window']}; it must be [low, high]")
+        raise ValueError(f"window has {len(record['window'])} numbers; it must be [low, high]")
     return found
 
 
@@ -79,5 +83,5 @@ def _number(name: str, value: Any) -> float:
     if name == "window" and value == "inf":
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} has {value!r} where a number must be")
+        raise ValueError(f"{name} has {shown(value)} where a number must be")
     return float(value)

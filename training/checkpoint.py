@@ -29,7 +29,7 @@ from torch import Tensor
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.text import printable
-from dnnlib.util import file_sha256
+from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
 from torch_utils.torch_files import check_tensors
 from torch_utils.weights import assembled
@@ -79,7 +79,7 @@ def load_network(
     try:
         net = _build(*_reader(path)(path))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}{copy_note(path)}") from error
     second = _autoencoder_file(preset, autoencoder)
     if second is not None:
         if not isinstance(net, LatentPrecond):
@@ -87,7 +87,7 @@ def load_network(
         try:
             net.attach(read_decoder(second))
         except ValueError as error:
-            raise ValueError(f"{second}: {error}") from error
+            raise ValueError(f"{second}: {error}{copy_note(second)}") from error
     return net.to(device).eval().requires_grad_(False)
 
 

@@ -1,13 +1,18 @@
-"""Constructor keywords that come from a file, held against what the constructors say of themselves.
+"""Keywords that come from a file, held against what the constructors say of themselves.
 
 A network is built from keywords that anyone may have written. A text where a number belongs would show later, in the
 middle of a run, and a list where a number belongs can be multiplied until it fills the memory.
 """
 
 import math
+import os
+import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from dnnlib.text import printable
 
 LARGEST = 2**31 - 1  # of a count
 _PLAIN: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -31,6 +36,34 @@ def check_keywords(kwargs: Mapping[str, Any], kinds: Sequence[type]) -> None:
     for name, value in kwargs.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{name} is {shown(value)}; it must be {_described(hints[name])}")
+
+
+Entry = TypeVar("Entry")
+
+
+def load_tables(path: str | os.PathLike[str], kind: type[Entry]) -> dict[str, Entry]:
+    """The tables of a TOML file by name, in its order, each as a `kind`, a dataclass with a field `name`.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is not TOML, or a table has an unknown or a missing key, or a value of another type.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
+        raise ValueError(f"{path} is not valid TOML: {printable(error)}") from error
+    entries = {}
+    for name, table in tables.items():
+        try:
+            if not isinstance(table, dict):
+                raise ValueError(f"it is {shown(table)}, no table")
+            check_keywords(table, [kind])
+            entries[name] = kind(name=name, **table)  # type: ignore[call-arg]
+        except TypeError as error:
+            raise ValueError(f"{path}, [{printable(name, 50)}]: {printable(str(error).partition(' ')[2])}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}, [{printable(name, 50)}]: {error}") from error
+    return entries
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,13 +1,13 @@
 """The networks that have a name, and how a name, a path or a URL becomes a local file."""
 
 import os
-import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dnnlib.util import cached_path, fetch, is_url
+from training.keywords import load_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NETWORKS_TOML = REPOSITORY / "configs" / "networks.toml"
@@ -45,8 +45,6 @@ class Preset:
     def __post_init__(self) -> None:
         if (self.url is None) == (self.path is None):
             raise ValueError(f"network {self.name!r} needs either a url or a path")
-        if not isinstance(self.defaults, dict):
-            raise ValueError(f"the defaults of network {self.name!r} are no table: {self.defaults!r}")
 
     @property
     def local_path(self) -> Path:
@@ -89,17 +87,7 @@ def load_presets(path: str | os.PathLike[str] = NETWORKS_TOML) -> dict[str, Pres
     Raises:
         ValueError: if the file is not TOML, or an entry has an unknown or a missing key.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-    presets = {}
-    for name, table in tables.items():
-        try:
-            presets[name] = Preset(name=name, **table)
-        except TypeError as error:
-            raise ValueError(f"{path}, [{name}]: {str(error).partition(' ')[2]}") from error
-    return presets
+    return load_tables(path, Preset)
 
 
 def resolve(source: str | os.PathLike[str]) -> tuple[Path, Preset | None]:

@@ -1,6 +1,14 @@
 """Text that is not ours."""
 
+import pickle
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 
 from dnnlib.text import printable
 
@@ -33,3 +41,30 @@ def test_what_is_long_keeps_its_beginning_and_its_end(text: str) -> None:
 def test_the_length_can_be_chosen() -> None:
     assert printable("a" * 200) == "a" * 200
     assert len(printable("a" * 100, most=20)) == 20
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda path: np.load(path, allow_pickle=False),
+        lambda path: torch.load(path, weights_only=True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html>", pickle.dumps(Fraction(1)), b"\x80\x02cposix\nsystem\n."])
+def test_a_librarys_advice_to_load_unsafely_is_left_out(
+    load: Callable[[Path], Any], content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises((ValueError, pickle.UnpicklingError)) as caught:
+        load(tmp_path / "file")
+    shown = printable(f"{tmp_path}/file is no npz: {caught.value}", most=1000)
+    assert shown
+    for advice in ("allow_pickle", "pickle.load", "weights_only", "safe_globals", "trust", "still be loaded"):
+        assert advice not in shown
+
+
+def test_an_objects_array_is_not_advised_for_either() -> None:
+    assert printable(ValueError("Object arrays cannot be loaded when allow_pickle=False")) == (
+        "it holds objects, which are not loaded"
+    )

@@ -1,10 +1,14 @@
 """Downloads, against a server in a thread that can misbehave in every way that matters."""
 
+import gzip
 import hashlib
 import http.server
+import io
 import multiprocessing
+import pickle
 import random
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +32,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.etag: str | None = '"v1"'
         self.ranges = True
         self.wrong_range = False
+        self.encoding: str | None = None  # of the body, as Content-Encoding
         self.statuses: list[int] = []  # answered first, one a request
         self.break_after: list[int] = []  # bytes after which the connection drops, one a request
+        self.before = lambda: None  # called at every request
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
 
@@ -45,6 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         server.requests.append(dict(self.headers))
         server.paths.append(self.path)
+        server.before()
         if server.statuses:
             return self.send_error(server.statuses.pop(0))
         start = 0
@@ -58,6 +65,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        if server.encoding:
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", server.encoding)
         if server.etag:
             self.send_header("ETag", server.etag)
         self.send_header("Content-Length", str(len(body)))
@@ -288,3 +298,95 @@ def test_processes_share_one_download(server: Server, tmp_path: Path) -> None:
 def test_file_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     assert util.file_sha256(tmp_path / "file") == SHA256
+
+
+# ---- what is no data file, and bodies that are compressed on the way
+
+HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr("mu.npy", CONTENT[:1000])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (HTML, "an HTML page (perhaps a login, or a link that needs a click)"),
+        (b"\n <HTML>", "an HTML page"),
+        (b"<?xml version='1.0'?><Error/>", "an XML text"),
+        (b'{"error": "not found"}', "a JSON text"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer"),
+        (b"Quota exceeded \x1b[31m".replace(b"\x1b", "é".encode()), "text in place of a data file: 'Quota exceeded"),
+        ("ü".encode() * 1000, "text in place"),
+        (b"", "an empty file"),
+        (archive()[:500], "an archive that is cut short"),
+        (pickle.dumps(list(range(500)))[:-100], "a pickle that is cut short"),
+    ],
+)
+def test_what_is_no_data_file_is_not_kept(server: Server, content: bytes, words: str) -> None:
+    server.content = content
+    with pytest.raises(RuntimeError, match="the server sends") as caught:
+        util.fetch(server.url)
+    message, path = str(caught.value), util.cached_path(server.url)
+    assert words in message and server.url in message and str(path) in message and message.isprintable()
+    assert not path.exists() and leftovers(path) == [] and len(server.requests) == 1
+    server.content = CONTENT
+    assert util.fetch(server.url).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "content", [CONTENT, archive(), pickle.dumps([1]), b"\x93NUMPY", bytes(600), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j"]
+)
+def test_data_files_are_kept(server: Server, content: bytes) -> None:
+    server.content = content
+    assert util.fetch(server.url).read_bytes() == content
+
+
+def test_what_was_kept_before_is_fetched_anew(server: Server) -> None:
+    path = util.cached_path(server.url)
+    path.parent.mkdir()
+    path.write_bytes(HTML)
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+
+
+def test_a_body_that_is_compressed_on_the_way_is_unpacked(server: Server) -> None:
+    server.encoding = "gzip"
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT and len(server.requests) == 1
+
+
+def test_a_compressed_body_that_breaks_off_begins_again(server: Server) -> None:
+    server.encoding = "gzip"
+    server.break_after = [100_000]
+    path = util.fetch(server.url, SHA256)
+    assert path.read_bytes() == CONTENT and leftovers(path) == []
+    assert [headers.get("Range") for headers in server.requests] == [None, None]
+
+
+def test_the_rest_of_a_file_may_not_come_compressed(server: Server) -> None:
+    server.break_after = [100_000]
+    compress = iter([None, "gzip"])
+    server.before = lambda: setattr(server, "encoding", next(compress, None))
+    assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
+
+
+def test_a_hash_may_be_known_by_its_beginning(server: Server) -> None:
+    assert util.fetch(server.url, SHA256[:8]).is_file()
+    with pytest.raises(ValueError, match="expected sha256 abcdef"):
+        util.fetch(server.url, "abcdef")
+
+
+def test_of_a_download_it_is_told_how_to_get_it_again(server: Server, tmp_path: Path) -> None:
+    assert "delete it, and it is fetched again" in util.copy_note(util.fetch(server.url))
+    assert util.copy_note(tmp_path / "mine") == ""
+
+
+def test_a_servers_words_are_made_printable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "responses", {404: ("\x1b[31mgone" + "x" * 10_000, "")})
+    server.statuses = [404]
+    with pytest.raises(RuntimeError, match="404") as caught:
+        util.fetch(server.url)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 800

@@ -70,7 +70,7 @@ def test_inception_by_name_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url, sha256="12345678")}
     )
-    with pytest.raises(ValueError, match=r"expected sha256 12345678, found .*; delete the file and try again"):
+    with pytest.raises(ValueError, match=r"expected sha256 12345678, found .*; deleted the copy"):
         load_detector("mine", "cpu")
 
 
@@ -78,7 +78,7 @@ def test_what_is_not_in_the_cache_is_fetched(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     asked = []
 
-    def fetch(url: str) -> Path:
+    def fetch(url: str, sha256: str | None) -> Path:
         asked.append(url)
         return demo_file(tmp_path / "copy")
 
