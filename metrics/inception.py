@@ -5,7 +5,6 @@ data), or NVIDIA's TorchScript (which is a program; see `metrics.scripted_incept
 """
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,16 @@ from metrics.scripted_inception import ScriptedInception, is_torchscript
 from metrics.weights import load_weights
 
 NAME = "inception-2015-12-05"
+# How the SHA-256 of the published files begins: the state dict's, which its own name tells, and the TorchScript's
+PUBLISHED = ("6726825d", "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4")
+
+
+def weights_name(sha256: str) -> str:
+    """inception-2015-12-05, if a file of that hash holds these weights; else a name that is nobody's.
+
+    Only the published weights make a distance FID: `metrics.measure.measure` goes by the name.
+    """
+    return NAME if sha256.startswith(PUBLISHED) else f"other-inception-{sha256[:8] or 'unsaved'}"
 
 
 class InceptionV3(nn.Module):
@@ -68,9 +77,16 @@ class InceptionV3(nn.Module):
 
     @property
     def name(self) -> str:
-        """Such as inception-2015-12-05, inception-2015-12-05-torch-resize, inception-2015-12-05-bfloat16."""
+        """Such as inception-2015-12-05, inception-2015-12-05-torch-resize, inception-2015-12-05-bfloat16.
+
+        Weights that are not the published ones have another; see `weights_name`.
+        """
         resize = "" if self.resize == "tensorflow" else f"-{self.resize}-resize"
-        return NAME + resize + ("" if self.dtype == torch.float32 else f"-{str(self.dtype).removeprefix('torch.')}")
+        return (
+            weights_name(self.sha256)
+            + resize
+            + ("" if self.dtype == torch.float32 else f"-{str(self.dtype).removeprefix('torch.')}")
+        )
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +168,7 @@ def load_inception(
         if is_torchscript(path):
             if resize != "tensorflow" or dtype != torch.float32:
                 raise ValueError("the TorchScript resizes as TensorFlow, in float32; take the state dict for others")
-            return ScriptedInception(path, sha256)
+            return ScriptedInception(path, sha256, f"{weights_name(sha256)}-torchscript")
         with torch.device("meta"):
             net = InceptionV3(resize, sha256)
         load_weights(net, _read_state_dict(path))
@@ -167,8 +183,10 @@ def load_inception(
 def _read_state_dict(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # what is wrong with a file can show in any way
         raise ValueError("neither a whole state dict (.pth) nor a TorchScript (.pt) of Inception-v3") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError("a torch.save file, but not a state dict of tensors")
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
+        raise ValueError("a torch.save file, but not a state dict of tensors by name")
     return tensors

@@ -107,6 +107,7 @@ PROTOCOLS: dict[str, str] = {  # how each is computed: what a value must be publ
     "dc": "density and coverage, k = 5",
     "immd": "unbiased MMD^2 with exp(-|x - y|^2 / 2 sigma^2), not scaled; sigma = 10, and the median distance",
 }
+INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
 NEED_REAL_FEATURES = {"kid", "pr", "dc", "immd"}
 
 
@@ -147,7 +148,7 @@ def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
     Raises:
         ValueError: if there is no value at all.
     """
-    suffix = "" if detector.startswith("inception") else f"-{detector}"
+    suffix = "" if detector.startswith(INCEPTION) else f"-{detector}"
     found = Measured()
     for name in names:
         for metric in METRICS[name]:

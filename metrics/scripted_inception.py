@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dnnlib.text import printable
 from metrics.pixels import as_rgb, check_images
 
 
@@ -30,24 +31,23 @@ class ScriptedInception(nn.Module):
     Args:
         path: of the TorchScript.
         sha256: of the file.
+        name: what results call it, such as inception-2015-12-05-torchscript.
     Attributes:
-        name: inception-2015-12-05-torchscript.
         feature_dim, num_logits: 2048; 1008.
     Raises:
         ValueError: if the file is damaged, or its forward lacks return_features and no_output_bias.
     """
 
-    name = "inception-2015-12-05-torchscript"
     feature_dim = 2048
     num_logits = 1008
 
-    def __init__(self, path: str | os.PathLike[str], sha256: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str], sha256: str = "", name: str = "scripted-inception") -> None:
         super().__init__()
-        self.sha256 = sha256
+        self.sha256, self.name = sha256, name
         try:
             self.script = torch.jit.load(path, map_location="cpu").eval()
-        except RuntimeError as error:
-            raise ValueError(f"a damaged TorchScript ({str(error).strip().splitlines()[0]})") from error
+        except Exception as error:  # what is wrong with a file can show in any way
+            raise ValueError(f"a damaged TorchScript ({printable(error)})") from error
         arguments = {argument.name for argument in self.script.forward.schema.arguments}
         if not {"return_features", "no_output_bias"} <= arguments:
             raise ValueError("a TorchScript, but not NVIDIA's inception-2015-12-05.pt: its forward has other arguments")

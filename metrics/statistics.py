@@ -133,7 +133,8 @@ class Statistics:
 
 def same_summary(one: Mapping[str, float], other: Mapping[str, float], tolerance: float = 1e-5) -> bool:
     """Whether two summaries are of the same statistics: equal to within float32 features' rounding."""
-    if one.keys() != other.keys():
+    numbers = [*one.values(), *other.values()]
+    if one.keys() != other.keys() or not all(isinstance(number, int | float) for number in numbers):
         return False
     return all(abs(one[key] - other[key]) <= tolerance * abs(other[key]) for key in one)
 

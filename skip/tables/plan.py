@@ -47,10 +47,12 @@ def summary(item: Item, results: Results) -> str:
     if item.requires:
         return f"{item.name:12s} needs {item.requires}"
     cells = unique(item.cells)
-    left = [cell for cell in cells if results.state(cell) != "done"]
+    states = [results.state(cell) for cell in cells]
+    left = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
     todo = sum(cell.settings.evaluations() for cell in left)
     done = f"{len(cells) - len(left):3d}/{len(cells):<3d} done"
-    return f"{item.name:12s} {done}  {count(todo):>7s} evaluations to go  {item.title}"
+    stale = f", {states.count('stale')} stale: made with other files" if "stale" in states else ""
+    return f"{item.name:12s} {done}{stale}  {count(todo):>7s} evaluations to go  {item.title}"
 
 
 def lines(item: Item, results: Results) -> Iterator[str]:

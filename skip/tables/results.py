@@ -1,4 +1,8 @@
-"""results/: one JSON a cell, named by a hash of the settings, with the hashes of the files that it was made from."""
+"""results/: one JSON a cell, named by a hash of the settings, with what tells the files that it was made from.
+
+That is a file's hash; but of reference statistics it is what they say, as another version or machine computes the same
+statistics into another file.
+"""
 
 import hashlib
 import json
@@ -14,12 +18,14 @@ from dnnlib.files import write_json
 from dnnlib.text import printable
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
+from metrics.statistics import Statistics, same_summary
 from skip.tables.estimate import Estimate
 from skip.tables.settings import REPOSITORY, located, plain
 from skip.tables.spec import Cell
 from training.presets import load_presets
 
 State = Literal["done", "stale", "begun", "to do"]
+REFERENCE = "reference"  # the role of statistics of real images
 CHECKSUM = "checksum"
 MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 
@@ -60,8 +66,7 @@ class Results:
         if record is None:
             return "begun" if self.partial(cell).exists() else "to do"
         for role, name in cell.settings.sources().items():
-            now = local_sha256(role, name)
-            if now and record.made_from.get(role) != now:
+            if not _is_made_from(record.made_from.get(role, {}), role, name):
                 return "stale"
         return "done"
 
@@ -78,7 +83,7 @@ class Results:
 
     def save(self, cell: Cell, values: dict[str, Estimate]) -> None:
         """Write a result, atomically; equal results make equal files on equal versions."""
-        sources = {role: {"name": n, "sha256": local_sha256(role, n)} for role, n in cell.settings.sources().items()}
+        sources = {role: {"name": n} | (identity(role, n) or {}) for role, n in cell.settings.sources().items()}
         record: dict[str, Any] = {
             "study": cell.study,
             "settings": plain(cell.settings),
@@ -102,10 +107,10 @@ class Results:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the file of a result says: its values, and the hash of each file that it was made from."""
+    """What the file of a result says: its values, and what tells each file that it was made from."""
 
     values: dict[str, Estimate]
-    made_from: dict[str, str | None]
+    made_from: dict[str, dict[str, Any]]
 
 
 @cache
@@ -123,7 +128,7 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
         if said is not None and said != _checksum(record):
             raise ValueError("its checksum is another")
         values = {name: Estimate.from_json(value) for name, value in record["values"].items()}
-        made_from = {role: source["sha256"] for role, source in record["sources"].items()}
+        made_from = {role: dict(source) for role, source in record["sources"].items()}
         return _Record(values, made_from)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = printable(error)
@@ -165,6 +170,36 @@ def obtain(cell: Cell) -> None:
     for role, name in cell.settings.sources().items():
         if isinstance(where := location(role, name), str):
             fetch(where)
+
+
+def identity(role: str, name: str) -> dict[str, Any] | None:
+    """What tells a file from others: {"sha256"}, or {"summary"} of reference statistics; None if it is not here.
+
+    Raises:
+        ValueError: if reference statistics are damaged.
+    """
+    path = local_path(role, name)
+    if path is None or not path.is_file():
+        return None
+    if role.partition(" ")[0] != REFERENCE:
+        return {"sha256": local_sha256(role, name)}
+    about = path.stat()
+    return {"summary": _summary(path, about.st_mtime_ns, about.st_size)}
+
+
+def _is_made_from(stored: dict[str, Any], role: str, name: str) -> bool:
+    """Whether a stored identity is that of the file; so it is taken to be where the file is not here."""
+    now = identity(role, name)
+    if now is None:
+        return True
+    if "summary" not in now or "summary" not in stored:  # results of before there were summaries have hashes
+        return stored.get("sha256") == local_sha256(role, name)
+    return isinstance(stored["summary"], dict) and same_summary(stored["summary"], now["summary"])
+
+
+@cache
+def _summary(path: Path, mtime: int, size: int) -> dict[str, float]:
+    return Statistics.load(path).summary()
 
 
 def local_sha256(role: str, name: str) -> str | None:

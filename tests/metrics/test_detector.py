@@ -64,9 +64,12 @@ def test_inception_by_name_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     path = saved(made_up_weights(), cached_path(url))
     entry = DetectorEntry("mine", "MIT", url=url, sha256=file_sha256(path)[:8], resize="torch")
     monkeypatch.setattr(detector, "load_entries", lambda: {"mine": entry})
-    for source, name in (("mine", "inception-2015-12-05-torch-resize"), (url, "inception-2015-12-05")):
+    other = f"other-inception-{file_sha256(path)[:8]}"
+    for source, name in (("mine", f"{other}-torch-resize"), (url, other)):
         found = load_detector(source, "cpu")
         assert found.name == name and found.sha256 == file_sha256(path)
+    monkeypatch.setattr("metrics.inception.PUBLISHED", (file_sha256(path)[:8],))
+    assert load_detector(url, "cpu").name == "inception-2015-12-05"
     monkeypatch.setattr(
         detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url, sha256="12345678")}
     )

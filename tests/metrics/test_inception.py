@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import golden_json, golden_npz, relative_error
@@ -9,7 +10,10 @@ from inception_files import made_up_weights, saved
 from torch import Tensor
 
 from dnnlib.util import file_sha256
-from metrics.inception import InceptionV3, load_inception
+from metrics.detector import load_entries
+from metrics.inception import InceptionV3, load_inception, weights_name
+from metrics.measure import Evidence, measure
+from metrics.statistics import Statistics
 
 TOLERANCE = 1e-5  # tests/golden/README.md, section 4
 BATCH_TOLERANCE = 5e-6  # of one feature in batches of different size: of the largest feature
@@ -105,13 +109,34 @@ def test_dtype(files: dict[str, Path], net: InceptionV3) -> None:
     assert expected.dtype == torch.float64 and features.dtype == logits.dtype == torch.float32
     assert relative_error(net(images())[0], expected) < 2e-6
     assert 1e-4 < relative_error(features, expected) < 0.05
-    assert (exact.name, half.name) == ("inception-2015-12-05-float64", "inception-2015-12-05-bfloat16")
+    own = weights_name(file_sha256(files["gain"]))
+    assert (exact.name, half.name) == (f"{own}-float64", f"{own}-bfloat16")
 
 
 def test_what_a_result_says_of_it(files: dict[str, Path], net: InceptionV3) -> None:
-    assert net.name == "inception-2015-12-05" and load_inception(files["std"], "torch").name.endswith("-torch-resize")
+    assert net.name == f"other-inception-{net.sha256[:8]}"
+    assert load_inception(files["std"], "torch").name.endswith("-torch-resize")
     assert net.sha256 == file_sha256(files["gain"])
     assert (net.feature_dim, net.num_logits) == (2048, 1008)
+
+
+def test_only_the_published_weights_have_their_name() -> None:
+    """By the hash of the file: pytorch-fid's, whose name begins with it, and NVIDIA's TorchScript."""
+    published = [entry for name, entry in load_entries().items() if name.startswith("inception")]
+    assert len(published) == 3
+    for entry in published:
+        assert weights_name(f"{entry.sha256:0<64}") == "inception-2015-12-05"
+    other = weights_name("1" * 64)
+    assert other == "other-inception-11111111" and InceptionV3().name == "other-inception-unsaved"
+    x = Statistics(np.zeros(2), np.eye(2))
+    found = measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), other)
+    assert list(found.values) == ["fid-other-inception-11111111"]
+
+
+def test_hostile_state_dicts_are_one_line(tmp_path: Path) -> None:
+    for content in ({7: torch.zeros(1)}, {("a", "b"): torch.zeros(1)}, {None: torch.zeros(1)}, {"a": "text"}):
+        with pytest.raises(ValueError, match="not a state dict of tensors by name"):
+            load_inception(saved(content, tmp_path / "keys.pth"))
 
 
 def test_counters_of_training_steps_may_be_absent(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -151,7 +176,7 @@ def test_other_mistakes_are_one_line(net: InceptionV3, files: dict[str, Path], t
         load_inception(saved([1, 2], tmp_path / "list.pth"))
     with pytest.raises(ValueError, match="unknown resize 'bicubic'; choose from tensorflow, torch"):
         load_inception(files["std"], "bicubic")
-    with pytest.raises(ValueError, match=r"inception-2015-12-05 reads uint8 .* not float32 \[2, 3, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"other-inception-\w+ reads uint8 .* not float32 \[2, 3, 8, 8\]"):
         net(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match=r"C = 1 or 3, not uint8 \[2, 4, 8, 8\]"):
         net(torch.zeros(2, 4, 8, 8, dtype=torch.uint8))

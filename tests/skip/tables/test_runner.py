@@ -10,8 +10,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+from dnnlib.util import file_sha256
 from skip.tables.estimate import Estimate
 from skip.tables.per_image import collect
+from skip.tables.plan import summary
 from skip.tables.results import Results, key, location
 from skip.tables.runner import run, unique
 from skip.tables.settings import Job, Study, build, plain
@@ -53,6 +55,51 @@ def network(tmp_path: Path) -> Path:
     path = tmp_path / "net.bin"
     path.write_bytes(b"weights")
     return path
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured(Fake):
+    """A study with a reference."""
+
+    reference: str = ""
+
+    def sources(self) -> dict[str, str]:
+        return {"network": self.network, "reference": self.reference}
+
+
+def test_a_reference_is_known_by_what_it_says(network: Path, tmp_path: Path) -> None:
+    """Another machine, or another day, writes the same statistics into another file."""
+    path, mean, cov = tmp_path / "ref.npz", np.ones(3), np.eye(3)
+    np.savez(path, mu=mean, sigma=cov)
+    one, results = cell(Measured(str(network), reference=str(path))), Results(tmp_path / "results")
+    item = load_item("table2", "demo")
+    item = dataclasses.replace(item, cells=(one,))
+    run([one], results, CPU, 1)
+    assert results.state(one) == "done" and "1/1   done  " in summary(item, results)
+    np.savez_compressed(path, mu=mean * (1 + 1e-8), sigma=cov, channels=1)
+    assert results.state(one) == "done"
+    np.savez(path, mu=mean * 1.01, sigma=cov)
+    assert results.state(one) == "stale"
+    assert "0/1   done, 1 stale: made with other files" in summary(item, results)
+    path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"ref\.npz is not an npz"):
+        results.state(one)
+    path.unlink()
+    assert results.state(one) == "done", "it cannot be compared"
+
+
+def test_results_that_have_the_hash_of_a_reference_stay(network: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ref.npz"
+    np.savez(path, mu=np.ones(3), sigma=np.eye(3))
+    one, results = cell(Measured(str(network), reference=str(path))), Results(tmp_path / "results")
+    run([one], results, CPU, 1)
+    record = json.loads(results.path(one).read_text())
+    record["sources"]["reference"] = {"name": str(path), "sha256": file_sha256(path)}
+    del record["checksum"]
+    results.path(one).write_text(json.dumps(record))
+    assert results.state(one) == "done"
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3))
+    assert results.state(one) == "stale"
 
 
 def cell(study: Study) -> Cell:
