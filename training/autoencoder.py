@@ -1,4 +1,4 @@
-"""Decoders, which turn latents into images: KL-f8 (Stable Diffusion, U-ViT) and VQ-f4 (LDM); names as published.
+"""Decoders, which turn latents into images: KL (Stable Diffusion, U-ViT, LDM) and VQ (LDM); names as published.
 
 Reference: Rombach et al., 2022, "High-Resolution Image Synthesis with Latent Diffusion Models",
 https://arxiv.org/abs/2112.10752
@@ -54,10 +54,18 @@ class Decoder(nn.Module):
     """The tower that both decoders have: blocks and attention in the middle, then level after level upwards.
 
     Args:
-        ch, ch_mult, num_res_blocks, out_ch, z_channels: see `LatentDecoder`.
+        ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels: see `LatentDecoder`.
     """
 
-    def __init__(self, ch: int, ch_mult: Sequence[int], num_res_blocks: int, out_ch: int, z_channels: int) -> None:
+    def __init__(
+        self,
+        ch: int,
+        ch_mult: Sequence[int],
+        num_res_blocks: int,
+        out_ch: int,
+        z_channels: int,
+        attn_levels: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         width = ch * ch_mult[-1]
         self.conv_in = Conv2d(z_channels, width, 3)
@@ -75,6 +83,8 @@ class Decoder(nn.Module):
                 blocks.append(ResidualBlock(width, ch * mult))
                 width = ch * mult
             levels[level] = nn.ModuleDict({"block": blocks})
+            if level in attn_levels:
+                levels[level]["attn"] = nn.ModuleList(PixelAttention(width) for _ in blocks)
             if level:
                 levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(width, width, 3)})
         self.up = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
@@ -87,8 +97,10 @@ class Decoder(nn.Module):
         for name in ("block_1", "attn_1", "block_2"):
             x = self.mid[name](x)
         for level in cast(Any, reversed(self.up)):
-            for block in level["block"]:
+            for i, block in enumerate(level["block"]):
                 x = block(x)
+                if "attn" in level:
+                    x = level["attn"][i](x)
             if "upsample" in level:
                 x = level["upsample"]["conv"](F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return self.conv_out(F.silu(self.norm_out(x)))
@@ -104,6 +116,8 @@ class LatentDecoder(nn.Module):
         num_res_blocks: residual blocks a level, less one.
         out_ch, z_channels, embed_dim: channels of the image, inside the decoder, and of the latents.
         scale_factor: what latents were multiplied by for the diffusion network.
+        attn_levels: levels with attention after each of their blocks, 0 being that of the image: (3,) for VQ-f8, (4,)
+            for VQ-f16 and KL-f16, none for VQ-f4 and KL-f8.
     Attributes:
         factor: side of an image in latent pixels.
         init_kwargs: all of the above.
@@ -118,15 +132,18 @@ class LatentDecoder(nn.Module):
         z_channels: int,
         embed_dim: int,
         scale_factor: float,
+        attn_levels: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.init_kwargs: dict[str, Any] = {
             "ch": ch, "ch_mult": list(ch_mult), "num_res_blocks": num_res_blocks, "out_ch": out_ch,
             "z_channels": z_channels, "embed_dim": embed_dim, "scale_factor": scale_factor,
         }  # fmt: skip
+        if attn_levels:
+            self.init_kwargs["attn_levels"] = list(attn_levels)
         self.out_ch, self.embed_dim, self.scale_factor = out_ch, embed_dim, scale_factor
         self.factor = 2 ** (len(ch_mult) - 1)
-        self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels)
+        self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels)
         self.post_quant_conv = Conv2d(embed_dim, z_channels, 1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -152,8 +169,9 @@ class KLDecoder(LatentDecoder):
         z_channels: int = 4,
         embed_dim: int = 4,
         scale_factor: float = 0.18215,
+        attn_levels: Sequence[int] = (),
     ) -> None:
-        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor)
+        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
 
 
 class VQDecoder(LatentDecoder):
@@ -176,8 +194,9 @@ class VQDecoder(LatentDecoder):
         embed_dim: int = 3,
         scale_factor: float = 1.0,
         n_embed: int = 8192,
+        attn_levels: Sequence[int] = (),
     ) -> None:
-        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor)
+        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
         self.init_kwargs["n_embed"] = n_embed
         self.quantize = nn.ModuleDict({"embedding": nn.Embedding(n_embed, embed_dim)})
 
@@ -235,6 +254,9 @@ def decoder_arguments(tensors: Mapping[str, Tensor], scale_factor: float | None 
         "class": "KLDecoder", "ch": ch, "ch_mult": [width // ch for width in widths], "num_res_blocks": blocks - 1,
         "out_ch": out_ch, "z_channels": z_channels, "embed_dim": embed_dim,
     }  # fmt: skip
+    attended = [level for level in range(levels) if f"decoder.up.{level}.attn.0.norm.weight" in tensors]
+    if attended:
+        kwargs["attn_levels"] = attended
     if "quantize.embedding.weight" in tensors:
         kwargs |= {"class": "VQDecoder", "n_embed": len(tensors["quantize.embedding.weight"])}
     return kwargs if scale_factor is None else kwargs | {"scale_factor": scale_factor}

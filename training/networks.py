@@ -76,6 +76,8 @@ class DhariwalUNet(UNet):
         num_blocks: residual blocks a level (the decoder has one more).
         attn_resolutions: resolutions with self-attention, 64 channels a head.
         dropout, label_dropout: probabilities, in training only.
+        adaptive_scale: whether the conditioning vector scales and shifts, or (LSUN's consistency models) is added; see
+            `UNetBlock`.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class DhariwalUNet(UNet):
         attn_resolutions: Sequence[int] = (32, 16, 8),
         dropout: float = 0.10,
         label_dropout: float = 0.0,
+        adaptive_scale: bool = True,
     ) -> None:
         super().__init__()
         _check_levels(img_resolution, len(channel_mult))
@@ -100,7 +103,10 @@ class DhariwalUNet(UNet):
         init = Init("kaiming_uniform", weight=math.sqrt(1 / 3), bias=math.sqrt(1 / 3))
         zero = Init("kaiming_uniform", weight=0.0)
         label_init = Init("kaiming_normal", weight=math.sqrt(label_dim))
-        block = partial(UNetBlock, emb_channels=emb_channels, dropout=dropout, init=init, init_zero=zero)
+        block = partial(
+            UNetBlock, emb_channels=emb_channels, dropout=dropout, adaptive_scale=adaptive_scale, init=init,
+            init_zero=zero,
+        )  # fmt: skip
 
         self.map_noise = PositionalEmbedding(model_channels)
         self.map_augment = Linear(augment_dim, model_channels, bias=False, init=zero) if augment_dim else None

@@ -126,10 +126,11 @@ def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tens
     """From OpenAI's names and orders of channels to ours.
 
     Neither the resolution nor the number of heads shows in the shapes. Here the lowest level is 8x8 and a head has 64
-    channels, as in the published ImageNet-64 networks; change the keywords for another network.
+    channels, as in the published networks of ImageNet-64 and of LSUN at 256 pixels; change the keywords for another.
 
     Args:
-        state: the tensors of an OpenAI U-Net with resblock_updown and use_scale_shift_norm (those of LSUN have not).
+        state: the tensors of an OpenAI U-Net with resblock_updown, with use_scale_shift_norm (ImageNet-64) or without
+            (LSUN).
     Returns:
         Keywords of `ConsistencyPrecond` without the noise levels, and its state_dict in float32.
     Raises:
@@ -184,10 +185,7 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
         )
     if any(name.endswith(".qkv.weight") and value.ndim != 4 for name, value in state.items()):
         raise ValueError("the qkv weights are not 1x1 convolutions, as those of consistency models are")
-    if state["middle_block.1.qkv.weight"].shape[1] * 2 != len(state["middle_block.0.emb_layers.1.weight"]):
-        raise ValueError(
-            "the network has no scale-shift norm (as those of LSUN): a DhariwalUNet cannot take its weights"
-        )
+    modulated = len(state["middle_block.0.emb_layers.1.weight"]) // state["middle_block.1.qkv.weight"].shape[1]
     count = len({name.split(".")[1] for name in state if name.startswith("output_blocks.")})
     ups = [i for i in range(count) if any(f"output_blocks.{i}.{j}.in_layers.0.weight" in state for j in (1, 2))]
     per_level = ups[0] + 1 if ups else count  # the last output block of a level, but for the highest, goes up
@@ -209,7 +207,7 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "model_type": "DhariwalUNet", "model_channels": channels, "channel_mult": mult,
         "channel_mult_emb": emb_channels // channels, "num_blocks": per_level - 1, "attn_resolutions": attention,
         "dropout": 0.0, "channels_per_head": 64,
-    }  # fmt: skip
+    } | ({"adaptive_scale": False} if modulated == 1 else {})  # fmt: skip
 
 
 def _blocks(kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:

@@ -12,7 +12,13 @@ TINY: dict[str, Any] = {"channels": 32, "mult": (1, 2), "blocks": 1, "attention"
 
 
 def shapes(
-    channels: int, mult: Sequence[int], blocks: int, attention: Sequence[int], classes: int = 0, image_channels: int = 3
+    channels: int,
+    mult: Sequence[int],
+    blocks: int,
+    attention: Sequence[int],
+    classes: int = 0,
+    image_channels: int = 3,
+    scale_shift: bool = True,
 ) -> dict[str, list[int]]:
     """Names and shapes of OpenAI's U-Net, in the published order.
 
@@ -22,6 +28,7 @@ def shapes(
         attention: levels with self-attention, 0 the highest.
         classes: 0 if unconditional.
         image_channels: of the images.
+        scale_shift: whether embeddings scale and shift, as those of LSUN do not.
     """
     emb = 4 * channels
     found: dict[str, list[int]] = {}
@@ -33,7 +40,7 @@ def shapes(
     def residual(name: str, width: int, out: int) -> None:
         layer(f"{name}.in_layers.0", width)
         layer(f"{name}.in_layers.2", out, width, 3, 3)
-        layer(f"{name}.emb_layers.1", 2 * out, emb)
+        layer(f"{name}.emb_layers.1", (1 + scale_shift) * out, emb)
         layer(f"{name}.out_layers.0", out)
         layer(f"{name}.out_layers.3", out, out, 3, 3)
         if width != out:

@@ -1,5 +1,6 @@
 """LDM's tensors in diffusers' modules, through diffusers' own conversion of the published names: an oracle for ours."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from conftest import fill, relative_error
 from standins_ldm import KL, TINY, VQ, ldm_tensors, vq_decoder
 
 import skip
-from training.autoencoder import KLDecoder, LatentDecoder
+from training.autoencoder import KLDecoder, LatentDecoder, VQDecoder, read_decoder
 from training.networks_ldm import LDMUNet
 
 diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
@@ -59,4 +60,37 @@ def test_the_decoders(kind: str) -> None:
     missing, unexpected = theirs.load_state_dict(converted, strict=False)
     assert not unexpected and all(name.startswith(("encoder.", "quant_conv.")) for name in missing)
     z = torch.randn(2, ours.embed_dim, 8, 8)
+    assert relative_error(ours(z), theirs.eval().decode(z / ours.scale_factor).sample) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["VQ", "KL"])
+@torch.inference_mode()
+def test_decoders_with_attention_in_a_level(kind: str, tmp_path: Path) -> None:
+    """As VQ-f8, VQ-f16 and KL-f16 have it, in the lowest level; the file tells it by its names."""
+    sizes: dict[str, Any] = {"ch": 32, "ch_mult": [1, 1, 2], "attn_levels": [2], "num_res_blocks": 1}
+    made = VQDecoder(**sizes, n_embed=64, z_channels=4, embed_dim=4) if kind == "VQ" else KLDecoder(**sizes)
+    torch.save(fill(made).state_dict(), tmp_path / "file.ckpt")
+    ours = read_decoder(tmp_path / "file.ckpt")
+    assert ours.init_kwargs == made.init_kwargs and ours.factor == 4
+    ups = ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ups, "layers_per_block": 1}
+    if kind == "VQ":
+        theirs = diffusers.VQModel(block_out_channels=(32, 32, 64), latent_channels=4, num_vq_embeddings=64, **blocks)
+    else:
+        theirs = diffusers.AutoencoderKL(block_out_channels=(32, 32, 64), latent_channels=4, **blocks)
+    state = ours.state_dict()
+    attended = {name: value for name, value in state.items() if ".up.2.attn." in name}
+    converted = conversion.convert_ldm_vae_checkpoint(
+        {f"first_stage_model.{name}": value for name, value in state.items() if name not in attended},
+        dict(theirs.config),
+    )
+    renamed = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+    for name, value in attended.items():
+        _, _, _, _, i, layer, part = name.split(".")
+        matrix = value[:, :, 0, 0] if value.ndim == 4 else value
+        converted[f"decoder.up_blocks.0.attentions.{i}.{renamed[layer]}.{part}"] = matrix
+    converted |= {name: value for name, value in state.items() if name.startswith("quantize.")}
+    missing, unexpected = theirs.load_state_dict(converted, strict=False)
+    assert not unexpected and all(name.startswith(("encoder.", "quant_conv.")) for name in missing)
+    z = torch.randn(2, 4, 4, 4)
     assert relative_error(ours(z), theirs.eval().decode(z / ours.scale_factor).sample) < 1e-5
