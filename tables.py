@@ -16,7 +16,9 @@ from dnnlib.seeds import parse_seeds
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.tables import plan, render
 from skip.tables.results import Results
+from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
+from skip.tables.settings import REPOSITORY
 from skip.tables.spec import Item, item_names, load_item
 from skip.tune_plot import plot_search
 from skip.tune_run import METRICS, Plan, Tuner, study, told
@@ -28,7 +30,7 @@ CELLS: FlagGroups = {
         flag("--cells", "Only these: numbers from list, as 0,3-5, or settings, as nfe=9,rho=0.8", metavar="LIST"),
         flag("--seeds", "Of every cell, instead of its own", metavar="LIST"),
         flag("--num", "Of every cell: the seeds 0 to NUM - 1", type=click.IntRange(min=2), metavar="INT"),
-        flag("--results", "Folder of results", default="results", show_default=True, metavar="DIR"),
+        flag("--results", "Folder of results  [default: results, beside tables.py]", metavar="DIR"),
     ],
 }  # fmt: skip
 RUNNING: FlagGroups = {
@@ -76,9 +78,10 @@ def main() -> None:
     python tables.py list
 
     \b
-    # A table on the bundled network, then beside the paper's values
-    python tables.py run table2
+    # A table of the bundled network, whose results are here, beside the paper's values; and measured anew
     python tables.py show table2
+    python tables.py run table2 --results out/mine
+    python tables.py show table2 --results out/mine
 
     \b
     # With the published network and 50,000 images, on every GPU of this machine (the -- keeps torchrun from --num)
@@ -97,7 +100,7 @@ def main() -> None:
 def list_items(names: tuple[str, ...], **flags: Any) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
     with one_line_errors():
-        results = Results(Path(flags["results"]))
+        results = _results(flags)
         for item in _items(names or item_names(), flags):
             click.echo(plan.summary(item, results))
             if names:
@@ -112,17 +115,21 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     with one_line_errors():
         items = _items(paper_items() if names == ("all",) else names, flags)
-        results = Results(Path(flags["results"]))
+        results = _results(flags)
+        cells = [cell for item in items for cell in item.cells]
+        device = distributed.init(flags["device"], flags["tf32"])
         if flags["dry_run"]:
             for line in plan.dry_run(items, results):
                 click.echo(line)
+            check(cells, results)
+            plan.refuse_missing(cells, results)
             return
-        device = distributed.init(flags["device"], flags["tf32"])
+
         if distributed.rank() == 0:
-            for item in items:
-                if item.requires:
-                    click.echo(f"{item.name} is left out: it needs {item.requires}", err=True)
-        made = run_cells([cell for item in items for cell in item.cells], results, device, flags["batch"])
+            for line in plan.nothing_to_do(items, results):
+                click.echo(line, err=True)
+        check(cells, results)
+        made = run_cells(cells, results, device, flags["batch"])
         if distributed.rank() == 0:
             click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
         distributed.shutdown()
@@ -138,7 +145,7 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
             raise ValueError("name the items to show, or give --all")
         items = _items(names or paper_items(), flags)
         pictures = Path(flags["pictures"]) if flags["pictures"] else None
-        click.echo(render.FORMATS[flags["format"]](items, Results(Path(flags["results"])), pictures), nl=False)
+        click.echo(render.FORMATS[flags["format"]](items, _results(flags), pictures), nl=False)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -157,7 +164,7 @@ def tune(**flags: Any) -> None:
         source = image_source(flags | {"skip_target": None})
         plain = study(source, flags["metric"], flags["detector"], flags["ref"], flags["ref_images"])
         device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
-        results = Results(Path(flags["results"] or folder / "results"))
+        results = Results(folder / "results") if flags["results"] is None else _results(flags)
         tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
         summary = tuner.run(asked)
         if distributed.rank() == 0:
@@ -169,6 +176,13 @@ def tune(**flags: Any) -> None:
                 click.echo(line, err=True)
             click.echo(json.dumps(summary, indent=2))
         distributed.shutdown()
+
+
+def _results(flags: dict[str, Any]) -> Results:
+    """Those in the folder that was named or, from wherever this is run, in the one beside this file."""
+    if flags["results"] is not None:
+        return Results(Path(flags["results"]))
+    return Results(Path("results") if Path.cwd() == REPOSITORY else REPOSITORY / "results")
 
 
 def _range(name: str, text: str) -> tuple[float, float]:

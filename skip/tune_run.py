@@ -1,13 +1,19 @@
 """tables.py tune: the search of skip.tune over cells of generated images, and its files."""
 
+import contextlib
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from dnnlib.files import write_json
+from dnnlib.files import claim, write_json
+from dnnlib.text import printable
+from metrics.detector import load_detector
 from skip.scale import TIMES, Time
 from skip.scale_file import save_scale
 from skip.source import ImageSource
@@ -34,6 +40,8 @@ METRICS = {
     "immd_median": ("immd", False),
 }
 GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
+RECORD = "tune.json"
+GROWING = ("budget", "precision")  # with others than before, a search goes on
 DIGITS = 3  # of a coefficient that is found: far below its error
 
 
@@ -46,7 +54,7 @@ class Plan:
         time: compare the orders in time at the coefficients found.
         points, images, budget, precision: of each of these.
     Raises:
-        ValueError: if a range cannot be searched.
+        ValueError: if a range cannot be searched, or the budget is too small.
     """
 
     bottom: tuple[float, float] = (0.6, 1.0)
@@ -61,6 +69,10 @@ class Plan:
         for ends in (self.bottom, self.top):
             if ends is not None:
                 even_grid(*ends, self.points)
+        if self.time and len(TIMES) * self.images > self.budget:
+            raise ValueError(f"three orders in time of {self.images} images are more than the budget {self.budget}")
+        if self.points * self.images > self.budget:
+            raise ValueError(f"{self.points} points of {self.images} images are more than the budget of {self.budget}")
 
 
 def study(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:
@@ -115,8 +127,57 @@ class Tuner:
         Raises:
             ValueError, OSError, RuntimeError: as `skip.tune.search` and the cells.
         """
-        if asked.time and 3 * asked.images > asked.budget:
-            raise ValueError(f"three orders in time of {asked.images} images are more than the budget {asked.budget}")
+        self.plain.check()
+        warnings = self._warnings(asked)
+        alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
+        with alone:
+            if distributed.rank() == 0:
+                self._begin(asked)
+            return self._run(asked, warnings)
+
+    def _warnings(self, asked: Plan) -> list[str]:
+        """What the numbers asked for make uncertain; said at once, as the search takes long."""
+        detector = load_detector(self.plain.detector, "cpu")
+        if self.metric != "fid" or asked.images > detector.feature_dim:
+            return []
+        text = (
+            f"{asked.images} images of each point are no more than the {detector.feature_dim} features of "
+            f"{detector.name}: covariances are singular, and the FID is too large by an amount that may depend on "
+            f"rho; take several times as many (--num, --budget)"
+        )
+        if distributed.rank() == 0:
+            tqdm.write(f"Warning: {text}", file=sys.stderr)
+        return [text]
+
+    def _begin(self, asked: Plan) -> None:
+        """Record what is searched, unless the folder says it already.
+
+        Raises:
+            ValueError: if the folder is of another search, or what it says cannot be read.
+        """
+        path = self.folder / RECORD
+        now = json.loads(json.dumps(self._about(asked)))
+        if not path.exists():
+            write_json(path, now)
+            return
+        try:
+            before = json.loads(path.read_bytes())
+            found = [_differences(before[name], now[name]) for name in ("settings", "asked")]
+            found.append(_differences({"metric": before["metric"]}, {"metric": now["metric"]}))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path} is damaged ({printable(repr(error))}); remove it, or choose another --outdir"
+            ) from error
+        if different := ", ".join(text for text in found if text):
+            raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
+
+    def _about(self, asked: Plan) -> dict[str, Any]:
+        """Metric, settings and what was asked for, as JSON."""
+        said = plain(self.plain)
+        settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
+        return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
+
+    def _run(self, asked: Plan, warnings: list[str]) -> dict[str, Any]:
         best, stages = self.plain, self.stages
         for name, setting, ends in (("bottom", "rho", asked.bottom), ("top", "top", asked.top)):
             if ends is not None:
@@ -130,13 +191,14 @@ class Tuner:
             report["time"] = _orders(best.time, images, found)
         images = sum(self.made.values())
         cost = {"images": images, "evaluations": images * self.plain.evaluations() // self.plain.count}
-        settings = {name: value for name, value in plain(self.plain).items() if name not in SKIP_SETTINGS | {"seeds"}}
-        record = {"metric": self.metric, "settings": settings, "asked": asdict(asked), **report, "cost": cost}
+        about = self._about(asked)
+        told = {"warnings": warnings} if warnings else {}
         summary = {name: _short(part) for name, part in report.items()}
         if distributed.rank() == 0:
-            write_json(self.folder / "tune.json", record)
-            save_scale(self.folder / "scale.json", best.scale, metric=self.metric, settings=settings, **summary)
-        return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost}
+            write_json(self.folder / RECORD, about | report | {"cost": cost} | told)
+            provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
+            save_scale(self.folder / "scale.json", best.scale, **provenance)
+        return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}
 
     def _search(self, best: Images, setting: str, ends: tuple[float, float], asked: Plan) -> list[Round]:
         def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
@@ -163,7 +225,10 @@ class Tuner:
         if distributed.rank() == 0:
             for row, cell in zip(rows, cells, strict=True):
                 values = self.results.load(cell) or {}
-                one = values[resolve(self.metric, values) or self.metric]
+                one = values.get(resolve(self.metric, values) or self.metric)
+                if one is None or len(one.blocks) != size:
+                    path = self.results.path(cell)
+                    raise ValueError(f"{path} lacks {self.metric} with {size} blocks; remove it and start again")
                 row.copy_(torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64))
         return [Estimate(row[0], row[1], tuple(row[2:])) for row in distributed.all_reduce_sum(rows).tolist()]
 
@@ -177,6 +242,17 @@ def told(summary: dict[str, Any]) -> list[str]:
             if one["at_edge"]:
                 lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
     return lines
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Which settings of a search were others: "points=7 (now 5)"; not those that may be added to it."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        added = name in ("top", "time") and not old
+        if old != new and name not in GROWING and not added:
+            found.append(f"{name}={old} (now {new})")
+    return ", ".join(found)
 
 
 def _with(study: Images, setting: str, rho: float) -> Images:

@@ -91,7 +91,7 @@ def test_killed_and_started_again_ends_with_the_same_file(tmp_path: Path) -> Non
         (["run", "table2", "--cells", "44"], "cells 0 to 19"),
         (["run", "table2", "--num", "5", "--seeds", "1-3"], "--num and --seeds both"),
         (["run", "table2", "--seeds", "x"], "Error: seeds 'x' are not a list"),
-        (["run", "table2", "--seeds", ""], "Error: seeds '' are not a list"),
+        (["run", "table2", "--seeds", "3-1"], "Error: seeds '3-1' are none"),
         (["run", "table2", "--cells", "steps=six"], "no such cell"),
         (["show"], "name the items to show, or give --all"),
         (["show", "table2", "--all"], "name the items to show, or give --all"),
@@ -121,7 +121,42 @@ def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
     assert "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
 
 
-def test_dry_run_measures_nothing(tmp_path: Path) -> None:
+def test_an_item_that_is_done_says_how_to_measure_it_anew() -> None:
+    ran = tables("run", "table2", "table3")
+    assert ran.exit_code == 0
+    assert "nothing to do for table2, table3: all cells are in " in ran.stderr
+    assert "--results out/mine" in ran.stderr and "tables.py show" in ran.stderr
+    assert json.loads(ran.stdout)["measured"] == 0
+
+
+def test_results_are_those_beside_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another folder, the current one's are others."""
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "table2        20/20  done" in tables("list", "table2").stdout
+    assert "demo FID" in tables("show", "table2").stdout
+    assert json.loads(tables("run", "table2").stdout) == {"measured": 0, "results": str(ROOT / "results")}
+    assert "table2         0/20  done" in tables("list", "table2", "--results", "results").stdout
+    monkeypatch.chdir(ROOT)
+    assert json.loads(tables("run", "table2").stdout)["results"] == "results"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["table2", "--device", "cuda:99"], "device cuda:99 asked for"),
+        (["table9", "--profile", "paper"], "the run would stop at the data datasets/imagenet-64x64.zip: nothing"),
+        (["table2", "--results", str(Path(__file__))], "is a file; name a folder of results"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(args: list[str], message: str, tmp_path: Path) -> None:
+    ran = tables("run", "--dry-run", "--results", tmp_path, *args)
+    assert ran.exit_code == 2
+    assert message in ran.stderr.splitlines()[-1]
+
+
+def test_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tables.check", lambda cells, results: None)  # loads every network
     ran = tables("run", "all", "--dry-run", "--results", tmp_path / "results")
     assert ran.exit_code == 0
     assert "cells to measure" in ran.stdout

@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dnnlib.pictures import contact_sheet, save_png
 from dnnlib.util import fetch, is_url
-from metrics.detector import load_detector
+from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images as RealImages
-from metrics.images import open_images
+from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_FEATURES
 from metrics.statistics import Statistics
 from metrics.uncertainty import frechet_influence
 from sampling.generate import Labels
 from sampling.settings import SamplerSettings
-from skip.source import ImageSource
+from skip.source import ImageSource, LoadedSource
 from skip.tables.estimate import Estimate
 from skip.tables.settings import AnyRange, Job, Tuned, located, sampler_of
 from torch_utils import distributed
@@ -65,6 +66,10 @@ class Generated(Tuned, SamplerSettings):
             self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype,
             guidance=self.guidance,
         )  # fmt: skip
+
+    def check(self) -> None:
+        """Load the network and, of latent ones, the autoencoder; see `skip.tables.settings.Study.check`."""
+        self.source().load("cpu")
 
     def network_sources(self) -> dict[str, str]:
         """The network, and the autoencoder that its entry in configs/networks.toml names."""
@@ -122,28 +127,28 @@ class Images(Generated):
         return self.measure(job, self.source())
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
-        """The metrics of the images that `what` makes."""
-        detector = load_detector(self.detector, job.device)
+        """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
+        source, detector, reference, real = self._loaded(job.device, what)
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
-        source = what.load(job.device)
-        path = fetch(self.reference) if is_url(self.reference) else located(self.reference)
-        reference = Statistics.load(path, detector=detector.name)
-        real = self._real()
+        names = list(self.metrics)
 
         def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
 
-        with evaluation.features({"source": source.record}, batches, self.numbers) as store:
-            names = list(self.metrics)
-            with evaluation.compared_with(names, reference, real) as target:
-                measured = evaluation.compare(names, store, self.numbers, target)
-                without = [evaluation.compare(names, store, seeds, target) for seeds in self._without_each_group()]
+        with (
+            evaluation.compared_with(names, reference, real) as target,
+            evaluation.features({"source": source.record}, batches, self.numbers) as store,
+        ):
+            measured = evaluation.compare(names, store, self.numbers, target)
+            without = [evaluation.compare(names, store, seeds, target) for seeds in self._without_each_group()]
             if distributed.rank() != 0:
                 return {}
             for one in [measured, *without]:
                 for name, reason in one.get("refused", {}).items():
                     raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
             features, _ = store.load(self.numbers)
+        for text in measured.get("warnings", []):
+            job.warn(text)
         values: dict[str, float] = measured["metrics"]
         found = {}
         for name, value in values.items():
@@ -159,6 +164,31 @@ class Images(Generated):
             if without and name in found and kind != "fid":
                 found[name] = Estimate.of_jackknife(value, [one["metrics"][name] for one in without])
         return found
+
+    def check(self) -> None:
+        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
+        cpu = torch.device("cpu")
+        _, detector, reference, _ = self._loaded(cpu, self.source())
+        with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
+            pass
+
+    def _loaded(
+        self, device: torch.device, what: ImageSource
+    ) -> tuple[LoadedSource, Detector, Statistics, RealImages | None]:
+        """What makes the images and what they are compared with.
+
+        Raises:
+            FileNotFoundError, ValueError: if a file is missing or damaged, or grayscale would be compared with RGB.
+        """
+        detector = load_detector(self.detector, device)
+        path = fetch(self.reference) if is_url(self.reference) else located(self.reference)
+        reference = Statistics.load(path, detector=detector.name)
+        real = self._real()
+        source = what.load(device)
+        channels = source.net.image_channels
+        require_same_colours(channels, reference.channels, self.reference)
+        require_same_colours(channels, None if real is None else real.channels, str(self.data))
+        return source, detector, reference, real
 
     def _without_each_group(self) -> list[list[int]]:
         """The seeds without a run of consecutive ones, for each run."""

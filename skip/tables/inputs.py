@@ -85,6 +85,10 @@ class Fed(Tuned):
         if self.input == "data" and self.data is None:
             raise ValueError("input = data needs the real images: name them as data")
 
+    def check(self) -> None:
+        """Load the network and, where they are used, the real images; see `skip.tables.settings.Study.check`."""
+        self.real_images(load_tuned(self, torch.device("cpu")))
+
     def sources(self) -> dict[str, str]:
         """The network and, where they are used, the real images."""
         real = {"data": self.data} if self.input == "data" and self.data is not None else {}

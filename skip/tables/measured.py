@@ -136,11 +136,13 @@ class Losses(Fed):
         roles = ["detector", *(f"detector {name}" for name in names[1:])]
         return super().sources() | dict(zip(roles, names, strict=False))
 
-    def run(self, job: Job) -> dict[str, Estimate]:
-        """One loss a feature map, named after it; LL, LH, HL, HH for the wavelet's bands."""
-        net = load_tuned(self, job.device)
-        real = self.real_images(net)
-        assert real is not None
+    def check(self) -> None:
+        """Load network, real images and detectors; see `skip.tables.settings.Study.check`."""
+        super().check()
+        self._maps(torch.device("cpu"))
+
+    def _maps(self, device: torch.device) -> dict[str, Callable[[Tensor], Tensor]]:
+        """The feature maps, in which losses are measured."""
         maps: dict[str, Callable[[Tensor], Tensor]] = {}
         for name in self.features:
             if name == "pixel":
@@ -148,7 +150,15 @@ class Losses(Fed):
             elif name == "wavelet":
                 maps |= band_features(self.wavelet)
             else:
-                maps[name] = detector_features(load_detector(name, job.device))
+                maps[name] = detector_features(load_detector(name, device))
+        return maps
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        """One loss a feature map, named after it; LL, LH, HL, HH for the wavelet's bands."""
+        net = load_tuned(self, job.device)
+        real = self.real_images(net)
+        assert real is not None
+        maps = self._maps(job.device)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
             images, labels = real.batch(seeds, job.device)
@@ -186,6 +196,10 @@ class Inversion(Tuned, SamplerSettings):
     def sources(self) -> dict[str, str]:
         """The network and the real images."""
         return {"network": self.network, "data": self.data}
+
+    def check(self) -> None:
+        """Load the network and the real images; see `skip.tables.settings.Study.check`."""
+        RealImages(self.data, load_tuned(self, torch.device("cpu")), max(self.numbers) + 1)
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """<kernel>_unbiased and <kernel>_v: mean and standard error over the draws of fresh noise."""

@@ -71,19 +71,55 @@ def dry_run(items: list[Item], results: Results) -> Iterator[str]:
         cells += item.cells
     todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
     yield f"{len(todo)} cells to measure, {count(sum(cell.settings.evaluations() for cell in todo))} evaluations"
-    missing = {}
-    for cell in todo:
+    for role, name, where in _missing(todo):
+        place = f" ({where})" if str(where) != name else ""
+        yield f"{'to prepare' if _by_hand(role, where) else 'to download'}: {role} {name}{place}"
+
+
+def refuse_missing(cells: list[Cell], results: Results) -> None:
+    """Refuse what a run would stop at.
+
+    Raises:
+        ValueError: if a file is not here and nothing fetches it.
+    """
+    todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
+    for role, name, where in _missing(todo):
+        if _by_hand(role, where):
+            raise ValueError(
+                f"the run would stop at the {role} {name}: nothing fetches it, put it there first ({where})"
+            )
+
+
+def nothing_to_do(items: list[Item], results: Results) -> Iterator[str]:
+    """What to say before a run of the items that it passes over: they lack something, or are done."""
+    done = []
+    for item in items:
+        if item.requires:
+            yield f"{item.name} is left out: it needs {item.requires}"
+        elif all(results.state(cell) == "done" for cell in item.cells):
+            done.append(item.name)
+    if done:
+        yield (
+            f"nothing to do for {', '.join(done)}: all cells are in {results.folder} already, and tables.py show "
+            "lays them out; to measure them anew, name another folder, such as --results out/mine"
+        )
+
+
+def _missing(cells: list[Cell]) -> list[tuple[str, str, str | Path]]:
+    """Role, name and place of each file that the cells need and that is not here."""
+    found: dict[tuple[str, str], str | Path] = {}
+    for cell in cells:
         for role, name in cell.settings.sources().items():
             path = local_path(role, name)
             if path is None or not path.exists():
-                missing[role.partition(" ")[0], name] = (
-                    location(role, name) or "the Hugging Face hub, unless it is cached"
-                )
-    for (role, name), where in missing.items():
-        by_hand = role == "data" or isinstance(where, Path)
-        yield f"{'to prepare' if by_hand else 'to download'}: {role} {name}" + (
-            f" ({where})" if str(where) != name else ""
-        )
+                hub = "the Hugging Face hub, unless it is cached"
+                found[role.partition(" ")[0], name] = location(role, name) or hub
+    return [(role, name, where) for (role, name), where in found.items()]
+
+
+def _by_hand(role: str, where: str | Path) -> bool:
+    """Whether nothing fetches a file that is missing."""
+    return role == "data" or isinstance(where, Path)
 
 
 def settings(cell: Cell) -> str:

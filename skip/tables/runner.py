@@ -12,7 +12,8 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from skip.tables.results import Results, key, obtain
+from dnnlib.files import remove_partial_files
+from skip.tables.results import Results, key, local_path, obtain
 from skip.tables.settings import Job
 from skip.tables.spec import Cell
 from torch_utils import distributed
@@ -37,7 +38,10 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
     Raises:
         ValueError, OSError, RuntimeError: as the studies; the cells before stay done.
     """
+    if distributed.rank() == 0:
+        _tidy(results)
     todo = _todo(unique(cells), results, device)
+    made, said = 0, set[str]()
     for number, cell in enumerate(todo):
         if distributed.rank() == 0:
             what = ", ".join(f"{name}={value}" for name, value in cell.varies.items()) or "one cell"
@@ -45,14 +49,47 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
         obtain(cell)
         partial = results.partial(cell)
         folder = partial if features is None else features / _without_seeds(cell, results)
-        job = Job(device, batch, folder, results.path(cell).with_suffix(""))
-        with _alone(partial):
-            values = cell.settings.run(job)
-            if distributed.rank() == 0:
-                results.save(cell, values)
-                shutil.rmtree(partial, ignore_errors=True)
-            distributed.barrier()
-    return len(todo)
+        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said)
+        try:
+            with _alone(partial):
+                made += _measure(cell, results, job)
+        except Timeout as error:
+            raise ValueError(
+                f"another run is measuring this cell ({error.lock_file}); wait for it, or choose other --cells"
+            ) from None
+    return made
+
+
+def _measure(cell: Cell, results: Results, job: Job) -> bool:
+    """Measure a cell, unless another run has done so meanwhile; whether it was measured now."""
+    if not _todo([cell], results, job.device):
+        return False
+    values = cell.settings.run(job)
+    if distributed.rank() == 0:
+        results.save(cell, values)
+        shutil.rmtree(results.partial(cell), ignore_errors=True)
+    distributed.barrier()
+    return True
+
+
+def check(cells: Iterable[Cell], results: Results) -> None:
+    """Refuse, before anything is computed, what the cells that are not done could not be measured with.
+
+    Of cells with the same files one is checked, and of those whose files are here: nothing is fetched.
+
+    Raises:
+        ValueError, OSError, RuntimeError: as `skip.tables.settings.Study.check`.
+    """
+    seen = set()
+    for cell in unique(cells):
+        sources = cell.settings.sources()
+        files = (cell.study, *sources.items())
+        if files in seen or results.state(cell) == "done":
+            continue
+        seen.add(files)
+        paths = [local_path(role, name) for role, name in sources.items()]
+        if all(path is not None and path.exists() for path in paths):
+            cell.settings.check()
 
 
 def _without_seeds(cell: Cell, results: Results) -> str:
@@ -70,10 +107,10 @@ def _todo(cells: list[Cell], results: Results, device: torch.device) -> list[Cel
 
 @contextlib.contextmanager
 def _alone(partial: Path) -> Iterator[None]:
-    """Refuse to measure a cell that another run is measuring.
+    """Keep other runs away from a cell.
 
     Raises:
-        ValueError: if one is.
+        filelock.Timeout: if another run is at it.
     """
     if distributed.rank() != 0:
         yield
@@ -81,11 +118,17 @@ def _alone(partial: Path) -> Iterator[None]:
     partial.parent.mkdir(parents=True, exist_ok=True)
     path = partial.with_name(f"{partial.name}.lock")
     lock = FileLock(path)
+    lock.acquire(timeout=0.3)  # as long as another run may take to look whether anyone holds it
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"another run is measuring this cell ({path}); wait for it, or choose other --cells") from None
-    with lock:
         yield
-    lock.release()
-    path.unlink(missing_ok=True)
+    finally:
+        path.unlink(missing_ok=True)  # before the release: who waits for it sees that it is gone
+        lock.release()
+
+
+def _tidy(results: Results) -> None:
+    """Remove what killed runs left: partial files, and locks that nobody holds."""
+    remove_partial_files(results.folder)
+    for path in results.folder.glob(".partial/*.lock"):
+        with contextlib.suppress(Timeout), _alone(path.with_suffix("")):
+            pass

@@ -1,14 +1,16 @@
 """What a cell of a table measures: settings that every study shares, and the study's interface."""
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dnnlib.seeds import Seeds, parse_seeds
 from sampling.settings import NETWORK_GRIDS, SamplerSettings
@@ -31,12 +33,20 @@ class Job:
         batch: images at a time.
         folder: of partial results, from which a killed run goes on.
         result: the file that the result goes to, without its ending, for studies that make pictures.
+        said: warnings that were given already.
     """
 
     device: torch.device
     batch: int
     folder: Path
     result: Path
+    said: set[str] = field(default_factory=set, compare=False)
+
+    def warn(self, text: str) -> None:
+        """Say something on stderr, once."""
+        if text not in self.said:
+            self.said.add(text)
+            tqdm.write(f"Warning: {text}", file=sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +98,10 @@ class Tuned:
         """How many seeds there are."""
         return len(self.numbers)
 
+    def check(self) -> None:
+        """Load the network, on the CPU, and refuse settings that do not fit it; see `Study.check`."""
+        ImageSource(self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype).load("cpu")
+
     @property
     def scale(self) -> SkipScale:
         """rho of layer and noise level."""
@@ -114,6 +128,14 @@ class Study(Protocol):
 
     def sources(self) -> dict[str, str]:
         """The files it needs, by role: names, paths or URLs."""
+        ...
+
+    def check(self) -> None:
+        """Load all files that are needed, fetched if need be, and compute nothing.
+
+        Raises:
+            ValueError, OSError, RuntimeError: if one is damaged, or does not fit another one or the settings.
+        """
         ...
 
     def run(self, job: Job) -> dict[str, Estimate]:

@@ -18,17 +18,19 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import fill
 
+from dnnlib.files import claim, write_json
 from metrics.feature_store import FeatureStore
+from metrics.statistics import Statistics
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.scale_file import load_scale
 from skip.source import ImageSource
 from skip.tables.estimate import Estimate
-from skip.tables.results import key
+from skip.tables.results import Results, key
 from skip.tables.spec import Cell, load_item
 from skip.tune import Measure, clearly_better, gain, search
 from skip.tune_plot import plot_search
-from skip.tune_run import study
+from skip.tune_run import Plan, Tuner, study
 from tables import main
 from training.checkpoint import save_network
 from training.precond import EDMPrecond
@@ -216,7 +218,7 @@ Tune = Callable[..., list[str]]
 def command(network: str) -> Tune:
     def build(out: Path, *more: str) -> list[str]:
         flags = "--sampler euler --steps 3 --points 3 --num 24 --budget 150 --batch 8 --device cpu --detector demo"
-        return ["tune", "--network", network, "--reference", REFERENCE, *flags.split(), "--out", str(out), *more]
+        return ["tune", "--network", network, "--ref", REFERENCE, *flags.split(), "--out", str(out), *more]
 
     return build
 
@@ -322,6 +324,75 @@ def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
     assert json.loads(ran.stdout)["bottom"]["rho"] == two["rho"]
 
 
+def test_another_search_in_the_same_folder_is_refused(command: Tune, network: str, tmp_path: Path) -> None:
+    plain = study(ImageSource(network, SamplerSettings("euler", steps=3)), "fid", "demo", REFERENCE, None)
+    tuner = Tuner(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
+    asked = Plan(points=3, images=24, budget=150)
+    tuner._begin(asked)
+    before = (tmp_path / "tune.json").read_bytes()
+    others = {
+        "--points=4": "points=3 (now 4)",
+        "--bottom=0.7,1": "bottom=[0.6, 1.0] (now [0.7, 1.0])",
+        "--metric=is": "metric=fid (now is)",
+        "--steps=4": "steps=3 (now 4)",
+        "--num=25": "images=24 (now 25)",
+        "--labels=balanced": "labels=random (now balanced)",
+    }
+    for flag, difference in others.items():
+        ran = tables(*command(tmp_path, flag))
+        assert ran.exit_code == 2
+        assert f"{tmp_path} is of a search with " in ran.stderr and difference in ran.stderr
+        assert "choose another --outdir" in ran.stderr.splitlines()[-1]
+    assert (tmp_path / "tune.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tune.json"]
+
+    changes: list[dict[str, Any]] = [{"budget": 300}, {"precision": 0.01}, {"time": True}, {"top": (0.8, 1.2)}]
+    for further in changes:
+        tuner._begin(dataclasses.replace(asked, **further))
+    write_json(tmp_path / "tune.json", tuner._about(dataclasses.replace(asked, top=(0.8, 1.2))))
+    with pytest.raises(ValueError, match=r"top=\[0.8, 1.2\] \(now None\)"):
+        tuner._begin(asked)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"metric": "fid", "settings": 1, "asked": 2}', "[" * 100_000])
+def test_a_damaged_record_is_named(command: Tune, tmp_path: Path, text: str) -> None:
+    (tmp_path / "tune.json").write_text(text)
+    ran = tables(*command(tmp_path))
+    assert ran.exit_code == 2
+    assert f"{tmp_path / 'tune.json'} is damaged" in ran.stderr.splitlines()[-1]
+
+
+def test_two_searches_at_once_in_one_folder_are_refused(command: Tune, tmp_path: Path) -> None:
+    with claim(tmp_path):
+        ran = tables(*command(tmp_path))
+    assert ran.exit_code == 2
+    assert f"another run is at work in {tmp_path}" in ran.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.glob("*")] == []
+
+
+@pytest.mark.parametrize(
+    "dim, channels, message",
+    [(64, None, "statistics of dimension 128 and 64 cannot be compared"), (128, 3, "are grayscale, those of")],
+)
+def test_a_wrong_reference_is_refused_before_there_are_images(
+    dim: int, channels: int | None, message: str, command: Tune, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.npz"
+    Statistics(np.zeros(dim), np.eye(dim), 1000, channels=channels).save(wrong)
+    ran = tables(*command(tmp_path / "out", "--reference", str(wrong)))  # its former name
+    assert ran.exit_code == 2
+    assert message in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_images_than_features_are_warned_of(command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path, "--num", "20", "--budget", "60"))
+    first = ran.stderr.splitlines()[0]
+    assert first.startswith("Warning: 20 images of each point are no more than the 128 features of demo")
+    assert json.loads(ran.stdout)["warnings"] == [first.removeprefix("Warning: ")]
+    assert "warnings" in json.loads((tmp_path / "tune.json").read_text())
+
+
 def test_without_matplotlib_there_is_no_picture(command: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     ran = tables(*command(tmp_path, "--budget", "72"))
@@ -349,7 +420,7 @@ def test_equal_rounds_make_equal_pictures(tmp_path: Path) -> None:
         (["--class", "3"], "a search cannot have class_idx = 3"),
         (["--class", "3", "--labels", "random"], "--class and --labels both choose the classes"),
         (["--metric", "kid"], "kid compares images with images"),
-        (["--reference", "none.npz"], "none.npz"),
+        (["--ref", "none.npz"], "none.npz"),
     ],
 )
 def test_errors_are_one_line(more: list[str], message: str, command: Tune, tmp_path: Path) -> None:

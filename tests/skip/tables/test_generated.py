@@ -11,6 +11,7 @@ from PIL import Image
 
 import fid
 from dnnlib.pictures import decode_png
+from metrics.statistics import Statistics
 from skip.tables.generated import Images, Sheet
 from skip.tables.points import nfe
 from skip.tables.settings import Job
@@ -42,6 +43,35 @@ def test_images_are_measured_as_fid_py_does(tmp_path: Path) -> None:
     spread = expected[score.replace("is", "is_std", 1)]
     assert (found[score].value, found[score].error) == pytest.approx((expected[score], spread / 10**0.5))
     assert set(found) == {name, score}
+
+
+def statistics(path: Path, dim: int, channels: int | None = None) -> str:
+    """A reference that another detector made, or of images of other colours."""
+    Statistics(np.zeros(dim), np.eye(dim), 1000, channels=channels).save(path)
+    return str(path)
+
+
+def test_a_wrong_reference_is_refused_before_there_are_images(tmp_path: Path) -> None:
+    wrong = {
+        "statistics of dimension 128 and 64 cannot be compared": statistics(tmp_path / "64.npz", 64),
+        "the generated images are grayscale, those of .*rgb.npz RGB": statistics(tmp_path / "rgb.npz", 128, 3),
+        "none.npz: no such file": str(tmp_path / "none.npz"),
+        "is not an npz file": __file__,
+    }
+    for message, reference in wrong.items():
+        study = Images(**SETTINGS, **DETECTOR | {"reference": reference})  # type: ignore[arg-type]
+        for refused in (study.check, lambda study=study: study.run(job(tmp_path))):
+            with pytest.raises((ValueError, FileNotFoundError), match=message):
+                refused()
+        assert not (tmp_path / "partial").exists()
+
+
+def test_few_images_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = job(tmp_path)
+    for _ in range(2):
+        Images(**SETTINGS | {"seeds": "0-3"}, **DETECTOR).run(few)  # type: ignore[arg-type]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "singular" in line]
+    assert len(warnings) == 1 and warnings[0].startswith("Warning: the covariance of the ")
 
 
 def test_cost_is_counted() -> None:

@@ -15,7 +15,7 @@ from skip.tables.estimate import Estimate
 from skip.tables.per_image import collect
 from skip.tables.plan import summary
 from skip.tables.results import Results, key, location
-from skip.tables.runner import run, unique
+from skip.tables.runner import check, run, unique
 from skip.tables.settings import Job, Study, build, plain
 from skip.tables.spec import Cell, load_item
 from torch_utils import distributed
@@ -39,6 +39,9 @@ class Fake:
 
     def sources(self) -> dict[str, str]:
         return {"network": self.network}
+
+    def check(self) -> None:
+        pass
 
     def run(self, job: Job) -> dict[str, Estimate]:
         RUNS.append(self.rho)
@@ -237,6 +240,51 @@ def test_a_cell_that_another_run_measures_is_refused(network: Path, tmp_path: Pa
     assert not list(partial.parent.iterdir())
 
 
+def test_a_cell_that_another_run_measured_meanwhile_is_not_measured_again(network: Path, tmp_path: Path) -> None:
+    results, other = Results(tmp_path / "results"), Results(tmp_path / "results")
+    first, second = cell(Fake(str(network), rho=0.5)), cell(Fake(str(network), rho=0.7))
+
+    @dataclasses.dataclass(frozen=True)
+    class Slow(Fake):
+        def run(self, job: Job) -> dict[str, Estimate]:
+            run([second], other, CPU, 4)
+            return super().run(job)
+
+    assert run([cell(Slow(str(network), rho=0.5)), second], results, CPU, 4) == 1
+    assert RUNS == [0.7, 0.5]
+    assert [results.state(one) for one in (first, second)] == ["done", "done"]
+
+
+def test_what_killed_runs_left_is_removed(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    (results.folder / ".partial").mkdir(parents=True)
+    left = [results.folder / ".a.json.0123abcd.tmp", results.folder / ".partial" / "fake-0123-45.lock"]
+    for path in left:
+        path.touch()
+    run([cell(Fake(str(network)))], results, CPU, 4)
+    assert not any(path.exists() for path in left)
+
+
+def test_files_are_checked_once_and_before_anything_is_measured(network: Path, tmp_path: Path) -> None:
+    checked = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Checked(Fake):
+        def check(self) -> None:
+            checked.append(self.network)
+
+    results = Results(tmp_path / "results")
+    done = cell(Checked(str(network), rho=0.5))
+    run([done], results, CPU, 4)
+    other = tmp_path / "other.bin"
+    other.touch()
+    names = [str(network), str(network), str(other), str(tmp_path / "missing.bin")]
+    check([done, *(cell(Checked(name, rho=0.1 * i)) for i, name in enumerate(names))], results)
+    assert checked == [str(network), str(other)]
+    check([done], results)
+    assert len(checked) == 2
+
+
 def test_partial_results_of_another_network_are_not_used(network: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     one = cell(Fake(str(network)))
@@ -253,7 +301,7 @@ def test_rank_0_says_what_is_to_do(network: Path, tmp_path: Path, monkeypatch: p
     RUNS.clear()
     network.write_bytes(b"other weights")  # this rank finds both to do
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    monkeypatch.setattr(distributed, "all_reduce_sum", lambda mine: mine + torch.tensor([0.0, 1.0]))
+    monkeypatch.setattr(distributed, "all_reduce_sum", lambda mine: mine + torch.tensor([0.0, 1.0])[-len(mine) :])
     with contextlib.suppress(FileExistsError):
         run([done, left], results, CPU, 4)
     assert RUNS == [0.7]
