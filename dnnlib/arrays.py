@@ -5,6 +5,7 @@ compared with the size that the archive gives the member, the archive's checksum
 every refusal has our own words.
 """
 
+import copy
 import math
 import os
 import struct
@@ -87,14 +88,19 @@ class Arrays:
         if member.file_size > most_bytes:
             size = f"{member.file_size:,} bytes, of which no more than {most_bytes:,} are read"
             raise DamagedError(f"its array {_shown(name)} unfolds to {size}")
-        with self._archive.open(member) as file:
+        # zipfile stops where the archive says that the member ends; allowed one byte more, it tells whether it does.
+        longer = copy.copy(member)
+        longer.file_size += 1
+        with self._archive.open(longer) as file:
             header = _header(file, name, member.file_size)
             # In pieces: a member whose size lies ends early, and has then cost no more than it holds.
             data = bytearray()
             while piece := file.read(PIECE):
                 data += piece
         if len(data) != member.file_size - header.begin:
-            raise DamagedError(f"its array {_shown(name)} ends too early")
+            raise DamagedError(
+                f"its array {_shown(name)} is not of the {member.file_size:,} bytes that the archive claims"
+            )
         order = "F" if header.by_columns else "C"
         return np.frombuffer(data, header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload]
 
@@ -141,7 +147,11 @@ class Arrays:
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         self.require(name)
-        return self._archive.getinfo(f"{name}.npy")
+        member = self._archive.getinfo(f"{name}.npy")
+        if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
+            sizes = f"{member.compress_size:,} and {member.file_size:,} bytes"
+            raise DamagedError(f"its array {_shown(name)} is of two sizes, {sizes}")
+        return member
 
 
 @contextmanager

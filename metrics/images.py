@@ -100,6 +100,8 @@ class ArrayImages:
                 raise ValueError(
                     f"{path}: {name} is {header.dtype} {list(header.shape)}; images are uint8 [N, H, W, 1 or 3]"
                 )
+            if 0 in header.shape[1:]:
+                raise ValueError(f"{path}: {name} is {list(header.shape)}; its images have no pixels")
             images = arrays.mapped(name)
             images = arrays.read(name) if images is None else images
         self._images, self._places = images, _subset(len(images), max_size, seed)

@@ -14,6 +14,7 @@ import pytest
 from dataset_files import convert, idx, mnist_folder, noise, put, read_as_edm_does, refused, run
 from PIL import Image
 
+from dnnlib.files import claim
 from training.dataset import ImageDataset
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +135,32 @@ def test_what_exists_is_kept_unless_told(tmp_path: Path) -> None:
     assert "it is not overwritten" in refused(source, tmp_path / "plain", "--overwrite")
     assert "would replace the source" in refused(source, source, "--overwrite")
     assert "would replace the source" in refused(source, tmp_path, "--overwrite")
+
+
+def test_a_folder_whose_run_was_killed_is_made_good_by_the_next(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png", noise(4, 4))
+    source, dest = tmp_path / "in", tmp_path / "folder"
+    partial = tmp_path / ".folder.partial"
+    put(partial / "00000" / "img00000007.png", noise(4, 4))  # a run that was killed while it wrote
+    (partial / "dataset.json").write_text("{")
+    convert(source, dest)
+    assert len(ImageDataset(dest, use_labels=False)) == 1 and not list(tmp_path.glob(".*"))
+
+    dest.rename(tmp_path / ".folder.old")  # and one between its two renames
+    result = run("--source", source, "--dest", dest)
+    assert result.exit_code == 2 and f"{dest} exists already" in result.stderr
+    assert len(ImageDataset(dest, use_labels=False)) == 1 and not list(tmp_path.glob(".*"))
+
+    with claim(partial):
+        result = run("--source", source, "--dest", dest, "--overwrite")
+        assert result.exit_code == 2 and "another run is at work in" in result.stderr
+    convert(source, dest, "--overwrite")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "A.NPZ", "a.lmdb"])
+def test_a_dest_that_is_no_zip_in_spite_of_its_name_is_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "in" / "a.png", noise(4, 4))
+    assert "data sets are *.zip, or folders" in refused(tmp_path / "in", tmp_path / name)
 
 
 def test_a_dest_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

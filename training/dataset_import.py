@@ -1,11 +1,9 @@
 """From any readable source to the dataset zip: deterministic bytes, all or nothing."""
 
 import contextlib
-import glob
 import io
 import json
 import os
-import secrets
 import shutil
 import sys
 import zipfile
@@ -17,12 +15,15 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write
+from dnnlib.files import atomic_write, claim, flush_to_disk
 from dnnlib.text import printable
 from training.dataset_sources import Source
 from training.image_names import LABEL_FILE
 from training.image_recipe import MODES, Recipe, size_of
 
+_OTHER_ARCHIVES = frozenset(
+    {".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar", ".npz", ".npy", ".h5", ".hdf5", ".lmdb"}
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment a zip can express
 _Save = Callable[[str, bytes], None]
 
@@ -60,10 +61,10 @@ def import_dataset(
     if max_images is not None and max_images < 1:
         raise ValueError(f"max_images is {max_images}; it must be at least 1")
     dest = Path(dest)
-    _check_dest(dest, overwrite)
     writer = _zip_writer if _is_zip(dest) else _folder_writer
     try:
-        _remove_leftovers(dest)
+        _recover(dest)
+        _check_dest(dest, overwrite)
         with writer(dest) as save:
             return _convert(source, dest, recipe, max_images, save)
     except OSError as error:
@@ -141,6 +142,8 @@ def _is_zip(dest: Path) -> bool:
 
 
 def _check_dest(dest: Path, overwrite: bool) -> None:
+    if dest.suffix.lower() in _OTHER_ARCHIVES:
+        raise ValueError(f"{dest} would be a folder in spite of its name: data sets are *.zip, or folders")
     if not dest.exists() or (dest.is_dir() and not _is_zip(dest) and not any(dest.iterdir())):
         return
     if not overwrite:
@@ -149,12 +152,6 @@ def _check_dest(dest: Path, overwrite: bool) -> None:
         raise RuntimeError(f"{dest} is a folder without {LABEL_FILE}, so no data set; it is not overwritten")
     if dest.is_file() and not _is_zip(dest):
         raise RuntimeError(f"{dest} is a file and no .zip; it is not overwritten")
-
-
-def _remove_leftovers(dest: Path) -> None:
-    """Delete what killed runs for the same `dest` left beside it: gigabytes, for a large data set."""
-    for partial in dest.parent.glob(f".{glob.escape(dest.name)}.????????.tmp"):
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 @contextlib.contextmanager
@@ -172,23 +169,47 @@ def _zip_writer(dest: Path) -> Iterator[_Save]:
 
 @contextlib.contextmanager
 def _folder_writer(dest: Path) -> Iterator[_Save]:
-    partial = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.tmp")
-    partial.mkdir(parents=True)
+    """Write a folder beside `dest` and rename it at the end; what a killed run left there is removed."""
+    partial, old = _beside(dest, "partial"), _beside(dest, "old")
+    written: list[Path] = []
 
     def save(name: str, data: bytes) -> None:
         path = partial / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
+        written.append(path)
 
-    try:
-        yield save
-        if dest.exists():
-            old = partial.with_suffix(".old")
-            dest.rename(old)
-            partial.rename(dest)
-            shutil.rmtree(old)
-        else:
-            partial.rename(dest)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with claim(partial):
+        _clear(partial)
+        try:
+            yield save
+            flush_to_disk(written)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    if dest.exists():
+        dest.rename(old)
+    partial.rename(dest)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(dest: Path, what: str) -> Path:
+    return dest.with_name(f".{dest.name}.{what}")
+
+
+def _clear(partial: Path) -> None:
+    """Remove what a killed run left, but not the claim on the folder."""
+    for path in partial.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name == LABEL_FILE:
+            path.unlink()
+
+
+def _recover(dest: Path) -> None:
+    """Put back what a run was about to replace when it was killed between its two renames."""
+    old = _beside(dest, "old")
+    if old.is_dir() and not dest.exists():
+        old.rename(dest)
+    elif old.is_dir():
+        shutil.rmtree(old)

@@ -5,6 +5,7 @@ import pickle
 import re
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,3 +114,20 @@ def test_a_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
         open_arrays(tmp_path / "bomb.npz") as arrays,
     ):
         arrays.read("x", most_bytes=100_000)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("more", [-8, 8])
+def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, compressed: bool, more: int) -> None:
+    """Also where checksum and array agree with the claim: what follows it would be passed over without a word."""
+    claimed = header("(4,)") + bytes(32)
+    path, kind = tmp_path / "x.npz", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as file:
+        file.writestr("x.npy", (claimed + bytes(8))[: len(claimed) + more])
+        file.filelist[0].file_size = len(claimed)
+        file.filelist[0].CRC = zlib.crc32(claimed)
+    with pytest.raises(ValueError, match=r"x\.npz is"), open_arrays(path) as arrays:
+        arrays.read("x")
+    if not compressed:
+        with pytest.raises(ValueError, match=r"its array x is of two sizes"), open_arrays(path) as arrays:
+            arrays.mapped("x")
