@@ -3,8 +3,10 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
+import contextlib
 import platform
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +20,7 @@ from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.source import LoadedSource
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 
@@ -36,6 +39,7 @@ FLAGS: FlagGroups = {
         flag("--compile", "torch.compile the network: slow start, then faster", is_flag=True),
     ],
 }  # fmt: skip
+FLUSH_SECONDS = 5.0  # of images that a power cut may take, as waiting for the disk after each batch could cost time
 
 
 @click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -71,44 +75,60 @@ def main(**flags: Any) -> None:
 def run(flags: dict[str, Any], device: torch.device) -> None:
     """Make this rank's share of the images; rank 0 keeps the record."""
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    rank, ranks = distributed.rank(), distributed.world_size()
     seeds = parse_seeds(flags["seeds"])
     columns, rows = _grid(flags["grid"], len(seeds))
     source = image_source(flags).load(device, flags["compile"])
     check_channels(source.net.image_channels)
-    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], sheet=columns > 0)
-    if rank == 0:
-        folder.open(seeds, flags["overwrite"])
-    distributed.barrier()
+    side = source.net.image_resolution
+    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], columns > 0, (side, side))
 
-    share, size = seeds[rank::ranks], flags["batch"]
-    parts = [share[i : i + size] for i in range(0, len(share), size)]
-    # Batches are made whole, as rounding depends on their size: a run that was killed then ends with the same files.
-    todo = [seed for part in parts if folder.missing(part) for seed in part]
-    missing = set(folder.missing(todo))
-    hidden = rank != 0 or not missing
-    with tqdm(total=len(missing), unit="img", disable=hidden, desc="images" if ranks == 1 else "rank 0") as bar:
-        for batch in source.batches(todo, size):
-            for seed, image in zip(batch.seeds, batch.images.cpu().numpy(), strict=True):
-                if seed in missing:
-                    folder.save(seed, image)
-                    bar.update()
-    made = distributed.all_reduce_sum(torch.tensor(len(missing), device=device))  # waits for every rank
-    if rank != 0:
-        return
+    with folder.open(seeds, flags["overwrite"]) if distributed.rank() == 0 else contextlib.nullcontext():
+        distributed.barrier()  # the folder is claimed
+        share = seeds[distributed.rank() :: distributed.world_size()]
+        made = torch.tensor(_make(source, folder, share, flags["batch"]), device=device)
+        made = distributed.all_reduce_sum(made)  # waits for every rank
+        if distributed.rank() != 0:
+            return
 
-    where = folder.packed()
-    if columns and where is None:
-        sheet = contact_sheet([folder.load(seed) for seed in seeds[: columns * rows]], columns)
-        save_png(sheet, folder.outdir / SHEET)
-    if where is None and folder.kind != "png":
-        where = folder.pack(source.classes(folder.seeds()))
-    session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
-    session |= {"images": int(made), "ranks": ranks, "batch": size, "compile": flags["compile"]}
-    session |= computed_in(device)
-    session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
-    folder.close(session)
+        folder.check()
+        where = folder.packed()
+        if columns and where is None:
+            sheet = contact_sheet([folder.load(seed) for seed in seeds[: columns * rows]], columns)
+            save_png(sheet, folder.outdir / SHEET)
+        if where is None and folder.kind != "png":
+            where = folder.pack(source.classes(folder.seeds()))
+        session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
+        session |= {"images": int(made), "ranks": distributed.world_size(), "batch": flags["batch"]}
+        session |= {"compile": flags["compile"]} | computed_in(device)
+        session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
+        folder.close(session)
     click.echo(str(where or folder.outdir))
+
+
+def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_size: int) -> int:
+    """Make those images of this rank's share that are not in the folder; return how many that were.
+
+    Batches are made whole, as rounding depends on their size: a run that was killed then ends with the same files.
+    """
+    made = 0
+    there = len(share) if folder.packed() else sum(seed in share for seed in folder.stored())
+    hidden = distributed.rank() != 0 or there == len(share)
+    what = "images" if distributed.world_size() == 1 else "rank 0"
+    with tqdm(total=len(share) - there, unit="img", disable=hidden, desc=what) as bar:
+        for start in range(0, len(share), batch_size):
+            part = share[start : start + batch_size]
+            missing = folder.missing(part)
+            if not missing:
+                continue
+            for batch in source.batches(part, batch_size):
+                for seed, image in zip(batch.seeds, batch.images.cpu().numpy(), strict=True):
+                    if seed in missing:
+                        folder.save(seed, image)
+            folder.flush(FLUSH_SECONDS)
+            made += len(missing)
+            bar.update(len(missing))  # once a batch: its images come together, and the estimate is of batches
+    folder.flush()
+    return made
 
 
 def _grid(text: str | None, images: int) -> tuple[int, int]:

@@ -1,13 +1,20 @@
 """Many images in one file: the data set zip, and npz."""
 
 import json
+import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO
 
 import numpy as np
 
 from dnnlib.pictures import decode_png
+from dnnlib.text import printable
+
+# What zipfile and zlib make of damaged files
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError)
 
 Writer = Callable[[IO[bytes], Iterable[bytes], Sequence[int], Sequence[int] | None], None]
 
@@ -48,6 +55,21 @@ def write_npz(
     if classes is not None:
         arrays["arr_1"] = np.array(classes)
     np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own keyword
+
+
+def check_archive(path: str | os.PathLike[str]) -> None:
+    """Compare all checksums of a zip or npz, in one pass over the file.
+
+    Raises:
+        ValueError: naming the file and what is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except _DAMAGE as error:
+        raise ValueError(f"{path} is damaged ({printable(error)})") from error
+    if damaged is not None:
+        raise ValueError(f"{path} is damaged (in {printable(damaged)})")
 
 
 ARCHIVES: dict[str, Writer] = {"zip": write_zip, "npz": write_npz}

@@ -1,12 +1,14 @@
 """Files that are either whole or absent, and folders that two runs do not mix in."""
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -50,7 +52,7 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if flush:
-        remove_partial_files(target.parent, [target.name])
+        remove_partial_files(target.parent, lambda name: name == target.name)
     partial = None
     try:
         with _partial_file(target) as file:
@@ -75,16 +77,39 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
 def flush_to_disk(paths: Iterable[Path]) -> None:
     """Wait until these files and their folders are on the disk; for what `atomic_write` wrote with flush=False.
 
+    Where the system can, all of a file system is flushed at once: file by file takes a hundred times longer.
+
     Raises:
-        OSError: if one is gone, or the disk fails.
+        OSError: if a folder or, where they are flushed one by one, a file is gone, or the disk fails.
     """
-    folders = set()
+    by_folder: dict[Path, list[Path]] = {}
     for path in paths:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        folders.add(path.parent)
-    for folder in folders:
+        by_folder.setdefault(path.parent, []).append(path)
+    devices: set[int] = set()
+    for folder, files in by_folder.items():
+        device = folder.stat().st_dev
+        if device in devices or _sync_file_system(folder):
+            devices.add(device)
+            continue
+        for path in files:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         _flush_folder(folder)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Flush the file system that the folder is on; False if only Linux could."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
+    if syncfs is None:
+        return False
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -134,20 +159,19 @@ def _flush_folder(folder: Path) -> None:
 # ---- what killed runs left
 
 
-def remove_partial_files(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> int:
+def remove_partial_files(folder: str | os.PathLike[str], of: Callable[[str], bool] | None = None) -> int:
     """Delete what killed writers left of `atomic_write`, and nothing that a living one is writing.
 
     Args:
         folder: where to look.
-        names: of the files that were being written, in the folder itself; None takes all, in its subfolders too.
+        of: whether the file of this name is meant, in the folder itself; None takes all, in its subfolders too.
     Returns:
         How many files were deleted.
     """
-    wanted = None if names is None else set(names)
     removed = 0
-    for path in Path(folder).rglob(".*.tmp") if wanted is None else _hidden(Path(folder)):
+    for path in Path(folder).rglob(".*.tmp") if of is None else _hidden(Path(folder)):
         match = _PARTIAL.fullmatch(path.name)
-        if match and (wanted is None or match[1] in wanted) and _remove_if_dead(path):
+        if match and (of is None or of(match[1])) and _remove_if_dead(path):
             removed += 1
     return removed
 

@@ -78,9 +78,13 @@ def open_picture(
     return image
 
 
-def check_png(data: bytes, where: str) -> None:
+def check_png(data: bytes, where: str, every_chunk: bool = False) -> None:
     """Compare the checksums of a PNG's pixels and header, which Pillow leaves alone, and look for its end mark.
 
+    Args:
+        data: the file.
+        where: what messages call it.
+        every_chunk: compare those of what else is in the file too: for PNGs that we wrote.
     Raises:
         ValueError: if it is no PNG, is damaged or cut short; names `where`.
     """
@@ -93,7 +97,7 @@ def check_png(data: bytes, where: str) -> None:
         stored = data[place + 8 + length : place + 12 + length]
         if len(stored) < 4:
             raise ValueError(f"{where} is not an image, or is corrupt: the PNG is cut short")
-        if kind in _PNG_CRITICAL:
+        if every_chunk or kind in _PNG_CRITICAL:
             content = memoryview(data)[place + 4 : place + 8 + length]
             if zlib.crc32(content) != int.from_bytes(stored, "big"):
                 raise ValueError(f"{where} is not an image, or is corrupt: a checksum of the PNG is wrong")

@@ -3,25 +3,33 @@
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+import re
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from dnnlib.archives import ARCHIVES
-from dnnlib.files import atomic_write, write_json
-from dnnlib.pictures import decode_png, encode_png
-from dnnlib.seeds import Seeds, format_seeds, parse_seeds
+from dnnlib.archives import ARCHIVES, check_archive
+from dnnlib.files import Claim, atomic_write, claim, flush_to_disk, remove_partial_files, write_json
+from dnnlib.pictures import check_png, decode_png, encode_png
+from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united, without
+from dnnlib.text import printable
 
 RECORD, SHEET = "run.json", "grid.png"
 FORMATS = ("png", *ARCHIVES)
+MOST_BYTES = 64 * 2**20  # of a record: some hundred bytes a session
+_IMAGE, _SUBDIR = re.compile(r"(\d{6,})\.png"), re.compile(r"\d{6,}")
 
 
 class RunFolder:
     """Images <seed>.png below one folder, or images.zip or .npz in their place, and run.json beside them.
 
-    Several runs with the same settings and other seeds may share a folder, also at the same time.
+    Several runs with the same settings may share a folder, also at the same time, if all of them make PNGs.
 
     Args:
         outdir: the folder; created by `open`.
@@ -29,6 +37,7 @@ class RunFolder:
         subdirs: put each thousand seeds into a folder of its own.
         kind: one of FORMATS: "png", or the archive that `pack` makes at the end.
         sheet: there shall be a contact sheet of the images, made before they are packed.
+        size: width and height of the images, where known: others count as damaged.
     Raises:
         ValueError: if outdir is empty text, as of a shell variable that is not set.
     """
@@ -40,11 +49,15 @@ class RunFolder:
         subdirs: bool = False,
         kind: str = "png",
         sheet: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> None:
         if not os.fspath(outdir):
             raise ValueError("--outdir is empty; name a folder, . for the one you are in")
-        self.outdir, self.subdirs, self.kind, self.sheet = Path(outdir), subdirs, kind, sheet
+        self.outdir, self.subdirs, self.kind, self.sheet, self.size = Path(outdir), subdirs, kind, sheet, size
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
+        self._claim: Claim | None = None
+        self._unflushed: list[Path] = []
+        self._flushed = time.monotonic()
 
     def path(self, seed: int) -> Path:
         """Where the image of `seed` is."""
@@ -58,29 +71,150 @@ class RunFolder:
             ValueError: if it cannot be read.
         """
         path = self.outdir / RECORD
-        if not path.exists():
+        try:
+            with open(path, "rb") as file:
+                text = file.read(MOST_BYTES + 1)
+        except FileNotFoundError:
             return {}
         try:
-            record = json.loads(path.read_text())
+            if len(text) > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+            record = json.loads(text)
+            kinds = {"seeds": str, "settings": dict, "sessions": list}
+            if not all(isinstance(record[key], kind) for key, kind in kinds.items()):
+                raise TypeError(f"{', '.join(kinds)} must be text, an object and a list")
             parse_seeds(record["seeds"])
-            return {**record, "settings": dict(record["settings"]), "sessions": list(record["sessions"])}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}); choose another --outdir or remove it") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {printable(error)}"
+            raise ValueError(f"{path} is damaged ({reason}); choose another --outdir or remove it") from error
+        return record
 
-    def open(self, seeds: Sequence[int], overwrite: bool = False) -> None:
-        """Claim the folder for these seeds, or go on with the run that is in it. One process calls this first.
+    # ---- a run, from beginning to end
+
+    @contextlib.contextmanager
+    def open(self, seeds: Sequence[int], overwrite: bool = False) -> Iterator[None]:
+        """Claim the folder for these seeds while the block runs, or go on with the run that is in it.
+
+        One process of a run does this, before the others look into the folder.
 
         Args:
             seeds: what will be made now.
             overwrite: remove images that were made otherwise.
         Raises:
             ValueError: if the folder holds images that were made otherwise, or an archive that these seeds or this
-                kind do not fit.
+                kind do not fit or that is damaged.
+            RuntimeError: if a run with other settings is at work there, or any, if this or that one makes an archive.
             OSError: if the folder cannot be written.
         """
         if self.outdir.exists() and not self.outdir.is_dir():
             raise ValueError(f"{self.outdir} is a file; choose a folder as --outdir")
+
+        def begin(alone: bool) -> None:
+            self._begin(seeds, overwrite, alone)
+
+        with claim(self.outdir, shared=self.kind == "png", begin=begin) as self._claim:
+            yield
+        self._claim = None
+
+    def stored(self) -> set[int]:
+        """The seeds of the images in the folder, told by the names of the files."""
+        found = set()
+        for folder in self._folders():
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                seeds = (int(match[1]) for entry in entries if (match := _IMAGE.fullmatch(entry.name)))
+                found |= {seed for seed in seeds if self.path(seed).parent == folder}
+        return found
+
+    def missing(self, seeds: Sequence[int]) -> list[int]:
+        """The seeds whose images are not there yet, or are damaged, which is told on stderr."""
+        return [] if self.packed() else [seed for seed in seeds if not self._is_whole(seed)]
+
+    def save(self, seed: int, image: np.ndarray) -> None:
+        """Write one image, uint8 [C, H, W], atomically; see `flush`.
+
+        Raises:
+            RuntimeError: if the folder was deleted.
+        """
+        self.check()
+        with atomic_write(self.path(seed), flush=False) as file:
+            file.write(encode_png(image))
+        self._unflushed.append(self.path(seed))
+
+    def flush(self, least_seconds: float = 0) -> None:
+        """Wait until the saved images are on the disk, unless it is less than so many seconds since the last time.
+
+        What a power cut takes before is noticed by its checksums, and made again.
+        """
+        if self._unflushed and time.monotonic() - self._flushed >= least_seconds:
+            self.check()
+            flush_to_disk(self._unflushed)
+            self._unflushed, self._flushed = [], time.monotonic()
+
+    def load(self, seed: int) -> np.ndarray:
+        """Read one image back, uint8 [C, H, W].
+
+        Raises:
+            ValueError: if it is damaged; names the file.
+        """
+        return decode_png(self.path(seed).read_bytes(), str(self.path(seed)))
+
+    def seeds(self) -> Seeds:
+        """All seeds of the folder, earlier sessions' included, in ascending order."""
+        return parse_seeds(self._present()["seeds"])
+
+    def packed(self) -> Path | None:
+        """The archive that holds the run's images, if they were packed."""
+        return next((self._archive(kind) for kind in ARCHIVES if self._archive(kind).exists()), None)
+
+    def pack(self, classes: Sequence[int] | None) -> Path:
+        """Replace the single images by one archive, in the order of `seeds()`.
+
+        They are removed when the archive has been read back and is on the disk.
+
+        Args:
+            classes: class index of each; None for unconditional images.
+        Raises:
+            ValueError: if an image is damaged; names it.
+        """
+        seeds, archive = self.seeds(), self._archive(self.kind)
+        with atomic_write(archive) as file:
+            ARCHIVES[self.kind](file, map(self._png, seeds), seeds, classes)
+            file.flush()
+            check_archive(file.name)
+        self._remove_images(seeds)
+        return archive
+
+    def check(self) -> None:
+        """See to it that the folder is still there.
+
+        Raises:
+            RuntimeError: if it was deleted, or renamed.
+        """
+        if self._claim is not None:
+            self._claim.check()
+        if not (self.outdir / RECORD).exists():
+            raise RuntimeError(f"{self.outdir} was deleted or moved while this run was at work in it: no {RECORD}")
+
+    def close(self, session: dict[str, Any]) -> None:
+        """Add what this session did to the record. The process that opened the folder calls this last.
+
+        Raises:
+            RuntimeError: if the folder was deleted, or never opened.
+        """
+        if self._claim is None:
+            raise RuntimeError(f"{self.outdir} is not open")
+        with self._claim.undisturbed():
+            record = self._present()
+            seeds = parse_seeds(record["seeds"])
+            record["complete"] = self.packed() is not None or len(self._images(seeds)) == len(seeds)
+            record["sessions"].append(session)
+            write_json(self.outdir / RECORD, record)
+
+    # ---- the beginning
+
+    def _begin(self, seeds: Sequence[int], overwrite: bool, alone: bool) -> None:
         record = self.record()
+        self._check_others(record, alone, overwrite)
         problem = self._other_images(record, seeds)
         if problem and not overwrite:
             raise ValueError(f"{self.outdir} holds images {problem}; choose another --outdir, or --overwrite them")
@@ -88,85 +222,114 @@ class RunFolder:
             self._remove(record, seeds)
         if problem or (record and _differences(record["settings"], self.settings)):
             record = {}  # made otherwise, and now without images
-        made = parse_seeds(record["seeds"]) if record else []
+
+        made = parse_seeds(record["seeds"]) if record else Seeds([])
         self._check_archive(made, seeds)
+        every = parse_seeds(format_seeds(united(made, seeds)))  # which refuses more than it could read back
         if self.packed():
-            self._remove_images(made)  # a run that was killed while it packed
-        self._remove_partial_files(seeds)
-        claim = {"settings": self.settings, "seeds": format_seeds([*made, *seeds]), "complete": False}
-        write_json(self.outdir / RECORD, {**claim, "sessions": record.get("sessions", [])})
+            self._remove_images(every)  # a run that was killed while it packed
+        for folder in self._folders():
+            remove_partial_files(folder, _is_ours)
+        claimed = {"settings": self.settings, "seeds": format_seeds(every), "complete": False}
+        write_json(self.outdir / RECORD, {**claimed, "sessions": record.get("sessions", [])})
 
-    def packed(self) -> Path | None:
-        """The archive that holds the run's images, if they were packed."""
-        return next((self._archive(kind) for kind in ARCHIVES if self._archive(kind).exists()), None)
-
-    def seeds(self) -> Seeds:
-        """All seeds of the folder, earlier sessions' included, in ascending order."""
-        return parse_seeds(self.record()["seeds"])
-
-    def missing(self, seeds: Sequence[int]) -> list[int]:
-        """The seeds whose images are not there yet."""
-        return [] if self.packed() else [seed for seed in seeds if not self.path(seed).exists()]
-
-    def save(self, seed: int, image: np.ndarray) -> None:
-        """Write one image, uint8 [C, H, W], atomically."""
-        with atomic_write(self.path(seed)) as file:
-            file.write(encode_png(image))
-
-    def load(self, seed: int) -> np.ndarray:
-        """Read one image back, uint8 [C, H, W]."""
-        return decode_png(self.path(seed).read_bytes(), str(self.path(seed)))
-
-    def pack(self, classes: Sequence[int] | None) -> Path:
-        """Replace the single images by one archive, in the order of `seeds()`.
-
-        Args:
-            classes: class index of each; None for unconditional images.
-        """
-        seeds, archive = self.seeds(), self._archive(self.kind)
-        with atomic_write(archive) as file:
-            ARCHIVES[self.kind](file, (self.path(seed).read_bytes() for seed in seeds), seeds, classes)
-        self._remove_images(seeds)
-        return archive
-
-    def close(self, session: dict[str, Any]) -> None:
-        """Add what this session did to the record. One process calls this last."""
-        record = self.record()
-        record["complete"] = not self.missing(self.seeds())
-        record["sessions"].append(session)
-        write_json(self.outdir / RECORD, record)
-
-    def _archive(self, kind: str) -> Path:
-        return self.outdir / f"images.{kind}"
+    def _check_others(self, record: dict[str, Any], alone: bool, overwrite: bool) -> None:
+        """Refuse what would disturb a run that is in the folder at this moment."""
+        if alone or not record:
+            return
+        differing = _differences(record["settings"], self.settings)
+        if differing:
+            wait = "wait for it" if overwrite else "choose another --outdir"
+            raise RuntimeError(f"another run is making images with {differing} in {self.outdir}; {wait}")
 
     def _other_images(self, record: dict[str, Any], seeds: Sequence[int]) -> str:
         """How images in the folder were made, if otherwise than these will be; a record without images is none."""
         if not record:
-            unknown = any(self.path(seed).exists() for seed in seeds) or self.packed()
+            unknown = self._images(seeds) or self.packed()
             return f"but no {RECORD} that says how they were made" if unknown else ""
         differing = _differences(record["settings"], self.settings)
         if not differing:
             return ""
-        made = parse_seeds(record["seeds"])
-        return f"made with {differing}" if len(self._earlier(record).missing(made)) < len(made) else ""
+        earlier = self._earlier(record)
+        there = earlier.packed() or earlier._images(parse_seeds(record["seeds"]))
+        return f"made with {differing}" if there else ""
 
     def _check_archive(self, made: Sequence[int], seeds: Sequence[int]) -> None:
         archive = self.packed()
-        if archive is not None and archive != self._archive(self.kind):
+        if archive is None:
+            self._check_no_others(made, seeds)
+            return
+        if archive != self._archive(self.kind):
             raise ValueError(f"{archive} holds these images already; choose another --outdir for --format={self.kind}")
-        if archive is not None and not set(seeds) <= set(made):
+        if without(seeds, made):
             raise ValueError(f"{archive} holds the seeds {format_seeds(made)}; choose another --outdir for others")
-        if archive is not None and self.sheet and not (self.outdir / SHEET).exists():
+        if self.sheet and not (self.outdir / SHEET).exists():
             raise ValueError(f"{archive} is packed: for a contact sheet make its images again, in another --outdir")
-        others = set() if self.kind == "png" else set(self.missing(made)) - set(seeds)
+        try:
+            check_archive(archive)
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it, and the same command makes its images again") from error
+
+    def _check_no_others(self, made: Sequence[int], seeds: Sequence[int]) -> None:
+        others = without(without(made, seeds), list(self.stored())) if self.kind != "png" else ()
         if others:
             raise ValueError(
-                f"{self.outdir} still lacks the seeds {format_seeds([*others])} of an earlier command; "
+                f"{self.outdir} still lacks the seeds {format_seeds(others)} of an earlier command; "
                 f"add them to --seeds, or choose another --outdir for --format={self.kind}"
             )
 
+    # ---- files
+
+    def _archive(self, kind: str) -> Path:
+        return self.outdir / f"images.{kind}"
+
+    def _folders(self) -> list[Path]:
+        """Where images are or may be; the folder itself first."""
+        folders = [self.outdir]
+        if self.subdirs and self.outdir.is_dir():
+            with os.scandir(self.outdir) as entries:
+                folders += [Path(entry.path) for entry in entries if _SUBDIR.fullmatch(entry.name) and entry.is_dir()]
+        return folders
+
+    def _is_whole(self, seed: int) -> bool:
+        """Whether the image is there; one that is damaged is told, and to be made again."""
+        try:
+            self._png(seed)
+        except FileNotFoundError:
+            return False
+        except ValueError as error:
+            tqdm.write(f"{error}: it is made again", file=sys.stderr)
+            return False
+        return True
+
+    def _png(self, seed: int) -> bytes:
+        """The image's file, its checksums compared.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is damaged.
+        """
+        path = self.path(seed)
+        png = path.read_bytes()
+        check_png(png, str(path), every_chunk=True)
+        if png[12:16] != b"IHDR":
+            raise ValueError(f"{path} is damaged: it does not begin with a PNG's header")
+        size = struct.unpack(">II", png[16:24])
+        if self.size is not None and size != self.size:
+            raise ValueError(f"{path} has {size[0]}x{size[1]} pixels instead of {self.size[0]}x{self.size[1]}")
+        return png
+
+    def _present(self) -> dict[str, Any]:
+        """The record, which is there from the beginning on.
+
+        Raises:
+            RuntimeError: if it is gone.
+        """
+        self.check()
+        return self.record()
+
     def _earlier(self, record: dict[str, Any]) -> "RunFolder":
-        return RunFolder(self.outdir, {}, record["settings"].get("subdirs", False))
+        return RunFolder(self.outdir, {}, bool(record["settings"].get("subdirs", False)))
 
     def _remove(self, record: dict[str, Any], seeds: Sequence[int]) -> None:
         """Delete the recorded run's files, or these seeds' if there is no record, and nothing else."""
@@ -177,20 +340,24 @@ class RunFolder:
         for path in (*map(self._archive, ARCHIVES), self.outdir / SHEET, self.outdir / RECORD):
             path.unlink(missing_ok=True)
 
+    def _images(self, seeds: Sequence[int]) -> Seeds:
+        """Those of the seeds whose files are there."""
+        return shared(list(self.stored()), seeds)
+
     def _remove_images(self, seeds: Sequence[int]) -> None:
-        for seed in seeds:
+        folders = set()
+        for seed in self._images(seeds):
             self.path(seed).unlink(missing_ok=True)
-        for folder in {self.path(seed).parent for seed in seeds} - {self.outdir}:
-            with contextlib.suppress(OSError):  # absent, or the user keeps something in it
+            folders.add(self.path(seed).parent)
+        for folder in folders - {self.outdir}:
+            with contextlib.suppress(OSError):  # the user keeps something in it
                 folder.rmdir()
 
-    def _remove_partial_files(self, seeds: Sequence[int]) -> None:
-        """Delete what a killed run left of `atomic_write`, but not what another run is writing at this moment."""
-        ours = {self.path(seed).name for seed in seeds} | {self._archive(self.kind).name, SHEET}
-        for folder in {self.path(seed).parent for seed in seeds} | {self.outdir}:
-            for partial in folder.glob(".*.tmp"):
-                if partial.name[1:].rsplit(".", 2)[0] in ours:
-                    partial.unlink(missing_ok=True)
+
+def _is_ours(name: str) -> bool:
+    """Whether a run writes files of this name."""
+    names = {RECORD, SHEET, *(f"images.{kind}" for kind in ARCHIVES)}
+    return name in names or _IMAGE.fullmatch(name) is not None
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:
@@ -201,10 +368,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         if isinstance(a, dict) and isinstance(b, dict):
             found.append(_differences(a, b, f"{prefix}{key}."))
         elif a != b:
-            found.append(f"{prefix}{key}={_short(a)} (now {_short(b)})")
+            found.append(f"{prefix}{printable(key, 40)}={printable(a, 40)} (now {printable(b, 40)})")
     return ", ".join(x for x in found if x)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:36]} ..."

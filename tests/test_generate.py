@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tiny_network import saved, tiny_network
 
 import dnnlib.run_folder
 import generate
-from dnnlib.pictures import decode_png
+from dnnlib.pictures import decode_png, encode_png
 from skip.options import image_source
 from skip.source import LoadedSource
 from training.checkpoint import save_network
@@ -193,7 +194,7 @@ def test_colour_images_without_classes(networks: Path, tmp_path: Path) -> None:
         ("--steps=1", "tiny", "steps is 1, but a grid has 2 noise levels or more"),
         ("--class=0", "plain", "class 0 is asked for, but the network is unconditional"),
         ("--class=10", "tiny", "class 10 is asked for, but the network has classes 0 to 9"),
-        ("--seeds=", "tiny", "seeds '' are not a list"),
+        ("--seeds=,", "tiny", "seeds ',' are not a list"),
         ("--seeds=3-1", "tiny", "seeds '3-1' are none"),
         ("--seeds=1,x", "tiny", "seeds '1,x' are not a list"),
         ("--grid=9x9", "tiny", "--grid=9x9 needs 81 images; there are 64 seeds"),
@@ -209,8 +210,11 @@ def test_colour_images_without_classes(networks: Path, tmp_path: Path) -> None:
         ("--sampler=deis --solver=heun", "tiny", "--solver selects EDM's ablation sampler"),
         ("--device=tpu", "tiny", "unknown device 'tpu'"),
         ("--device=cuda:99", "tiny", "device cuda:99 asked for"),
-        ("--outdir=", "tiny", "--outdir is empty"),
-        ("--steps=4 --rho=0.001", "tiny", "exponent 0.001 leaves no 4 different values from 80 to 0.002"),
+        (
+            "--steps=4 --rho=0.001 --rho-bottom=0.9",
+            "tiny",
+            "exponent 0.001 leaves no 4 different values from 80 to 0.002",
+        ),
         ("--rho-layers=1,2", "tiny", "2 skip coefficients given; this network has 4 long skips"),
     ],
 )
@@ -301,6 +305,60 @@ def test_a_killed_run_makes_what_is_missing_and_ends_with_the_same_files(network
     again = {path: path.stat().st_mtime_ns for path in sorted(early)[1:]}
     assert again == {path: early[path] for path in again}, "images that were there were made again"
     assert [session["images"] for session in record(part)["sessions"]] == [200 - len(again)]
+
+
+@pytest.mark.parametrize("flags", ["", "--format zip", "--format npz --subdirs", "--grid 2x2 --subdirs"])
+def test_a_folder_that_is_deleted_during_the_run_is_one_line(
+    networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str
+) -> None:
+    outdir, images = tmp_path / "out", []
+
+    def deleted_at_the_third(image: np.ndarray) -> bytes:
+        images.append(image)
+        if len(images) == 3:
+            shutil.rmtree(outdir)
+            outdir.mkdir()  # as by a user who wants to begin anew
+        return encode_png(image)
+
+    monkeypatch.setattr(dnnlib.run_folder, "encode_png", deleted_at_the_third)
+    result = run(networks, outdir, f"--seeds 0-3 --steps 2 --batch 2 {flags}")
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert re.search(rf"^Error: [^\n]*{outdir}[^\n]*\n\Z", result.stderr, re.M)
+    assert not (outdir / "run.json").exists() and not list(outdir.rglob("images.*"))
+
+
+@pytest.mark.parametrize("flags", ["", "--grid 2x2", "--format npz", "--format zip"])
+def test_a_damaged_image_of_an_earlier_run_is_made_again(networks: Path, tmp_path: Path, flags: str) -> None:
+    whole = made(networks, tmp_path / "whole", f"--seeds 0-3 --steps 2 {flags}")
+    outdir = made(networks, tmp_path / "part", "--seeds 0-3 --steps 2")
+    (outdir / "000001.png").write_bytes(b"")
+    result = run(networks, outdir, f"--seeds 0-3 --steps 2 {flags}")
+    assert (
+        result.exit_code == 0 and f"{outdir}/000001.png is no PNG, or is corrupt: it is made again\n" in result.stderr
+    )
+    assert_same_files(whole, outdir)
+
+
+def test_a_hundred_million_images_begin_at_once(
+    networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is listed or counted seed by seed before the first image: 10 s at the least, and 800 MB."""
+    images, listed = [], []
+
+    def until_full(image: np.ndarray) -> bytes:
+        images.append(image)
+        if len(images) == 3:
+            raise OSError(28, "No space left on device")
+        return encode_png(image)
+
+    path = dnnlib.run_folder.RunFolder.path
+    monkeypatch.setattr(dnnlib.run_folder.RunFolder, "path", lambda self, seed: listed.append(seed) or path(self, seed))
+    monkeypatch.setattr(dnnlib.run_folder, "encode_png", until_full)
+    result = run(networks, tmp_path, "--seeds 0-99999999 --steps 2 --batch 2 --subdirs")
+    assert result.exit_code == 2 and "000000/000002.png" in result.stderr.splitlines()[-1]
+    assert record(tmp_path)["seeds"] == "0-99999999" and len(listed) < 30
+    result = run(networks, tmp_path, "--seeds 0-99999999 --steps 2 --batch 2 --subdirs")  # going on, too
+    assert result.exit_code == 2 and len(listed) < 60
 
 
 def test_a_batch_with_a_gap_is_computed_whole(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,20 @@ def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
             file.write(b"abc")
     assert events == ["rename", "rename"]
     events.clear()
+    monkeypatch.setattr(dnnlib.files, "_sync_file_system", lambda folder: events.append("all") or True)
+    flush_to_disk([folder / "a.png", folder / "b.png", tmp_path / "c.png"])
+    assert events == ["all"]
+    events.clear()
+    monkeypatch.setattr(dnnlib.files, "_sync_file_system", lambda _: False)
     flush_to_disk([folder / "a.png", folder / "b.png"])
     assert events == ["file", "file", "folder"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another system")
+def test_a_file_system_is_flushed_at_once_on_linux(tmp_path: Path) -> None:
+    assert dnnlib.files._sync_file_system(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        dnnlib.files._sync_file_system(tmp_path / "none")
 
 
 # ---- what killed runs left
@@ -110,7 +122,7 @@ def test_only_the_named_leftovers_and_none_of_other_programs(tmp_path: Path) -> 
     names = [".a.0123abcd.tmp", ".b.0123abcd.tmp", ".notes.tmp", ".a.tmp", "a.0123abcd.tmp"]
     for name in names:
         (tmp_path / name).touch()
-    assert remove_partial_files(tmp_path, ["a"]) == 1 and sorted(os.listdir(tmp_path)) == sorted(names[1:])
+    assert remove_partial_files(tmp_path, "a".__eq__) == 1 and sorted(os.listdir(tmp_path)) == sorted(names[1:])
     assert remove_partial_files(tmp_path) == 1 and sorted(os.listdir(tmp_path)) == sorted(names[2:])
 
 
