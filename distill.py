@@ -51,8 +51,8 @@ def run_flags(command: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Distil a diffusion network into one that draws in one step.
 
-    The student begins as the teacher. A run that was killed goes on from its last snapshot when the same command is
-    given again, and ends with the same weights. Progress is on stderr; stats.jsonl holds the loss curve.
+    The student begins as the teacher. A run that was killed goes on when the same command is given again, and
+    ends with the same weights: its state is kept with each snapshot, every ten minutes and at a signal. Progress is on stderr; stats.jsonl holds the loss curve.
 
     Examples:
 

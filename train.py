@@ -112,8 +112,8 @@ FLAGS: FlagGroups = {
 def main(**flags: Any) -> None:
     """Train a diffusion network on a data set made by dataset_tool.py.
 
-    A run that was killed goes on from its last snapshot when the same command is given again, and ends with the same
-    weights. Progress is on stderr; stats.jsonl holds the loss curve, metrics.jsonl the FID of the snapshots.
+    A run that was killed goes on when the same command is given again, and ends with the same weights: its state is kept
+    with each snapshot, every ten minutes and at Ctrl-C or another signal that ends it. Progress is on stderr; stats.jsonl holds the loss curve, metrics.jsonl the FID of the snapshots.
 
     Examples:
 

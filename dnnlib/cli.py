@@ -11,6 +11,7 @@ import click
 import tqdm
 
 from dnnlib import start
+from dnnlib.interrupts import Stopped
 from dnnlib.text import printable
 
 MOST = 1000  # characters of a message: several names, and the way out
@@ -33,9 +34,16 @@ class Unexpected(Failure):
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C: one line, and the exit status that shells have for it."""
+    """Ctrl-C, or another signal: one line, and the exit status that shells have for it.
 
-    exit_code = start.INTERRUPTED
+    Args:
+        message: the line.
+        exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self, message: str, exit_code: int = start.INTERRUPTED) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code  # click's is of the class
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line, once for all ranks; whoever presses Ctrl-C again does not wait for an orderly end."""
@@ -133,8 +141,13 @@ class Command(click.Command):
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             _close_bars()
-            goes_on = ": the same command goes on where this one was" if self.resumes else ""
-            raise Interrupted(f"Interrupted{goes_on}") from None
+            raise Interrupted(f"Interrupted{self._goes_on()}") from None
+        except Stopped as stopped:
+            _close_bars()
+            raise Interrupted(f"{stopped}{self._goes_on()}", 128 + stopped.number) from None
+
+    def _goes_on(self) -> str:
+        return ": the same command goes on where this one was" if self.resumes else ""
 
 
 class Group(Command, click.Group):

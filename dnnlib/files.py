@@ -10,6 +10,7 @@ import secrets
 import socket
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,8 @@ except ImportError:  # Windows, where an open file cannot be deleted anyway
     fcntl = None  # type: ignore[assignment]
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+_MOST_JSON, _MOST_JSON_LINES = 2**20, 2**26  # bytes; a file of ours has far fewer
+_CHECKSUM = "crc32"
 _OLD_SECONDS = 24 * 3600.0  # where nothing tells whether a partial file's writer lives, its age does
 _GATE, _SHARED, _ALONE = ".claims.lock", ".claim-shared-", ".claim-alone-"
 _SOFT = "-soft"  # ends a lock file whose existence is the lock
@@ -119,20 +122,73 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         file.write(text.encode())
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of one JSON object a line.
+def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The object in a small JSON file.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file and its first line that is none.
+        ValueError: naming the file, if it holds something else or has more than a MiB.
     """
+    try:
+        value = json.loads(_read_text(Path(path), _MOST_JSON))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({printable(error)}); remove it, or choose another folder") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (it is no JSON object); remove it, or choose another folder")
+    return value
+
+
+def json_line(numbers: dict[str, float]) -> str:
+    """A line for `read_json_lines`, with its checksum."""
+    return json.dumps(numbers | {_CHECKSUM: _line_checksum(numbers)}, allow_nan=False) + "\n"
+
+
+def read_json_lines(path: Path) -> list[dict[str, float]]:
+    """The numbers in a file of one JSON object a line; where a line has a checksum, it is compared and left out.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and its first line that is none, or that was changed.
+    """
+    try:
+        lines = _read_text(path, _MOST_JSON_LINES).splitlines()
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({printable(error)}); remove it to go on without") from error
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
-            found.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is no JSON object: remove it, or the file") from error
+            found.append(_numbers(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number} is damaged ({printable(error)}): remove it, or the file"
+            ) from error
     return found
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    said = value.pop(_CHECKSUM, None)
+    for name, number in value.items():
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"{printable(name, 40)} is no number")
+        if not abs(number) < 1e300:  # a whole number may be larger than any float
+            raise ValueError(f"{printable(name, 40)} is NaN, infinite or absurdly large")
+    if said is not None and said != _line_checksum(value):
+        raise ValueError("its checksum is another")
+    return value
+
+
+def _line_checksum(numbers: dict[str, float]) -> str:
+    return f"{zlib.crc32(json.dumps(numbers).encode()):08x}"
+
+
+def _read_text(path: Path, most: int) -> str:
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return data.decode()
 
 
 @contextlib.contextmanager
@@ -225,7 +281,7 @@ def claim(
     process of the same machine is known by its number, and of another machine the message names the file to remove.
 
     Args:
-        folder: created where it is missing.
+        folder: created where it is missing, and then removed again if it is empty at the end.
         shared: several runs may hold the folder together, if all of them share.
         begin: called with whether no other run is there, while no other can begin or end; what it raises gives the
             claim up.
@@ -234,9 +290,12 @@ def claim(
         OSError: if the folder cannot be written.
     """
     folder = Path(folder)
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{_SHARED if shared else _ALONE}{secrets.token_hex(4)}.lock"
     with contextlib.ExitStack() as held:
+        if new:
+            held.callback(_remove_if_empty, folder)
         with _gate(folder):
             others = _living(folder)
             for other in others:
@@ -249,6 +308,32 @@ def claim(
             if begin is not None:
                 begin(not others)
         yield Claim(folder, mine)
+
+
+@contextlib.contextmanager
+def claim_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs from writing a file while the block runs; for a run that has no folder of its own.
+
+    Raises:
+        RuntimeError: if another run is writing it.
+        OSError: if its folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_locked(lock, 0))
+        except filelock.Timeout:
+            raise RuntimeError(
+                f"another run is writing {path} ({_holder(lock)}); wait for it, or choose another place"
+            ) from None
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # there is something in it
+        folder.rmdir()
 
 
 class Claim:

@@ -30,6 +30,7 @@ from dnnlib.util import file_sha256
 from metrics.pixels import check_images
 from metrics.weights import load_weights
 from training.dataset import ImageDataset
+from training.watch import check_number, check_tensors
 
 FORMAT = "skip-tuning-edm-detector/1"
 METADATA_KEY = "detector"  # one key, as safetensors writes several in random order
@@ -143,6 +144,7 @@ def train(images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, 
         The detector, in eval mode.
     Raises:
         ValueError: if that makes fewer than two steps.
+        RuntimeError: if the loss or a weight is NaN or infinite.
     """
     steps = int(epochs * (len(images) // batch))
     if steps < 2:
@@ -160,10 +162,12 @@ def train(images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, 
             flip = torch.rand(batch, 1, 1, 1) < 0.5
             _features, logits = net.embed(torch.where(flip, images[chosen].flip(3), images[chosen]))
             loss = F.cross_entropy(logits, classes[chosen])
+            check_number(float(loss), "the loss")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+        check_tensors({"the network": list(net.state_dict().values())}, torch.device("cpu"))
     return net.requires_grad_(False).eval()
 
 

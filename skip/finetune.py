@@ -241,7 +241,11 @@ NETWORK: FlagGroups = {
 
 @click.group(cls=Group)
 def main() -> None:
-    """Fine-tune on score matching in feature space. A run that was killed goes on when the command is given again."""
+    """Fine-tune on score matching in feature space.
+
+    A run that was killed goes on when the same command is given again: its state is kept every ten minutes and at a
+    signal.
+    """
 
 
 @main.command("rho", cls=Program, resumes=True)

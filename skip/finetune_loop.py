@@ -4,6 +4,7 @@ Everything random about an image is a function of the run's seed and of the imag
 number of ranks nor where a run was killed changes anything but the order in which gradients are added up.
 """
 
+import contextlib
 import itertools
 import json
 import math
@@ -17,15 +18,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write
+from dnnlib.files import atomic_write, claim_file
+from dnnlib.interrupts import Stopped
+from dnnlib.text import printable
 from sampling.noise import SeedNoise
 from skip.scale import SkipScale
 from skip.studies.score_matching import WEIGHTINGS, draw_sigma
 from skip.tables.inputs import RealImages
 from skip.tuned import SkipTuned
 from torch_utils import distributed
+from torch_utils.weights import read_saved
 from training.dataset import InfiniteSampler
 from training.precond import Precond
+from training.watch import Watch, check_tensors
 
 PRELOAD_BYTES = 2**30
 DTYPES = ("float32", "bfloat16")
@@ -116,6 +121,16 @@ class Run:
         self.images_seen = 0
         self.history: list[Tensor] = []
 
+    def check(self, device: torch.device) -> None:
+        """Refuse to save what a run cannot go on from; every rank calls it.
+
+        Raises:
+            RuntimeError: if a part holds NaN or infinity on one of the ranks.
+        """
+        moments = [value for one in self.optimizer.state.values() for value in one.values()]
+        parts = {"parameters": list(self.parameters), "what is kept beside the parameters": list(self.also)}
+        check_tensors(parts | {"optimizer": moments}, device)
+
     def save(self, path: Path) -> None:
         """Write plain tensors and numbers, atomically; on rank 0."""
         if distributed.rank() != 0:
@@ -143,7 +158,7 @@ class Run:
         if not found:
             return
         try:
-            saved = torch.load(path, map_location=device, weights_only=True)
+            saved = read_saved(path, device)
             settings = json.loads(saved["settings"])
             if settings == self.settings:
                 for mine, theirs in ((self.parameters, saved["parameters"]), (self.also, saved["also"])):
@@ -151,9 +166,8 @@ class Run:
                         a.copy_(b)
                 self.optimizer.load_state_dict(saved["optimizer"])
                 self.images_seen, self.history = int(saved["images_seen"]), list(saved["history"].cpu())
-        except Exception as error:  # torch.load raises whatever the damage happens to cause
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"cannot resume from {path}: {reason}; remove it to start anew") from error
+        except Exception as error:  # damage can show in any way
+            raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:
@@ -181,15 +195,18 @@ def fit(
         real: the images.
         settings: of the run.
         until: images to see in all; a run that has seen more stays as it is.
-        every: images between two saved states; the end is saved too.
+        every: images between two saved states; the end is saved too, and what would be ten minutes without.
         saved: the file of the state, from which a killed run goes on.
         device: of this rank.
         batch_gpu: most images a rank holds at once; the rest of its share is accumulated. None: all at once.
         watch: what to record of each step, float64 [...], on the CPU.
-        after: called after each step with the images seen, and whether the state is saved now; on every rank.
+        after: called after each step with the images seen, and whether they are a multiple of `every` or the end; on
+            every rank.
     Raises:
         ValueError: if a length is not one of whole steps, the batch cannot be shared out, or the state does not fit.
-        RuntimeError: if the network returns NaN or infinity.
+        RuntimeError: if a loss, or what would be saved, is not finite, or another run writes the state; what was saved
+            before is untouched.
+        Stopped: at a signal, on every rank.
     """
     settings.check_length("the length", until)
     settings.check_length("the interval", every)
@@ -198,20 +215,59 @@ def fit(
         raise ValueError(f"a batch of {settings.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
     if batch_gpu is not None and batch_gpu < 1:
         raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
-    run.load(saved, device)
-    with tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0) as bar:
-        for examples in _examples(real, settings, run.images_seen, until, device):
-            mean = step(run, loss, examples, settings.batch, batch_gpu)
-            run.images_seen += settings.batch
+    with _alone(saved):
+        run.load(saved, device)
+        batches = _examples(real, settings, run.images_seen, until, device)
+        _go_on(run, loss, batches, settings.batch, until, every, saved, device, batch_gpu, watch, after)
+        distributed.barrier()  # what rank 0 wrote is there
+
+
+def _go_on(
+    run: Run,
+    loss: Losses,
+    batches: Iterator[Examples],
+    batch: int,
+    until: int,
+    every: int,
+    saved: Path,
+    device: torch.device,
+    batch_gpu: int | None,
+    watch: Callable[[], Tensor] | None,
+    after: Callable[[int, bool], None] | None,
+) -> None:
+    bar = tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0)
+    with bar, Watch(device) as guard:
+        for examples in batches:
+            mean = step(run, loss, examples, batch, batch_gpu)
+            run.images_seen += batch
+            seen = guard.step(mean / distributed.world_size(), run.images_seen)  # the mean is that of all ranks
             run.history.append(torch.cat([mean, *([] if watch is None else [watch()])]))
-            keep = run.images_seen % every == 0 or run.images_seen >= until
+            done = run.images_seen >= until
+            keep = done or run.images_seen % every == 0
+            stop = seen.signal is not None and not done
+
+            if keep or stop or seen.due:
+                run.check(device)
+                with torch.inference_mode(False), torch.enable_grad():  # layers would keep packed weights without
+                    again = loss(_rows(examples, slice(1)))
+                check_tensors({"the loss with the last weights": [again]}, device)
             if after is not None:
                 after(run.images_seen, keep)
-            if keep:
+            if keep or stop or seen.due:
                 run.save(saved)
+                guard.saved()
             bar.set_postfix(loss=f"{float(mean):.4g}", refresh=False)
-            bar.update(settings.batch)
-    distributed.barrier()  # what rank 0 wrote is there
+            bar.update(batch)
+            if stop:
+                distributed.barrier()  # the state is there
+                raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {run.images_seen:,} images")
+
+
+@contextlib.contextmanager
+def _alone(saved: Path) -> Iterator[None]:
+    with claim_file(saved) if distributed.rank() == 0 else contextlib.nullcontext():
+        distributed.barrier()  # no rank begins before
+        yield
 
 
 def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int | None = None) -> Tensor:
@@ -222,7 +278,7 @@ def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int 
         share = len(examples.images)
         for first in range(0, share, batch_gpu or share):
             rows = slice(first, first + (batch_gpu or share))
-            losses = loss(Examples(*(None if part is None else part[rows] for part in examples)))  # type: ignore[arg-type]
+            losses = loss(_rows(examples, rows))
             losses.sum().div(batch).backward()
             total += losses.detach().sum() / batch
     for parameter in run.parameters:
@@ -230,6 +286,10 @@ def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int 
             distributed.all_reduce_sum(parameter.grad)
     run.optimizer.step()
     return distributed.all_reduce_sum(total).cpu()
+
+
+def _rows(examples: Examples, rows: slice) -> Examples:
+    return Examples(*(None if part is None else part[rows] for part in examples))  # type: ignore[arg-type]
 
 
 def real_images(settings: FineTuning, net: Precond) -> RealImages:

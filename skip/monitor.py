@@ -1,13 +1,12 @@
 """What a network in training looks like: images and FID of each snapshot."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dnnlib.files import atomic_write, read_json_lines
+from dnnlib.files import atomic_write, json_line, read_json_lines
 from dnnlib.pictures import contact_sheet, save_png, sheet_size
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
@@ -16,6 +15,7 @@ from metrics.references import detector_of
 from metrics.statistics import Statistics
 from skip.source import ImageSource
 from torch_utils import distributed
+from training.training_loop import SNAPSHOT
 
 METRICS_FILE = "metrics.jsonl"
 BATCH = 64
@@ -69,7 +69,8 @@ class Monitor:
         count = self.columns * self.rows
         if count and distributed.rank() == 0:
             made = [image for batch in source.batches(range(count), BATCH) for image in batch.images.cpu().numpy()]
-            save_png(contact_sheet(made, self.columns), self.outdir / f"images-{images_seen // 1000:06d}.png")
+            name = snapshot.stem.replace(SNAPSHOT, "images")
+            save_png(contact_sheet(made, self.columns), self.outdir / f"{name}.png")
         if not self.fid_num:
             return
 
@@ -86,6 +87,6 @@ class Monitor:
         """Add a line to metrics.jsonl, in place of what a killed session wrote from there on."""
         path = self.outdir / METRICS_FILE
         old = read_json_lines(path) if path.exists() else []
-        kept = [one for one in old if one["images"] < line["images"]]
+        kept = [one for one in old if one.get("images", 0) < line["images"]]
         with atomic_write(path) as file:
-            file.write("".join(json.dumps(one) + "\n" for one in [*kept, line]).encode())
+            file.write("".join(map(json_line, [*kept, line])).encode())

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from torch_utils import distributed
-from training.checkpoint import describe, load_network, save_network
+from training.checkpoint import describe, load_network
 from training.precond import Precond
-from training.reporter import Reporter
-from training.training_config import TrainingConfig, crossed
-from training.training_loop import _snapshot as snapshot_path
-from training.training_state import STATE_FILE, TrainingState, resume
+from training.training_config import TrainingConfig
+from training.training_loop import run_steps
+from training.training_state import TrainingState, resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,30 +66,20 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
 
     Raises:
         ValueError: if `outdir` was made with other settings.
+        RuntimeError: if another run is at work in `outdir`.
+        RuntimeError, Stopped: see also `training.training_loop.run_steps`.
     """
     outdir, config, state = Path(outdir), method.config, method.state
-    resume(config, state, outdir, device)
     provenance = {
         "method": type(method).__name__,
         "teacher": config.teacher,
         "teacher_sha256": describe(config.teacher)["sha256"],
         "settings": {key: value for key, value in asdict(config).items() if key not in ("teacher", "network")},
     }
-    batches = method.batches()
-    report = Reporter(config, outdir, state, device)
-    while state.images_seen < config.duration:
-        loss = method.step(*next(batches))
-        state.images_seen += config.batch
-        done = state.images_seen >= config.duration
-        report.step(loss, done)
-        if (done or crossed(state.images_seen, config.batch, config.snap)) and distributed.rank() == 0:
-            state.seconds = report.seconds()
-            save_network(
-                state.ema, snapshot_path(outdir, state.images_seen), images_seen=state.images_seen, **provenance
-            )
-            state.save(outdir / STATE_FILE)
-    report.close()
-    return snapshot_path(outdir, state.images_seen)
+    with distributed.claimed(outdir):
+        resume(config, state, outdir, device)
+        batches = method.batches()
+        return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
 
 
 def load_teacher(config: DistillConfig, device: torch.device) -> Precond:

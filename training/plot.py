@@ -12,6 +12,7 @@ from dnnlib.cli import Command, one_line_errors
 from dnnlib.files import atomic_write, read_json_lines
 from dnnlib.pictures import matplotlib_module
 
+FORMATS = ("png", "pdf", "svg")
 Lines = list[dict[str, float]]
 
 
@@ -24,20 +25,22 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     Returns:
         A matplotlib Figure.
     Raises:
-        ValueError: if there are no lines.
+        ValueError: if there are no lines, or one lacks what is drawn.
         RuntimeError: if matplotlib is not installed.
     """
     if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
     figure = matplotlib_module("matplotlib.figure").Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
     panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
-    panels[0].plot([x["images"] / 1000 for x in stats], [x["loss"] for x in stats], linewidth=1)
+    panels[0].plot(_column(stats, "images", 1000), _column(stats, "loss"), linewidth=1)
     panels[0].set_ylabel("loss")
     if metrics:
-        name = next(key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key)
+        names = [key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key]
+        name = names[0] if names else "fid"
         error = name.replace("fid", "fid_standard_error", 1)
-        at, bars = [x["images"] / 1000 for x in metrics], [x.get(error, 0.0) for x in metrics]
-        panels[1].errorbar(at, [x[name] for x in metrics], bars, marker="o", markersize=3, linewidth=1)
+        bars = [x.get(error, 0.0) for x in metrics]
+        at = _column(metrics, "images", 1000)
+        panels[1].errorbar(at, _column(metrics, name), bars, marker="o", markersize=3, linewidth=1)
         panels[1].set_ylabel(f"{name}, +- standard error")
     panels[-1].set_xlabel("images seen (thousand)")
     for axes in panels:
@@ -46,21 +49,33 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     return figure
 
 
+def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
+    for number, line in enumerate(lines, 1):
+        if name not in line:
+            raise ValueError(f"line {number} has no {name!r}; these are no statistics of a training")
+    return [line[name] / unit for line in lines]
+
+
 @click.command(cls=Command)
 @click.argument("stats", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
 def main(stats: Path, picture: Path) -> None:
-    """Draw a run's curves into PICTURE (png): STATS is its stats.jsonl; a metrics.jsonl beside it is drawn too.
+    """Draw a run's curves into PICTURE, a png, pdf or svg as its suffix says.
+
+    STATS is the run's stats.jsonl; a metrics.jsonl beside it is drawn too.
 
     \b
     Example:
       python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png
     """
     with one_line_errors():
+        kind = picture.suffix[1:].lower()
+        if kind not in FORMATS:
+            raise ValueError(f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}")
         metrics = stats.with_name("metrics.jsonl")
         figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
         with atomic_write(picture) as file:
-            figure.savefig(file, format="png", dpi=120)
+            figure.savefig(file, format=kind, dpi=120)
         click.echo(str(picture))
 
 

@@ -4,14 +4,18 @@ Everything random in step k of rank r is drawn from (seed, k, r), and the order 
 have been consumed; so the weights, their average, the optimiser and one number are all that a resumed run needs.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import ConcatDataset, DataLoader
 
+from dnnlib.interrupts import Stopped
 from torch_utils import distributed
 from training.augment import Augmentation
 from training.checkpoint import save_network
@@ -20,9 +24,10 @@ from training.loss import LOSSES, DenoisingLoss
 from training.reporter import Reporter
 from training.training_config import TrainingConfig, crossed
 from training.training_state import STATE_FILE, TrainingState, start
+from training.watch import Watch
 
 PRELOAD_BYTES = 2**30
-
+SNAPSHOT = "network-snapshot"
 
 OnSnapshot = Callable[[Path, int], None]
 
@@ -33,7 +38,7 @@ def train(
     """Train a network, or go on with the run in `outdir`; return the last snapshot's path.
 
     Writes network-snapshot-<thousand images>.safetensors (the averaged weights), training-state.pt, stats.jsonl and
-    config.json. A killed run resumes from its last snapshot and ends with identical weights.
+    config.json. A killed run resumes from its last state, of ten minutes ago at most, and ends with identical weights.
 
     Args:
         config: the run.
@@ -43,35 +48,87 @@ def train(
             is killed meanwhile, it is called again.
     Raises:
         ValueError: if a setting is out of range or `outdir` was made with other settings.
+        RuntimeError: if another run is at work in `outdir`.
+        RuntimeError, Stopped: see also `run_steps`.
     """
     outdir, ranks = Path(outdir), distributed.world_size()
     config.check(ranks)
     dataset = ImageDataset(config.data, use_labels=config.cond)
-    state = start(config, dataset, outdir, device)
-    module: nn.Module = state.net
-    if ranks > 1:
-        module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
+    with distributed.claimed(outdir):
+        state = start(config, dataset, outdir, device)
+        module: nn.Module = state.net
+        if ranks > 1:
+            module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
+        loss_fn = LOSSES[config.precond](**config.loss)
+        batches = _batches(config, dataset, state.images_seen, device)
 
-    loss_fn = LOSSES[config.precond](**config.loss)
-    batches = _batches(config, dataset, state.images_seen, device)
-    report = Reporter(config, outdir, state, device)
-    while state.images_seen < config.duration:
-        loss = training_step(config, state, module, loss_fn, next(batches))
-        state.images_seen += config.batch
-        done = state.images_seen >= config.duration
-        report.step(loss, done)
-        if done or crossed(state.images_seen, config.batch, config.snap):
-            state.seconds = report.seconds()
-            snapshot = _snapshot(outdir, state.images_seen)
-            if distributed.rank() == 0:
-                save_network(state.ema, snapshot, images_seen=state.images_seen)
-            if on_snapshot is not None:
+        def step() -> Tensor:
+            return training_step(config, state, module, loss_fn, next(batches))
+
+        return run_steps(config, state, step, outdir, device, {}, on_snapshot)
+
+
+def run_steps(
+    config: TrainingConfig,
+    state: TrainingState,
+    step: Callable[[], Tensor],
+    outdir: Path,
+    device: torch.device,
+    provenance: Mapping[str, Any],
+    on_snapshot: OnSnapshot | None = None,
+) -> Path:
+    """Repeat a step to the end of the run; report, and keep what a killed run goes on from.
+
+    Each snapshot and, after ten minutes without one or at a signal, the state are kept: the latter with the averaged
+    weights as network-snapshot-latest.safetensors, which the next snapshot replaces.
+
+    Args:
+        config: the run.
+        state: changed in place.
+        step: changes the state's networks once; returns this rank's mean loss.
+        outdir: the run's folder.
+        device: of this rank.
+        provenance: what snapshots tell of where they come from.
+        on_snapshot: see `train`.
+    Returns:
+        The last snapshot's path.
+    Raises:
+        RuntimeError: if a loss, or what would be saved, is not finite; what was saved before is untouched.
+        Stopped: at a signal, on every rank.
+    """
+    latest = outdir / f"{SNAPSHOT}-latest.safetensors"
+
+    def store(path: Path) -> None:
+        if distributed.rank() == 0:
+            save_network(state.ema, path, images_seen=state.images_seen, **provenance)
+
+    with Reporter(config, outdir, state) as report, Watch(device) as watch:
+        while state.images_seen < config.duration:
+            loss = step()
+            state.images_seen += config.batch
+            seen = watch.step(loss, state.images_seen)
+            done = state.images_seen >= config.duration
+            report.step(seen.loss, done)
+
+            snap = done or crossed(state.images_seen, config.batch, config.snap)
+            stop = seen.signal is not None and not done
+            if not (snap or stop or seen.due):
+                continue
+            state.check(device)
+            path = snapshot_path(outdir, state.images_seen) if snap else latest
+            store(path)
+            if snap and on_snapshot is not None:
                 distributed.barrier()
-                on_snapshot(snapshot, state.images_seen)
+                on_snapshot(path, state.images_seen)
             if distributed.rank() == 0:
                 state.save(outdir / STATE_FILE)
-    report.close()
-    return _snapshot(outdir, state.images_seen)
+                if snap:
+                    latest.unlink(missing_ok=True)
+            watch.saved()
+            if stop:
+                distributed.barrier()  # the state is there
+                raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {state.images_seen:,} images")
+    return snapshot_path(outdir, state.images_seen)
 
 
 def training_step(
@@ -151,5 +208,22 @@ def _batches(
         yield pixels.to(device).float() / 127.5 - 1, labels.to(device)
 
 
-def _snapshot(outdir: Path, images_seen: int) -> Path:
-    return outdir / f"network-snapshot-{images_seen // 1000:06d}.safetensors"
+def snapshot_path(outdir: Path, images_seen: int) -> Path:
+    """Where the network is stored after so many images: network-snapshot-<thousand images>.safetensors.
+
+    Where that is the network after another number of images of the same thousand, nothing is overwritten: the rest
+    goes into the name, as in network-snapshot-000012-544.
+    """
+    thousands, rest = divmod(images_seen, 1000)
+    path = outdir / f"{SNAPSHOT}-{thousands:06d}.safetensors"
+    if not path.exists() or _images_seen(path) == images_seen:
+        return path
+    return path.with_stem(f"{path.stem}-{rest:03d}")
+
+
+def _images_seen(snapshot: Path) -> object:
+    try:
+        with safetensors.safe_open(snapshot, framework="pt") as file:
+            return json.loads(file.metadata()["provenance"])["images_seen"]
+    except Exception:  # damaged, or another's file: no snapshot of this run
+        return None

@@ -7,18 +7,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
 
-from dnnlib.files import atomic_write, remove_partial_files, write_json
+from dnnlib.files import atomic_write, read_json_object, remove_partial_files, write_json
+from dnnlib.text import printable
 from torch_utils import distributed
-from torch_utils.weights import check_names
+from torch_utils.weights import check_names, read_saved
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
 from training.training_config import TrainingConfig
+from training.watch import check_tensors
 
 LABEL_LAYERS = ("model.map_label.", "model.map_augment.")
 STATE_FILE = "training-state.pt"
 CONFIG_FILE = "config.json"
+NUMBERS: dict[str, type[int] | type[float]] = {
+    "images_seen": int,
+    "seconds": float,
+    "loss_sum": float,
+    "loss_steps": int,
+}
 _MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}  # none of them changes what a step does
 
 
@@ -31,20 +40,36 @@ class TrainingState:
         optimizer: Adam over `net`.
         images_seen: over all ranks and sessions.
         seconds: training time, earlier sessions included.
+        loss_sum, loss_steps: of the steps since the last line of stats.jsonl.
     """
 
-    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")  # of the file, beside the two numbers
+    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")  # of the file, beside the numbers
 
     net: Precond
     ema: Precond
     optimizer: torch.optim.Optimizer
     images_seen: int = 0
     seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+
+    def check(self, device: torch.device) -> None:
+        """Refuse to save what a run cannot go on from; every rank calls it.
+
+        Weights may be finite and yet so large that the network is not: each is asked once.
+
+        Raises:
+            RuntimeError: if a part holds NaN or infinity on one of the ranks, or a network returns it.
+        """
+        parts = {name: getattr(self, name) for name in self.PARTS}
+        check_tensors({name: _tensors(part) for name, part in parts.items()}, device)
+        answers = {f"what {name} returns": [_answer(net)] for name, net in parts.items() if isinstance(net, Precond)}
+        check_tensors(answers, device)
 
     def save(self, path: Path) -> None:
         """Write plain tensors and numbers, atomically."""
         saved = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        saved |= {"images_seen": self.images_seen, "seconds": self.seconds}
+        saved |= {name: getattr(self, name) for name in NUMBERS}
         with atomic_write(path) as file:
             torch.save(saved, file)
 
@@ -55,13 +80,13 @@ class TrainingState:
             ValueError: if the file is damaged or of another network.
         """
         try:
-            saved = torch.load(path, map_location=device, weights_only=True)
+            saved = read_saved(path, device)
             for name in self.PARTS:
                 getattr(self, name).load_state_dict(saved[name])
-            self.images_seen, self.seconds = int(saved["images_seen"]), float(saved["seconds"])
-        except Exception as error:  # torch.load raises whatever the damage happens to cause
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"cannot resume from {path}: {reason}; remove it to start anew") from error
+            for name, kind in NUMBERS.items():
+                setattr(self, name, kind(saved.get(name, 0)))  # states of before some were kept lack them
+        except Exception as error:  # damage can show in any way
+            raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
 
 
 def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device) -> TrainingState:
@@ -99,13 +124,33 @@ def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: t
     settings = json.loads(json.dumps(asdict(config)))
     if (outdir / CONFIG_FILE).exists():
         defaults = {f.name: f.default for f in fields(config)}  # of settings that are newer than the run
-        _check_same(defaults | json.loads((outdir / CONFIG_FILE).read_text()), settings, outdir)
+        _check_same(defaults | read_json_object(outdir / CONFIG_FILE), settings, outdir)
     if (outdir / STATE_FILE).exists():
         state.load(outdir / STATE_FILE, device)
     distributed.barrier()  # no rank may write before all have looked
     if distributed.rank() == 0:
         remove_partial_files(outdir)
         write_json(outdir / CONFIG_FILE, settings)
+
+
+def _tensors(part: nn.Module | torch.optim.Optimizer) -> list[Tensor]:
+    if isinstance(part, nn.Module):
+        return list(part.state_dict().values())
+    return [value for one in part.state.values() for value in one.values() if isinstance(value, Tensor)]
+
+
+def _answer(net: Precond) -> Tensor:
+    """What the network makes of one image of noise, squared as in a loss; at noise level 1 or the nearest it knows."""
+    device, training = next(net.parameters()).device, net.training
+    noise = torch.randn(
+        [1, net.img_channels, net.img_resolution, net.img_resolution], generator=torch.Generator().manual_seed(0)
+    )
+    sigma = min(max(1.0, float(net.sigma_min)), float(net.sigma_max))
+    net.eval()
+    with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
+        found: Tensor = net(sigma * noise.to(device), torch.tensor(sigma, device=device)).detach()
+    net.train(training)
+    return found.square()
 
 
 def _transfer(source: str, net: Precond) -> None:
@@ -132,9 +177,8 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
         if key == "data":  # the data set may have moved
             a, b = Path(str(a)).name, Path(str(b)).name
         if a != b:
-            raise ValueError(
-                f"{outdir} was trained with {key}={old.get(key)!r}, now {new.get(key)!r}; use another --outdir"
-            )
+            before, now = printable(repr(old.get(key)), 60), printable(repr(new.get(key)), 60)
+            raise ValueError(f"{outdir} was trained with {key}={before}, now {now}; use another --outdir")
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

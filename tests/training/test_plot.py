@@ -28,6 +28,39 @@ def test_program_writes_a_picture(tmp_path: Path) -> None:
     assert Image.open(picture).width > 500
 
 
+@pytest.mark.parametrize(("suffix", "begins"), [("pdf", b"%PDF"), ("SVG", b"<?xml"), ("png", b"\x89PNG")])
+def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, begins: bytes) -> None:
+    stats, picture = tmp_path / "stats.jsonl", tmp_path / f"curve.{suffix}"
+    stats.write_text("".join(json.dumps(x) + "\n" for x in LINES))
+    assert CliRunner().invoke(main, [str(stats), str(picture)]).exit_code == 0
+    assert picture.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["curve", "curve.gif", "curve.png.gz"])
+def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]))
+    result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / name)])
+    assert result.exit_code == 2 and "choose png, pdf, svg" in result.output
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"images": "many", "loss": 1}', "line 1 is damaged (images is no number)"),
+        ('{"images": 1, "loss": NaN}', "line 1 is damaged (loss is NaN"),
+        ('{"images": 1' + "0" * 400 + ', "loss": 1}', "absurdly large"),
+        ('{"images": 1}', "line 1 has no 'loss'"),
+        ("[" * 100_000, "line 1 is damaged"),
+        ('{"images": 1, "loss": 1, "crc32": "00000000"}', "its checksum is another"),
+    ],
+)
+def test_other_statistics_are_one_line(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "stats.jsonl").write_text(line)
+    result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / "x.png")])
+    assert result.exit_code == 2 and words in result.output and len(result.output.splitlines()) == 1
+
+
 def test_fid_is_drawn_below(tmp_path: Path) -> None:
     fids = [{"images": 2000, "fid-demo": 5.0, "fid_standard_error-demo": 0.5}, {"images": 4000, "fid-demo": 3.0}]
     loss, fid = curves(LINES, fids).axes
@@ -50,7 +83,7 @@ def test_no_statistics(tmp_path: Path) -> None:
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]) + '\n{"images": 2000, "lo')
     result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / "x.png")])
-    assert result.exit_code == 2 and "stats.jsonl, line 2 is no JSON object" in result.output
+    assert result.exit_code == 2 and "stats.jsonl, line 2 is damaged" in result.output
     assert not (tmp_path / "x.png").exists()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import filecmp
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,16 +16,21 @@ import pytest
 import torch
 from edm_pickles import edm_snapshot
 from PIL import Image
+from small_network import small
 
-from training.checkpoint import load_network
+from dnnlib.files import claim, read_json_lines
+from dnnlib.interrupts import Stopped
+from training import training_loop, watch
+from training.checkpoint import load_network, save_network
 from training.dataset import ImageDataset
 from training.loss import EDMLoss
 from training.precond import EDMPrecond
 from training.training_config import TrainingConfig, crossed
-from training.training_loop import _batches, train, training_step
-from training.training_state import STATE_FILE, start
+from training.training_loop import _batches, snapshot_path, train, training_step
+from training.training_state import CONFIG_FILE, STATE_FILE, start
 
 CPU = torch.device("cpu")
+LATEST = "network-snapshot-latest.safetensors"
 NETWORK = {"model_type": "DhariwalUNet", "model_channels": 16, "channel_mult": [4], "num_blocks": 1,
            "attn_resolutions": [], "dropout": 0.1}  # fmt: skip
 
@@ -130,7 +136,7 @@ def test_stopped_run_ends_like_an_uninterrupted_one(data: Path, tmp_path: Path) 
     last = train(config(data), whole, CPU)
     train(config(data, duration=64), parts, CPU)
     resumed = train(config(data), parts, CPU)
-    assert resumed.name == last.name == "network-snapshot-000000.safetensors"
+    assert resumed.name == last.name == "network-snapshot-000000-096.safetensors"
     assert same(last, resumed)
     assert filecmp.cmp(last, resumed, shallow=False)
     saved = [torch.load(run / STATE_FILE, weights_only=True) for run in (whole, parts)]
@@ -221,6 +227,119 @@ def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
     whole = run(program(data, tmp_path / "whole", *long))
     snapshot = Path(whole.stdout.strip())
     assert filecmp.cmp(snapshot, outdir / snapshot.name, shallow=False)
+
+
+def losses_of(run: Path) -> list[list[float]]:
+    return [[x["images"], x["loss"], x["lr"]] for x in read_json_lines(run / "stats.jsonl")]
+
+
+def test_a_signal_saves_and_the_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a tick; and the state is saved after each step, as if each took ten minutes."""
+    one = {"duration": 64, "snap": 64, "tick": 64}
+    last = train(config(data, **one), tmp_path / "whole", CPU)
+    steps = []
+
+    def signalled(*args: Any) -> torch.Tensor:
+        steps.append(args[1].images_seen)
+        if len(steps) == 3:
+            saved = torch.load(tmp_path / "run" / STATE_FILE, weights_only=True)
+            assert saved["images_seen"] == 32 and (tmp_path / "run" / LATEST).exists()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return training_step(*args)
+
+    monkeypatch.setattr(training_loop, "training_step", signalled)
+    monkeypatch.setattr(watch, "SAVE_SECONDS", 0.0)
+    with pytest.raises(Stopped, match="Stopped by a signal after 48 images") as stopped:
+        train(config(data, **one), tmp_path / "run", CPU)
+    assert stopped.value.number == signal.SIGTERM
+    latest = tmp_path / "run" / LATEST
+    state = torch.load(tmp_path / "run" / STATE_FILE, weights_only=True)
+    assert all(torch.equal(value, state["ema"][name]) for name, value in weights(latest).items())
+
+    resumed = train(config(data, **one), tmp_path / "run", CPU)
+    assert steps == [0, 16, 32, 48] and not latest.exists()
+    assert filecmp.cmp(last, resumed, shallow=False)
+    assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
+
+
+def test_a_run_that_diverges_keeps_its_last_state(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(config(data, duration=16), tmp_path, CPU)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pt", ".safetensors")}
+
+    def diverging(self: TrainingConfig, images: int) -> float:
+        return 1e30 if images >= 16 else self.lr
+
+    monkeypatch.setattr(TrainingConfig, "learning_rate", diverging)
+    with pytest.raises(RuntimeError, match=r"what net returns holds NaN or infinity: the run stops"):
+        train(config(data, duration=32), tmp_path, CPU)
+    with pytest.raises(RuntimeError, match=r"the loss of the step to 48 images is (nan|inf): the run stops"):
+        train(config(data, duration=96, snap=96), tmp_path, CPU)
+    for name, content in kept.items():
+        assert (tmp_path / name).read_bytes() == content
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("part", ["net", "ema", "optimizer"])
+def test_no_part_of_a_state_may_be_nan(data: Path, tmp_path: Path, part: str) -> None:
+    state = start(config(data), ImageDataset(data), tmp_path, CPU)
+    training_step(config(data), state, state.net, EDMLoss(), (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16]))
+    state.check(CPU)
+    moments = next(iter(state.optimizer.state.values()))["exp_avg_sq"]
+    tensors = {"net": next(state.net.parameters()), "ema": next(state.ema.parameters()), "optimizer": moments}
+    tensors[part].data.flatten()[0] = float("nan")
+    with pytest.raises(RuntimeError, match=f"{part} holds NaN or infinity"):
+        state.check(CPU)
+
+
+def test_a_flipped_bit_in_what_a_run_goes_on_from_is_named(data: Path, tmp_path: Path) -> None:
+    train(config(data, duration=16), tmp_path, CPU)
+    for name, message in (
+        (STATE_FILE, r"cannot resume from .*training-state\.pt: .*checksum"),
+        ("stats.jsonl", r"stats\.jsonl, line 1 is damaged"),
+    ):
+        whole = (tmp_path / name).read_bytes()
+        flipped = bytearray(whole)
+        flipped[whole.index(b"loss") + 9 if name == "stats.jsonl" else len(whole) // 2] ^= 1
+        (tmp_path / name).write_bytes(flipped)
+        with pytest.raises(ValueError, match=message):
+            train(config(data, duration=32), tmp_path, CPU)
+        (tmp_path / name).write_bytes(whole)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, " " * 2_000_000, '"\udcff"'])
+def test_a_damaged_config_is_named(data: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / CONFIG_FILE).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"config\.json is damaged") as error:
+        train(config(data), tmp_path, CPU)
+    assert len(str(error.value)) < 500
+
+
+def test_a_second_run_in_the_folder_is_refused(data: Path, tmp_path: Path) -> None:
+    with claim(tmp_path), pytest.raises(RuntimeError, match="another run is at work in"):
+        train(config(data), tmp_path, CPU)
+    assert not (tmp_path / CONFIG_FILE).exists()
+
+
+def test_no_snapshot_overwrites_another(tmp_path: Path) -> None:
+    def keep(images: int) -> str:
+        path = snapshot_path(tmp_path, images)
+        save_network(small(), path, images_seen=images)
+        return path.stem.removeprefix("network-snapshot-")
+
+    assert [keep(n) for n in (500, 12_544, 500, 900, 12_800)] == [
+        "000000", "000012", "000000", "000000-900", "000012-800"
+    ]  # fmt: skip
+
+
+def test_the_warm_up_is_in_the_step(data: Path, tmp_path: Path) -> None:
+    """Adam's first step is the learning rate in size, and that is lr * 48 / 64 after 48 images."""
+    c = config(data, lr_rampup=64, network=NETWORK | {"dropout": 0.0})
+    state = start(c, ImageDataset(data), tmp_path / "run", CPU)
+    state.images_seen = 48
+    before = [value.clone() for value in state.net.parameters()]
+    training_step(c, state, state.net, EDMLoss(), (torch.randn(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3]))
+    moved = max(float((a - b).detach().abs().max()) for a, b in zip(state.net.parameters(), before, strict=True))
+    assert moved == pytest.approx(c.lr * 0.75, rel=1e-3)
 
 
 def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
