@@ -281,7 +281,7 @@ def claim(
     process of the same machine is known by its number, and of another machine the message names the file to remove.
 
     Args:
-        folder: created where it is missing, and then removed again if it is empty at the end.
+        folder: created where it is missing, and removed in the end if it was and nothing is in it.
         shared: several runs may hold the folder together, if all of them share.
         begin: called with whether no other run is there, while no other can begin or end; what it raises gives the
             claim up.
@@ -290,12 +290,9 @@ def claim(
         OSError: if the folder cannot be written.
     """
     folder = Path(folder)
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{_SHARED if shared else _ALONE}{secrets.token_hex(4)}.lock"
     with contextlib.ExitStack() as held:
-        if new:
-            held.callback(_remove_if_empty, folder)
+        held.enter_context(_made(folder))
         with _gate(folder):
             others = _living(folder)
             for other in others:
@@ -304,7 +301,7 @@ def claim(
                     raise RuntimeError(
                         f"another run is at work in {folder} ({who}); wait for it, or choose another folder"
                     )
-            mine = held.enter_context(_locked(folder / name, 0))
+            mine = held.enter_context(locked(folder / name, 0))
             if begin is not None:
                 begin(not others)
         yield Claim(folder, mine)
@@ -323,7 +320,7 @@ def claim_file(path: str | os.PathLike[str]) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(_locked(lock, 0))
+            held.enter_context(locked(lock, 0))
         except filelock.Timeout:
             raise RuntimeError(
                 f"another run is writing {path} ({_holder(lock)}); wait for it, or choose another place"
@@ -331,9 +328,17 @@ def claim_file(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # there is something in it
-        folder.rmdir()
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Create a folder for the block, with its parents; those of them that are new and stay empty are removed."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # something is in it
+            for path in new:
+                path.rmdir()
 
 
 class Claim:
@@ -376,7 +381,7 @@ def _living(folder: Path, mine: Path | None = None) -> list[Path]:
             continue
         try:
             if path != mine:
-                with _locked(Path(str(path).removesuffix(_SOFT)), 0):
+                with locked(Path(str(path).removesuffix(_SOFT)), 0):
                     continue
         except filelock.Timeout:
             pass
@@ -388,7 +393,7 @@ def _living(folder: Path, mine: Path | None = None) -> list[Path]:
 def _gate(folder: Path) -> Iterator[None]:
     path = folder / _GATE
     try:
-        with _locked(path, _GATE_SECONDS):
+        with locked(path, _GATE_SECONDS):
             yield
     except filelock.Timeout:
         raise RuntimeError(
@@ -397,8 +402,10 @@ def _gate(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, seconds: float) -> Iterator[Path]:
+def locked(path: Path, seconds: float) -> Iterator[Path]:
     """Hold a lock file for the block; yields the file, which is gone afterwards.
+
+    Where the file system has no locks, the existence of a file of another name is the lock; see `claim`.
 
     Raises:
         filelock.Timeout: if another process holds it for longer than `seconds`.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.files import locked
 from dnnlib.util import cache_folder
 from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
@@ -184,6 +185,9 @@ class Evaluation:
         return result
 
 
+LOOK_SECONDS = 0.3  # as long as another run may take to look whether anyone holds a lock
+
+
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder of the cache; the lock falls with the process, however it ends."""
@@ -191,15 +195,14 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise RuntimeError(
-            f"another run is at the same images, in {folder}; wait for it, or give --features"
-        ) from error
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(Path(f"{folder}.lock"), LOOK_SECONDS))
+        except filelock.Timeout as error:
+            raise RuntimeError(
+                f"another run is at the same images, in {folder}; wait for it, or give --features"
+            ) from error
+        for left in folder.parent.glob("*.lock"):  # by killed runs
+            with contextlib.suppress(filelock.Timeout), locked(left, 0):
+                pass
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnlib.arrays import open_arrays, read_arrays
-from dnnlib.files import atomic_write, write_json
+from dnnlib.files import atomic_write, claim, remove_partial_files, write_json
 from metrics.detector import Detector
 from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
@@ -70,10 +70,13 @@ class FeatureStore:
     def __init__(self, folder: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings, allow_nan=False))
+        self._check_settings()
+
+    def _check_settings(self) -> None:
         path = self.folder / SETTINGS_FILE
         try:
             same = not path.exists() or json.loads(path.read_text()) == self.settings
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove {self.folder}, or choose another folder") from error
         if not same:
             raise ValueError(f"{self.folder} holds features of other images or another detector; choose another folder")
@@ -81,18 +84,26 @@ class FeatureStore:
     def open(self) -> None:
         """Create the folder; one process calls this first.
 
+        Of two runs that begin together with different settings, one gets it.
+
         Raises:
-            ValueError: if it holds something else than features.
+            ValueError: if it holds something else than features, or those of other images.
             OSError: if it cannot be written.
         """
-        if (self.folder / SETTINGS_FILE).exists():
-            return
-        if self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
-            raise ValueError(f"{self.folder} holds other files than features; choose an empty or a new folder")
         try:
-            write_json(self.folder / SETTINGS_FILE, self.settings)
+            with claim(self.folder, shared=True, begin=self._begin):
+                pass
         except OSError as error:
             raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
+
+    def _begin(self, _alone: bool) -> None:
+        remove_partial_files(self.folder, lambda name: name == SETTINGS_FILE or name.endswith(".npz"))
+        self._check_settings()
+        if (self.folder / SETTINGS_FILE).exists():
+            return
+        if any(not path.name.startswith(".") for path in self.folder.iterdir()):
+            raise ValueError(f"{self.folder} holds other files than features; choose an empty or a new folder")
+        write_json(self.folder / SETTINGS_FILE, self.settings)
 
     def add(self, part: Part) -> None:
         """Write one chunk, atomically."""

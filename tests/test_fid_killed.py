@@ -164,6 +164,7 @@ def test_the_lock_of_a_killed_run_is_free(evaluation: Evaluation, tmp_path: Path
     with evaluation.features({}, batches, range(10)) as store:
         folder = store.folder
     Path(f"{folder}.lock").touch()
+    (folder.parent / "0123.lock").touch()  # and of one that nobody will repeat
     with evaluation.features({}, batches, range(10)) as store:
         assert store.folder == folder
         with pytest.raises(filelock.Timeout):

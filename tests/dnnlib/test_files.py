@@ -168,9 +168,11 @@ def test_a_claimed_folder_is_refused_to_others_until_it_is_released(tmp_path: Pa
             held_by = f"another run is at work in {folder} \\(process {os.getpid()} on"
             with pytest.raises(RuntimeError, match=held_by), claim(folder, shared):
                 pass
-    assert os.listdir(folder) == []
+    assert os.listdir(tmp_path) == []  # nothing was made in it
     with claim(folder):
         assert len(os.listdir(folder)) == 1
+        (folder / "file").touch()
+    assert os.listdir(folder) == ["file"]
 
 
 def test_a_claim_falls_with_its_process_and_is_tidied_up(tmp_path: Path) -> None:

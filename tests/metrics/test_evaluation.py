@@ -57,6 +57,17 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
 
 
+def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(tmp_path: Path) -> None:
+    first, second = (FeatureStore(tmp_path / "store", {"images": name}) for name in "ab")
+    first.open()
+    with pytest.raises(ValueError, match="store holds features of other images or another detector"):
+        second.open()
+    for name in (".settings.json.0123abcd.tmp", ".000000000-000000001-2.npz.0123abcd.tmp"):
+        (first.folder / name).touch()
+    first.open()
+    assert [path.name for path in first.folder.iterdir()] == ["settings.json"]
+
+
 def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     made, real = pictures(60), pictures(50, seed=1)
     images, reference = open_images(folder(tmp_path / "a", made)), open_images(folder(tmp_path / "b", real))
