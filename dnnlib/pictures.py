@@ -1,5 +1,6 @@
 """Images as files: PNG, contact sheets, and sheets side by side; and the way to matplotlib."""
 
+import contextlib
 import importlib
 import io
 import math
@@ -7,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -22,20 +23,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_PILLOW_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def open_picture(
@@ -68,8 +55,9 @@ def open_picture(
             image = Image.open(file, formats=FORMATS)
             if prepare is not None:
                 prepare(image)
-            image.load()
-    except _PILLOW_ERRORS as error:
+            with _stderr_closed() if image.format == "TIFF" else contextlib.nullcontext():
+                image.load()
+    except Exception as error:  # a decoder that meets nonsense can fail in any way at all
         raise ValueError(f"{where} is not an image, or is corrupt: {_cause(error)}") from error
 
     if image.format == "PNG":
@@ -102,6 +90,23 @@ def check_png(data: bytes, where: str, every_chunk: bool = False) -> None:
             if zlib.crc32(content) != int.from_bytes(stored, "big"):
                 raise ValueError(f"{where} is not an image, or is corrupt: a checksum of the PNG is wrong")
         place += 12 + length
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep libtiff's own lines from the screen: it prints them past Python, also for files that it reads."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _cause(error: Exception) -> str:

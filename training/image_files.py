@@ -107,9 +107,13 @@ class ImageFiles:
             if pairs is None:
                 return None
             by_name = {_plain(name): label for name, label in pairs}
+            twice = len(by_name) < len(pairs) and [name for name, label in pairs if by_name[_plain(name)] != label]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             expected = '{"labels": [["00000/img00000000.png", 3], ...]}'
             raise ValueError(f"{where} is not of the form {expected}") from error
+
+        if twice:
+            raise ValueError(f"{where} has two different labels for {printable(twice[0])}")
 
         # In the zip of a whole folder the names may begin with that folder, too.
         keys = [name if name in by_name else self._wrapper + name for name in self.names]

@@ -144,6 +144,24 @@ def test_a_trap_of_many_pixels_is_one_line_and_a_large_picture_no_warning(
         open_picture(io.BytesIO(png), "it")
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in OPTIONAL or features.check(OPTIONAL[kind])])
+def test_random_damage_is_one_line(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    random = np.random.RandomState(0)
+    file = io.BytesIO()
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    Image.fromarray(random.randint(0, 256, (16, 16, 3)).astype(np.uint8)).save(file, kind, **options)
+    refused = 0
+    for _ in range(60):
+        data = np.frombuffer(file.getvalue(), np.uint8).copy()
+        data[random.randint(0, len(data), 5)] = random.randint(0, 256, 5)
+        try:
+            open_picture(io.BytesIO(data[: random.randint(1, len(data) + 1)].tobytes()), "it")
+        except ValueError as error:
+            refused += str(error).startswith("it ") and "\n" not in str(error)
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")  # libtiff writes past Python
+
+
 def test_a_cut_or_flipped_png_is_named_wherever_it_happens() -> None:
     png = encode_png(np.random.RandomState(0).randint(0, 256, (3, 5, 7)).astype(np.uint8))
     check_png(png, "x")

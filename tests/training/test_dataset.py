@@ -187,6 +187,12 @@ def test_damage_inside_the_zip_is_named(tmp_path: Path) -> None:
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [3]}'}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [[3, 3]]}'}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["b.png", 3]]}'}, "no label for 1 of 1 images"),
+        (
+            {"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", 3], ["a.png", 4]]}'},
+            "two different labels",
+        ),
+        ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", 1000000]]}'}, "label 1000000 is beyond"),
+        ({"a.png": COLOUR, "dataset.json": b'{"labels": ' + b"[" * 100000}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", -1]]}'}, "integers >= 0"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", "cat"]]}'}, "integers >= 0"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", [NaN]]]}'}, "finite numbers"),
