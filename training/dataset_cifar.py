@@ -15,7 +15,6 @@ from typing import IO, Any
 import numpy as np
 
 from dnnlib.text import printable
-from torch_utils import safe_pickle
 
 _PIXELS = 3 * 32 * 32  # red, green and blue planes
 _MOST_BYTES = 256 * 2**20  # of one file: the largest, CIFAR-100's training set, has 155 million
@@ -133,6 +132,8 @@ def _records(data: bytes, label_bytes: int) -> Batch:
 
 def _pickled(data: bytes, key: str) -> Batch:
     """The Python version: a dict with "data", uint8 [N, 3072], and lists of labels."""
+    from torch_utils import safe_pickle  # which imports torch: seconds that other sources can do without
+
     batch = safe_pickle.load(io.BytesIO(data))
     batch = {_text(name): value for name, value in batch.items()} if isinstance(batch, dict) else {}
     planes, labels = batch.get("data"), batch.get(key)
