@@ -151,6 +151,8 @@ def shared(seeds: Sequence[int], others: Sequence[int]) -> Seeds:
 
 def _intervals(seeds: Sequence[int]) -> list[Interval]:
     """First and last of each run of consecutive seeds, in ascending order."""
+    if isinstance(seeds, range):
+        seeds = Seeds([seeds])
     if isinstance(seeds, Seeds) and all(part.step == 1 for part in seeds.ranges):
         runs = sorted((part[0], part[-1]) for part in seeds.ranges)
     else:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import filelock
 import requests
 import tqdm
 
+from dnnlib.cli import warn
 from dnnlib.text import printable
 
 ATTEMPTS = 3
@@ -39,9 +41,48 @@ def is_url(source: str | os.PathLike[str]) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $SKIP_TUNING_CACHE, or ~/.cache/skip-tuning-edm."""
+    """Where downloads are kept: $SKIP_TUNING_CACHE, or ~/.cache/skip-tuning-edm.
+
+    Raises:
+        RuntimeError: if that is not set and there is no home folder.
+    """
     chosen = os.environ.get("SKIP_TUNING_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "skip-tuning-edm"
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "skip-tuning-edm"
+    except RuntimeError:
+        raise RuntimeError("there is no home folder to keep a cache in; set SKIP_TUNING_CACHE to a folder") from None
+
+
+def scratch_folder() -> Path:
+    """Where to keep what can be made again: in the cache; where that cannot be written, among the temporary files.
+
+    Raises:
+        OSError: if no folder can be written.
+    """
+    try:
+        folder = cache_folder()
+        _require_writable(folder)
+    except (OSError, RuntimeError) as error:
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        folder = Path(tempfile.gettempdir()) / f"skip-tuning-edm-{user}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_writable(folder)
+        warn(f"{error}; until then features are kept in {folder}, or where --features says")
+    return folder
+
+
+def _require_writable(folder: Path) -> None:
+    """Make the folder, and see that files can be made in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"cannot write to the cache {folder} ({reason}); set SKIP_TUNING_CACHE to another folder"
+        ) from error
 
 
 def mirrored(url: str) -> str:
@@ -100,7 +141,7 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
         raise ValueError(f"not an http or https URL: {url}")
     path = cached_path(url, cache_dir)
     if not _usable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _require_writable(path.parent)
         with _locked(path):
             if not _usable(path):  # another process may have been faster
                 _download(url, path)
@@ -112,7 +153,11 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
 
 def copy_note(path: str | os.PathLike[str]) -> str:
     """What to add to a message that a file cannot be read: of a download, how to get it again; else nothing."""
-    return "; it is a download: delete it, and it is fetched again" if Path(path).parent == cache_folder() else ""
+    try:
+        ours = Path(path).parent == cache_folder()
+    except RuntimeError:  # no home
+        ours = False
+    return "; it is a download: delete it, and it is fetched again" if ours else ""
 
 
 def open_url(

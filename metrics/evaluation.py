@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dnnlib.files import locked
-from dnnlib.util import cache_folder
+from dnnlib.seeds import format_seeds
+from dnnlib.util import scratch_folder
 from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
 from metrics.frechet import square_root
@@ -78,8 +79,8 @@ class Evaluation:
             yield store
             return
         # Other ids have another folder: it is removed at the end, which must not take another run's features away.
-        digest = hashlib.sha256(json.dumps([settings, list(ids)], sort_keys=True).encode()).hexdigest()[:16]
-        folder = cache_folder() / "features" / digest
+        digest = hashlib.sha256(json.dumps([settings, format_seeds(ids)], sort_keys=True).encode()).hexdigest()[:16]
+        folder = scratch_folder() / "features" / digest
         with _alone(folder):
             store = FeatureStore(folder, settings)
             try:

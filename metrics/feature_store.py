@@ -217,7 +217,7 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
     distributed.barrier()
     done = store.done()
     distributed.barrier()  # all ranks have listed the same chunks
-    share = list(ids)[distributed.rank() :: distributed.world_size()]
+    share = ids[distributed.rank() :: distributed.world_size()]
     missing = [i for i in share if i not in done]
     hidden = distributed.rank() != 0 or not missing
     with tqdm(total=len(share), initial=len(share) - len(missing), unit="img", desc="features", disable=hidden) as bar:

@@ -60,6 +60,8 @@ def choose_device(name: str | torch.device) -> torch.device:
         return torch.device("cuda", index)
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps asked for, but this machine has none; cpu always works")
+    if chosen.index:
+        raise ValueError(f"device {chosen} asked for, but there is one {chosen.type} only: leave out its number")
     return chosen
 
 

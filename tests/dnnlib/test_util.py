@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import pickle
 import random
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -390,3 +391,36 @@ def test_a_servers_words_are_made_printable(server: Server, monkeypatch: pytest.
     with pytest.raises(RuntimeError, match="404") as caught:
         util.fetch(server.url)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 800
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"cannot write to the cache .*file/cache \(.*\); set SKIP_TUNING_CACHE"):
+        util.fetch("https://example.org/a.bin")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = util.scratch_folder()
+    assert folder.parent == tmp_path and folder.is_dir()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "SKIP_TUNING_CACHE" in told and "--features" in told and str(folder) in told
+
+
+def test_without_a_home_only_downloads_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.delenv("SKIP_TUNING_CACHE", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError, match="set SKIP_TUNING_CACHE"):
+        util.fetch("https://example.org/a.bin")
+    assert util.copy_note(tmp_path / "file") == ""
+    assert util.scratch_folder().parent == tmp_path
+
+
+def test_what_can_be_made_again_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
+    assert util.scratch_folder() == tmp_path / "cache"
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -38,3 +38,12 @@ def test_a_process_alone_is_rank_0_of_1() -> None:
     assert distributed.all_reduce_sum(torch.tensor(3)) == 3
     distributed.barrier()
     distributed.shutdown()
+
+
+def test_there_is_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert distributed.choose_device("cpu:0").type == "cpu"
+    with pytest.raises(ValueError, match="device cpu:7 asked for, but there is one cpu only"):
+        distributed.choose_device("cpu:7")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="device mps:1 asked for, but there is one mps only"):
+        distributed.choose_device("mps:1")
