@@ -13,8 +13,11 @@ import click
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
+from metrics.detector import DEFAULT
+from metrics.references import detector_of
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.tables import plan, render
+from skip.tables.generated import load_statistics
 from skip.tables.results import Results
 from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
@@ -61,7 +64,7 @@ SEARCH: FlagGroups = {
         flag("--precision", "Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT"),
     ],
     "Metric": [
-        flag("--detector", "Feature network: a name in configs/detectors.toml, path or URL", default="inception-2015-12-05", show_default=True, metavar="NAME|PATH|URL"),
+        flag("--detector", f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL"),
         flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM", old=["--reference"], required=True, metavar="NPZ|URL"),
         flag("--ref-images", "The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ"),
         flag("--results", "Folder of results  [default: in --outdir]", metavar="DIR"),
@@ -162,7 +165,8 @@ def tune(**flags: Any) -> None:
         asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
         warn_beyond([*asked.bottom, *(asked.top or ())])
         source = image_source(flags | {"skip_target": None})
-        plain = study(source, flags["metric"], flags["detector"], flags["ref"], flags["ref_images"])
+        detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
+        plain = study(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
         device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
         results = Results(folder / "results") if flags["results"] is None else _results(flags)
         tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])

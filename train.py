@@ -102,7 +102,7 @@ FLAGS: FlagGroups = {
         flag("--sheet", "Images of each snapshot, COLSxROWS, or none", default="8x4", show_default=True, metavar="SIZE"),
         flag("--fid-num", "Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
         flag("--ref", "FID's reference statistics: path or URL", old=["--fid-ref"], default="assets/demo/reference.npz", show_default=True, metavar="NPZ"),
-        flag("--detector", "FID's detector", old=["--fid-detector"], default="demo", show_default=True, metavar="NAME"),
+        flag("--detector", "FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL"),
     ],
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""A small classifier of Fashion-MNIST as feature network, so that every metric runs offline on the demo network.
+"""A small classifier as feature network, so that every metric runs offline: Fashion-MNIST's, or one of your own images.
 
-Distances between its features are good for comparing settings on the demo network, and for nothing else: they are not
+Distances between its features are good for comparing settings on one kind of images, and for nothing else: they are not
 FID, and are called "demo FID" wherever they are shown.
 
     python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
@@ -12,7 +12,10 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import json
 import os
+import re
 import sys
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -26,6 +29,7 @@ from tqdm import tqdm
 from dnnlib.cli import Group, one_line_errors
 from dnnlib.files import atomic_write
 from dnnlib.flags import Flag
+from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
 from metrics.weights import load_weights
@@ -33,10 +37,47 @@ from training.dataset import ImageDataset
 from training.watch import check_number, check_tensors
 
 FORMAT = "skip-tuning-edm-detector/1"
+NAME = "demo-fashion-mnist"  # of the bundled one
 METADATA_KEY = "detector"  # one key, as safetensors writes several in random order
-RESOLUTION = 32
-CLASSES = 10
+RESOLUTION = 32  # of the bundled one
 LEARNING_RATE = 0.1
+SMALLEST, LARGEST = 4, 4096  # pixels along an edge
+MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a detector reads and tells apart.
+
+    Args:
+        channels: 1 (grayscale) or 3 (RGB).
+        height, width: of an image, in pixels.
+        classes: how many.
+    Raises:
+        ValueError: if one is out of range.
+    """
+
+    channels: int = 1
+    height: int = RESOLUTION
+    width: int = RESOLUTION
+    classes: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if type(value) is not int:
+                raise ValueError(f"{name} is {printable(repr(value), 50)}, not a whole number")
+        if self.channels not in (1, 3):
+            raise ValueError(f"images have {self.channels} channels; a detector reads 1 (grayscale) or 3 (RGB)")
+        if min(self.height, self.width) < SMALLEST or max(self.height, self.width) > LARGEST:
+            size = f"{self.width}x{self.height} pixels"
+            raise ValueError(f"images have {size}; a detector reads {SMALLEST} to {LARGEST} along an edge")
+        if not 2 <= self.classes <= MOST_CLASSES:
+            raise ValueError(f"there are {self.classes} classes to learn; a detector needs 2 to {MOST_CLASSES}")
+
+    @property
+    def stages(self) -> int:
+        """How often the image is halved: until its shorter edge has less than 8 pixels."""
+        return max(1, min(self.height, self.width).bit_length() - 3)
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
@@ -45,48 +86,52 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class DemoDetector(nn.Module):
-    """Three convolutions, each with a maximum pool, and two linear layers; the first one's output is the feature.
+    """Convolutions, each with a maximum pool, and two linear layers; the first one's output is the feature.
+
+    The bundled one has three convolutions.
 
     Args:
         sha256: of the file of weights.
+        shape: of the images, and how many classes they have.
+        name: goes into every result; begins with "demo".
     Attributes:
-        name: goes into every result.
-        feature_dim, num_logits: 128; 10, the classes of Fashion-MNIST.
+        feature_dim, num_logits: 128; the number of classes.
     """
 
-    name = "demo-fashion-mnist"
     feature_dim = 128
-    num_logits = CLASSES
 
-    def __init__(self, sha256: str = "") -> None:
+    def __init__(self, sha256: str = "", shape: Shape | None = None, name: str = NAME) -> None:
         super().__init__()
-        self.sha256 = sha256
+        self.sha256, self.shape, self.name = sha256, shape or Shape(), name
+        self.num_logits = self.shape.classes
+        widths = [self.shape.channels] + [min(32 * 2**stage, 128) for stage in range(self.shape.stages)]
+        stages = [_stage(inputs, outputs) for inputs, outputs in pairwise(widths)]
+        height, width = (edge >> self.shape.stages for edge in (self.shape.height, self.shape.width))
         self.body = nn.Sequential(
-            _stage(1, 32),  # [N, 32, 16, 16]
-            _stage(32, 64),
-            _stage(64, 128),  # [N, 128, 4, 4]
+            *stages,  # of the bundled one [N, 32, 16, 16], [N, 64, 8, 8], [N, 128, 4, 4]
             nn.Flatten(),
-            nn.Linear(128 * 4 * 4, self.feature_dim, bias=False),
+            nn.Linear(widths[-1] * height * width, self.feature_dim, bias=False),
             nn.BatchNorm1d(self.feature_dim),
             nn.ReLU(),
         )
-        self.fc = nn.Linear(self.feature_dim, CLASSES)
+        self.fc = nn.Linear(self.feature_dim, self.shape.classes)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits.
 
         Args:
-            images: uint8 [N, 1, 32, 32].
+            images: uint8 [N, C, H, W], of its own shape.
         Returns:
-            features [N, 128] and logits [N, 10].
+            features [N, 128] and logits [N, classes].
         Raises:
             ValueError: if `images` are of another type or shape.
         """
-        check_images(images, self.name, channels=(1,))
-        if images.shape[2:] != (RESOLUTION, RESOLUTION):
+        check_images(images, self.name, channels=(self.shape.channels,))
+        own = (self.shape.height, self.shape.width)
+        if images.shape[2:] != own:
             height, width = images.shape[2:]
-            raise ValueError(f"{self.name} reads images of 32x32 pixels, not {width}x{height}")
+            raise ValueError(f"{self.name} reads images of {own[1]}x{own[0]} pixels, not {width}x{height}")
         return self.embed(images)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,54 +149,76 @@ def load_demo_detector(path: str | os.PathLike[str]) -> DemoDetector:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    with torch.device("meta"):
-        net = DemoDetector(file_sha256(path))
     try:
         facts = read_facts(path)
         if facts.get("format") != FORMAT:
             raise ValueError(f"a safetensors file, but not of a demo detector: it lacks the format {FORMAT!r}")
+        shape, name = facts.get("shape", {}), facts.get("name", NAME)
+        if not isinstance(shape, dict) or not set(shape) <= {"channels", "height", "width", "classes"}:
+            raise ValueError("what it records as the shape of its images is none")
+        if not isinstance(name, str) or not re.fullmatch(r"demo[a-z0-9-]{0,60}", name):
+            raise ValueError(f"it records the name {printable(repr(name), 80)}; need demo-, letters and digits")
+        with torch.device("meta"):
+            net = DemoDetector(file_sha256(path), Shape(**shape), name)
         load_weights(net, safetensors.torch.load_file(path))
     except (ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {printable(error)}") from error
     return net.requires_grad_(False).eval()
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, object]:
-    """What `train` recorded: format, test_accuracy, data and settings; empty for others' safetensors files."""
+    """What `train` recorded: format, name, shape, test_accuracy, data and settings; empty for others' files.
+
+    Raises:
+        ValueError, safetensors.SafetensorError: if the file is damaged.
+    """
     with safetensors.safe_open(path, framework="pt") as file:
-        return dict(json.loads((file.metadata() or {}).get(METADATA_KEY, "{}")))
+        recorded = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    try:
+        facts = json.loads(recorded)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its metadata {METADATA_KEY!r} is no JSON") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"its metadata {METADATA_KEY!r} is no JSON object")
+    return facts
 
 
 def save(net: DemoDetector, path: str | os.PathLike[str], facts: dict[str, object]) -> None:
     """Store the detector as safetensors, atomically; equal ones make equal files."""
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
-    metadata = {METADATA_KEY: json.dumps({"format": FORMAT} | facts, sort_keys=True)}
+    own = {"format": FORMAT, "name": net.name, "shape": asdict(net.shape)}
+    metadata = {METADATA_KEY: json.dumps(own | facts, sort_keys=True)}
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(tensors, metadata))
 
 
-def train(images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, seed: int = 0) -> DemoDetector:
+def train(
+    images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, seed: int = 0, name: str = NAME
+) -> DemoDetector:
     """Train a classifier by SGD with a one-cycle learning rate; images are flipped or not, at random.
 
     Args:
-        images: uint8 [N, 1, 32, 32].
+        images: uint8 [N, C, H, W].
         classes: int64 [N].
         epochs: passes over the images.
         batch: images a step.
         seed: of initial weights, order and flips. The same seed on the same machine and number of threads gives
             the same network.
+        name: of the detector.
     Returns:
         The detector, in eval mode.
     Raises:
-        ValueError: if that makes fewer than two steps.
+        ValueError: if that makes fewer than two steps, or images or classes are beyond `Shape`.
         RuntimeError: if the loss or a weight is NaN or infinite.
     """
     steps = int(epochs * (len(images) // batch))
     if steps < 2:
         raise ValueError(f"{epochs} epochs of {len(images)} images in batches of {batch} are too little to train on")
+    channels, height, width = images.shape[1:]
+    shape = Shape(channels, height, width, int(classes.max()) + 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = DemoDetector().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        net = DemoDetector(shape=shape, name=name).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
         order = torch.empty(0, dtype=torch.long)
@@ -180,23 +247,51 @@ def accuracy(net: DemoDetector, images: Tensor, classes: Tensor, batch: int = 50
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Images and classes of a data set zip that suits the detector."""
-    dataset = ImageDataset(path)
-    if dataset.image_shape != (1, RESOLUTION, RESOLUTION) or dataset.label_dim != CLASSES:
-        shape = "x".join(map(str, dataset.image_shape))
-        raise ValueError(f"{path} has {shape} images of {dataset.label_dim} classes; needed are 1x32x32 of {CLASSES}")
+    """Images and classes of a data set.
+
+    Raises:
+        ValueError: if it has no classes, or its images are beyond `Shape`.
+    """
+    ImageDataset(path, use_labels=False)  # refuses what is no data set
+    try:
+        dataset = ImageDataset(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; a detector learns classes too: make the data set of one folder a class") from error
+    try:
+        channels, height, width = dataset.image_shape
+        Shape(channels, height, width, dataset.label_dim)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     images, labels = dataset.to_tensor()
     return images, labels.argmax(1)
 
 
+def _held_out(images: Tensor, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Nine tenths to train on and every tenth to test on, of an order that has nothing to do with the classes."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    tested = order[::10]
+    trained = order[torch.arange(len(order)) % 10 != 0]
+    return [(images[part], classes[part]) for part in (trained, tested)]
+
+
+def name_of(data: Path) -> str:
+    """What a detector of a data set is called: fashion-mnist-32.zip -> demo-fashion-mnist."""
+    words = re.sub(r"[^a-z0-9]+", "-", re.sub(r"-\d+(x\d+)?$", "", data.stem.lower())).strip("-")
+    return f"demo-{words[:50]}" if words else "demo"
+
+
 @click.group(cls=Group)
 def main() -> None:
-    """Make the feature network of the demo."""
+    """Make a small feature network, as the demo's, of any labelled images."""
 
 
 @main.command("train")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Data set zip to train on")
-@click.option("--test", type=click.Path(path_type=Path), required=True, help="Data set zip to test on")
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    help="Data set to test on  [default: every tenth image of --data, which then is not trained on]",
+)
 @click.option(
     "--dest",
     "out",
@@ -208,7 +303,7 @@ def main() -> None:
 )
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=6, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def train_command(data: Path, test: Path, out: Path, epochs: float, seed: int) -> None:
+def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed: int) -> None:
     """Train, test and write the detector; print what is recorded in the file as JSON.
 
     \b
@@ -218,8 +313,17 @@ def train_command(data: Path, test: Path, out: Path, epochs: float, seed: int) -
     """
     with one_line_errors():
         images, classes = _read(data)
-        test_images, test_classes = _read(test)
-        net = train(images, classes, epochs, seed=seed)
+        if test is None:
+            (images, classes), (test_images, test_classes) = _held_out(images, classes)
+        else:
+            test_images, test_classes = _read(test)
+        if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
+            shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
+            counts = [int(x.max()) + 1 for x in (test_classes, classes)]
+            raise ValueError(
+                f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}"
+            )
+        net = train(images, classes, epochs, seed=seed, name=name_of(data))
         facts: dict[str, object] = {
             "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
             "train_images": len(images),

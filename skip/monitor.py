@@ -60,8 +60,16 @@ class Monitor:
         Raises:
             ValueError: if it does not.
         """
-        if self.fid_num:
+        if not self.fid_num:
+            return
+        try:
             self.evaluation.detector(torch.zeros(1, *image_shape, dtype=torch.uint8, device=self.device))
+        except ValueError as error:
+            raise ValueError(
+                f"FID's detector does not take these images: {error}; give another as --detector, and its statistics "
+                "as --ref (python -m metrics.demo_detector train and fid.py ref make both from your images), or "
+                "--fid-num 0"
+            ) from error
 
     def __call__(self, snapshot: Path, images_seen: int) -> None:
         """Look at a snapshot; every rank calls it."""

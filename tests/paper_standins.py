@@ -5,6 +5,7 @@ A server in a thread hands them out as a mirror does, so that a program fetches 
 
 import http.server
 import io
+import pickle
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -60,6 +61,14 @@ def inception() -> bytes:
 
 def _shapes(published: dict[str, Any]) -> dict[str, list[int]]:
     return {name: shape for name, (shape, _) in published.items()}
+
+
+def edm2_reference() -> bytes:
+    """The same, as EDM2 publishes them."""
+    with np.load(io.BytesIO(reference())) as arrays:
+        return pickle.dumps(
+            {"fid": dict(arrays), "fd_dinov2": {"mu": np.zeros(1024), "sigma": np.eye(1024)}}, protocol=4
+        )
 
 
 def reference() -> bytes:
@@ -123,6 +132,7 @@ FILES = {  # of table 2; path at the mirror: maker
 }
 OTHER_FILES = {
     f"{NVIDIA}2/posthoc-reconstructions/edm2-img64-s-1073741-0.075.pkl": edm2,
+    f"{NVIDIA}2/dataset-refs/img64.pkl": edm2_reference,
     f"{NVIDIA}/pretrained/edm-afhqv2-64x64-uncond-vp.pkl": afhqv2,
     f"{NVIDIA}/fid-refs/afhqv2-64x64.npz": reference,
     "/openaipublic.blob.core.windows.net/consistency/cd_imagenet64_lpips.pt": consistency,

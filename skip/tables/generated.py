@@ -181,8 +181,7 @@ class Images(Generated):
             FileNotFoundError, ValueError: if a file is missing or damaged, or grayscale would be compared with RGB.
         """
         detector = load_detector(self.detector, device)
-        path = fetch(self.reference) if is_url(self.reference) else located(self.reference)
-        reference = Statistics.load(path, detector=detector.name)
+        reference = load_statistics(self.reference, detector.name)
         real = self._real()
         source = what.load(device)
         channels = source.net.image_channels
@@ -194,6 +193,11 @@ class Images(Generated):
         """The seeds without a run of consecutive ones, for each run."""
         runs = [set(run.tolist()) for run in np.array_split(self.numbers, self.groups)] if self.groups else []
         return [[seed for seed in self.numbers if seed not in run] for run in runs]
+
+
+def load_statistics(source: str, detector: str | None = None) -> Statistics:
+    """Statistics of real images, from a path or URL; `detector` as for `metrics.statistics.Statistics.load`."""
+    return Statistics.load(fetch(source) if is_url(source) else located(source), detector=detector)
 
 
 @dataclass(frozen=True, kw_only=True)

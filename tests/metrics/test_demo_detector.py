@@ -13,16 +13,20 @@ from torch import Tensor
 
 from dnnlib.archives import write_zip
 from dnnlib.pictures import encode_png
+from fid import main as fid
 from metrics.demo_detector import (
+    FORMAT,
     DemoDetector,
     _read,
     accuracy,
     load_demo_detector,
     main,
+    name_of,
     read_facts,
     save,
     train,
 )
+from metrics.detector import load_detector
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets/demo/detector.safetensors"
@@ -129,7 +133,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
     facts = read_facts(out)
-    assert facts.items() <= (printed | {"format": facts["format"]}).items()
+    assert facts.pop("format") == FORMAT and facts.pop("name") == "demo-data"
+    assert facts.pop("shape") == {"channels": 1, "height": 32, "width": 32, "classes": 10}
+    assert facts.items() <= printed.items()
     assert printed["train_images"] == 200 and printed["test_images"] == 30 and printed["seed"] == 5
     assert printed["bytes"] == out.stat().st_size
 
@@ -143,7 +149,81 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         result = run("--data", data, "--test", wrong, "--out", tmp_path / "out")
         assert result.exit_code == 2 and words in result.stderr.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+    unlabelled = tmp_path / "unlabelled.zip"
+    with open(unlabelled, "wb") as file:
+        write_zip(file, [encode_png(np.zeros((1, 32, 32), np.uint8))] * 10, range(10))
+    none = run("--data", unlabelled, "--out", tmp_path / "out")
+    assert none.exit_code == 2 and "a detector learns classes too" in none.stderr
     few = run("--data", data, "--test", data, "--out", tmp_path / "out")
     assert few.exit_code == 2 and "6.0 epochs of 20 images in batches of 128 are too little" in few.stderr
     Image.new("L", (4, 4)).save(tmp_path / "image.png")
     assert run("--data", tmp_path / "image.png", "--test", data, "--out", tmp_path / "out").exit_code == 2
+
+
+@pytest.mark.parametrize(("channels", "height", "width", "classes"), [(3, 32, 32, 10), (3, 64, 48, 3), (1, 28, 28, 2)])
+def test_any_labelled_images(channels: int, height: int, width: int, classes: int, tmp_path: Path) -> None:
+    labels = torch.arange(60) % classes
+    images = torch.randint(0, 60, (60, channels, height, width), dtype=torch.uint8)
+    images[torch.arange(60), 0, 2 * labels + 1] = 255
+    net = train(images, labels, epochs=2, batch=20, name="demo-mine")
+    save(net, tmp_path / "mine.safetensors", {})
+    loaded = load_detector(tmp_path / "mine.safetensors", "cpu")
+    features, logits = loaded(images[:4])
+    assert features.shape == (4, 128) and logits.shape == (4, classes) and loaded.name == "demo-mine"
+    assert loaded.num_logits == classes and torch.allclose(features, net(images[:4])[0], atol=1e-5)
+    with pytest.raises(ValueError, match=f"demo-mine reads images of {width}x{height} pixels, not 8x8"):
+        loaded(torch.zeros(1, channels, 8, 8, dtype=torch.uint8))
+
+
+def test_own_images_offline_from_the_data_set_to_the_distance(tmp_path: Path) -> None:
+    data = tmp_path / "my birds-32.zip"
+    pixels = np.random.RandomState(0).randint(0, 256, [300, 3, 16, 16], dtype=np.uint8)
+    with open(data, "wb") as file:
+        write_zip(file, map(encode_png, pixels), range(300), [i % 4 for i in range(300)])
+    trained = run("--data", data, "--out", tmp_path / "own.safetensors", "--epochs", 1)
+    assert trained.exit_code == 0, trained.output
+    facts = json.loads(trained.stdout)
+    assert (facts["train_images"], facts["test_images"]) == (270, 30)
+    made = ["--detector", str(tmp_path / "own.safetensors"), "--data", str(data), "--dest", str(tmp_path / "ref.npz")]
+    assert CliRunner().invoke(fid, ["ref", *made]).exit_code == 0
+    asked = ["--images", str(data), "--num", "300", "--ref", str(tmp_path / "ref.npz"), *made[:2]]
+    found = CliRunner().invoke(fid, ["calc", *asked])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["metrics"]["fid-demo-my-birds"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_bundled_one_is_as_it_was() -> None:
+    assert DemoDetector().state_dict().keys() == load_demo_detector(SHIPPED).state_dict().keys()
+    assert name_of(Path("datasets/fashion-mnist-32.zip")) == load_demo_detector(SHIPPED).name == "demo-fashion-mnist"
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ("[1, 2]", "no JSON object"),
+        ("[" * 20000, "no JSON"),
+        ("{", "no JSON"),
+        ({"format": FORMAT, "shape": [1]}, "the shape of its images is none"),
+        ({"format": FORMAT, "shape": {"depth": 3}}, "the shape of its images is none"),
+        ({"format": FORMAT, "shape": {"height": 10**12}}, "32x1000000000000 pixels"),
+        ({"format": FORMAT, "shape": {"classes": "10"}}, "classes is '10', not a whole number"),
+        ({"format": FORMAT, "shape": {"classes": 10**9}}, "1000000000 classes"),
+        ({"format": FORMAT, "shape": {"channels": 3}}, "of the wrong shape"),
+        ({"format": FORMAT, "name": "inception-2015-12-05"}, "it records the name 'inception"),
+        ({"format": FORMAT, "name": ["demo"]}, "it records the name"),
+    ],
+)
+def test_hostile_records_are_one_line(facts: object, words: str, tmp_path: Path) -> None:
+    text = facts if isinstance(facts, str) else json.dumps(facts)
+    path = tmp_path / "hostile.safetensors"
+    safetensors.torch.save_file(DemoDetector().state_dict(), path, {"detector": text})
+    with pytest.raises(ValueError, match=f"hostile.safetensors: .*{words}") as refused:
+        load_detector(path, "cpu")
+    assert len(str(refused.value)) < len(str(path)) + 250
+
+
+def test_metadata_that_is_a_list_is_one_line(tmp_path: Path) -> None:
+    header = b'{"__metadata__":[1,2]}'
+    (tmp_path / "list.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"list\.safetensors: "):
+        load_detector(tmp_path / "list.safetensors", "cpu")

@@ -31,9 +31,14 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
 def test_images_that_the_detector_does_not_take_are_refused(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
     monitor.check((1, 32, 32))
-    with pytest.raises(ValueError, match="reads images of 32x32 pixels, not 8x8"):
+    with pytest.raises(ValueError, match="reads images of 32x32 pixels, not 8x8; give another as --detector"):
         monitor.check((1, 8, 8))
     Monitor(tmp_path, CPU, "none", 0, "", "").check((1, 8, 8))
+
+
+def test_the_detector_is_that_of_the_reference(tmp_path: Path) -> None:
+    monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), None)
+    assert monitor.evaluation.detector.name == "demo-fashion-mnist"
 
 
 def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:
