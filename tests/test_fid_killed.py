@@ -1,12 +1,10 @@
 """fid.py, killed and started again: the same result, and nothing is computed twice."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +12,49 @@ import filelock
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+from fid import main
 from metrics.evaluation import Evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--detector", "demo", "--ref", str(ROOT / "assets/demo/reference.npz"), "--device", "cpu"]
+CHUNK = 32  # images
+KILLED = f"""
+import os, runpy, signal, sys
+from metrics import feature_store
+
+feature_store.CHUNK_IMAGES = {CHUNK}
+add = feature_store.FeatureStore.add
+
+def add_and_die(*args):
+    add(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+feature_store.FeatureStore.add = add_and_die
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
-def start(tmp_path: Path, args: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "fid.py"), *args, *DEMO],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "SKIP_TUNING_CACHE": str(tmp_path / "cache")},
-    )
+@pytest.fixture
+def small_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", CHUNK)
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
 
 
-def finished(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], str]:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return json.loads(out), err
+def finished(args: list[str]) -> tuple[dict[str, Any], str]:
+    done = CliRunner().invoke(main, [*args, *DEMO])
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
 
 
-def killed_at_the_first_chunk(tmp_path: Path, args: list[str], where: Path) -> dict[Path, tuple[int, int]]:
-    """Inode and time of the chunks that a killed run left below `where`."""
-    process = start(tmp_path, args)
-    while process.poll() is None and not list(where.rglob("0*.npz")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+def killed_at_the_first_chunk(args: list[str], where: Path) -> dict[Path, tuple[int, int]]:
+    """Inode and time of the chunks that a process leaves below `where` that dies when it has written one."""
+    command = [sys.executable, "-c", KILLED, str(ROOT / "fid.py"), *args, *DEMO]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     return {path: identity(path) for path in where.rglob("0*.npz")}
 
 
@@ -62,46 +71,35 @@ def first_and_last_count(progress: str) -> tuple[int, int]:
     return counts[0], counts[-1]
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_gen_goes_on(tmp_path: Path) -> None:
-    args = [
-        "gen",
-        "--seeds",
-        "0-399",
-        "--sampler",
-        "euler",
-        "--steps",
-        "2",
-        "--rho-bottom",
-        "0.8",
-        "--metrics",
-        "fid,is",
-    ]
-    whole, progress = finished(start(tmp_path, [*args, "--features", str(tmp_path / "whole")]))
-    assert first_and_last_count(progress) == (0, 400)
+    args = ["gen", "--seeds", "0-79", "--sampler", "euler", "--steps", "2", "--rho-bottom", "0.8", "--batch", "16"]
+    args += ["--metrics", "fid,is"]
+    whole, progress = finished([*args, "--features", str(tmp_path / "whole")])
+    assert first_and_last_count(progress) == (0, 80)
 
     kept = tmp_path / "kept"
-    early = killed_at_the_first_chunk(tmp_path, [*args, "--features", str(kept)], kept)
-    there = images_in(early)
-    assert 0 < there < 400 and there % 64 == 0, "whole batches, which rounding depends on"
-    again, progress = finished(start(tmp_path, [*args, "--features", str(kept)]))
+    early = killed_at_the_first_chunk([*args, "--features", str(kept)], kept)
+    assert images_in(early) == CHUNK
+    again, progress = finished([*args, "--features", str(kept)])
     assert again == whole
     assert {path: identity(path) for path in early} == early, "chunks that were there were made again"
-    assert images_in(kept.glob("0*.npz")) == 400, "images that were there were made again"
-    assert first_and_last_count(progress) == (there, 400)
+    assert images_in(kept.glob("0*.npz")) == 80, "images that were there were made again"
+    assert first_and_last_count(progress) == (CHUNK, 80)
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_calc_goes_on_in_the_cache_and_leaves_nothing_there(tmp_path: Path) -> None:
     images, cache = tmp_path / "images.npz", tmp_path / "cache"
-    np.savez(images, arr_0=np.random.RandomState(0).randint(0, 256, [2000, 32, 32, 1], dtype=np.uint8))
-    args = ["calc", "--images", str(images), "--num", "1990", "--seed", "3", "--batch", "4", "--metrics", "fid,is"]
-    whole, _ = finished(start(tmp_path, args))
+    np.savez(images, arr_0=np.random.RandomState(0).randint(0, 256, [100, 32, 32, 1], dtype=np.uint8))
+    args = ["calc", "--images", str(images), "--num", "90", "--seed", "3", "--batch", "4", "--metrics", "fid,is"]
+    whole, _ = finished(args)
     assert not list(cache.rglob("*.npz"))
 
-    there = images_in(killed_at_the_first_chunk(tmp_path, args, cache))
-    assert 0 < there < 1990 and there % 4 == 0
-    again, progress = finished(start(tmp_path, args))
+    assert images_in(killed_at_the_first_chunk(args, cache)) == CHUNK
+    again, progress = finished(args)
     assert again == whole
-    assert first_and_last_count(progress) == (there, 1990)
+    assert first_and_last_count(progress) == (CHUNK, 90)
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 

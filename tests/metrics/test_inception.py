@@ -107,7 +107,7 @@ def test_dtype(files: dict[str, Path], net: InceptionV3) -> None:
     expected, _ = exact(images())
     features, logits = half(images())
     assert expected.dtype == torch.float64 and features.dtype == logits.dtype == torch.float32
-    assert relative_error(net(images())[0], expected) < 2e-6
+    assert relative_error(net(images())[0], expected) < 1e-5
     assert 1e-4 < relative_error(features, expected) < 0.05
     own = weights_name(file_sha256(files["gain"]))
     assert (exact.name, half.name) == (f"{own}-float64", f"{own}-bfloat16")

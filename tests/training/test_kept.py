@@ -80,4 +80,4 @@ def test_a_layer_is_packed_in_inference_only() -> None:
         assert not onednn.packs(x, net.weight.contiguous())
         assert not onednn.packs(x[:, :64], net.weight[:, :64])
         assert not onednn.packs(x.double(), net.weight)
-        assert relative_error(net(x), plain.detach()) < 1e-6
+        assert relative_error(net(x), plain.detach()) < 1e-5

@@ -295,7 +295,7 @@ def test_a_kl_first_stage_has_its_scale_in_the_file(tmp_path: Path) -> None:
     write_lightning(tmp_path / "model.ckpt", tensors)
     net, z = load_network(tmp_path / "model.ckpt"), torch.randn(1, 3, 16, 16)
     decoder.scale_factor = 0.5
-    assert relative_error(net.decode(z), decoder(z)) < 1e-6
+    assert relative_error(net.decode(z), decoder(z)) < 1e-5
 
 
 @torch.inference_mode()
@@ -309,7 +309,7 @@ def test_an_autoencoder_takes_the_place_of_that_in_the_file(tmp_path: Path) -> N
     decoder = vq_decoder(n_embed=7)
     write_lightning(tmp_path / "vq.ckpt", dict(decoder.state_dict()) | {"loss.weight": torch.ones(2)})
     net = load_network(tmp_path / "model.ckpt", autoencoder=tmp_path / "vq.ckpt")
-    assert relative_error(net.decode(z), decoder(z)) < 1e-6
+    assert relative_error(net.decode(z), decoder(z)) < 1e-5
     write_kl(tmp_path / "kl.pth")
     with pytest.raises(ValueError, match=r"kl\.pth: the autoencoder has latents of 4 channels, the network of 3"):
         load_network(tmp_path / "model.ckpt", autoencoder=tmp_path / "kl.pth")

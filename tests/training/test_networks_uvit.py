@@ -172,7 +172,7 @@ def test_no_label_is_the_last_class() -> None:
     for label in range(3):
         assert relative_error(net(x, sigma, torch.eye(3)[[label] * 3]), nothing) > 1e-4
         token[label] = token[3]
-        assert relative_error(net(x, sigma, torch.eye(3)[[label] * 3]), nothing) < 1e-6
+        assert relative_error(net(x, sigma, torch.eye(3)[[label] * 3]), nothing) < 1e-5
     assert torch.equal(net.model(x, sigma, None), net.model(x, sigma, torch.zeros(1, 3)))
 
 
@@ -233,7 +233,7 @@ def test_a_file_tells_its_network(tmp_path: Path, variant: str) -> None:
     labels = torch.eye(3)[[2, 0]] if settings["num_classes"] > 0 else None
     x, sigma = torch.randn(2, 4, settings["img_size"], settings["img_size"]), torch.tensor(3.0)
     expected = x - 3 * raw(x / 10**0.5, net.table.timestep(sigma).float()[None], labels)
-    assert relative_error(net(x, sigma, labels), expected) < 1e-6
+    assert relative_error(net(x, sigma, labels), expected) < 1e-5
     assert len(SamplerSettings(steps=5).nodes(net)) == 5
 
 

@@ -101,9 +101,11 @@ def test_mkl_is_the_slower_one_off_intel(
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @torch.inference_mode()
-def test_a_dtype_that_onednn_lacks_goes_to_torch(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dtype_that_onednn_lacks_goes_to_torch(
+    dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """bfloat16 on processors without AVX-512: oneDNN raises there."""
 
     def missing(*args: object) -> None:
@@ -114,5 +116,5 @@ def test_a_dtype_that_onednn_lacks_goes_to_torch(dtype: torch.dtype, monkeypatch
     layer = Conv2d(128, 128, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, pixels = torch.randn(1, 128, 8, 8).to(dtype), torch.randn(2, 128).to(dtype)
     kernel, weight = layer.weight.to(dtype), layer.weight[..., 0, 0].to(dtype)
-    assert relative_error(layer(images), F.conv2d(images, kernel, padding=1)) < 1e-6
-    assert torch.equal(onednn.linear(pixels, weight), F.linear(pixels, weight))
+    assert relative_error(layer(images), F.conv2d(images, kernel, padding=1)) < tolerance
+    assert relative_error(onednn.linear(pixels, weight), F.linear(pixels, weight)) < tolerance
