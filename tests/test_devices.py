@@ -1,0 +1,119 @@
+"""The same numbers on a CPU and on a GPU; and, where there is none, no mix of devices."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_networks as networks
+import torch
+from click.testing import CliRunner
+from conftest import relative_error
+from device_cases import CASES, ON_A_GPU_ONLY
+from fake_cuda import fake_cuda
+from tiny_network import saved
+
+import generate
+from dnnlib.pictures import decode_png
+from sampling.noise import SeedNoise
+from skip.scale import SkipScale
+from skip.tuned import SkipTuned
+from torch_utils import distributed
+from torch_utils.precision import allow_tf32
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SEEN_ELSEWHERE = ("churn", "tuned", "training bfloat16")  # on fake tensors: by generate.py, and in float32
+PIXELS = ("tuned", "churn", "consistency", "ablation")  # the last digit may fall on the other side of a rounding
+
+
+def test_a_mix_would_be_seen() -> None:
+    with fake_cuda(), pytest.raises(RuntimeError, match="same device"):
+        torch.zeros(3, device=CUDA) + torch.zeros(3)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in SEEN_ELSEWHERE])
+def test_nothing_mixes_devices(name: str, tmp_path: Path) -> None:
+    with fake_cuda():
+        assert CASES[name](CUDA, tmp_path).device == CPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CASES | ON_A_GPU_ONLY)
+def test_a_gpu_computes_what_the_cpu_does(name: str, tmp_path: Path) -> None:
+    allow_tf32(False)
+    case = (CASES | ON_A_GPU_ONLY)[name]
+    expected, got = case(CPU, tmp_path), case(CUDA, tmp_path)
+    if name in PIXELS:
+        assert (got - expected).abs().max() <= 1
+    else:
+        assert relative_error(got, expected) < 2e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 3e-3), (torch.bfloat16, 2.5e-2)])
+@pytest.mark.parametrize("name", networks.NETS)
+@torch.inference_mode()
+def test_half_precision_on_a_gpu_is_near_the_golden_vectors(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    net = networks.build(name).channels_last().cuda().set_dtype(dtype)
+    labels = networks.labels_of(name)
+    x, sigma = networks.tensor(name, "x").cuda(), networks.tensor(name, "sigma").cuda()
+    got = net(x, sigma, None if labels is None else labels.cuda())
+    assert relative_error(got.cpu(), networks.ARRAYS[f"{name}/D"]) < tolerance
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_a_compiled_network_on_a_gpu_agrees() -> None:
+    allow_tf32(False)
+    net = networks.tiny().cuda()
+    x, sigma, labels = (value.cuda() for value in networks.inputs())
+    tuned = SkipTuned(net, SkipScale(bottom=0.7, window=(0.5, 5)))
+    expected = tuned(x, sigma, labels)
+    net.model.compile()
+    assert relative_error(tuned(x, sigma, labels).cpu(), expected.cpu()) < 2e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_noise_drawn_on_a_gpu_is_that_gpus_own(device: str) -> None:
+    generator = torch.Generator(device).manual_seed(3)
+    expected = torch.randn(1, 8, 8, generator=generator, device=device)
+    assert torch.equal(SeedNoise([3], device).randn([1, 1, 8, 8])[0], expected)
+
+
+def run(program: Any, *args: str) -> None:
+    result = CliRunner().invoke(program, args)
+    assert result.exit_code == 0, result.output
+
+
+def test_generate_py_mixes_no_devices(tmp_path: Path) -> None:
+    network = saved(tmp_path)
+    with fake_cuda():
+        run(
+            generate.main,
+            *f"--network {network} --outdir {tmp_path / 'out'} --seeds 0-4 --batch 3 --steps 3".split(),
+            *["--device", "cuda", "--rho-bottom", "0.8", "--rho-sigma", "0.1,10", "--S_churn", "2"],
+        )
+    session = json.loads((tmp_path / "out" / "run.json").read_text())["sessions"][0]
+    assert (session["device"], session["tf32"]) == ("cuda", False)
+
+
+@pytest.mark.gpu
+def test_generate_py_on_a_gpu_draws_the_cpus_images(tmp_path: Path) -> None:
+    network = saved(tmp_path)
+    for device in ("cpu", "cuda"):
+        flags = f"--network {network} --outdir {tmp_path / device} --seeds 0-4 --batch 3 --steps 3 --device {device}"
+        run(generate.main, *flags.split())
+    for path in (tmp_path / "cpu").glob("*.png"):
+        a, b = (decode_png(file.read_bytes()).astype(int) for file in (path, tmp_path / "cuda" / path.name))
+        assert abs(a - b).max() <= 1
+
+
+@pytest.mark.gpu
+def test_nccl_with_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29431"}.items():
+        monkeypatch.setenv(name, value)
+    device = distributed.init("cuda")
+    assert float(distributed.all_reduce_sum(torch.ones(1, device=device))) == 1
+    distributed.barrier()
+    distributed.shutdown()
