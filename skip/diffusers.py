@@ -40,9 +40,9 @@ def apply(
 
     The U-Net is changed in place, so every pipeline that holds it is Skip-Tuned; its weights are not touched. As a
     context manager the result removes itself at the end of the block. Batched guidance, half precision (rho is rounded
-    to the skip's dtype), ControlNet residuals (scaled with the skips they are added to) and torch.compile are fine:
-    compiled code notices, and another rho that does not depend on the noise level compiles nothing anew. With rho = 1
-    everywhere the U-Net runs untouched.
+    to the skip's dtype), ControlNet residuals (scaled with the skips they are added to), offloading (of the model or of
+    its layers one by one, before or after) and torch.compile are fine: compiled code notices, and another rho that does
+    not depend on the noise level compiles nothing anew. With rho = 1 everywhere the U-Net runs untouched.
 
     Reference: Skip-Tuning, section 4, https://arxiv.org/abs/2402.15170
 
@@ -131,7 +131,10 @@ class Applied:
         if self.scale.is_identity:
             return
         if tuning.sigma_of_timestep is None:
-            tuning.give(unet, self.scale(self.num_skips, 1.0).to(next(unet.parameters()).device))
+            rho = self.scale(self.num_skips, 1.0)
+            device = next(unet.parameters()).device
+            # Offloaded weights are on "meta", which holds no numbers, until they are needed: rho waits on the CPU.
+            tuning.give(unet, rho if device.type == "meta" else rho.to(device))
         else:
             tuning.give(unet, None)
             self._hooks.append(unet.register_forward_pre_hook(_rho_of_this_call, with_kwargs=True))

@@ -84,6 +84,97 @@ def inputs(unet: Any, batch: int = 2) -> dict[str, Any]:
     return given
 
 
+class Offload:
+    """What accelerate's sequential offload does to a module: weights on meta, there only while a layer runs."""
+
+    def __init__(self, unet: Any) -> None:
+        self.layers = [m for m in unet.modules() if m is unet or m._parameters or m._buffers]
+        for layer in self.layers:
+            weights = dict(layer.named_parameters(recurse=False))
+            old = layer.forward
+            vars(layer)["_hf_hook"], vars(layer)["_old_forward"] = self, old
+            layer.forward = functools.update_wrapper(functools.partial(self.forward, layer, weights), old)
+            self.hide(layer, weights)
+
+    @staticmethod
+    def hide(layer: Any, weights: dict[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            layer._parameters[name] = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
+
+    def forward(self, layer: Any, weights: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        layer._parameters.update(weights)
+        try:
+            return layer._old_forward(*args, **kwargs)
+        finally:
+            self.hide(layer, weights)
+
+    def remove(self) -> None:
+        """Leave the layers' forward as it was; the weights stay where they are, as with accelerate."""
+        for layer in self.layers:
+            layer.forward = vars(layer).pop("_old_forward")
+            del vars(layer)["_hf_hook"]
+
+
+def accelerated(unet: Any) -> Any:
+    """The same by accelerate itself."""
+    accelerate = pytest.importorskip("accelerate", reason="needs the package accelerate")
+    accelerate.cpu_offload(unet, execution_device=torch.device("cpu"))
+
+
+TIMED: dict[str, Any] = {"sigma_of_timestep": lambda t: t.double() + 1}
+
+
+@pytest.mark.parametrize("offload", [Offload, accelerated])
+@pytest.mark.parametrize(
+    ("scale", "more"),
+    [(RAMP, {}), (SkipScale(0.6, 1.1, window=(0, 1e9)), TIMED), (SkipScale(), {})],
+    ids=["constant", "timed", "plain"],
+)
+def test_layers_that_are_offloaded_one_by_one(offload: Any, scale: SkipScale, more: dict[str, Any]) -> None:
+    """In any order with skip.apply; and what is removed leaves the plain U-Net, offloaded."""
+    unets = [text_unet()]
+    unets += [copy.deepcopy(unets[0]) for _ in range(2)]
+    plain_net, before, after = unets
+    given = inputs(plain_net)
+    with torch.no_grad():
+        plain = plain_net(**given).sample
+        with skip.apply(plain_net, scale, **more):
+            tuned = plain_net(**given).sample
+
+        offload(before)
+        assert next(before.parameters()).device.type == "meta"
+        applied = [skip.apply(before, scale, **more), skip.apply(after, scale, **more)]
+        offload(after)
+        for unet, one in zip((before, after), applied, strict=True):
+            for _ in range(2):
+                assert torch.equal(unet(**given).sample, tuned)
+            one.remove()
+            assert torch.equal(unet(**given).sample, plain)
+            with skip.apply(unet, scale, **more):
+                assert torch.equal(unet(**given).sample, tuned)
+            assert torch.equal(unet(**given).sample, plain)
+    assert torch.equal(plain, tuned) == scale.is_identity
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"scale": SkipScale(0.6, 1.1, window=(0, 1e9)), **TIMED}], ids=["constant", "timed"]
+)
+def test_offloading_that_ends_first(more: dict[str, Any]) -> None:
+    """Its hooks come off while the U-Net is tuned: remove() still leaves what was there before both."""
+    unet = text_unet()
+    weights = {name: weight.clone() for name, weight in unet.state_dict().items()}
+    given = inputs(unet)
+    with torch.no_grad():
+        plain = unet(**given).sample
+        offload = Offload(unet)
+        applied = skip.apply(unet, **{"scale": RAMP} | more)
+        offload.remove()
+        unet.load_state_dict(weights, assign=True)
+        assert not torch.equal(unet(**given).sample, plain)
+        applied.remove()
+        assert torch.equal(unet(**given).sample, plain)
+
+
 def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
     """The U-Net written out, with skips multiplied by rho [k] where they enter."""
     x, context = given["sample"], given.get("encoder_hidden_states")
