@@ -295,7 +295,7 @@ class RunFolder:
         """Whether the image is there; one that is damaged is told, and to be made again."""
         try:
             self._png(seed)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except ValueError as error:
             tqdm.write(f"{error}: it is made again", file=sys.stderr)

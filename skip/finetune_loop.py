@@ -260,6 +260,7 @@ def _go_on(
             bar.update(batch)
             if stop:
                 distributed.barrier()  # the state is there
+                distributed.leave()
                 raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {run.images_seen:,} images")
 
 

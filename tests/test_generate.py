@@ -402,6 +402,6 @@ def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) ->
     result = torchrun(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs")
     assert result.returncode != 0 and f"Error: [Errno 17] File exists: '{outdir}/001000'\n" in result.stderr
     assert result.stderr.count("Traceback") == 1  # torchrun's own
-    assert not record(outdir)["complete"] and list(pixels(outdir)) == ["000000/000000.png"]
+    assert not record(outdir)["complete"] and set(pixels(outdir)) <= {"000000/000000.png"}  # rank 0 may be ended early
     (outdir / "001000").unlink()
     assert record(made(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs"))["complete"]

@@ -10,6 +10,9 @@ import torch.distributed as dist
 
 from dnnlib.files import claim
 from torch_utils.precision import allow_tf32
+from torch_utils.watchdog import ADDRESS_BYTES, Watchdog
+
+_watchdogs: list[Watchdog] = []  # of the process group: none or one
 
 
 def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.device:
@@ -32,7 +35,22 @@ def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.
     if "RANK" in os.environ and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(hours=2))
+        _watch(chosen)
     return chosen
+
+
+def _watch(device: torch.device) -> None:
+    """Let this process end soon after another rank's death; see `torch_utils.watchdog`."""
+    if world_size() == 1 or "MASTER_ADDR" not in os.environ:
+        return
+    watchdog = Watchdog(rank())
+    address = watchdog.listen(world_size()) if rank() == 0 else bytes(ADDRESS_BYTES)
+    told = torch.tensor(list(address), device=device)
+    with _together():
+        dist.broadcast(told, 0)
+    if rank() != 0:
+        watchdog.connect(os.environ["MASTER_ADDR"], bytes(told.tolist()))
+    _watchdogs.append(watchdog)
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -110,8 +128,15 @@ def claimed(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+def leave() -> None:
+    """Let this rank end, also with an error, without taking the others along: they end by themselves."""
+    while _watchdogs:
+        _watchdogs.pop().leave()
+
+
 def shutdown() -> None:
     """Leave the process group, after success: after an error other ranks may still wait, and this one would too."""
+    leave()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -127,6 +127,7 @@ def run_steps(
             watch.saved()
             if stop:
                 distributed.barrier()  # the state is there
+                distributed.leave()
                 raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {state.images_seen:,} images")
     return snapshot_path(outdir, state.images_seen)
 
