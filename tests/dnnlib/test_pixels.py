@@ -131,6 +131,8 @@ def test_a_tiff_of_16_bits_is_rounded_not_cut(order: str, compressed: bool) -> N
     for extra in (1, 2):  # premultiplied alpha, and plain
         opaque = np.dstack([colour, np.full((5, 7), 65535, np.uint16)])
         assert np.array_equal(read(tiff(opaque, order, compressed, t338=extra)), rounded(colour))
+        opaque[:, :, 3] = 65535 - 100  # opaque in 8 bits, as rounded
+        assert np.array_equal(read(tiff(opaque, order, compressed, t338=extra)), rounded(colour))
         opaque[0, 0, 3] = 0
         assert "transparent in places" in refusal(tiff(opaque, order, compressed, t338=extra))
     turned = tiff(colour, order, compressed, t274=6)
