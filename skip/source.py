@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dnnlib.cli import warn
 from sampling.generate import Batch, Labels, check_guidance, check_labels, draw_classes, generate
 from sampling.guidance import check_scale
 from sampling.noise import SeedNoise
@@ -88,6 +89,9 @@ class ImageSource:
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
         tuned = SkipTuned(net, self.scale, self.skip_target)
         checkpoint = describe(self.network, self.autoencoder)
+        if net.assumed:
+            checkpoint["assumed"] = net.assumed
+            warn(f"{self.network}: its file does not tell all; taken from the published networks: {net.assumed}")
         record: dict[str, Any] = {
             "network_sha256": checkpoint["sha256"],
             "sampler": self.sampler.resolved(net),

@@ -33,6 +33,7 @@ from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
 from torch_utils.torch_files import check_tensors
 from torch_utils.weights import assembled
+from training import ldm_checkpoint, networks_openai, uvit_checkpoint
 from training.autoencoder import read_decoder
 from training.edm_pickle import read_snapshot
 from training.families import FAMILIES
@@ -69,7 +70,8 @@ def load_network(
         autoencoder: path or URL of the autoencoder that decodes a latent network; None: that of the network's file or
             entry, if there is one.
     Returns:
-        The network D(x; sigma), with float32 weights.
+        The network D(x; sigma), with float32 weights. Its attribute `assumed` says what no file of that format tells,
+        such as the number of attention heads, and was taken from the published networks.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated, of another format, or does not fit the network that it names.
@@ -77,9 +79,12 @@ def load_network(
     """
     path, preset = resolve(source)
     try:
-        net = _build(*_reader(path)(path))
+        kind = _format(path)
+        class_name, kwargs, tensors = kind.read(path)
+        net = _build(class_name, kwargs, tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}{copy_note(path)}") from error
+    net.assumed = kind.assumed(kwargs)
     second = _autoencoder_file(preset, autoencoder)
     if second is not None:
         if not isinstance(net, LatentPrecond):
@@ -144,6 +149,7 @@ class _Format:
     name: str
     recognise: Callable[[bytes], bool]  # from the first bytes of the file
     read: Callable[[Path], Contents]
+    assumed: Callable[[dict[str, Any]], str] = lambda kwargs: ""  # of the arguments, those that it does not tell
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -158,9 +164,10 @@ def _is_pickle(head: bytes) -> bool:
 _FORMATS = (
     _Format("safetensors", _is_safetensors, _read_safetensors),
     _Format("a snapshot pickle of EDM or EDM2", _is_pickle, read_snapshot),
-    _Format("LDM's .ckpt", is_lightning, read_ldm),
-    _Format("U-ViT's .pth", is_uvit, read_uvit),  # some have a time_embed as well
-    _Format("OpenAI's .pt", is_openai, read_openai),
+    _Format("LDM's .ckpt", is_lightning, read_ldm, ldm_checkpoint.assumed),
+    # Some of U-ViT's have a time_embed as well.
+    _Format("U-ViT's .pth", is_uvit, read_uvit, uvit_checkpoint.assumed),
+    _Format("OpenAI's .pt", is_openai, read_openai, networks_openai.assumed),
 )
 
 _OTHER_FILES = {
@@ -177,12 +184,12 @@ _OTHER_FILES = {
 }
 
 
-def _reader(path: Path) -> Callable[[Path], Contents]:
+def _format(path: Path) -> _Format:
     with open(path, "rb") as file:
         head = file.read(_HEAD_BYTES)
     for kind in _FORMATS:
         if kind.recognise(head):
-            return kind.read
+            return kind
     if not head:
         raise ValueError("the file is empty")
     text = head.lstrip().lower()

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from training.continuous import ContinuousTimes
 from training.precond import Precond, Scalings
 
 Prediction = Literal["eps", "v"]
@@ -99,6 +100,11 @@ class NoiseTable(nn.Module):
         self.register_buffer("levels", log_gain.expm1().sqrt(), persistent=False)  # sigma_t [M], increasing
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest noise level."""
+        return float(self.levels[0]), float(self.levels[-1])
+
+    @property
     def alphas_cumprod(self) -> Tensor:
         """abar_t: float64 [M], decreasing."""
         return (-self.log_gain).exp()
@@ -180,6 +186,16 @@ class NoiseTable(nn.Module):
         return torch.where(sigma - below < above - sigma, upper - 1, upper)
 
 
+def _times(beta_schedule: str = "scaled_linear", **settings: Any) -> "NoiseTable | ContinuousTimes":
+    """The noise levels that the keywords describe."""
+    if beta_schedule != "vp":
+        return NoiseTable(beta_schedule, **settings)
+    settings.pop("first_timestep", None)
+    if settings.pop("rounding", "fractional") != "fractional":
+        raise ValueError('continuous times (beta_schedule "vp") have no levels to round to: rounding is "fractional"')
+    return ContinuousTimes(**settings)
+
+
 class DiscretePrecond(Precond):
     r"""A denoiser D(x; sigma) from a network that predicts the noise (eps) or the velocity (v) at discrete times.
 
@@ -195,7 +211,7 @@ class DiscretePrecond(Precond):
         label_dim: number of classes, 0 if unconditional.
         use_fp16: run the network in float16 on CUDA devices.
         prediction: "eps" or "v".
-        table: keywords of `NoiseTable`.
+        table: keywords of `NoiseTable`; with beta_schedule "vp" those of `ContinuousTimes`.
     Attributes:
         table: the noise levels and their times.
         init_kwargs: all of the above but the model; a subclass adds what builds its model.
@@ -203,7 +219,7 @@ class DiscretePrecond(Precond):
         ValueError: if a choice is unknown or a range is violated.
     """
 
-    table: NoiseTable
+    table: NoiseTable | ContinuousTimes
 
     def __init__(
         self,
@@ -226,8 +242,8 @@ class DiscretePrecond(Precond):
             "use_fp16": use_fp16, "prediction": prediction, **table,
         }  # fmt: skip
         self.model = model  # type: ignore[assignment]  # wider than EDM's networks
-        self.table = NoiseTable(**table)
-        self.sigma_min, self.sigma_max = float(self.table.levels[0]), float(self.table.levels[-1])
+        self.table = _times(**table)
+        self.sigma_min, self.sigma_max = self.table.ends
 
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """See `NoiseTable.round_sigma`."""
@@ -237,9 +253,13 @@ class DiscretePrecond(Precond):
     def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
         """Grids of the table's own levels, for a sampler that steps from the last one to 0.
 
-        "ddim": LDM's; its own sampler stops at the lowest level and leaves that noise in. "timesteps": U-ViT's.
+        "ddim": LDM's, of discrete times only; its own sampler stops at the lowest level and leaves that noise in.
+        "timesteps": U-ViT's.
         """
-        return {"ddim": lambda steps: self.table.ddim_sigmas(steps)[:-1], "timesteps": self.table.uniform_sigmas}
+        table = self.table
+        if isinstance(table, ContinuousTimes):
+            return {"timesteps": table.uniform_sigmas}
+        return {"ddim": lambda steps: table.ddim_sigmas(steps)[:-1], "timesteps": table.uniform_sigmas}
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""

@@ -4,7 +4,7 @@ from training.consistency_precond import EDMConsistencyPrecond
 from training.networks_edm2 import EDM2Precond
 from training.networks_ldm import LDMPrecond
 from training.networks_openai import ConsistencyPrecond
-from training.networks_uvit import UViTPrecond
+from training.networks_uvit import UViTImagePrecond, UViTPrecond
 from training.precond import PRECONDS, Precond
 
 FAMILIES: dict[str, type[Precond]] = {
@@ -13,5 +13,6 @@ FAMILIES: dict[str, type[Precond]] = {
     "EDM2Precond": EDM2Precond,
     "EDMConsistencyPrecond": EDMConsistencyPrecond,
     "LDMPrecond": LDMPrecond,
+    "UViTImagePrecond": UViTImagePrecond,
     "UViTPrecond": UViTPrecond,
 }

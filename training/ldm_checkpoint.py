@@ -50,6 +50,13 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     return "LDMPrecond", kwargs, {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()}
 
 
+def assumed(kwargs: Mapping[str, Any]) -> str:
+    """What `read_ldm` took from the published files, as no shape tells it; for people."""
+    heads, width = kwargs.get("num_heads"), kwargs.get("num_head_channels")
+    attention = f"{width} channels a head" if heads is None else f"attention heads: {heads}"
+    return f"latents of {kwargs['img_resolution']} x {kwargs['img_resolution']}, {attention}"
+
+
 def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor keywords of LDMPrecond, from the tensors of a checkpoint."""
     names = {n.removeprefix(_UNET) for n in tensors if n.startswith(_UNET)}
@@ -60,6 +67,12 @@ def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return list(tensors[name].shape)
 
     channels, latent_channels = shape(f"{_UNET}input_blocks.0.0.weight", 4)[:2]
+    width, emb = shape(f"{_UNET}middle_block.0.in_layers.2.weight", 4)[0], f"{_UNET}middle_block.0.emb_layers.1.weight"
+    if shape(emb, 2)[0] != width:
+        raise ValueError(
+            "an LDM with scale-shift norms (use_scale_shift_norm, as LSUN-churches') is not supported; those of "
+            "ImageNet (cin256-v2), CelebA-HQ, FFHQ and LSUN-bedrooms have none"
+        )
     mult, attention, blocks = [], [], 0
     first, count = 1, len({n.split(".")[1] for n in names if n.startswith("input_blocks.")})
     for level in range(sum(n.startswith("input_blocks.") and n.endswith(".0.op.weight") for n in names) + 1):

@@ -24,6 +24,7 @@ from training.precond import EDMPrecond
 from training.skip_block import SkipBlock
 from training.unet_block import SkipTarget
 
+LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
 MAX_TAPS = 64  # of a resampling filter; the published ones have 2
 
 
@@ -283,6 +284,20 @@ class EDM2Precond(EDMPrecond):
         self.unet = EDM2UNet(img_resolution, img_channels, label_dim, **unet_kwargs)
         self.logvar_fourier = MPFourier(logvar_channels)
         self.logvar_linear = MPConv(logvar_channels, 1, 0)
+
+    @property
+    def image_channels(self) -> int:
+        """Of the images; ValueError for the latents of EDM2's networks at 512 pixels, which are not decoded here."""
+        if self.img_channels == LATENT_CHANNELS:
+            raise ValueError(
+                "this network makes latents of Stable Diffusion's autoencoder, as EDM2's do at 512 pixels; those are "
+                "not decoded here: take a network of 64 pixels (edm2-img64-*)"
+            )
+        return self.img_channels
+
+    def decode(self, x: Tensor) -> Tensor:
+        """See `training.precond.Precond.decode`; refused for latents, as `image_channels` is."""
+        return x[:, : self.image_channels]
 
     @property
     def model(self) -> EDM2UNet:  # type: ignore[override]

@@ -122,6 +122,11 @@ def read_openai(path: Path, kind: str | None = None) -> tuple[str, dict[str, Any
     return "ConsistencyPrecond", kwargs | {"sigma_min": sigma_min, "sigma_max": sigma_max}, tensors
 
 
+def assumed(kwargs: Mapping[str, Any]) -> str:
+    """What `read_openai` took from the published files, as no shape tells it; for people."""
+    return f"{kwargs['img_resolution']} pixels, {kwargs['channels_per_head']} channels a head"
+
+
 def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """From OpenAI's names and orders of channels to ours.
 

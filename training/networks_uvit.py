@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import onednn
-from training.discrete import NoiseTable
+from training.discrete import DiscretePrecond, NoiseTable
 from training.latent import LatentPrecond
 from training.layers import Conv2d, Linear, PositionalEmbedding
 from training.skip_block import SkipBlock
@@ -115,7 +115,7 @@ class PatchEmbedding(nn.Module):
 class UViT(nn.Module):
     """The raw network of U-ViT; constructor keywords as published.
 
-    Tokens: label (if conditional), time, patches. The label's last class stands for "no class".
+    Tokens: label (if conditional), time, patches.
 
     Args:
         img_size: side of the image or latent, divisible by patch_size.
@@ -126,6 +126,7 @@ class UViT(nn.Module):
         mlp_time_embed: whether the time embedding passes two more layers.
         num_classes: the class "no class" included; -1 if unconditional.
         conv: whether a 3x3 convolution ends the network.
+        null_class: whether the last class stands for "no class".
     Raises:
         ValueError: if sizes do not divide as said.
     """
@@ -143,6 +144,7 @@ class UViT(nn.Module):
         mlp_time_embed: bool = False,
         num_classes: int = -1,
         conv: bool = True,
+        null_class: bool = True,
     ) -> None:
         super().__init__()
         if img_size % patch_size:
@@ -150,7 +152,7 @@ class UViT(nn.Module):
         if embed_dim % 2 or embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} must be even and divisible by num_heads, {num_heads}")
         self.patch_size, self.in_chans = patch_size, in_chans
-        self.extras = 1 + (num_classes > 0)
+        self.extras, self.null_class = 1 + (num_classes > 0), null_class
         block = partial(Block, embed_dim, num_heads, mlp_ratio, qkv_bias)
 
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim))
@@ -188,7 +190,8 @@ class UViT(nn.Module):
         Args:
             x: noisy image of about unit variance [N, C, H, W]; its dtype is what products are computed in.
             noise_labels: times [N] or [1], any number.
-            class_labels: one-hot [N, num_classes - 1] or [1, ..]; a row of zeros is "no class".
+            class_labels: one-hot [N, num_classes - 1] or [1, ..]; a row of zeros is "no class". Without "no class",
+                [N, num_classes].
             augment_labels: None; the argument stands where EDM's networks have it.
             skip_scale: rho of each long skip, deepest first, [k] or per image [N, k]; None joins them unscaled.
             skip_target: "full": a skip meets a single linear map, so nothing else can be scaled.
@@ -202,7 +205,7 @@ class UViT(nn.Module):
         patches = self.patch_embed(x)
         tokens = [self._time_token(noise_labels).expand(N, 1, -1), patches]
         if self.label_emb is not None:
-            tokens.insert(0, class_token(self.label_emb, class_labels).expand(N, 1, -1))
+            tokens.insert(0, class_token(self.label_emb, class_labels, self.null_class).expand(N, 1, -1))
         h = torch.cat(tokens, dim=1) + self.pos_embed
 
         skips = []
@@ -239,7 +242,7 @@ class UViT(nn.Module):
 
 
 class UViTPrecond(LatentPrecond):
-    """A denoiser D(x; sigma) from a U-ViT trained at discrete times; the defaults are those of its ImageNet latents.
+    """A denoiser D(x; sigma) of latents from a U-ViT; the defaults are those of U-ViT-H for ImageNet's latents.
 
     Args:
         img_resolution, img_channels: of the latents x.
@@ -282,6 +285,56 @@ class UViTPrecond(LatentPrecond):
         Embeddings stay float32, and so do the tokens until the first long skip, as under torch's autocast.
         """
         self.dtype = dtype
-        for blocks in (self.model.in_blocks, self.model.mid_block, self.model.out_blocks):
-            blocks.to(dtype)
+        _convert_blocks(self.model, dtype)
         return self
+
+
+class UViTImagePrecond(DiscretePrecond):
+    """A denoiser D(x; sigma) of images from a U-ViT; the defaults are those that it was published with for ImageNet-64.
+
+    Args:
+        img_resolution, img_channels: of the images x.
+        label_dim: number of classes; 0 if unconditional.
+        use_fp16, prediction: see `DiscretePrecond`.
+        beta_schedule, beta_start, beta_end, num_timesteps: see `DiscretePrecond`.
+        null_class: whether the network has a class for "no class", which label_dim does not count.
+        model_kwargs: the other keywords of `UViT`.
+    """
+
+    parts = (NoiseTable, UViT)
+
+    def __init__(
+        self,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        prediction: Any = "eps",
+        beta_schedule: str = "vp",
+        beta_start: float = 0.1,
+        beta_end: float = 20.0,
+        num_timesteps: int = 1000,
+        null_class: bool = False,
+        **model_kwargs: Any,
+    ) -> None:
+        num_classes = label_dim + null_class if label_dim else -1
+        model = UViT(
+            img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, null_class=null_class,
+            **model_kwargs,
+        )  # fmt: skip
+        super().__init__(
+            model, img_resolution, img_channels, label_dim, use_fp16, prediction, beta_schedule=beta_schedule,
+            beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
+        )  # fmt: skip
+        self.init_kwargs |= {"null_class": null_class, **model_kwargs}
+
+    def set_dtype(self, dtype: torch.dtype) -> "UViTImagePrecond":
+        """See `UViTPrecond.set_dtype`."""
+        self.dtype = dtype
+        _convert_blocks(self.model, dtype)
+        return self
+
+
+def _convert_blocks(model: Any, dtype: torch.dtype) -> None:
+    for blocks in (model.in_blocks, model.mid_block, model.out_blocks):
+        blocks.to(dtype)

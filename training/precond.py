@@ -45,6 +45,7 @@ class Precond(nn.Module):
     sigma_min: float
     sigma_max: float
     out_channels_factor = 1
+    assumed = ""  # what its file does not tell and was taken from the published networks, for people
     parts: tuple[type, ...] = (DhariwalUNet, SongUNet)  # further classes whose keywords the constructor takes
 
     def __init__(

@@ -156,7 +156,15 @@ def _answer(net: Precond) -> Tensor:
 def _transfer(source: str, net: Precond) -> None:
     """Copy all weights but those of label layers that the two networks do not share, which stay as they are."""
     first = net.state_dict()
-    theirs = {name: value for name, value in load_network(source).state_dict().items() if name.startswith("model.")}
+    other = load_network(source)
+    for what, unit, flag in (("img_resolution", "pixels", "--resolution"), ("img_channels", "channels", "--channels")):
+        a, b = getattr(other, what), getattr(net, what)
+        if a != b:
+            raise ValueError(
+                f"cannot begin with the weights of {source}: it is a network of images of {a} {unit}, the data set "
+                f"has {b}; make the data set with dataset_tool.py {flag}, or take another network"
+            )
+    theirs = {name: value for name, value in other.state_dict().items() if name.startswith("model.")}
     labels = {name for name in first.keys() | theirs.keys() if name.startswith(LABEL_LAYERS)}
     own = {n for n in labels & first.keys() if n not in theirs or theirs[n].shape != first[n].shape}
     weights = {n: value for n, value in theirs.items() if n in first or n not in labels} | {n: first[n] for n in own}

@@ -23,15 +23,22 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-def class_token(embedding: nn.Embedding, labels: Tensor | None) -> Tensor:
+def class_token(embedding: nn.Embedding, labels: Tensor | None, null_class: bool = True) -> Tensor:
     """The token of each label, of an embedding whose last row is "no class".
 
     Args:
         embedding: [classes + 1, D].
         labels: one-hot [N, classes]; a row of zeros is "no class", and so is None.
+        null_class: False for a network that has no "no class", but a row for each class only.
     Returns:
         [N, 1, D], of None [1, 1, D].
+    Raises:
+        ValueError: if there are no labels, and no "no class" either.
     """
+    if not null_class:
+        if labels is None:
+            raise ValueError("this network was trained with classes only: give labels")
+        return (labels.to(embedding.weight.dtype) @ embedding.weight)[:, None]
     classes, nothing = embedding.weight[:-1], embedding.weight[-1:]
     if labels is None:
         return nothing[None]

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch_utils.weights import read_state_dict
 
 _HEADS = {1152: 16}  # U-ViT-H; the others have 64 channels a head
-_CONTINUOUS = "a U-ViT trained at continuous times ({}); only the discrete ones (imagenet256_uvit_huge.pth) are known"
+IMAGE_CHANNELS = 3
+_LARGE = 1024  # of latents, U-ViT-L was trained at continuous times, U-ViT-H at discrete ones
+_CONTINUOUS = {"beta_schedule": "vp", "beta_start": 0.1, "beta_end": 20.0, "num_timesteps": 1000}
 
 
 def is_uvit(head: bytes) -> bool:
@@ -24,17 +26,27 @@ def is_uvit(head: bytes) -> bool:
 def read_uvit(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Read a published U-ViT: what builds the network follows from the shapes.
 
-    The number of heads is in no shape: it is that of the published sizes, 16 for 1152 channels, else one for each 64.
+    Three things are in no shape, and are those of the published files of that size: the number of heads, 16 for 1152
+    channels, else one for each 64; the times, discrete for latents (but for those of U-ViT-L, 1024 channels), else
+    continuous; and whether the last class is "no class", as in the networks of latents.
 
     Args:
-        path: a torch.save archive of a state_dict, such as imagenet256_uvit_huge.pth.
+        path: a torch.save archive of a state_dict, such as imagenet256_uvit_huge.pth or imagenet64_uvit_large.pth.
     Returns:
-        "UViTPrecond", constructor keywords and state_dict.
+        "UViTPrecond" (of latents) or "UViTImagePrecond", constructor keywords and state_dict.
     Raises:
         ValueError: if the file is damaged, asks to execute something, or holds no such network.
     """
     tensors = read_state_dict(path)
-    return "UViTPrecond", _arguments(tensors), {f"model.{name}": value for name, value in tensors.items()}
+    kwargs = _arguments(tensors)
+    name = "UViTImagePrecond" if kwargs["img_channels"] == IMAGE_CHANNELS else "UViTPrecond"
+    return name, kwargs, {f"model.{name}": value for name, value in tensors.items()}
+
+
+def assumed(kwargs: dict[str, Any]) -> str:
+    """What `read_uvit` took from the published files of that size, as no shape tells it; for people."""
+    times = "continuous" if kwargs.get("beta_schedule") == "vp" else "discrete"
+    return f"{kwargs['num_heads']} heads, {times} times"
 
 
 def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -46,7 +58,8 @@ def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
         return list(tensors[name].shape)
 
     dim, channels, patch_size, _ = shape("patch_embed.proj.weight", 4)
-    label_dim = shape("label_emb.weight", 2)[0] - 1 if "label_emb.weight" in tensors else 0
+    images = channels == IMAGE_CHANNELS
+    label_dim = shape("label_emb.weight", 2)[0] - (not images) if "label_emb.weight" in tensors else 0
     patches = shape("pos_embed", 3)[1] - 1 - (label_dim > 0)
     if min(dim, channels, patch_size) < 1:
         raise ValueError(f"the U-ViT has {channels} channels in patches of {patch_size}, {dim} numbers each")
@@ -54,8 +67,6 @@ def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
     hidden = shape("mid_block.mlp.fc1.weight", 2)[0]
     if side**2 != patches:
         raise ValueError(f"the U-ViT has {patches} patches, which make no square image")
-    if channels == 3 or (channels, dim) == (4, 1024):  # the published ones of these sizes
-        raise ValueError(_CONTINUOUS.format(f"{channels} channels, embed_dim {dim}"))
     if dim not in _HEADS and dim % 64:
         raise ValueError(f"embed_dim is {dim}: the number of heads is known for 1152 and for multiples of 64 only")
     return {
@@ -70,4 +81,11 @@ def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
         "qkv_bias": "mid_block.attn.qkv.bias" in tensors,
         "mlp_time_embed": "time_embed.0.weight" in tensors,
         "conv": "final_layer.weight" in tensors,
-    }
+    } | _times(images, dim)
+
+
+def _times(images: bool, dim: int) -> dict[str, Any]:
+    """The keywords of the noise levels, as far as they are not the defaults."""
+    if images:
+        return dict(_CONTINUOUS)
+    return {**_CONTINUOUS, "rounding": "fractional"} if dim == _LARGE else {}

@@ -46,6 +46,12 @@ def uvit(folder: Path) -> Path:
     return path
 
 
+def uvit_of_images(folder: Path) -> Path:
+    path = folder / "imagenet64_uvit_tiny.pth"
+    write_uvit(path, in_chans=3, null_class=False)
+    return path
+
+
 def edm(folder: Path) -> Path:
     path = folder / "edm.safetensors"
     save_network(tiny_network(), path)
@@ -58,8 +64,12 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "EDM2Precond": edm2,
     "LDMPrecond": ldm,
     "UViTPrecond": uvit,
+    "UViTImagePrecond": uvit_of_images,
 }
-NUM_SKIPS = dict.fromkeys(FILES, 4) | {"UViTPrecond": 3}  # two levels of two decoder blocks each; half of six blocks
+NUM_SKIPS = dict.fromkeys(FILES, 4) | {
+    "UViTPrecond": 3,
+    "UViTImagePrecond": 3,
+}  # two levels of two decoder blocks each; half of six blocks
 
 
 @pytest.fixture(params=FILES)
@@ -115,7 +125,7 @@ def test_a_target_that_a_network_lacks_is_refused_before_it_runs(net: Any, targe
     x, sigma, labels = inputs(net)
     save_network(net, tmp_path / "net")
     source = ImageSource(str(tmp_path / "net"), scale=SkipScale(0.8), skip_target=target)  # type: ignore[arg-type]
-    if target == "full" or type(net).__name__ not in ("EDM2Precond", "UViTPrecond"):
+    if target == "full" or type(net).__name__ not in ("EDM2Precond", "UViTPrecond", "UViTImagePrecond"):
         source.load("cpu")
         assert net(x, sigma, labels, torch.ones(net.num_skips), target).isfinite().all()
         return

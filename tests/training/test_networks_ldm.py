@@ -365,3 +365,12 @@ def test_a_schedule_of_its_own_is_read_from_the_file(tmp_path: Path) -> None:
     write_lightning(tmp_path / "model.ckpt", ldm_tensors() | {"betas": table.float()})
     _name, kwargs, _tensors = read_ldm(tmp_path / "model.ckpt")
     assert (kwargs["beta_start"], kwargs["beta_end"], kwargs["num_timesteps"]) == (0.001, 0.02, 500)
+
+
+def test_scale_shift_norms_are_refused_by_name(tmp_path: Path) -> None:
+    tensors = ldm_tensors(**PLAIN)
+    name = "model.diffusion_model.middle_block.0.emb_layers.1.weight"
+    tensors[name] = torch.cat([tensors[name]] * 2)
+    write_lightning(tmp_path / "model.ckpt", tensors)
+    with pytest.raises(ValueError, match=r"scale-shift norms .*LSUN-churches.* is not supported"):
+        load_network(tmp_path / "model.ckpt")

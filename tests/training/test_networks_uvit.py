@@ -17,7 +17,10 @@ from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
 from training.autoencoder import KLDecoder, read_decoder
+from training.checkpoint import load_network, save_network
+from training.continuous import ContinuousTimes
 from training.networks_uvit import UViT, UViTPrecond
+from training.transformer import class_token
 from training.uvit_checkpoint import _arguments, is_uvit, read_uvit
 
 FACTS, ARRAYS = golden_json("uvit")["nets"], golden_npz("uvit")
@@ -277,25 +280,76 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"in_chans": 3}, "continuous times"),
-        ({"embed_dim": 48}, "number of heads"),
-    ],
-)
-def test_networks_whose_files_do_not_tell_enough_are_refused(tmp_path: Path, changes: Any, message: str) -> None:
-    write_uvit(tmp_path / "uvit.pth", **changes)
-    with pytest.raises(ValueError, match=message):
+def test_networks_whose_files_do_not_tell_enough_are_refused(tmp_path: Path) -> None:
+    write_uvit(tmp_path / "uvit.pth", embed_dim=48)
+    with pytest.raises(ValueError, match="number of heads"):
         read_uvit(tmp_path / "uvit.pth")
 
 
-def test_the_published_latent_networks_of_continuous_time_are_refused(tmp_path: Path) -> None:
-    shapes = {"pos_embed": [1, 258, 1024], "patch_embed.proj.weight": [1024, 4, 2, 2], "label_emb.weight": [1001, 1024]}
-    state = {name: torch.zeros(shape, dtype=torch.half) for name, shape in shapes.items()}
-    torch.save(state | {"mid_block.mlp.fc1.weight": torch.zeros(4096, 1024, dtype=torch.half)}, tmp_path / "uvit.pth")
-    with pytest.raises(ValueError, match="continuous times"):
-        read_uvit(tmp_path / "uvit.pth")
+# ---- continuous times, which the published networks of images have, and of latents those of 1024 channels
+
+
+def vp_sigma(t: Tensor) -> Tensor:
+    """Of the variance-preserving process whose rate rises from 0.1 to 20; the rate's integral is a trapezium."""
+    return (t * (0.1 + 0.1 + 19.9 * t) / 2).expm1().sqrt()
+
+
+def continuous(path: Path, **changes: Any) -> tuple[Any, UViT]:
+    raw = write_uvit(path, **changes)
+    net = load_network(path)
+    assert net.init_kwargs["beta_schedule"] == "vp" and net.round_sigma(1.234) == 1.234
+    return net, raw
+
+
+@torch.inference_mode()
+def test_images_at_continuous_times(tmp_path: Path) -> None:
+    net, raw = continuous(tmp_path / "imagenet64_uvit_large.pth", in_chans=3, null_class=False)
+    assert (net.label_dim, net.image_channels, net.image_resolution) == (4, 3, 8)
+    t = torch.tensor([1e-4, 0.3, 1.0], dtype=torch.float64)
+    sigma = vp_sigma(t)
+    assert (net.sigma_min, net.sigma_max) == (pytest.approx(float(sigma[0])), pytest.approx(float(sigma[2])))
+    assert torch.allclose(net.table.timestep(sigma), 999 * t, rtol=1e-9)
+    x, labels = torch.randn(3, 3, 8, 8) * sigma[:, None, None, None].float(), torch.eye(4)[:3]
+    level = sigma[:, None, None, None].float()
+    expected = x - level * raw(x / (1 + level**2).sqrt(), 999 * t.float(), labels)
+    assert relative_error(net(x, sigma, labels), expected) < 1e-5
+    # There is no "no class": a label is its own row of the embedding.
+    assert torch.equal(class_token(raw.label_emb, labels, null_class=False)[:, 0], raw.label_emb.weight[:3])
+    with pytest.raises(ValueError, match="give labels"):
+        raw(x, t.float(), None)
+    assert torch.allclose(net.sigma_grids["timesteps"](3), vp_sigma(torch.tensor([1, 0.50005, 1e-4]).double()))
+    assert "ddim" not in net.sigma_grids
+    save_network(net, tmp_path / "net.safetensors")
+    assert torch.equal(load_network(tmp_path / "net.safetensors")(x, sigma, labels), net(x, sigma, labels))
+
+
+@torch.inference_mode()
+def test_latents_at_continuous_times() -> None:
+    shapes = {
+        "pos_embed": (1, 258, 1024), "patch_embed.proj.weight": (1024, 4, 2, 2), "label_emb.weight": (1001, 1024),
+        "mid_block.mlp.fc1.weight": (4096, 1024),
+    }  # fmt: skip
+    large = _arguments({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    assert (large["label_dim"], large["num_heads"], large["img_resolution"]) == (1000, 16, 32)
+    times = {name: large[name] for name in ("beta_schedule", "beta_start", "beta_end", "num_timesteps", "rounding")}
+    net, t = tiny(**times), torch.tensor([0.7])
+    level = vp_sigma(t)[:, None, None, None]
+    x = torch.randn(1, 4, 8, 8) * level
+    expected = x - level * net.model(x / (1 + level**2).sqrt(), 999 * t, None)
+    assert relative_error(net(x, level.flatten()), expected) < 1e-5
+
+
+def test_nonsense_of_continuous_times_is_refused() -> None:
+    for settings, words in (
+        ({"beta_start": 20.0, "beta_end": 0.1}, "0 < beta_start < beta_end"),
+        ({"num_timesteps": 1}, "num_timesteps is 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ContinuousTimes(**{"beta_start": 0.1, "beta_end": 20.0} | settings)
+    with pytest.raises(ValueError, match="1 nodes"):
+        ContinuousTimes(0.1, 20.0).uniform_sigmas(1)
+    with pytest.raises(ValueError, match="no levels to round to"):
+        tiny(beta_schedule="vp", beta_start=0.1, beta_end=20.0, rounding="nearest")
 
 
 def test_patches_of_no_square_are_refused(tmp_path: Path) -> None:

@@ -378,6 +378,19 @@ def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_pat
     assert not (tmp_path / "second").exists()
 
 
+def test_transfer_to_images_of_another_size_says_so(data: Path, tmp_path: Path) -> None:
+    """No architecture would mend it: the names of the layers tell the resolution."""
+    for name, sizes, words in (
+        ("larger", {"img_resolution": 16}, "of images of 16 pixels, the data set has 8; make .* --resolution"),
+        ("colour", {"img_channels": 3}, "of images of 3 channels, the data set has 1; make .* --channels"),
+    ):
+        net = EDMPrecond(**{"img_resolution": 8, "img_channels": 1, **NETWORK, **sizes})
+        save_network(net, tmp_path / name)
+        with pytest.raises(ValueError, match=words):
+            train(config(data, transfer=str(tmp_path / name)), tmp_path / "second", CPU)
+    assert not (tmp_path / "second").exists()
+
+
 AUGMENTED = {"augment": 0.5, "network": NETWORK | {"augment_dim": 9}}
 
 
