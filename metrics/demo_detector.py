@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnnlib.cli import Group, one_line_errors
-from dnnlib.files import atomic_write
 from dnnlib.flags import Flag
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
 from metrics.weights import load_weights
+from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from training.dataset import ImageDataset
 from training.watch import check_number, check_tensors
 
@@ -153,6 +153,7 @@ def load_demo_detector(path: str | os.PathLike[str]) -> DemoDetector:
         facts = read_facts(path)
         if facts.get("format") != FORMAT:
             raise ValueError(f"a safetensors file, but not of a demo detector: it lacks the format {FORMAT!r}")
+        check_safetensors(path)
         shape, name = facts.get("shape", {}), facts.get("name", NAME)
         if not isinstance(shape, dict) or not set(shape) <= {"channels", "height", "width", "classes"}:
             raise ValueError("what it records as the shape of its images is none")
@@ -188,8 +189,7 @@ def save(net: DemoDetector, path: str | os.PathLike[str], facts: dict[str, objec
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
     own = {"format": FORMAT, "name": net.name, "shape": asdict(net.shape)}
     metadata = {METADATA_KEY: json.dumps(own | facts, sort_keys=True)}
-    with atomic_write(path) as file:
-        file.write(safetensors.torch.save(tensors, metadata))
+    write_safetensors(path, tensors, metadata)
 
 
 def train(

@@ -37,6 +37,8 @@ from skip.studies.score_matching import WEIGHTINGS, FeatureMap, losses, pixels, 
 from torch_utils import distributed
 from training.checkpoint import load_network, save_network
 from training.precond import Precond
+from training.training_state import answer
+from training.watch import check_tensors
 
 STARTS = {False: 1.0, True: 0.95}  # rho at the beginning, free and bounded
 STATE_FILE = "finetuning-state.pt"
@@ -174,6 +176,8 @@ def tune_network(
     @torch.no_grad()
     def after(images: int, keep: bool) -> None:
         torch._foreach_lerp_(means, weights, 1 - beta)
+        if keep:
+            check_tensors({"what the network returns": [answer(kept)]}, device)
         if keep and distributed.rank() == 0:
             about = {"finetuned_from": settings.network, "finetuned_images": images}
             save_network(kept, snapshot(folder, images), **about)

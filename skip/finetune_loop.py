@@ -248,9 +248,6 @@ def _go_on(
 
             if keep or stop or seen.due:
                 run.check(device)
-                with torch.inference_mode(False), torch.enable_grad():  # layers would keep packed weights without
-                    again = loss(_rows(examples, slice(1)))
-                check_tensors({"the loss with the last weights": [again]}, device)
             if after is not None:
                 after(run.images_seen, keep)
             if keep or stop or seen.due:

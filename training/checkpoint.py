@@ -22,15 +22,14 @@ from typing import Any
 
 import click
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from dnnlib.cli import Group, one_line_errors
-from dnnlib.files import atomic_write
 from dnnlib.text import printable
 from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
+from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from torch_utils.torch_files import check_tensors
 from torch_utils.weights import assembled
 from training import ldm_checkpoint, networks_openai, uvit_checkpoint
@@ -132,6 +131,7 @@ def _read_safetensors(path: Path) -> Contents:
     except safetensors.SafetensorError as error:
         raise ValueError(f"the safetensors file is truncated or damaged ({printable(error)})") from error
     check_tensors(tensors, path.stat().st_size, "the safetensors file")
+    check_safetensors(path)
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise ValueError(f"a safetensors file of another program: its format is {found[:50]!r}, not {FORMAT!r}")
@@ -240,15 +240,7 @@ def save_network(net: Precond, path: str | os.PathLike[str], **provenance: Any) 
         "kwargs": json.dumps(_encode_floats(net.init_kwargs), allow_nan=False),
         "provenance": json.dumps(_encode_floats(provenance), allow_nan=False),
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    data = memoryview(safetensors.torch.save(tensors, metadata))
-    start = 8 + int.from_bytes(data[:8], "little")
-    # The library orders the metadata at random; sorted, equal networks make equal files.
-    header = json.dumps(json.loads(bytes(data[8:start])), sort_keys=True).encode()
-    header += b" " * (-len(header) % 8)
-    with atomic_write(path) as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.write(data[start:])
+    write_safetensors(path, net.state_dict(), metadata)
 
 
 def _encode_floats(value: Any) -> Any:

@@ -63,7 +63,7 @@ class TrainingState:
         """
         parts = {name: getattr(self, name) for name in self.PARTS}
         check_tensors({name: _tensors(part) for name, part in parts.items()}, device)
-        answers = {f"what {name} returns": [_answer(net)] for name, net in parts.items() if isinstance(net, Precond)}
+        answers = {f"what {name} returns": [answer(net)] for name, net in parts.items() if isinstance(net, Precond)}
         check_tensors(answers, device)
 
     def save(self, path: Path) -> None:
@@ -139,7 +139,7 @@ def _tensors(part: nn.Module | torch.optim.Optimizer) -> list[Tensor]:
     return [value for one in part.state.values() for value in one.values() if isinstance(value, Tensor)]
 
 
-def _answer(net: Precond) -> Tensor:
+def answer(net: Precond) -> Tensor:
     """What the network makes of one image of noise, squared as in a loss; at noise level 1 or the nearest it knows."""
     device, training = next(net.parameters()).device, net.training
     noise = torch.randn(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,8 @@ from conftest import fill
 from PIL import Image
 from torch import Tensor
 
+from dnnlib.files import claim_file
+from dnnlib.interrupts import Stopped
 from metrics.detector import load_detector
 from skip import finetune
 from skip.finetune import coefficients, first_theta, network_losses, rho_losses, snapshot, tune_network, tune_rho
@@ -244,6 +247,48 @@ def test_a_killed_network_ends_the_same(small: FineTuning, tmp_path: Path) -> No
     parts[0].unlink()
     with pytest.raises(ValueError, match=r"network-snapshot-000008\.safetensors is gone"):
         tune_network(small, 24, 8, tmp_path / "parts", CPU, ema_halflife=16)
+
+
+def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: Path) -> None:
+    tune_rho(halves, 4, tmp_path / "state", CPU, start=0.3)
+    before = (tmp_path / "state").read_bytes()
+
+    def no_number(net: Any, rho: Tensor, *rest: Any) -> Tensor:
+        return rho.sum() * torch.tensor([float("nan"), 1.0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "rho_losses", no_number)
+        with pytest.raises(RuntimeError, match="the loss of the step to 6 images is nan: the run stops"):
+            tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
+    assert (tmp_path / "state").read_bytes() == before
+    flipped = bytearray(before)
+    flipped[len(before) // 2] ^= 1
+    (tmp_path / "state").write_bytes(flipped)
+    with pytest.raises(ValueError, match=r"cannot resume from .*state"):
+        tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
+
+
+def test_a_signal_saves_and_the_run_goes_on(halves: FineTuning, tmp_path: Path) -> None:
+    whole = tune_rho(halves, 8, tmp_path / "whole", CPU, start=0.3)
+    steps = []
+
+    def signalled(*args: Any) -> Tensor:
+        steps.append(1)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return rho_losses(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "rho_losses", signalled)
+        with pytest.raises(Stopped, match="after 4 images"):
+            tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
+    resumed = tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
+    assert torch.equal(resumed.path, whole.path) and torch.equal(resumed.losses, whole.losses)
+
+
+def test_two_runs_on_one_state_are_refused(halves: FineTuning, tmp_path: Path) -> None:
+    with claim_file(tmp_path / "state"), pytest.raises(RuntimeError, match=r"another run is writing .*state"):
+        tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
 
 
 def test_parts_of_a_batch_add_up(small: FineTuning, tmp_path: Path) -> None:

@@ -263,3 +263,12 @@ def test_list_as_json_tells_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (cd["here"], cd["size"], Path(cd["file"]).parent) == (False, 1184, tmp_path)
     assert cd["missing"] == [cd["file"]] and uvit["missing"][-1].endswith("/downloads/autoencoder_kl.pth")
     assert found["demo"]["here"] and found["demo"]["size"] == 4.5
+
+
+def test_a_flipped_bit_of_a_network_is_noticed(tmp_path: Path) -> None:
+    save_network(small(), tmp_path / "net")
+    whole = bytearray((tmp_path / "net").read_bytes())
+    for place in (len(whole) - 3, whole.index(b"dropout") + 13):
+        whole[place] ^= 1
+        assert "net: the safetensors file is damaged: its checksum" in refusal(written(tmp_path, bytes(whole), "net"))
+        whole[place] ^= 1

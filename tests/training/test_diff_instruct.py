@@ -66,6 +66,16 @@ def test_first_step_changes_the_auxiliary_network_only(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in run.teacher.state_dict().items())
 
 
+def test_the_auxiliary_learning_rate_is_its_own(tmp_path: Path) -> None:
+    """Adam's first step is the learning rate in size."""
+    run = method(tmp_path, lr=1e-3, aux_lr=4e-3, lr_rampup=32)
+    run.state.images_seen = 16
+    before = [value.detach().clone() for value in run.state.aux.parameters()]
+    run.step(*next(run.batches()))
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(run.state.aux.parameters(), before, strict=True)]
+    assert max(moved) == pytest.approx(4e-3 * 16 / 32, rel=1e-3)
+
+
 class Wide(nn.Module):
     """A generator x = g * input, and denoisers of Gaussian data of learned deviation."""
 
