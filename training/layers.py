@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from training import onednn, winograd
 from training.kept import Kept
 
+MAX_TAPS = 64  # of a resampling filter; the published ones have 2 and 4
+
 
 @dataclass(frozen=True)
 class Init:
@@ -32,6 +34,8 @@ class Init:
     def draw(self, shape: Sequence[int], fan_in: int, fan_out: int, factor: float) -> Tensor:
         """Random values of `shape` with the variance that the mode prescribes, times `factor`."""
         size = list(shape)
+        if torch.get_default_device().type == "meta":  # arithmetic there imports half of torch's compiler: a second
+            return torch.empty(size)
         if self.mode == "xavier_uniform":
             return (torch.rand(size) * 2 - 1) * (math.sqrt(6 / (fan_in + fan_out)) * factor)
         if self.mode == "kaiming_uniform":
@@ -97,7 +101,9 @@ class Conv2d(nn.Module):
         if kernel:
             self.weight = nn.Parameter(init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight))
             self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias))
-        taps = torch.tensor(resample_filter, dtype=torch.float32)
+        if len(resample_filter) > MAX_TAPS:
+            raise ValueError(f"the resampling filter has {len(resample_filter)} taps; need 1 to {MAX_TAPS}")
+        taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
         taps = (torch.outer(taps, taps) / taps.sum() ** 2)[None, None]  # [1, 1, t, t]
         self.register_buffer("resample_filter", taps if up or down else None)
         self.kept = Kept()
