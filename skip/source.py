@@ -81,6 +81,8 @@ class ImageSource:
         if device.type == "mps":
             raise ValueError("sampling integrates in float64, which mps devices lack: use cpu")
         noise_device = choose_device(self.noise_device or "cpu")
+        if self.noise_device == "cuda" and device.type == "cuda":
+            noise_device = device  # of several GPUs, the one that computes
         net = self._network(self.network, device, self.autoencoder)
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)

@@ -140,7 +140,7 @@ def fake_cuda() -> Iterator[FakeDevice]:
     """Within this block "cuda" exists, and its tensors are fake."""
     device = FakeDevice()
     stand_ins: dict[str, Any] = {
-        "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
+        "is_available": lambda: True, "device_count": lambda: 2, "current_device": lambda: 0,
         "set_device": lambda device: None, "is_initialized": lambda: True, "_lazy_init": lambda: None,
         "synchronize": lambda device=None: None, "is_bf16_supported": lambda *about: True,
         "get_device_capability": lambda device=None: (9, 0),

@@ -9,7 +9,7 @@ import test_networks as networks
 import torch
 from click.testing import CliRunner
 from conftest import relative_error
-from device_cases import CASES, ON_A_GPU_ONLY
+from device_cases import CASES, ON_A_GPU_ONLY, stored
 from fake_cuda import fake_cuda
 from tiny_network import saved
 
@@ -17,6 +17,7 @@ import generate
 from dnnlib.pictures import decode_png
 from sampling.noise import SeedNoise
 from skip.scale import SkipScale
+from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from torch_utils import distributed
 from torch_utils.precision import allow_tf32
@@ -96,6 +97,21 @@ def test_generate_py_mixes_no_devices(tmp_path: Path) -> None:
         )
     session = json.loads((tmp_path / "out" / "run.json").read_text())["sessions"][0]
     assert (session["device"], session["tf32"]) == ("cuda", False)
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_noise_device_cuda_is_the_gpu_that_computes(device: str, tmp_path: Path) -> None:
+    with fake_cuda():
+        source = ImageSource(network=saved(tmp_path), noise_device="cuda").load(device)
+    assert source.noise_device == torch.device(device)
+
+
+def test_grids_of_a_table_are_the_cpus_wherever_the_network_is(tmp_path: Path) -> None:
+    net = stored("uvit", tmp_path)
+    expected = {name: grid(7) for name, grid in net.sigma_grids.items()}
+    with fake_cuda():
+        grids = net.to("cuda").sigma_grids
+        assert all(torch.equal(grids[name](7), sigmas) for name, sigmas in expected.items())
 
 
 @pytest.mark.gpu

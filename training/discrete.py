@@ -242,6 +242,7 @@ class DiscretePrecond(Precond):
             "use_fp16": use_fp16, "prediction": prediction, **table,
         }  # fmt: skip
         self.model = model  # type: ignore[assignment]  # wider than EDM's networks
+        self.table_settings = table
         self.table = _times(**table)
         self.sigma_min, self.sigma_max = self.table.ends
 
@@ -254,9 +255,10 @@ class DiscretePrecond(Precond):
         """Grids of the table's own levels, for a sampler that steps from the last one to 0.
 
         "ddim": LDM's, of discrete times only; its own sampler stops at the lowest level and leaves that noise in.
-        "timesteps": U-ViT's.
+        "timesteps": U-ViT's. They are computed on the CPU wherever the network is: a GPU's last digit would make
+        another record.
         """
-        table = self.table
+        table = _times(**self.table_settings)
         if isinstance(table, ContinuousTimes):
             return {"timesteps": table.uniform_sigmas}
         return {"ddim": lambda steps: table.ddim_sigmas(steps)[:-1], "timesteps": table.uniform_sigmas}
