@@ -20,7 +20,7 @@ demo: .venv/.ready
 	$(BIN)/python demo.py
 
 test: .venv/.ready-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
