@@ -9,6 +9,7 @@ import click
 from tqdm import tqdm
 
 from dnnlib.cli import Command, one_line_errors
+from dnnlib.files import check_writable
 from dnnlib.flags import Finite, Flag
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from sampling.settings import SamplerSettings
@@ -38,6 +39,7 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
                 f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}"
             )
         warn_beyond([rho_bottom])
+        check_writable(dest)
         seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
         device = distributed.init()
         sheets, captions = [], []

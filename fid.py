@@ -6,7 +6,6 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 import contextlib
 import json
 import platform
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from dnnlib.cli import Group, one_line_errors
+from dnnlib.files import check_writable
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
 from metrics.detector import DEFAULT, load_detector
@@ -195,11 +195,7 @@ def _check_destination(dest: str, overwrite: bool) -> None:
         raise ValueError(f"--dest={dest}: statistics are written as npz; name a file that ends in .npz")
     if Path(dest).exists() and not overwrite:
         raise ValueError(f"--dest={dest} is there already; name another file, or replace it with --overwrite")
-    folder = next(parent for parent in Path(dest).absolute().parents if parent.exists())
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
+    check_writable(dest)
 
 
 def _check_colours(channels: int, asked: References) -> None:

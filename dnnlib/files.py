@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +114,21 @@ def _sync_file_system(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def check_writable(dest: str | os.PathLike[str]) -> None:
+    """Refuse a --dest that cannot be written, before the work, and without leaving a trace; folders are made later.
+
+    Raises:
+        ValueError: naming the place and the reason.
+    """
+    if Path(dest).is_dir():
+        raise ValueError(f"--dest={dest} is a folder; name a file in it")
+    folder = next(parent for parent in Path(dest).absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

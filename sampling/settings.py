@@ -20,6 +20,7 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation, "
 NETWORK_GRIDS = ("ddim", "timesteps")  # of networks with a table of times: net.sigma_grids[name](steps)
 GRIDS = (*SIGMAS, *NETWORK_GRIDS)
 DEFAULT_STEPS = 18
+MOST_STEPS = 10_000  # ten times the levels of networks with a table; more are a slip of the keyboard
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
 _NOT_SETTINGS = {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
 
@@ -88,6 +89,8 @@ class SamplerSettings:
                     f"steps is {self.steps}, but a grid has 2 noise levels or more; "
                     "for a single step list its level, as --sigmas=80"
                 )
+            if self.steps is not None and self.steps > MOST_STEPS:
+                raise ValueError(f"steps is {self.steps}; at most {MOST_STEPS:,} noise levels are computed")
         else:
             self._check_listed()
         if self.grid in NETWORK_GRIDS and (self.sigma_min, self.sigma_max) != (None, None):

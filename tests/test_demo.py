@@ -38,6 +38,13 @@ def test_rho_is_not_edms_exponent_here(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for dest in (tmp_path, tmp_path / "file" / "demo.png"):
+        result = CliRunner().invoke(main, ["--dest", str(dest)])
+        assert result.exit_code == 2 and result.stderr.startswith(f"Error: --dest={dest}")
+
+
 def test_demo_network_is_the_documented_one() -> None:
     net = load_network("demo")
     assert (net.img_resolution, net.img_channels, net.label_dim, net.num_skips) == (32, 1, 10, 9)

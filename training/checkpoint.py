@@ -325,6 +325,8 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
     with one_line_errors():
         if target.exists():
             raise ValueError(f"{target} exists; delete it first, or choose another name")
+        if target.suffix.lower() not in ("", ".safetensors"):
+            raise ValueError(f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors")
         net = load_network(source, autoencoder=autoencoder)
         for param in net.parameters() if half else ():
             param.data = param.data.half()

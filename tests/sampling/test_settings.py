@@ -194,3 +194,10 @@ def test_grids_of_the_network_itself() -> None:
         SamplerSettings(sigmas="timesteps").nodes(Table())
     with pytest.raises(ValueError, match="drop sigma_min and sigma_max"):
         SamplerSettings(sigmas="ddim", sigma_max=5.0)
+
+
+def test_absurd_numbers_of_steps_are_refused_at_once() -> None:
+    SamplerSettings(steps=10_000)
+    for steps in (10_001, 10**7, 10**30):
+        with pytest.raises(ValueError, match=f"steps is {steps}; at most 10,000"):
+            SamplerSettings(steps=steps)

@@ -272,3 +272,8 @@ def test_a_flipped_bit_of_a_network_is_noticed(tmp_path: Path) -> None:
         whole[place] ^= 1
         assert "net: the safetensors file is damaged: its checksum" in refusal(written(tmp_path, bytes(whole), "net"))
         whole[place] ^= 1
+
+
+def test_convert_writes_safetensors_and_says_so(tmp_path: Path) -> None:
+    result = run("convert", "demo", tmp_path / "net.pkl")
+    assert result.exit_code == 2 and "net.safetensors" in result.stderr and not list(tmp_path.iterdir())
