@@ -9,7 +9,7 @@ import re
 
 import click
 
-from dnnlib.cli import Command, one_line_errors
+from dnnlib.cli import Command
 from training.dataset_import import check_apart, import_dataset
 from training.dataset_sources import LABEL_SOURCES, SPLITS, open_source
 from training.image_recipe import TRANSFORMS, Recipe
@@ -92,13 +92,12 @@ def main(
     Progress goes to stderr, a JSON summary to stdout. --dest appears only when it is whole; equal input gives
     equal bytes.
     """
-    with one_line_errors():
-        recipe = Recipe(int(channels) if channels else None, transform, resolution, pad)
-        check_apart(source, dest)
-        opened = open_source(source, split, labels)
-        for note in opened.notes:
-            click.echo(note, err=True)
-        summary = import_dataset(opened, dest, recipe, max_images, overwrite)
+    recipe = Recipe(int(channels) if channels else None, transform, resolution, pad)
+    check_apart(source, dest)
+    opened = open_source(source, split, labels)
+    for note in opened.notes:
+        click.echo(note, err=True)
+    summary = import_dataset(opened, dest, recipe, max_images, overwrite)
     click.echo(json.dumps(dataclasses.asdict(summary)))
 
 

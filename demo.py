@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from dnnlib.cli import Command, one_line_errors
+from dnnlib.cli import Command
 from dnnlib.files import check_writable
 from dnnlib.flags import Finite, Flag
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
@@ -33,29 +33,26 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
     python demo.py
     python demo.py --steps 5 --rho-bottom 0.5 --dest out/stronger.png
     """
-    with one_line_errors():
-        if rho is not None:
-            raise ValueError(
-                f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}"
-            )
-        warn_beyond([rho_bottom])
-        check_writable(dest)
-        seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
-        device = distributed.init()
-        sheets, captions = [], []
-        for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
-            source = ImageSource(sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced").load(device)
-            images, nfe = [], 0
-            with tqdm(total=len(seeds), unit="img", desc=f"rho = {scale.bottom:g}") as bar:
-                for batch in source.batches(seeds, batch_size=32):
-                    images += list(batch.images.cpu().numpy())
-                    nfe = batch.nfe
-                    bar.update(len(batch.seeds))
-            sheets.append(contact_sheet(images, columns=CLASSES, zoom=2))
-            tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
-            captions.append(f"{tuned}, NFE {nfe}")
-        save_png(side_by_side(sheets, captions), dest)
-        click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
+    if rho is not None:
+        raise ValueError(f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}")
+    warn_beyond([rho_bottom])
+    check_writable(dest)
+    seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
+    device = distributed.init()
+    sheets, captions = [], []
+    for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
+        source = ImageSource(sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced").load(device)
+        images, nfe = [], 0
+        with tqdm(total=len(seeds), unit="img", desc=f"rho = {scale.bottom:g}") as bar:
+            for batch in source.batches(seeds, batch_size=32):
+                images += list(batch.images.cpu().numpy())
+                nfe = batch.nfe
+                bar.update(len(batch.seeds))
+        sheets.append(contact_sheet(images, columns=CLASSES, zoom=2))
+        tuned = "plain EDM (rho = 1)" if scale.is_identity else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
+        captions.append(f"{tuned}, NFE {nfe}")
+    save_png(side_by_side(sheets, captions), dest)
+    click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import torch
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.flags import Finite
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
@@ -95,22 +95,21 @@ def main() -> None:
 )
 def consistency(**flags: Any) -> None:
     """Consistency distillation (Song et al., 2023): the student gives the end of the teacher's path from any point."""
-    with one_line_errors():
-        device = distributed.init(flags["device"], flags["tf32"])
-        config = ConsistencyConfig(
-            **_common(flags),
-            data=flags["data"],
-            num_levels=flags["levels"],
-            target_decay=flags["target_decay"],
-            distance=flags["distance"],
-            workers=flags["workers"],
-        )
-        sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
-        method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
-        if config.distance == "perceptual" and method.dataset.image_shape != (1, RESOLUTION, RESOLUTION):
-            shape = "x".join(map(str, method.dataset.image_shape))
-            raise ValueError(f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber")
-        _report(distill(method, flags["outdir"], device))
+    device = distributed.init(flags["device"], flags["tf32"])
+    config = ConsistencyConfig(
+        **_common(flags),
+        data=flags["data"],
+        num_levels=flags["levels"],
+        target_decay=flags["target_decay"],
+        distance=flags["distance"],
+        workers=flags["workers"],
+    )
+    sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
+    method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
+    if config.distance == "perceptual" and method.dataset.image_shape != (1, RESOLUTION, RESOLUTION):
+        shape = "x".join(map(str, method.dataset.image_shape))
+        raise ValueError(f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber")
+    _report(distill(method, flags["outdir"], device))
 
 
 @main.command("diff-instruct", resumes=True, context_settings={"show_default": True, "max_content_width": 110})
@@ -119,10 +118,9 @@ def consistency(**flags: Any) -> None:
 @click.option("--aux-lr", type=POSITIVE, default=1e-4, help="Learning rate of the denoiser of generated images")
 def diff_instruct(**flags: Any) -> None:
     """Diff-Instruct (Luo et al., 2023): the student's images have the teacher's scores at every noise level."""
-    with one_line_errors():
-        device = distributed.init(flags["device"], flags["tf32"])
-        config = DiffInstructConfig(**_common(flags), sigma_init=flags["sigma_init"], aux_lr=flags["aux_lr"])
-        _report(distill(DiffInstruct(config, device), flags["outdir"], device))
+    device = distributed.init(flags["device"], flags["tf32"])
+    config = DiffInstructConfig(**_common(flags), sigma_init=flags["sigma_init"], aux_lr=flags["aux_lr"])
+    _report(distill(DiffInstruct(config, device), flags["outdir"], device))
 
 
 def _distance(name: str, device: torch.device) -> Distance:

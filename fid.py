@@ -15,7 +15,7 @@ import click
 import numpy as np
 import torch
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.files import check_writable
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
@@ -168,9 +168,8 @@ def gen(**flags: Any) -> None:
 @contextlib.contextmanager
 def program(flags: dict[str, Any]) -> Iterator[torch.device]:
     """This rank's device; errors become one line."""
-    with one_line_errors():
-        yield distributed.init(flags["device"], flags["tf32"])
-        distributed.shutdown()
+    yield distributed.init(flags["device"], flags["tf32"])
+    distributed.shutdown()
 
 
 def _detector(flags: dict[str, Any], asked: References) -> str:

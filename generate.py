@@ -14,7 +14,6 @@ import click
 import torch
 from tqdm import tqdm
 
-from dnnlib.cli import one_line_errors
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
@@ -66,10 +65,9 @@ def main(**flags: Any) -> None:
     torchrun --standalone --nproc_per_node=gpu generate.py --network edm-imagenet-64x64-cond-adm \\
         --outdir out/imagenet --seeds 0-49999 --subdirs --steps 10 --rho-bottom 0.82 --rho-top 1.0
     """
-    with one_line_errors():
-        device = distributed.init(flags["device"], flags["tf32"])
-        run(flags, device)
-        distributed.shutdown()
+    device = distributed.init(flags["device"], flags["tf32"])
+    run(flags, device)
+    distributed.shutdown()
 
 
 def run(flags: dict[str, Any], device: torch.device) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
@@ -102,13 +102,12 @@ def main() -> None:
 @add_flags(CELLS)
 def list_items(names: tuple[str, ...], **flags: Any) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
-    with one_line_errors():
-        results = _results(flags)
-        for item in _items(names or item_names(), flags):
-            click.echo(plan.summary(item, results))
-            if names:
-                for line in plan.lines(item, results):
-                    click.echo(line)
+    results = _results(flags)
+    for item in _items(names or item_names(), flags):
+        click.echo(plan.summary(item, results))
+        if names:
+            for line in plan.lines(item, results):
+                click.echo(line)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -116,26 +115,25 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
 @add_flags(CELLS, RUNNING)
 def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
-    with one_line_errors():
-        items = _items(paper_items() if names == ("all",) else names, flags)
-        results = _results(flags)
-        cells = [cell for item in items for cell in item.cells]
-        device = distributed.init(flags["device"], flags["tf32"])
-        if flags["dry_run"]:
-            for line in plan.dry_run(items, results):
-                click.echo(line)
-            check(cells, results)
-            plan.refuse_missing(cells, results)
-            return
-
-        if distributed.rank() == 0:
-            for line in plan.nothing_to_do(items, results):
-                click.echo(line, err=True)
+    items = _items(paper_items() if names == ("all",) else names, flags)
+    results = _results(flags)
+    cells = [cell for item in items for cell in item.cells]
+    device = distributed.init(flags["device"], flags["tf32"])
+    if flags["dry_run"]:
+        for line in plan.dry_run(items, results):
+            click.echo(line)
         check(cells, results)
-        made = run_cells(cells, results, device, flags["batch"])
-        if distributed.rank() == 0:
-            click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
-        distributed.shutdown()
+        plan.refuse_missing(cells, results)
+        return
+
+    if distributed.rank() == 0:
+        for line in plan.nothing_to_do(items, results):
+            click.echo(line, err=True)
+    check(cells, results)
+    made = run_cells(cells, results, device, flags["batch"])
+    if distributed.rank() == 0:
+        click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
+    distributed.shutdown()
 
 
 @main.command(cls=Program, context_settings={"max_content_width": 130})
@@ -143,12 +141,11 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
 @add_flags(CELLS, SHOWING)
 def show(names: tuple[str, ...], **flags: Any) -> None:
     """Lay what was measured beside what the paper states."""
-    with one_line_errors():
-        if bool(names) == flags["all"]:
-            raise ValueError("name the items to show, or give --all")
-        items = _items(names or paper_items(), flags)
-        pictures = Path(flags["pictures"]) if flags["pictures"] else None
-        click.echo(render.FORMATS[flags["format"]](items, _results(flags), pictures), nl=False)
+    if bool(names) == flags["all"]:
+        raise ValueError("name the items to show, or give --all")
+    items = _items(names or paper_items(), flags)
+    pictures = Path(flags["pictures"]) if flags["pictures"] else None
+    click.echo(render.FORMATS[flags["format"]](items, _results(flags), pictures), nl=False)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -159,27 +156,26 @@ def tune(**flags: Any) -> None:
     A grid of rho with few images of common seeds each, then twice the images for those that are not clearly worse, and
     so on; at last the vertex of a parabola, with its error. generate.py and fid.py take scale.json as --rho-layers.
     """
-    with one_line_errors():
-        names = ("points", "budget", "precision", "time")
-        top = flags["top"] and _range("--top", flags["top"])
-        asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
-        warn_beyond([*asked.bottom, *(asked.top or ())])
-        source = image_source(flags | {"skip_target": None})
-        detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
-        plain = study(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
-        device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
-        results = Results(folder / "results") if flags["results"] is None else _results(flags)
-        tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
-        summary = tuner.run(asked)
-        if distributed.rank() == 0:
-            try:
-                plot_search(tuner.stages, flags["metric"], folder / "curve.png")
-            except RuntimeError as error:
-                click.echo(f"no curve.png: {error}", err=True)
-            for line in told(summary):
-                click.echo(line, err=True)
-            click.echo(json.dumps(summary, indent=2))
-        distributed.shutdown()
+    names = ("points", "budget", "precision", "time")
+    top = flags["top"] and _range("--top", flags["top"])
+    asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
+    warn_beyond([*asked.bottom, *(asked.top or ())])
+    source = image_source(flags | {"skip_target": None})
+    detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
+    plain = study(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
+    device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
+    results = Results(folder / "results") if flags["results"] is None else _results(flags)
+    tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
+    summary = tuner.run(asked)
+    if distributed.rank() == 0:
+        try:
+            plot_search(tuner.stages, flags["metric"], folder / "curve.png")
+        except RuntimeError as error:
+            click.echo(f"no curve.png: {error}", err=True)
+        for line in told(summary):
+            click.echo(line, err=True)
+        click.echo(json.dumps(summary, indent=2))
+    distributed.shutdown()
 
 
 def _results(flags: dict[str, Any]) -> Results:

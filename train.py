@@ -10,7 +10,6 @@ from typing import Any
 import click
 import torch
 
-from dnnlib.cli import one_line_errors
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
 from skip.options import DEVICE_FLAGS
@@ -127,19 +126,18 @@ def main(**flags: Any) -> None:
     torchrun --standalone --nproc_per_node=8 train.py --outdir runs/afhqv2 --data datasets/afhqv2-64x64.zip \\
         --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
-    with one_line_errors():
-        config = _config(flags)
-        if flags["dry_run"]:
-            click.echo(json.dumps(asdict(config), indent=2))
-            return
-        device = distributed.init(flags["device"], flags["tf32"])
-        torch.backends.cudnn.benchmark = True
-        monitor = Monitor(flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["ref"], flags["detector"])
-        monitor.check(ImageDataset(config.data, use_labels=False).image_shape)
-        snapshot = train(config, flags["outdir"], device, monitor)
-        if distributed.rank() == 0:
-            click.echo(snapshot)
-        distributed.shutdown()
+    config = _config(flags)
+    if flags["dry_run"]:
+        click.echo(json.dumps(asdict(config), indent=2))
+        return
+    device = distributed.init(flags["device"], flags["tf32"])
+    torch.backends.cudnn.benchmark = True
+    monitor = Monitor(flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["ref"], flags["detector"])
+    monitor.check(ImageDataset(config.data, use_labels=False).image_shape)
+    snapshot = train(config, flags["outdir"], device, monitor)
+    if distributed.rank() == 0:
+        click.echo(snapshot)
+    distributed.shutdown()
 
 
 def _config(flags: dict[str, Any]) -> TrainingConfig:

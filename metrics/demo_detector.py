@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.flags import Flag
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
@@ -311,30 +311,27 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
           --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
     """
-    with one_line_errors():
-        images, classes = _read(data)
-        if test is None:
-            (images, classes), (test_images, test_classes) = _held_out(images, classes)
-        else:
-            test_images, test_classes = _read(test)
-        if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
-            shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
-            counts = [int(x.max()) + 1 for x in (test_classes, classes)]
-            raise ValueError(
-                f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}"
-            )
-        net = train(images, classes, epochs, seed=seed, name=name_of(data))
-        facts: dict[str, object] = {
-            "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
-            "train_images": len(images),
-            "test_images": len(test_images),
-            "data": data.name,
-            "epochs": epochs,
-            "seed": seed,
-            "torch": torch.__version__,
-        }
-        save(net, out, facts)
-        click.echo(json.dumps(facts | {"bytes": out.stat().st_size, "sha256": file_sha256(out)}, indent=2))
+    images, classes = _read(data)
+    if test is None:
+        (images, classes), (test_images, test_classes) = _held_out(images, classes)
+    else:
+        test_images, test_classes = _read(test)
+    if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
+        shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
+        counts = [int(x.max()) + 1 for x in (test_classes, classes)]
+        raise ValueError(f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}")
+    net = train(images, classes, epochs, seed=seed, name=name_of(data))
+    facts: dict[str, object] = {
+        "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
+        "train_images": len(images),
+        "test_images": len(test_images),
+        "data": data.name,
+        "epochs": epochs,
+        "seed": seed,
+        "torch": torch.__version__,
+    }
+    save(net, out, facts)
+    click.echo(json.dumps(facts | {"bytes": out.stat().st_size, "sha256": file_sha256(out)}, indent=2))
 
 
 if __name__ == "__main__":

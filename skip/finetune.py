@@ -26,7 +26,7 @@ import click
 import torch
 from torch import Tensor
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
@@ -256,38 +256,36 @@ def main() -> None:
 @add_flags(COMMON, RHO)
 def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
-    with one_line_errors():
-        device = distributed.init(flags["device"], flags["tf32"])
-        settings, out = _settings(flags), Path(flags["dest"])
-        warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
-        state = out.with_name(f"{out.name}.state")
-        fitted = tune_rho(
-            settings, flags["duration"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
-        )
-        if distributed.rank() == 0:
-            about = {"bounded": flags["bounded"], "images": flags["duration"]}
-            save_scale(out, fitted.scale, **as_json(settings), **about)
-            rho, mean = fitted.path[-1], fitted.losses.chunk(4)
-            found = {"rho": rho.tolist(), "mean": float(rho.mean()), "min": float(rho.min()), "max": float(rho.max())}
-            found |= {"loss_first_quarter": float(mean[0].mean()), "loss_last_quarter": float(mean[-1].mean())}
-            click.echo(json.dumps(found | about | {"out": str(out)}))
-        distributed.shutdown()
+    device = distributed.init(flags["device"], flags["tf32"])
+    settings, out = _settings(flags), Path(flags["dest"])
+    warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
+    state = out.with_name(f"{out.name}.state")
+    fitted = tune_rho(
+        settings, flags["duration"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
+    )
+    if distributed.rank() == 0:
+        about = {"bounded": flags["bounded"], "images": flags["duration"]}
+        save_scale(out, fitted.scale, **as_json(settings), **about)
+        rho, mean = fitted.path[-1], fitted.losses.chunk(4)
+        found = {"rho": rho.tolist(), "mean": float(rho.mean()), "min": float(rho.min()), "max": float(rho.max())}
+        found |= {"loss_first_quarter": float(mean[0].mean()), "loss_last_quarter": float(mean[-1].mean())}
+        click.echo(json.dumps(found | about | {"out": str(out)}))
+    distributed.shutdown()
 
 
 @main.command("network", cls=Program, resumes=True)
 @add_flags(COMMON, NETWORK)
 def network_command(**flags: Any) -> None:
     """Train all weights on pixel and feature loss; print the snapshots' paths as JSON."""
-    with one_line_errors():
-        device = distributed.init(flags["device"], flags["tf32"])
-        every = flags["every"] or flags["duration"]
-        paths = tune_network(
-            _settings(flags), flags["duration"], every, Path(flags["outdir"]), device, flags["factor"], flags["ema"],
-            flags["batch_gpu"],
-        )  # fmt: skip
-        if distributed.rank() == 0:
-            click.echo(json.dumps({"images": flags["duration"], "snapshots": [str(path) for path in paths]}))
-        distributed.shutdown()
+    device = distributed.init(flags["device"], flags["tf32"])
+    every = flags["every"] or flags["duration"]
+    paths = tune_network(
+        _settings(flags), flags["duration"], every, Path(flags["outdir"]), device, flags["factor"], flags["ema"],
+        flags["batch_gpu"],
+    )  # fmt: skip
+    if distributed.rank() == 0:
+        click.echo(json.dumps({"images": flags["duration"], "snapshots": [str(path) for path in paths]}))
+    distributed.shutdown()
 
 
 def _settings(flags: dict[str, Any]) -> FineTuning:

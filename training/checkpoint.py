@@ -25,7 +25,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from dnnlib.cli import Group, one_line_errors
+from dnnlib.cli import Group
 from dnnlib.text import printable
 from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
@@ -279,9 +279,8 @@ def list_networks(as_json: bool) -> None:
 
     The size of a file that is not here is computed from its parameters. Without defaults: heun, 18 steps.
     """
-    with one_line_errors():
-        presets = [_facts(preset) for preset in load_presets().values()]
-        click.echo(json.dumps(presets, indent=2) if as_json else "\n".join(_table(presets)))
+    presets = [_facts(preset) for preset in load_presets().values()]
+    click.echo(json.dumps(presets, indent=2) if as_json else "\n".join(_table(presets)))
 
 
 def _facts(preset: Preset) -> dict[str, Any]:
@@ -322,20 +321,19 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
     Example:
       python -m training.checkpoint convert network-snapshot.pkl network.safetensors
     """
-    with one_line_errors():
-        if target.exists():
-            raise ValueError(f"{target} exists; delete it first, or choose another name")
-        if target.suffix.lower() not in ("", ".safetensors"):
-            raise ValueError(f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors")
-        net = load_network(source, autoencoder=autoencoder)
-        for param in net.parameters() if half else ():
-            param.data = param.data.half()
-        facts = describe(source, autoencoder)
-        licence = facts["licence"] or "that of the source"
-        more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}
-        save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
-        count = sum(p.numel() for p in net.parameters())
-        click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
+    if target.exists():
+        raise ValueError(f"{target} exists; delete it first, or choose another name")
+    if target.suffix.lower() not in ("", ".safetensors"):
+        raise ValueError(f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors")
+    net = load_network(source, autoencoder=autoencoder)
+    for param in net.parameters() if half else ():
+        param.data = param.data.half()
+    facts = describe(source, autoencoder)
+    licence = facts["licence"] or "that of the source"
+    more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}
+    save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
+    count = sum(p.numel() for p in net.parameters())
+    click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dnnlib.cli import Command, one_line_errors
+from dnnlib.cli import Command
 from dnnlib.files import atomic_write, read_json_lines
 from dnnlib.pictures import matplotlib_module
 
@@ -68,15 +68,14 @@ def main(stats: Path, picture: Path) -> None:
     Example:
       python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png
     """
-    with one_line_errors():
-        kind = picture.suffix[1:].lower()
-        if kind not in FORMATS:
-            raise ValueError(f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}")
-        metrics = stats.with_name("metrics.jsonl")
-        figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
-        with atomic_write(picture) as file:
-            figure.savefig(file, format=kind, dpi=120)
-        click.echo(str(picture))
+    kind = picture.suffix[1:].lower()
+    if kind not in FORMATS:
+        raise ValueError(f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}")
+    metrics = stats.with_name("metrics.jsonl")
+    figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
+    with atomic_write(picture) as file:
+        figure.savefig(file, format=kind, dpi=120)
+    click.echo(str(picture))
 
 
 if __name__ == "__main__":
