@@ -36,7 +36,7 @@ SAMPLING_FLAGS: FlagGroups = {
     "Network": [
         flag("--network", "Name (python -m training.checkpoint list: some have defaults of their own), path or URL", default="demo", show_default=True, metavar="NAME|PATH|URL"),
         flag("--autoencoder", "Of a latent network: what decodes it  [default: that of the network's file or entry]", metavar="PATH|URL"),
-        flag("--dtype", "What it computes in  [default: float32; on CUDA what the checkpoint says]", type=click.Choice(list(DTYPES))),
+        flag("--dtype", "What it computes in  [default: float32; on CUDA what the network's entry or file says]", type=click.Choice(list(DTYPES))),
         flag("--class", "Class of every image", type=click.IntRange(min=0), metavar="INT"),
         flag("--labels", "Without --class: draw classes from the seeds, or seed modulo classes  [default: random]", type=click.Choice(get_args(Labels))),
         flag("--guidance", "Scale w of guidance, D_guide + w (D - D_guide), 1 for none; twice the evaluations  [default: none]", type=float, metavar="FLOAT"),

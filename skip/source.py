@@ -32,7 +32,8 @@ class ImageSource:
         sampler: solver and noise levels.
         scale, skip_target: Skip-Tuning, see `skip.tuned.SkipTuned`.
         labels, class_idx, noise_device: see `sampling.generate.generate`.
-        dtype: of the network, a name in DTYPES; None as the checkpoint says.
+        dtype: of the network, a name in DTYPES; None: float32, and on CUDA what the network's entry in
+            configs/networks.toml or else its file says.
         guidance: scale of `sampling.guidance.Guided`, which takes twice the network calls; None or 1 is none.
         guide: the weaker network, named as `network`, always plain; None is `network` itself without the class, which
             is then Skip-Tuned with and without it, as if both were one batch.

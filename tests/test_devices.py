@@ -21,6 +21,8 @@ from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from torch_utils import distributed
 from torch_utils.precision import allow_tf32
+from training import presets
+from training.presets import Preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SEEN_ELSEWHERE = ("churn", "tuned", "training bfloat16")  # on fake tensors: by generate.py, and in float32
@@ -97,6 +99,20 @@ def test_generate_py_mixes_no_devices(tmp_path: Path) -> None:
         )
     session = json.loads((tmp_path / "out" / "run.json").read_text())["sessions"][0]
     assert (session["device"], session["tf32"]) == ("cuda", False)
+
+
+@pytest.mark.parametrize(
+    "asked, device, expected", [(None, "cuda", "bfloat16"), ("float32", "cuda", "float32"), (None, "cpu", "float32")]
+)
+def test_a_networks_entry_says_what_it_computes_in_on_cuda(
+    asked: str | None, device: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Preset("half", "MIT", path=saved(tmp_path), dtype="bfloat16")
+    monkeypatch.setattr(presets, "load_presets", lambda: {"half": entry})
+    with fake_cuda():
+        source = ImageSource("half", dtype=asked).load(device)
+    assert source.record["dtype"] == expected
+    assert source.net.net.model.enc["8x8_conv"].weight.dtype == getattr(torch, expected)
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])

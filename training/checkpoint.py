@@ -84,6 +84,8 @@ def load_network(
     except ValueError as error:
         raise ValueError(f"{path}: {error}{copy_note(path)}") from error
     net.assumed = kind.assumed(kwargs)
+    if preset is not None and preset.dtype is not None:
+        net.cuda_dtype = getattr(torch, preset.dtype)
     second = _autoencoder_file(preset, autoencoder)
     if second is not None:
         if not isinstance(net, LatentPrecond):

@@ -46,6 +46,7 @@ class Precond(nn.Module):
     sigma_max: float
     out_channels_factor = 1
     assumed = ""  # what its file does not tell and was taken from the published networks, for people
+    cuda_dtype: torch.dtype | None = None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
     parts: tuple[type, ...] = (DhariwalUNet, SongUNet)  # further classes whose keywords the constructor takes
 
     def __init__(
@@ -179,7 +180,11 @@ class Precond(nn.Module):
         """What the raw network computes in on this device."""
         if self.dtype is not None:
             return self.dtype
-        return torch.float16 if self.use_fp16 and device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        if self.cuda_dtype is not None:
+            return self.cuda_dtype
+        return torch.float16 if self.use_fp16 else torch.float32
 
 
 class EDMPrecond(Precond):

@@ -11,6 +11,7 @@ from training.keywords import load_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NETWORKS_TOML = REPOSITORY / "configs" / "networks.toml"
+HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Preset:
         sha256: of the file, where it is known.
         size: of the file in MB, about: parameters times their bytes; None if unknown.
         autoencoder: the second file that a latent network needs: a URL, or a path as `path`.
+        dtype: what the network computes in on a CUDA device, "float16" or "bfloat16"; None: what its file says.
         defaults: sampler settings for those that the user does not choose: fields of
             `sampling.settings.SamplerSettings`, and "guidance"; see `skip.options.image_source`.
         note: one line for the list of networks.
@@ -39,12 +41,15 @@ class Preset:
     sha256: str | None = None
     size: int | None = None
     autoencoder: str | None = None
+    dtype: str | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.path is None):
             raise ValueError(f"network {self.name!r} needs either a url or a path")
+        if self.dtype not in (None, *HALVES):
+            raise ValueError(f"its dtype is {self.dtype!r}; it may be {' or '.join(HALVES)}, and is so on CUDA only")
 
     @property
     def local_path(self) -> Path:

@@ -55,7 +55,7 @@ class Tuned:
 
     Args:
         network: a name in configs/networks.toml, a path or a URL.
-        dtype: of the network; None as the checkpoint says.
+        dtype: of the network; None as `skip.source.ImageSource`.
         seeds: as "0-49999"; each is one image, or one draw.
         rho: of the deepest decoder layer.
         across: how the other layers go on: "bottom-to-one" or "constant".

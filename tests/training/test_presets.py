@@ -32,6 +32,12 @@ def test_the_shipped_file_is_sound() -> None:
     assert found["demo"].local_path == presets.REPOSITORY / "assets/demo/network.safetensors"
 
 
+def test_networks_whose_authors_sampled_in_half_precision_do_so_here() -> None:
+    half = {name for name, preset in load_presets().items() if preset.dtype == "float16"}
+    openai = {"cd-imagenet-64x64-lpips", "cd-imagenet-64x64-l2", "ct-imagenet-64x64", "edm-imagenet-64x64-openai"}
+    assert half == openai | {"uvit-h2-imagenet-256", "ldm4-imagenet-256"}
+
+
 @pytest.mark.parametrize(("name", "most"), [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6)])
 def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None:
     preset = load_presets()[name]
@@ -77,6 +83,10 @@ def test_a_preset_cannot_be_changed() -> None:
         ('[a]\nlicence = "MIT"', "either a url or a path"),
         ('[a]\nlicence = "MIT"\nurl = "http://a"\npath = "b"', "either a url or a path"),
         ('[a]\nlicence = "MIT"\nurl = "http://a"\ndefaults = "heun"', "defaults is 'heun'; it must be a table"),
+        (
+            '[a]\nlicence = "MIT"\nurl = "http://a"\ndtype = "float64"',
+            "dtype is 'float64'; it may be float16 or bfloat16",
+        ),
         ("a = 3", r"\[a\]: it is 3, no table"),
         ('[a]\nlicence = 1\nurl = "http://a"', "licence is 1; it must be a text"),
         ('[a]\nlicence = "MIT"\nurl = ["http://a"]', "url is of the type list; it must be a text or absent"),
