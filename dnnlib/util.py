@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import filelock
 import requests
@@ -25,6 +25,7 @@ RETRY_SECONDS = 1.0  # doubled from one attempt to the next
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces of data
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
+SETTLED_SECONDS = 5.0  # clocks of file systems are coarse: a younger file may change again without a sign
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save's files before its version 1.6 begin
 TEXTS = {
     b"<!doctype html": "an HTML page (perhaps a login, or a link that needs a click)",
@@ -113,9 +114,32 @@ def cached_path(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Pa
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
+    """The SHA-256 of a file, 64 hexadecimal digits; a file that has not changed is read once per process.
+
+    Hashes are not kept for longer: what a disk does to a file shows in no time of change.
+    """
+    about = os.stat(path)
+    version = _Version(os.path.abspath(path), about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    if version in _hashes:
+        return _hashes[version]
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_SECONDS:
+        _hashes[version] = found
+    return found
+
+
+class _Version(NamedTuple):
+    """What tells one state of a file from the next."""
+
+    path: str
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+_hashes: dict[_Version, str] = {}
 
 
 def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -207,10 +207,4 @@ def local_sha256(role: str, name: str) -> str | None:
     path = local_path(role, name)
     if path is None or not path.is_file():
         return None
-    about = path.stat()
-    return _sha256(path, about.st_mtime_ns, about.st_size)
-
-
-@cache
-def _sha256(path: Path, mtime: int, size: int) -> str:
     return file_sha256(path)

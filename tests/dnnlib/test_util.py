@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import multiprocessing
+import os
 import pickle
 import random
 import tempfile
@@ -299,6 +300,26 @@ def test_processes_share_one_download(server: Server, tmp_path: Path) -> None:
 def test_file_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     assert util.file_sha256(tmp_path / "file") == SHA256
+
+
+def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = tmp_path / "file", []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    path.write_bytes(CONTENT)
+    assert [util.file_sha256(path) for _ in range(2)] == [SHA256, SHA256]
+    assert len(read) == 2, "a file of just now may change without a new time"
+
+    monkeypatch.setattr(util, "SETTLED_SECONDS", -1.0)  # as if it were old
+    assert [util.file_sha256(path) for _ in range(3)] == [SHA256] * 3
+    assert len(read) == 3
+
+    other = bytes(reversed(CONTENT))
+    before = path.stat()
+    path.write_bytes(other)
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the same size and time: the change shows elsewhere
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert util.file_sha256(path) == hashlib.sha256(other).hexdigest()
 
 
 # ---- what is no data file, and bodies that are compressed on the way
