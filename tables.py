@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import Group
+from dnnlib.files import check_writable
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
@@ -118,6 +119,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     items = _items(paper_items() if names == ("all",) else names, flags)
     results = _results(flags)
     cells = [cell for item in items for cell in item.cells]
+    check_writable(results.folder, "--results", folder=True)
     device = distributed.init(flags["device"], flags["tf32"])
     if flags["dry_run"]:
         for line in plan.dry_run(items, results):

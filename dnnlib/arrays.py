@@ -190,6 +190,8 @@ def _header(file: IO[bytes], name: str, size: int) -> Header:
     """Read an array's header, and compare it with the size of its member."""
     try:
         version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):  # the last differs from the second in its text's encoding
+            raise DamagedError(f"its member {_shown(name)} is npy of the unknown version {version[0]}.{version[1]}")
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(file)

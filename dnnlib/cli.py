@@ -1,8 +1,10 @@
 """What every command-line program here shares: for whatever goes wrong, one clear line and an exit status."""
 
 import contextlib
+import io
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import IO, Any
@@ -16,6 +18,7 @@ from dnnlib.text import printable
 
 MOST = 1000  # characters of a message: several names, and the way out
 TRACEBACK = "SKIP_TUNING_TRACEBACK"
+MOST_COUNT = 2**31 - 1
 
 
 class Failure(click.ClickException):
@@ -96,6 +99,20 @@ def _close_bars() -> None:
         bar.close()
 
 
+class _Count(click.IntRange):
+    """Whole numbers without an upper end: as far as libraries count; beyond, each of them fails in its own way."""
+
+    def __init__(self, least: int | None, open_below: bool) -> None:
+        super().__init__(min=least, min_open=open_below)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse `value`; a usage error if it is out of range."""
+        number = int(super().convert(value, param, ctx))
+        if number > MOST_COUNT:
+            self.fail(f"{number} is more than {MOST_COUNT:,}", param, ctx)
+        return number
+
+
 class Command(click.Command):
     """A command whose every error is one line, also of its flags; with -h, and choices in any case.
 
@@ -110,10 +127,14 @@ class Command(click.Command):
         for parameter in self.params:
             if isinstance(parameter.type, click.Choice):
                 parameter.type.case_sensitive = False
+            if isinstance(parameter.type, click.IntRange) and parameter.type.max is None:
+                parameter.type = _Count(parameter.type.min, parameter.type.min_open)
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the program."""
         start.imported()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is no UTF-8 comes out as it is
         return super().main(*args, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:

@@ -51,9 +51,12 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
         flush: False for one of many files, where waiting for the disk each time is slow: after a power cut it may be
             damaged. `flush_to_disk` then makes them safe together.
     Raises:
+        ValueError: if something other than a file is there: a rename would take the place of a device.
         OSError: if the folder cannot be written or the disk is full; it names the file.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # the rename would put a file in a device's place
+        raise ValueError(f"{path} is no ordinary file (a device, a pipe or a folder); name another one")
     target.parent.mkdir(parents=True, exist_ok=True)
     if flush:
         remove_partial_files(target.parent, lambda name: name == target.name)
@@ -116,19 +119,29 @@ def _sync_file_system(folder: Path) -> bool:
     return True
 
 
-def check_writable(dest: str | os.PathLike[str]) -> None:
+def check_writable(dest: str | os.PathLike[str], flag: str = "--dest", folder: bool = False) -> None:
     """Refuse a --dest that cannot be written, before the work, and without leaving a trace; folders are made later.
 
+    Args:
+        dest: the place.
+        flag: that named it.
+        folder: it is a folder, not a file.
     Raises:
         ValueError: naming the place and the reason.
     """
-    if Path(dest).is_dir():
-        raise ValueError(f"--dest={dest} is a folder; name a file in it")
-    folder = next(parent for parent in Path(dest).absolute().parents if parent.exists())
+    path = Path(dest).absolute()
+    if path.is_dir() and not folder:
+        raise ValueError(f"{flag}={dest} is a folder; name a file in it")
+    if path.exists() and not (path.is_dir() if folder else path.is_file()):
+        kind = "folder" if folder else "ordinary file"
+        raise ValueError(f"{flag}={dest} is no {kind}; choose another place")
+    above = [path, *path.parents] if folder else path.parents
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        there = next(parent for parent in above if parent.exists())
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        raise ValueError(f"--dest={dest}: cannot write to {folder} ({error.strerror}); choose another place") from error
+        reason = f"{error.filename or path} ({error.strerror})"
+        raise ValueError(f"{flag}={dest}: cannot write to {reason}; choose another place") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnnlib.cli import Group
+from dnnlib.files import check_writable
 from dnnlib.flags import Flag
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
@@ -311,6 +312,7 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
           --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
     """
+    check_writable(out)
     images, classes = _read(data)
     if test is None:
         (images, classes), (test_images, test_classes) = _held_out(images, classes)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.cli import Group
+from dnnlib.files import check_writable
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
@@ -258,6 +259,7 @@ def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
     device = distributed.init(flags["device"], flags["tf32"])
     settings, out = _settings(flags), Path(flags["dest"])
+    check_writable(out)
     warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
     state = out.with_name(f"{out.name}.state")
     fitted = tune_rho(

@@ -66,13 +66,13 @@ class Plan:
     precision: float | None = None
 
     def __post_init__(self) -> None:
-        for ends in (self.bottom, self.top):
-            if ends is not None:
-                even_grid(*ends, self.points)
         if self.time and len(TIMES) * self.images > self.budget:
             raise ValueError(f"three orders in time of {self.images} images are more than the budget {self.budget}")
         if self.points * self.images > self.budget:
             raise ValueError(f"{self.points} points of {self.images} images are more than the budget of {self.budget}")
+        for ends in (self.bottom, self.top):
+            if ends is not None:
+                even_grid(*ends, self.points)
 
 
 def study(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:

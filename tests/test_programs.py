@@ -1,12 +1,16 @@
 """What all programs have in common, tried on each of them."""
 
+import os
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from tiny_network import saved
 
 from dnnlib.cli import Command
+from dnnlib.files import atomic_write
 from dnnlib.flags import Flag
 from dnnlib.start import PROGRAMS
 
@@ -77,3 +81,53 @@ def test_one_name_is_one_thing() -> None:
             for flag, meaning in meanings:
                 if flag in parameter.opts and not getattr(parameter, "hidden", False):
                     assert meaning and "EDM's time step exponent" in str(getattr(parameter, "help", "")), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_counts_are_bounded(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option) and isinstance(parameter.type, click.IntRange):
+            result = CliRunner().invoke(COMMANDS[name], [parameter.opts[0], "1" + "0" * 30])
+            assert result.exit_code == 2 and "1" + "0" * 30 in result.stderr, parameter.name
+            assert result.stderr.splitlines()[-1].startswith("Error: Invalid value"), parameter.name
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "rest"),
+    [
+        ("demo", "--dest", []),
+        ("fid ref", "--dest", ["--data", "assets/demo/images.zip"]),
+        ("finetune rho", "--dest", ["--duration", "32"]),
+        ("demo_detector train", "--dest", ["--data", "assets/demo/images.zip"]),
+        ("tables run", "--results", ["table2"]),
+        ("tables run", "--results", ["table2", "--dry-run"]),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_first(name: str, flag: str, rest: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = CliRunner().invoke(COMMANDS[name], [flag, str(tmp_path / "file" / "x.npz"), *rest])
+    assert result.exit_code == 2 and f"{flag}={tmp_path}/file/x.npz: cannot write to" in result.stderr
+
+
+def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    target = tmp_path / "\udcff.safetensors"
+    result = CliRunner().invoke(COMMANDS["checkpoint convert"], [saved(tmp_path), str(target)])
+    assert result.exit_code == 0, result.stderr
+    assert target.exists() and b"\xff.safetensors" in result.stdout_bytes
+
+
+def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in [tmp_path / "pipe"]:
+        result = CliRunner().invoke(COMMANDS["dataset_tool"], ["--source", str(source), "--dest", f"{tmp_path}/x.zip"])
+        assert result.exit_code == 2 and f"{source} is no file and no folder" in result.stderr
+
+
+def test_a_result_never_takes_the_place_of_a_device(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"  # in place of /dev/null, which root would lose
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="no ordinary file"), atomic_write(pipe) as file:
+        file.write(b"x")
+    result = CliRunner().invoke(COMMANDS["demo"], ["--dest", str(pipe)])
+    assert result.exit_code == 2 and "is no ordinary file" in result.stderr
+    assert pipe.is_fifo()

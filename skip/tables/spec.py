@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dnnlib.text import printable
 from skip.tables.claims import Claim
 from skip.tables.kinds import KINDS, TUPLES
 from skip.tables.settings import Study, build, plain
@@ -210,8 +211,8 @@ def _cells(study: str, studies: list[Study], published: list[dict[str, Any]]) ->
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
+        raise ValueError(f"{path} is not valid TOML: {printable(error)}") from error
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:

@@ -131,3 +131,11 @@ def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, compre
     if not compressed:
         with pytest.raises(ValueError, match=r"its array x is of two sizes"), open_arrays(path) as arrays:
             arrays.mapped("x")
+
+
+def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    member = bytearray(header("(1,)") + bytes(8))
+    member[6] = 9
+    archive(tmp_path / "x.npz", bytes(member))
+    with pytest.raises(ValueError, match=r"unknown version 9\.0"):
+        read_arrays(tmp_path / "x.npz", ["x"])

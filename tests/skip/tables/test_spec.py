@@ -151,6 +151,12 @@ def test_a_misspelt_key_of_a_profile_is_refused(configs: Path) -> None:
         written(configs, "")
 
 
+def test_profiles_that_are_no_utf8_are_named(configs: Path) -> None:
+    (configs / "profiles.toml").write_bytes(PROFILES.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"profiles.toml is not valid TOML"):
+        written(configs, "")
+
+
 def test_published_value_without_a_cell_is_refused(configs: Path) -> None:
     text = '[[cells]]\nrho = 1.0\n[[published]]\nmatch = { rho = 0.5 }\nmetric = "fid"\nvalue = 1.5\nwhere = "x"\n'
     with pytest.raises(ValueError, match=r"no cell matches the published value 1.5"):
