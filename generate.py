@@ -14,6 +14,7 @@ import click
 import torch
 from tqdm import tqdm
 
+from dnnlib.background import Background
 from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
@@ -39,6 +40,7 @@ FLAGS: FlagGroups = {
     ],
 }  # fmt: skip
 FLUSH_SECONDS = 5.0  # of images that a power cut may take, as waiting for the disk after each batch could cost time
+WRITERS = 4  # threads that encode and write images while the network computes; most of their time they wait for a disk
 
 
 @click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -112,7 +114,8 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
     there = len(share) if folder.packed() else sum(seed in share for seed in folder.stored())
     hidden = distributed.rank() != 0 or there == len(share)
     what = "images" if distributed.world_size() == 1 else "rank 0"
-    with tqdm(total=len(share) - there, unit="img", disable=hidden, desc=what) as bar:
+    bar = tqdm(total=len(share) - there, unit="img", disable=hidden, desc=what)
+    with bar, Background(WRITERS, most=2 * batch_size) as background:
         for start in range(0, len(share), batch_size):
             part = share[start : start + batch_size]
             missing = folder.missing(part)
@@ -121,8 +124,8 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
             for batch in source.batches(part, batch_size):
                 for seed, image in zip(batch.seeds, batch.images.cpu().numpy(), strict=True):
                     if seed in missing:
-                        folder.save(seed, image)
-            folder.flush(FLUSH_SECONDS)
+                        background.call(folder.save, seed, image)
+            background.call(folder.flush, FLUSH_SECONDS)
             made += len(missing)
             bar.update(len(missing))  # once a batch: its images come together, and the estimate is of batches
     folder.flush()

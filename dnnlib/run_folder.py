@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ class RunFolder:
         self._claim: Claim | None = None
         self._unflushed: list[Path] = []
         self._flushed = time.monotonic()
+        self._flushing = threading.Lock()
 
     def path(self, seed: int) -> Path:
         """Where the image of `seed` is."""
@@ -130,7 +132,7 @@ class RunFolder:
         return [] if self.packed() else [seed for seed in seeds if not self._is_whole(seed)]
 
     def save(self, seed: int, image: np.ndarray) -> None:
-        """Write one image, uint8 [C, H, W], atomically; see `flush`.
+        """Write one image, uint8 [C, H, W], atomically; see `flush`. Several threads may call both.
 
         Raises:
             RuntimeError: if the folder was deleted.
@@ -145,10 +147,14 @@ class RunFolder:
 
         What a power cut takes before is noticed by its checksums, and made again.
         """
-        if self._unflushed and time.monotonic() - self._flushed >= least_seconds:
+        with self._flushing:
+            written = self._unflushed.copy()  # other threads add to it meanwhile
+            if not written or time.monotonic() - self._flushed < least_seconds:
+                return
             self.check()
-            flush_to_disk(self._unflushed)
-            self._unflushed, self._flushed = [], time.monotonic()
+            flush_to_disk(written)
+            del self._unflushed[: len(written)]
+            self._flushed = time.monotonic()
 
     def load(self, seed: int) -> np.ndarray:
         """Read one image back, uint8 [C, H, W].
