@@ -33,9 +33,12 @@ from torch_utils.precision import computed_in
 
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
+DETECTOR = "Feature network: a name in configs/detectors.toml, path or URL"
+REFERENCE_DETECTOR = flag("--detector", f"{DETECTOR}  [default: {DEFAULT}]", metavar="NAME|PATH|URL")
+MEASURING_DETECTOR = flag("--detector", f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")  # fmt: skip
+
 COMPUTATION: FlagGroups = {
     "Computation": [
-        flag("--detector", f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL"),
         flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         *DEVICE_FLAGS,
@@ -98,7 +101,7 @@ def main() -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(REFERENCE, COMPUTATION)
+@add_flags(REFERENCE, {"Computation": [REFERENCE_DETECTOR]}, COMPUTATION)
 def ref(**flags: Any) -> None:
     """Write the statistics (mu, sigma) of real images."""
     with program(flags) as device:
@@ -119,7 +122,7 @@ def ref(**flags: Any) -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(STORED, MEASURING, COMPUTATION)
+@add_flags(STORED, MEASURING, {"Computation": [MEASURING_DETECTOR]}, COMPUTATION)
 def calc(**flags: Any) -> None:
     """Measure stored images."""
     with program(flags) as device:
@@ -137,7 +140,7 @@ def calc(**flags: Any) -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, COMPUTATION)
+@add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, {"Computation": [MEASURING_DETECTOR]}, COMPUTATION)
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""
     with program(flags) as device:

@@ -57,6 +57,8 @@ class Program(Command):
         """Write one section for each heading, in the order of the flags."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Argument):
+                continue  # the usage line has it
             row = parameter.get_help_record(ctx)
             if row is not None:
                 sections.setdefault(getattr(parameter, "heading", "Other"), []).append(row)

@@ -1,13 +1,14 @@
 """Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line.
 
-And before torch, which reads its settings of threads as it is loaded.
+So does a package that is missing, as outside of .venv. And before torch, which reads its settings of threads as it
+is loaded.
 """
 
 import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from dnnlib import threads
 
@@ -34,6 +35,17 @@ def stop_importing(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """One line and exit status 2 for a package that is not installed; any other exception as Python shows it."""
+    if not isinstance(error, ModuleNotFoundError) or os.environ.get("SKIP_TUNING_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    cure = "source .venv/bin/activate, which make demo sets up, or pip install -c constraints.txt ."
+    message = f"Error: {sys.executable} lacks the package {error.name}: {cure}\n"
+    os.write(2, message.encode())
+    os._exit(2)
+
+
 def is_program() -> bool:
     """Whether this process runs one of PROGRAMS, rather than somebody's script that imports a package of ours."""
     file = getattr(sys.modules["__main__"], "__file__", None)
@@ -47,9 +59,12 @@ def imported() -> None:
     """Everything is imported: from here on Ctrl-C is a KeyboardInterrupt, as Python has it."""
     if signal.getsignal(signal.SIGINT) is stop_importing:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.excepthook is say_what_is_missing:
+        sys.excepthook = sys.__excepthook__
 
 
 if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop_importing)
 if is_program():
+    sys.excepthook = say_what_is_missing
     threads.set_defaults()

@@ -270,8 +270,8 @@ def _download(url: str, path: Path) -> None:
             reason = printable(error)
             break
         except requests.RequestException as error:
-            # Of "HTTPConnectionPool(..): .. (Caused by ..: [Errno 111] Connection refused'))" the end tells.
-            reason = printable(str(error).rsplit(": ", 1)[-1].rstrip(")'\""))
+            # Of "HTTPConnectionPool(..): .. (Caused by ..: .. ([Errno 111] Connection refused)'))" the end tells.
+            reason = printable(re.sub(r"['\"]\)+$", "", str(error).rsplit(": ", 1)[-1]))
     through = "" if address == url else f" from the mirror, {address}"
     raise RuntimeError(
         f"cannot download {url}{through} ({reason}); try again, or get the file in another way and save it as {path}"

@@ -30,6 +30,17 @@ def test_no_traceback_during_imports(program: str, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (130, "\nInterrupted\n")
 
 
+@pytest.mark.parametrize("program", [["generate.py"], ["-m", "skip.finetune"]])
+def test_a_missing_package_is_one_line(program: list[str], tmp_path: Path) -> None:
+    for name in ("torch.py", "click.py", "numpy.py"):
+        (tmp_path / name).write_text(f"raise ModuleNotFoundError('no', name='{name[:-3]}')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    result = subprocess.run([sys.executable, *program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "lacks the package" in result.stderr and ".venv" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_others_scripts_keep_their_keyboard_interrupt(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("try:\n    import skip\nexcept KeyboardInterrupt:\n    print('caught')\n")
