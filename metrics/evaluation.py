@@ -23,7 +23,7 @@ from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
 from metrics.frechet import square_root
 from metrics.images import Images
-from metrics.measure import Evidence, measure
+from metrics.measure import INCEPTION, Evidence, measure
 from metrics.statistics import Statistics
 from torch_utils import distributed
 from torch_utils.precision import computed_in
@@ -181,9 +181,19 @@ class Evaluation:
         result: dict[str, Any] = {"metrics": found.values}
         if found.refused:
             result["refused"] = found.refused
-        if caught:
-            result["warnings"] = sorted({str(warning.message) for warning in caught})
+        said = {str(warning.message) for warning in caught} | self._doubts(target.reference)
+        if said:
+            result["warnings"] = sorted(said)
         return result
+
+    def _doubts(self, reference: Statistics | None) -> set[str]:
+        """What to tell of statistics that name no feature network: published ones are Inception's."""
+        if reference is None or reference.detector is not None or self.detector.name.startswith(INCEPTION):
+            return set()
+        return {
+            f"--ref does not say which detector it was made with; a distance in {self.detector.name}'s features means "
+            "something only if it was that one, and statistics published with EDM and ADM are Inception's"
+        }
 
 
 LOOK_SECONDS = 0.3  # as long as another run may take to look whether anyone holds a lock

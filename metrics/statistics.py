@@ -303,8 +303,10 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
     if not isinstance(part, dict) or not all(isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")):
         raise ValueError(f"{path}: {entry} is not a mean mu and a covariance sigma")
     count = held.get("num_images")
-    counted = {"count": np.array(count)} if isinstance(count, int) else {}
-    return {"mean": part["mu"], "cov": part["sigma"]} | counted
+    known_of = {"count": np.array(count)} if isinstance(count, int) else {}
+    if detector is not None:
+        known_of["detector"] = np.array(detector)
+    return {"mean": part["mu"], "cov": part["sigma"]} | known_of
 
 
 def _scalar(key: str, value: np.ndarray) -> Any:

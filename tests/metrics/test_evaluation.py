@@ -103,6 +103,24 @@ def test_inception_alone_makes_fid() -> None:
     assert found.values == {"fid": pytest.approx(2)} and not found.refused
 
 
+@pytest.mark.parametrize(
+    ("detector", "made_with", "doubtful"),
+    [("resnet-101", None, True), ("resnet-101", "resnet-101", False), ("inception-2015-12-05", None, False)],
+)
+def test_statistics_without_a_name_are_doubted_beside_another_network_than_inception(
+    detector: str, made_with: str | None, doubtful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pooled, "name", detector)
+    images = open_images(folder(tmp_path / "a", pictures(60)))
+    ev = Evaluation(Pooled(), CPU)
+    with ev.features_of(images) as store:
+        d = Pooled.feature_dim
+        reference = Statistics(np.zeros(d), np.eye(d), detector=made_with)
+        result = ev.measure(["fid"], store, range(60), reference, None)
+    said = any("does not say which detector" in line for line in result.get("warnings", []))
+    assert said == doubtful
+
+
 def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", 10)
     made = pictures(45)

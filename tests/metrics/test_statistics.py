@@ -183,6 +183,7 @@ def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> Non
     read = Statistics.load(path)
     assert np.array_equal(read.mean, np.arange(4.0)) and np.array_equal(read.cov, np.eye(4)) and read.count == 50
     assert np.array_equal(Statistics.load(path, detector="dinov2-1024d").cov, 2 * np.eye(3))
+    assert Statistics.load(path, detector="dinov2-1024d").detector == "dinov2-1024d"
     with pytest.raises(ValueError, match="no statistics for the detector demo-x; it holds fid, fd_dinov2"):
         Statistics.load(path, detector="demo-x")
     alone = pickled(tmp_path / "alone.pkl", {"fid": inception})

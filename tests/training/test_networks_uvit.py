@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
+from skip.source import ImageSource
 from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
@@ -299,6 +300,14 @@ def continuous(path: Path, **changes: Any) -> tuple[Any, UViT]:
     net = load_network(path)
     assert net.init_kwargs["beta_schedule"] == "vp" and net.round_sigma(1.234) == 1.234
     return net, raw
+
+
+def test_what_the_file_does_not_tell_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "imagenet64_uvit_large.pth"
+    net, _ = continuous(path, in_chans=3, null_class=False)
+    checkpoint = ImageSource(network=str(path)).load("cpu").checkpoint
+    assert "heads" in net.assumed and checkpoint["assumed"] == net.assumed
+    assert net.assumed in capsys.readouterr().err
 
 
 @torch.inference_mode()
