@@ -3,6 +3,7 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
+import inspect
 import json
 from dataclasses import asdict
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import click
 import torch
 
+from dnnlib.cli import warn
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
 from skip.options import DEVICE_FLAGS
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
 from training.dataset import ImageDataset
+from training.networks import DhariwalUNet
 from training.training_config import TrainingConfig
-from training.training_loop import train
+from training.training_loop import check, train
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "ddpmpp": {
@@ -32,6 +35,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]},
 }  # fmt: skip
+CHANNELS_PER_HEAD = 64  # of DhariwalUNet
 EMA_RAMPUP = 0.05
 PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
 
@@ -68,7 +72,7 @@ FLAGS: FlagGroups = {
         flag("--duration", "Length in million images", type=_POSITIVE, default=200, show_default=True, metavar="MIMG"),
         flag("--seed", "Of weights, order, noise and dropout", type=int, default=0, show_default=True),
         flag("--transfer", "Begin with the weights of this network", metavar="NAME|PATH|URL"),
-        flag("--dry-run", "Print the settings and stop", is_flag=True),
+        flag("--dry-run", "Refuse what the run would refuse, print the settings, and stop", is_flag=True),
     ],
     "Network": [
         flag("--arch", "Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", show_default=True),
@@ -127,17 +131,37 @@ def main(**flags: Any) -> None:
         --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
     config = _config(flags)
-    if flags["dry_run"]:
-        click.echo(json.dumps(asdict(config), indent=2))
-        return
     device = distributed.init(flags["device"], flags["tf32"])
     torch.backends.cudnn.benchmark = True
     monitor = Monitor(flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["ref"], flags["detector"])
-    monitor.check(ImageDataset(config.data, use_labels=False).image_shape)
+    image_shape = ImageDataset(config.data, use_labels=False).image_shape
+    monitor.check(image_shape)
+    _tell_of_lost_attention(config.network, image_shape[-1])
+    if flags["dry_run"]:
+        check(config, flags["outdir"], device)
+        if distributed.rank() == 0:
+            click.echo(json.dumps(asdict(config), indent=2))
+        distributed.shutdown()
+        return
     snapshot = train(config, flags["outdir"], device, monitor)
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()
+
+
+def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
+    """Warn where --attn asks for attention among fewer channels than one of its heads has: there is none, as in EDM."""
+    if network["model_type"] != "DhariwalUNet":
+        return  # a DDPM++ has one head, of any number of channels
+    defaults = inspect.signature(DhariwalUNet).parameters
+    for level, multiple in enumerate(network["channel_mult"]):
+        size, channels = resolution >> level, network["model_channels"] * multiple
+        wanted = network.get("attn_resolutions", defaults["attn_resolutions"].default)
+        if size in wanted and channels < CHANNELS_PER_HEAD:
+            warn(
+                f"there is no attention at {size}x{size}: {channels} channels are fewer than the {CHANNELS_PER_HEAD} "
+                "of a head (a larger --cbase or --cres has it; --attn without this level says nothing)"
+            )
 
 
 def _config(flags: dict[str, Any]) -> TrainingConfig:

@@ -38,7 +38,7 @@ from skip.studies.score_matching import WEIGHTINGS, FeatureMap, losses, pixels, 
 from torch_utils import distributed
 from training.checkpoint import load_network, save_network
 from training.precond import Precond
-from training.training_state import answer
+from training.training_state import SNAPSHOT, answer, refuse_snapshots_without_state
 from training.watch import check_tensors
 
 STARTS = {False: 1.0, True: 0.95}  # rho at the beginning, free and bounded
@@ -163,6 +163,8 @@ def tune_network(
     settings.check_length("the interval", every)
     if until % every:
         raise ValueError(f"the length is {until}; it must be a multiple of the interval of snapshots, {every}")
+    if not (folder / STATE_FILE).exists():
+        refuse_snapshots_without_state(folder, STATE_FILE)
     snapshots = [snapshot(folder, images) for images in range(every, until + 1, every)]
     net, feature = _loaded(settings, device)
     net.requires_grad_(True)
@@ -193,7 +195,7 @@ def tune_network(
 
 def snapshot(folder: Path, images: int) -> Path:
     """Where the network is stored after so many images."""
-    return folder / f"network-snapshot-{images:06d}.safetensors"
+    return folder / f"{SNAPSHOT}-{images:06d}.safetensors"
 
 
 def _loaded(settings: FineTuning, device: torch.device) -> tuple[Precond, FeatureMap]:

@@ -141,7 +141,7 @@ class Run:
             "parameters": [value.detach() for value in self.parameters],
             "also": list(self.also),
             "optimizer": self.optimizer.state_dict(),
-            "history": torch.stack(self.history),
+            "history": torch.stack(self.history) if self.history else torch.zeros(0, 1, dtype=torch.float64),
         }
         with atomic_write(path) as file:
             torch.save(saved, file)
@@ -217,6 +217,8 @@ def fit(
         raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
     with _alone(saved):
         run.load(saved, device)
+        if not run.history:
+            run.save(saved)  # from here on a missing state means that it was removed
         batches = _examples(real, settings, run.images_seen, until, device)
         _go_on(run, loss, batches, settings.batch, until, every, saved, device, batch_gpu, watch, after)
         distributed.barrier()  # what rank 0 wrote is there
@@ -248,6 +250,9 @@ def _go_on(
 
             if keep or stop or seen.due:
                 run.check(device)
+                with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
+                    after_step = loss(_rows(examples, slice(batch_gpu))).detach()  # finite weights may be too large
+                check_tensors({"the loss with what would be saved": [after_step]}, device)
             if after is not None:
                 after(run.images_seen, keep)
             if keep or stop or seen.due:

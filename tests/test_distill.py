@@ -13,7 +13,6 @@ from standins_distill import image_folder
 from tiny_network import saved
 
 from training.checkpoint import load_network
-from training.training_state import STATE_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -48,7 +47,7 @@ def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path:
     outdir = tmp_path / "killed"
     command = program(method, teacher, data, outdir, *long)
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=ENV) as process:
-        while process.poll() is None and not (outdir / STATE_FILE).exists():
+        while process.poll() is None and not list(outdir.glob("*.safetensors")):
             time.sleep(0.02)
         process.kill()
     done = run(command)

@@ -2,12 +2,13 @@
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 import train
@@ -17,9 +18,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def settings(line: str) -> dict[str, Any]:
-    result = CliRunner().invoke(train.main, ["--outdir", "none", "--data", "d.zip", *shlex.split(line), "--dry-run"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.output)
+    """What the run of these flags would be, without looking for its data."""
+    context = train.main.make_context("train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)])
+    return json.loads(json.dumps(asdict(train._config(context.params))))
 
 
 @pytest.mark.parametrize("name", ["imagenet64_cond_adm", "afhqv2_64_uncond_vp", "afhqv2_64_uncond_ve"])
@@ -120,6 +121,56 @@ def test_a_monitor_that_cannot_work_is_refused_before_training(
 def test_numbers_that_are_none(flags: str, message: str) -> None:
     result = CliRunner().invoke(train.main, ["--outdir", "o", "--data", "d", "--dry-run", *shlex.split(flags)])
     assert result.exit_code == 2 and message in result.output
+
+
+def dry_run(data: Path, outdir: Path, *flags: str) -> Result:
+    line = ["--outdir", str(outdir), "--data", str(data), *shlex.split(LINE), "--sheet", "none", "--dry-run", *flags]
+    return CliRunner().invoke(train.main, line)
+
+
+def test_a_dry_run_prints_the_settings_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    result = dry_run(data, tmp_path / "new" / "run")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["batch"] == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--data nowhere.zip", "nowhere.zip"),
+        ("--cond 1", "label"),
+        ("--fid-num 4 --ref nothing.npz", "nothing.npz"),
+        ("--fid-num 4 --detector nobody", "nobody"),
+        ("--device cpu:7", "cpu:7"),
+        ("--transfer demo", "cannot begin with the weights of demo"),
+        ("--outdir /proc/nowhere", "/proc/nowhere"),
+        ("--lr 0.5", "was trained with lr=1e-09, now 0.5; use another --outdir"),
+        ("--batch 3 --batch-gpu 0", "--batch-gpu"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(data: Path, tmp_path: Path, flags: str, message: str) -> None:
+    if "--lr" in flags:
+        line = ["--outdir", str(tmp_path / "run"), "--data", str(data), *shlex.split(LINE), "--sheet", "none"]
+        assert CliRunner().invoke(train.main, line).exit_code == 0
+    result = dry_run(data, tmp_path / "run", *shlex.split(flags))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_dry_run_reads_the_pictures(data: Path, tmp_path: Path) -> None:
+    picture = data / "03.png"
+    picture.write_bytes(picture.read_bytes()[:-30])
+    result = dry_run(data, tmp_path / "run")
+    assert result.exit_code == 2 and "03.png" in result.stderr.splitlines()[-1]
+
+
+def test_attention_among_few_channels_is_none_and_said(data: Path, tmp_path: Path) -> None:
+    adm = ["--arch", "adm", "--cres", "2,4", "--attn", "32,16"]
+    told = dry_run(data, tmp_path / "run", *adm).stderr
+    assert "Warning: there is no attention at 32x32: 32 channels are fewer than the 64 of a head" in told
+    assert "16x16" not in told
+    assert "attention" not in dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,16").stderr
 
 
 def test_averages_of_transferred_weights_begin_at_full_length() -> None:

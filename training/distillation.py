@@ -18,7 +18,7 @@ from training.checkpoint import describe, load_network
 from training.precond import Precond
 from training.training_config import TrainingConfig
 from training.training_loop import run_steps
-from training.training_state import TrainingState, resume
+from training.training_state import TrainingState, record, resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
     }
     with distributed.claimed(outdir):
         resume(config, state, outdir, device)
+        record(config, state, outdir)
         batches = method.batches()
         return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
 

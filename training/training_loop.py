@@ -23,11 +23,10 @@ from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.loss import LOSSES, DenoisingLoss
 from training.reporter import Reporter
 from training.training_config import TrainingConfig, crossed
-from training.training_state import STATE_FILE, TrainingState, start
+from training.training_state import SNAPSHOT, STATE_FILE, TrainingState, record, start
 from training.watch import Watch
 
 PRELOAD_BYTES = 2**30
-SNAPSHOT = "network-snapshot"
 
 OnSnapshot = Callable[[Path, int], None]
 
@@ -56,6 +55,7 @@ def train(
     dataset = ImageDataset(config.data, use_labels=config.cond)
     with distributed.claimed(outdir):
         state = start(config, dataset, outdir, device)
+        record(config, state, outdir)
         module: nn.Module = state.net
         if ranks > 1:
             module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
@@ -66,6 +66,19 @@ def train(
             return training_step(config, state, module, loss_fn, next(batches))
 
         return run_steps(config, state, step, outdir, device, {}, on_snapshot)
+
+
+def check(config: TrainingConfig, outdir: str | Path, device: torch.device) -> None:
+    """Refuse what `train` would refuse before its first step, first images included; nothing stays in `outdir`.
+
+    Raises:
+        ValueError, RuntimeError, OSError: as `train`.
+    """
+    config.check(distributed.world_size())
+    dataset = ImageDataset(config.data, use_labels=config.cond)
+    with distributed.claimed(outdir):
+        state = start(config, dataset, Path(outdir), device)
+        next(_batches(config, dataset, state.images_seen, device))
 
 
 def run_steps(

@@ -21,6 +21,7 @@ from training.watch import check_tensors
 
 LABEL_LAYERS = ("model.map_label.", "model.map_augment.")
 STATE_FILE = "training-state.pt"
+SNAPSHOT = "network-snapshot"
 CONFIG_FILE = "config.json"
 NUMBERS: dict[str, type[int] | type[float]] = {
     "images_seen": int,
@@ -90,10 +91,10 @@ class TrainingState:
 
 
 def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device) -> TrainingState:
-    """A new run's state, or that of the run in `outdir`.
+    """A new run's state, or that of the run in `outdir`; nothing is written.
 
     Raises:
-        ValueError: if the run in `outdir` has other settings, or `config.transfer` names a network of another shape.
+        ValueError: as `resume`, or if `config.transfer` names a network of another shape.
     """
     torch.manual_seed(config.seed)
     net = PRECONDS[config.precond](
@@ -116,21 +117,49 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
 
 
 def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: torch.device) -> None:
-    """Take over the state of the run in `outdir`, if there is one, and record the settings there.
+    """Take over the state of the run in `outdir`, if there is one; nothing is written.
 
     Raises:
-        ValueError: if the run in `outdir` has other settings, or its state is damaged.
+        ValueError: if the run in `outdir` has other settings, or its state is damaged, or gone though there are
+            snapshots, which a new run would write over.
     """
-    settings = json.loads(json.dumps(asdict(config)))
+    settings = _as_json(config)
     if (outdir / CONFIG_FILE).exists():
         defaults = {f.name: f.default for f in fields(config)}  # of settings that are newer than the run
         _check_same(defaults | read_json_object(outdir / CONFIG_FILE), settings, outdir)
     if (outdir / STATE_FILE).exists():
         state.load(outdir / STATE_FILE, device)
+        return
+    refuse_snapshots_without_state(outdir, STATE_FILE)
+
+
+def refuse_snapshots_without_state(outdir: Path, state_file: str) -> None:
+    """Refuse a folder whose run cannot go on, as a new one would write over its snapshots.
+
+    Raises:
+        ValueError: naming the last snapshot.
+    """
+    snapshots = sorted(outdir.glob(f"{SNAPSHOT}-*.safetensors"))
+    if snapshots:
+        raise ValueError(
+            f"{outdir} has {printable(snapshots[-1].name, 60)} but no {state_file} to go on from, and a new run would "
+            "write over the snapshots; choose another --outdir, or move them away"
+        )
+
+
+def record(config: TrainingConfig, state: TrainingState, outdir: Path) -> None:
+    """Write what tells of a run before its first step: its settings, and a new run's state."""
     distributed.barrier()  # no rank may write before all have looked
     if distributed.rank() == 0:
         remove_partial_files(outdir)
-        write_json(outdir / CONFIG_FILE, settings)
+        write_json(outdir / CONFIG_FILE, _as_json(config))
+        if not (outdir / STATE_FILE).exists():
+            state.save(outdir / STATE_FILE)
+
+
+def _as_json(config: TrainingConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return settings
 
 
 def _tensors(part: nn.Module | torch.optim.Optimizer) -> list[Tensor]:

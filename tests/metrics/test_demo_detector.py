@@ -1,6 +1,8 @@
 """The demo detector: how it is trained and stored, what the shipped one can do."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,25 @@ def test_the_command(tmp_path: Path) -> None:
     assert facts.items() <= printed.items()
     assert printed["train_images"] == 200 and printed["test_images"] == 30 and printed["seed"] == 5
     assert printed["bytes"] == out.stat().st_size
+
+
+def test_training_that_diverges_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out = zipped(tmp_path / "data.zip", 300), tmp_path / "out"
+    out.write_bytes(b"an earlier one")
+    monkeypatch.setattr("metrics.demo_detector.LEARNING_RATE", 1e38)
+    result = run("--data", data, "--dest", out, "--epochs", 3)
+    assert result.exit_code == 2 and ": the run stops" in result.stderr.splitlines()[-1]
+    assert out.read_bytes() == b"an earlier one"
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run("--data", zipped(tmp_path / "data.zip", 300), "--dest", tmp_path / "out", "--epochs", 1)
+    assert result.exit_code == 2 and not (tmp_path / "out").exists()
+    assert result.stderr.splitlines()[-1] == f"Error: [Errno 28] No space left on device: '{tmp_path / 'out'}'"
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

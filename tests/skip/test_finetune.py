@@ -1,5 +1,6 @@
 """Fine-tuning: against optima in closed form, finite differences and a step by hand; killed, shared out, refused."""
 
+import errno
 import json
 import os
 import signal
@@ -232,11 +233,11 @@ def test_a_killed_run_ends_the_same(small: FineTuning, tmp_path: Path, monkeypat
     with pytest.raises(KilledError):
         tune_rho(small, 40, tmp_path / "killed", CPU, every=16)
     again = tune_rho(small, 40, tmp_path / "killed", CPU, every=16)
-    assert len(steps) == 4 + 3, "it goes on after the second step"
+    assert len(steps) == 4 + 3 + 2, "it goes on after the second step, and looks at the loss at each of two saves"
     assert torch.equal(again.path, whole.path) and torch.equal(again.losses, whole.losses)
     assert again.scale == whole.scale
     shorter = tune_rho(small, 16, tmp_path / "killed", CPU, every=16)
-    assert torch.equal(shorter.path, whole.path[:2]) and len(steps) == 7
+    assert torch.equal(shorter.path, whole.path[:2]) and len(steps) == 9
 
 
 def test_a_killed_network_ends_the_same(small: FineTuning, tmp_path: Path) -> None:
@@ -266,6 +267,50 @@ def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: 
     (tmp_path / "state").write_bytes(flipped)
     with pytest.raises(ValueError, match=r"cannot resume from .*state"):
         tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
+
+
+def test_coefficients_that_the_network_cannot_bear_are_not_saved(small: FineTuning, tmp_path: Path) -> None:
+    tune_rho(small, 8, tmp_path / "state", CPU)
+    with pytest.raises(RuntimeError, match="NaN or infinity"):
+        tune_rho(replace(small, lr=1e30), 8, tmp_path / "other", CPU)
+    assert torch.load(tmp_path / "other", weights_only=True)["images_seen"] == 0
+
+
+def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
+    small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
+    first = ["network", *flags, "--every", "8", "--duration", "8", "--lr", "1e30"]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
+        assert CliRunner().invoke(finetune.main, first).exit_code == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    again = CliRunner().invoke(finetune.main, [*first[:-4], "--duration", "24", "--lr", "1e30"])
+    assert again.exit_code == 2
+    (line,) = [line for line in again.stderr.splitlines() if line.startswith("Error: ")]
+    assert "NaN or infinity" in line or "is nan" in line
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == kept
+
+
+def test_a_full_disk_is_one_line_of_its_own(small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
+    result = CliRunner().invoke(finetune.main, ["network", *flags, "--duration", "8"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
+    assert "finetuning-state.pt" in result.stderr and list((tmp_path / "run").iterdir()) == []
+
+
+def test_snapshots_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
+    (path,) = tune_network(small, 8, 8, tmp_path / "run", CPU)
+    (tmp_path / "run" / finetune.STATE_FILE).unlink()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"network-snapshot-000008\.safetensors but no finetuning-state\.pt"):
+        tune_network(small, 8, 8, tmp_path / "run", CPU)
+    assert path.read_bytes() == before
 
 
 def test_a_signal_saves_and_the_run_goes_on(halves: FineTuning, tmp_path: Path) -> None:

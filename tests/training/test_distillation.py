@@ -20,7 +20,7 @@ from torch_utils import distributed
 from training.checkpoint import load_network, save_network
 from training.consistency_distillation import ConsistencyConfig, ConsistencyDistillation, l2
 from training.diff_instruct import DiffInstruct, DiffInstructConfig
-from training.distillation import Distillation, descend, distill, follow
+from training.distillation import Distillation, DistillConfig, descend, distill, follow
 from training.training_state import STATE_FILE
 
 Build = Callable[..., Distillation]
@@ -80,6 +80,27 @@ def test_other_settings_are_refused(build: Build, tmp_path: Path) -> None:
     distill(build(duration=16), tmp_path / "run", CPU)
     with pytest.raises(ValueError, match=r"trained with lr=0.001, now 0.002; use another --outdir"):
         distill(build(lr=0.002), tmp_path / "run", CPU)
+
+
+def test_a_run_that_diverges_keeps_its_last_state(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distill(build(duration=16), tmp_path / "run", CPU)
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix in (".pt", ".safetensors")}
+    monkeypatch.setattr(DistillConfig, "learning_rate", lambda self, images: 1e30)
+    with pytest.raises(RuntimeError, match=r"what (net|aux) returns holds NaN or infinity: the run stops"):
+        distill(build(duration=32), tmp_path / "run", CPU)
+    with pytest.raises(RuntimeError, match=r"the loss of the step to \d+ images is (nan|inf): the run stops"):
+        distill(build(duration=96, snap=96), tmp_path / "run", CPU)
+    now = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix in (".pt", ".safetensors")}
+    assert now == kept and len(kept) == 2
+
+
+def test_snapshots_whose_state_is_gone_are_not_written_over(build: Build, tmp_path: Path) -> None:
+    path = distill(build(duration=16), tmp_path / "run", CPU)
+    (tmp_path / "run" / STATE_FILE).unlink()
+    with pytest.raises(ValueError, match=rf"{path.name} but no training-state\.pt to go on from"):
+        distill(build(duration=16), tmp_path / "run", CPU)
 
 
 def test_bfloat16_keeps_float32_weights(build: Build, tmp_path: Path) -> None:

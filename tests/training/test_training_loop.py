@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from edm_pickles import edm_snapshot
 from PIL import Image
 from small_network import small
 
 from dnnlib.files import claim, read_json_lines
 from dnnlib.interrupts import Stopped
+from train import main as program_main
 from training import training_loop, watch
 from training.checkpoint import load_network, save_network
 from training.dataset import ImageDataset
@@ -214,17 +216,17 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
-    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "64"]
+    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "64", "--sheet", "none", "--device", "cpu"]
     outdir = tmp_path / "killed"
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(program(data, outdir, *long), cwd=ROOT, stderr=subprocess.DEVNULL, env=env) as process:
-        while process.poll() is None and not (outdir / STATE_FILE).exists():
+        while process.poll() is None and not list(outdir.glob("*.safetensors")):
             time.sleep(0.02)
         process.kill()
     done = run(program(data, outdir, *long))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("network-snapshot-000002.safetensors")
-    whole = run(program(data, tmp_path / "whole", *long))
+    whole = CliRunner().invoke(program_main, program(data, tmp_path / "whole", *long)[2:])
     snapshot = Path(whole.stdout.strip())
     assert filecmp.cmp(snapshot, outdir / snapshot.name, shallow=False)
 
@@ -314,6 +316,24 @@ def test_a_damaged_config_is_named(data: Path, tmp_path: Path, text: str) -> Non
     assert len(str(error.value)) < 500
 
 
+def test_snapshots_whose_state_is_gone_are_not_written_over(data: Path, tmp_path: Path) -> None:
+    snapshot = train(config(data, duration=16), tmp_path, CPU)
+    before = snapshot.read_bytes()
+    (tmp_path / STATE_FILE).unlink()
+    with pytest.raises(ValueError, match=rf"{snapshot.name} but no training-state\.pt to go on from"):
+        train(config(data, duration=32), tmp_path, CPU)
+    assert snapshot.read_bytes() == before and not (tmp_path / STATE_FILE).exists()
+
+
+def test_a_run_killed_at_its_first_snapshot_goes_on(data: Path, tmp_path: Path) -> None:
+    def killed(snapshot: Path, images: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data, duration=16), tmp_path, CPU, killed)
+    assert train(config(data, duration=16), tmp_path, CPU).exists()
+
+
 def test_a_second_run_in_the_folder_is_refused(data: Path, tmp_path: Path) -> None:
     with claim(tmp_path), pytest.raises(RuntimeError, match="another run is at work in"):
         train(config(data), tmp_path, CPU)
@@ -351,8 +371,8 @@ def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line_and_status_2(data: Path, tmp_path: Path) -> None:
-    result = run(program(tmp_path / "none.zip", tmp_path / "run"))
-    assert result.returncode == 2
+    result = CliRunner().invoke(program_main, program(tmp_path / "none.zip", tmp_path / "run")[2:])
+    assert result.exit_code == 2
     assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
     assert "none.zip" in result.stderr and "Traceback" not in result.stderr
 
