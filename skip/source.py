@@ -17,6 +17,7 @@ from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
 from torch_utils.precision import computed_in
 from training.checkpoint import describe, load_network
+from training.latent import LatentPrecond
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
 
@@ -105,6 +106,9 @@ class ImageSource:
         }
         if computed_in(device)["tf32"]:
             record["tf32"] = True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
+        decoder = net.first_stage_model if isinstance(net, LatentPrecond) else None
+        if decoder is not None and decoder.dtype != torch.float32:
+            record["decoder_dtype"] = str(decoder.dtype).removeprefix("torch.")
         if "autoencoder_sha256" in checkpoint:
             record["autoencoder_sha256"] = checkpoint["autoencoder_sha256"]
         if guided:
@@ -117,6 +121,8 @@ class ImageSource:
             for network in (net, guide):
                 if network is not None:
                     network.model.compile()
+            if decoder is not None:
+                decoder.decoder.compile()
         return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide)
 
     def _network(self, source: str, device: torch.device, autoencoder: str | None = None) -> Precond:

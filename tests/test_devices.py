@@ -21,7 +21,9 @@ from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from torch_utils import distributed
 from torch_utils.precision import allow_tf32
-from training import presets
+from training import latent, presets
+from training.autoencoder import VQDecoder
+from training.latent import LatentPrecond
 from training.presets import Preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -113,6 +115,45 @@ def test_a_networks_entry_says_what_it_computes_in_on_cuda(
         source = ImageSource("half", dtype=asked).load(device)
     assert source.record["dtype"] == expected
     assert source.net.net.model.enc["8x8_conv"].weight.dtype == getattr(torch, expected)
+
+
+def test_on_cuda_a_decoder_takes_several_images_in_the_networks_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored("uvit", tmp_path)
+    asked = ImageSource(str(tmp_path / "uvit.pth"), dtype="bfloat16", autoencoder=str(tmp_path / "kl.ckpt"))
+    assert "decoder_dtype" not in asked.load("cpu").record
+    monkeypatch.setattr(latent, "AT_ONCE", 3)
+    calls: list[tuple[int, torch.dtype]] = []
+    with fake_cuda():
+        source = asked.load("cuda")
+        net = source.net.net
+        assert isinstance(net, LatentPrecond) and net.first_stage_model is not None
+        tower = net.first_stage_model.decoder
+        tower.register_forward_pre_hook(lambda _, given: calls.append((len(given[0]), given[0].dtype)))
+        latents = torch.zeros(5, net.img_channels, net.img_resolution, net.img_resolution, device=CUDA)
+        assert net.decode(latents).dtype == torch.float32
+    assert calls == [(3, torch.bfloat16), (2, torch.bfloat16)]
+    assert source.record["decoder_dtype"] == "bfloat16"
+
+
+def test_on_cuda_the_codebook_stays_float32(tmp_path: Path) -> None:
+    net = stored("ldm", tmp_path)
+    with fake_cuda():
+        decoder = net.to("cuda").set_dtype(torch.float16).first_stage_model
+    assert isinstance(decoder, VQDecoder) and decoder.dtype == torch.float16
+    assert decoder.decoder.conv_in.weight.dtype == torch.float16
+    assert decoder.quantize["embedding"].weight.dtype == torch.float32
+
+
+@torch.inference_mode()
+def test_a_decoder_that_overflows_says_so(tmp_path: Path) -> None:
+    net = stored("ldm", tmp_path)
+    assert isinstance(net, LatentPrecond) and net.first_stage_model is not None
+    net.first_stage_model.set_dtype(torch.bfloat16)
+    net.first_stage_model.decoder.conv_out.bias.fill_(torch.inf)
+    with pytest.raises(RuntimeError, match=r"NaN or infinity in bfloat16.*--dtype float32"):
+        net.decode(torch.zeros(1, net.img_channels, net.img_resolution, net.img_resolution))
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])

@@ -16,6 +16,10 @@ from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
 from training import onednn
 from training.layers import Conv2d
+from training.ldm_blocks import GroupNorm32
+
+# Distances held at a time: on a CPU what its caches hold, on a GPU what keeps it busy (256 MB).
+DISTANCES = {"cpu": 2**19, "cuda": 2**26}
 
 
 class ResidualBlock(nn.Module):
@@ -120,6 +124,7 @@ class LatentDecoder(nn.Module):
             for VQ-f16 and KL-f16, none for VQ-f4 and KL-f8.
     Attributes:
         factor: side of an image in latent pixels.
+        dtype: what the tower computes in, see `set_dtype`.
         init_kwargs: all of the above.
     """
 
@@ -145,6 +150,21 @@ class LatentDecoder(nn.Module):
         self.factor = 2 ** (len(ch_mult) - 1)
         self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels)
         self.post_quant_conv = Conv2d(embed_dim, z_channels, 1)
+        self.widest = ch * max(ch_mult[:2])
+        self.dtype = torch.float32
+
+    def set_dtype(self, dtype: torch.dtype) -> "LatentDecoder":
+        """Run the tower in `dtype` from now on; for inference: its weights are converted once, in place.
+
+        What comes before it, the codebook's decisions too, stays float32.
+        """
+        self.dtype = dtype
+        self.decoder.to(dtype)
+        return self
+
+    def image_bytes(self, side: int) -> int:
+        """Memory that one image of latents of this side takes on its way, about: four tensors of its widest layer."""
+        return 4 * self.widest * (self.factor * side) ** 2 * self.dtype.itemsize
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode.
@@ -152,9 +172,13 @@ class LatentDecoder(nn.Module):
         Args:
             z: latents as the diffusion network has them, [N, embed_dim, H, W].
         Returns:
-            Images, about [-1, 1]: [N, out_ch, factor H, factor W].
+            Images, about [-1, 1]: float32 [N, out_ch, factor H, factor W].
         """
-        return self.decoder(self.post_quant_conv(z / self.scale_factor))
+        return self._decoded(z / self.scale_factor)
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        images: Tensor = self.decoder(self.post_quant_conv(z).to(self.dtype))
+        return images.to(torch.float32)
 
 
 class KLDecoder(LatentDecoder):
@@ -202,11 +226,9 @@ class VQDecoder(LatentDecoder):
 
     def indices(self, z: Tensor) -> Tensor:
         """Which entry of the codebook is nearest to each vector of z [N, embed_dim, H, W]: [N, H, W]."""
-        vectors = z.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H * W, embed_dim)
-        codebook = cast(Tensor, self.quantize["embedding"].weight)
-        # Not by a matrix product, which rounds the distances: the nearest is a decision.
-        distances = torch.cdist(vectors, codebook, compute_mode="donot_use_mm_for_euclid_dist")
-        return distances.argmin(-1).unflatten(1, z.shape[2:])
+        vectors = z.detach().permute(0, 2, 3, 1)  # (N, H, W, embed_dim)
+        codebook = cast(Tensor, self.quantize["embedding"].weight).detach()
+        return nearest(vectors.flatten(0, 2), codebook).reshape(vectors.shape[:3])
 
     def quantized(self, z: Tensor) -> Tensor:
         """The entries of the codebook nearest to the vectors of z, in its shape."""
@@ -215,15 +237,38 @@ class VQDecoder(LatentDecoder):
     def forward(self, z: Tensor, quantize: bool = True) -> Tensor:
         """Decode; see `LatentDecoder.forward`. Without `quantize`, the latents are decoded as they are."""
         z = z / self.scale_factor
-        return self.decoder(self.post_quant_conv(self.quantized(z) if quantize else z))
+        return self._decoded(self.quantized(z) if quantize else z)
 
 
 DECODERS: dict[str, type[LatentDecoder]] = {"KLDecoder": KLDecoder, "VQDecoder": VQDecoder}
 _PARTS = ("decoder.", "post_quant_conv.", "quantize.")  # of an autoencoder, what decodes
 
 
-def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def _group_norm(channels: int) -> GroupNorm32:
+    return GroupNorm32(channels, eps=1e-6)
+
+
+def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """Which entry of the codebook is nearest to each vector; of two equally near, the first.
+
+    The squared differences are summed as they are, not by a matrix product, which rounds: the nearest is a decision.
+    (torch.cdist without products launches a block a pair on a GPU: 34 million of them an image of LDM-4.)
+
+    Args:
+        vectors: [V, d].
+        codebook: [K, d].
+    Returns:
+        Indices [V].
+    """
+    at_once = max(1, DISTANCES.get(vectors.device.type, DISTANCES["cpu"]) // len(codebook))
+    found = []
+    for part in vectors.split(at_once):
+        distances = part.new_zeros([len(part), len(codebook)])
+        for dim in range(part.shape[1]):
+            difference = part[:, dim, None] - codebook[:, dim]
+            distances.addcmul_(difference, difference)
+        found.append(distances.argmin(1))
+    return torch.cat(found)
 
 
 def decoder_parts(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:

@@ -9,6 +9,9 @@ from training.autoencoder import DECODERS, LatentDecoder
 from training.discrete import DiscretePrecond, Prediction
 from training.keywords import check_keywords, shown
 
+AT_ONCE = 16  # images decoded together on a GPU, where their activations take no more than
+MEMORY = 4 * 2**30  # bytes, about; fixed, so that the last digits do not depend on what else is on the card
+
 
 class LatentPrecond(DiscretePrecond):
     """A denoiser D(x; sigma) of latents x, with or without a decoder: images = first_stage_model(x).
@@ -72,7 +75,10 @@ class LatentPrecond(DiscretePrecond):
         return self._decoder().factor * self.img_resolution
 
     def decode(self, x: Tensor) -> Tensor:
-        """Images of latents, in float32 and one at a time: so none depends on its batch, nor the memory on its size.
+        """Images of latents, few at a time: the memory does not depend on the size of the batch.
+
+        On a CPU one at a time and in float32, so that no image depends on its batch. On a GPU up to AT_ONCE, as many as
+        about MEMORY holds, and in what `set_dtype` said.
 
         Args:
             x: latents [N, img_channels, H, W].
@@ -80,9 +86,26 @@ class LatentPrecond(DiscretePrecond):
             Images, about [-1, 1]: [N, image_channels, f H, f W].
         Raises:
             ValueError: if there is no decoder.
+            RuntimeError: if half precision was too narrow for an image.
         """
         decoder = self._decoder()
-        return torch.cat([decoder(latent) for latent in x.to(torch.float32).split(1)])
+        at_once = 1
+        if x.device.type == "cuda":
+            at_once = min(max(MEMORY // decoder.image_bytes(x.shape[-1]), 1), AT_ONCE)
+        images = torch.cat([decoder(latents) for latents in x.to(torch.float32).split(at_once)])
+        if decoder.dtype != torch.float32 and not images.isfinite().all():
+            raise RuntimeError(
+                f"the decoder returned NaN or infinity in {str(decoder.dtype).removeprefix('torch.')}: choose another "
+                "precision, as --dtype float32"
+            )
+        return images
+
+    def set_dtype(self, dtype: torch.dtype) -> "LatentPrecond":
+        """Compute in `dtype` from now on, see `training.precond.Precond.set_dtype`; on CUDA so does the decoder."""
+        self.dtype = dtype
+        if self.first_stage_model is not None and next(self.parameters()).device.type == "cuda":
+            self.first_stage_model.set_dtype(dtype)
+        return self
 
     def channels_last(self) -> "LatentPrecond":
         """See `training.precond.Precond.channels_last`; the decoder's weights too."""

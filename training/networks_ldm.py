@@ -245,9 +245,9 @@ class LDMPrecond(LatentPrecond):
     def set_dtype(self, dtype: torch.dtype) -> "LDMPrecond":
         """Run the blocks of the U-Net in `dtype` from now on; for inference: converts their weights in place.
 
-        Embeddings and the decoder stay float32.
+        Embeddings stay float32; the decoder's precision: see `LatentPrecond.set_dtype`.
         """
-        self.dtype = dtype
+        super().set_dtype(dtype)
         for module in self.model.modules():
             if isinstance(module, Conv2d | nn.Conv2d | nn.Conv1d | nn.GroupNorm | LayerNorm | Dense):
                 module.to(dtype)

@@ -282,9 +282,10 @@ class UViTPrecond(LatentPrecond):
     def set_dtype(self, dtype: torch.dtype) -> "UViTPrecond":
         """Compute the products of the blocks in `dtype` from now on; for inference: converts their weights in place.
 
-        Embeddings stay float32, and so do the tokens until the first long skip, as under torch's autocast.
+        Embeddings stay float32, and so do the tokens until the first long skip, as under torch's autocast. The
+        decoder's precision: see `LatentPrecond.set_dtype`.
         """
-        self.dtype = dtype
+        super().set_dtype(dtype)
         _convert_blocks(self.model, dtype)
         return self
 

@@ -7,7 +7,8 @@ import torch
 from conftest import fill, golden_json, golden_npz, relative_error
 from standins_ldm import vq_decoder
 
-from training.autoencoder import VQDecoder, decoder_arguments, decoder_parts
+from training import autoencoder
+from training.autoencoder import VQDecoder, decoder_arguments, decoder_parts, nearest
 
 FACTS, ARRAYS = golden_json("ldm")["vq"], golden_npz("ldm")
 
@@ -59,6 +60,32 @@ def test_a_vector_of_the_codebook_is_its_own_nearest() -> None:
     assert torch.equal(net.quantized(z + 1e-5), z)
     far = torch.cdist(torch.full([1, 3], 40.0), codebook).argmin()
     assert (net.indices(torch.full([1, 3, 2, 2], 40.0)) == far).all()
+
+
+@pytest.mark.parametrize("distances", [1, 640, 2**19])
+def test_nearly_equal_distances_are_told_apart(distances: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(autoencoder.DISTANCES, "cpu", distances)
+    random = torch.Generator().manual_seed(0)
+    codebook = 100 + torch.randn(64, 3, generator=random)  # there |v|^2 - 2 v w + |w|^2 drowns in rounding
+    a, b = codebook[torch.randint(64, [2, 300], generator=random)]
+    vectors = (a + b) / 2 + 1e-4 * (a - b)  # a is nearer by 2e-4 of their distance
+    squares = (vectors.double()[:, None] - codebook.double()).square().sum(2)
+    assert torch.equal(nearest(vectors, codebook), squares.argmin(1))
+
+
+def test_of_two_equally_near_entries_the_first_is_taken() -> None:
+    codebook = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    assert nearest(torch.tensor([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0]]), codebook).tolist() == [1, 1, 0]
+
+
+@torch.inference_mode()
+def test_half_precision_begins_behind_the_codebook() -> None:
+    net, z = golden(), torch.from_numpy(ARRAYS["vq/z"])
+    net.set_dtype(torch.bfloat16)
+    assert net.indices(z).flatten().tolist() == ARRAYS["vq/indices"].tolist()
+    images = net(z)
+    assert images.dtype == torch.float32
+    assert 1e-5 < relative_error(images, ARRAYS["vq/decode"]) < 2.5e-2
 
 
 @pytest.mark.parametrize("missing", ["decoder.conv_out.weight", "post_quant_conv.weight"])
