@@ -74,6 +74,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in parts
     if origin is Sequence:
         return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+    if origin is tuple:
+        return _fits_tuple(value, parts)
     if hint is float:
         return type(value) in (int, float) and not math.isnan(value)
     if hint is int:
@@ -83,14 +85,25 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, origin or hint)
 
 
+def _fits_tuple(value: Any, parts: tuple[Any, ...]) -> bool:
+    """Whether a list has the length and the types of tuple[int, int], or all of one type as tuple[int, ...]."""
+    if not isinstance(value, list | tuple):
+        return False
+    if parts[-1] is Ellipsis:
+        return all(_fits(item, parts[0]) for item in value)
+    return len(value) == len(parts) and all(_fits(item, part) for item, part in zip(value, parts, strict=True))
+
+
 def _described(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(_described(part) for part in parts)
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
-    if origin is Sequence:
+    if origin is Sequence or (origin is tuple and parts[-1] is Ellipsis):
         return f"a list, each of it {_described(parts[0])}"
+    if origin is tuple:
+        return f"a list of {len(parts)}, each of it {_described(parts[0])}"
     if hint is type(None):
         return "absent"
     return _PLAIN.get(hint, "a table")

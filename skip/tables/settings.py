@@ -18,6 +18,7 @@ from sampling.sigmas import edm
 from skip.scale import Axis, SkipScale, Spacing, Time
 from skip.source import ImageSource
 from skip.tables.estimate import Estimate
+from training.keywords import check_keywords
 from training.networks import SkipTarget
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -181,6 +182,7 @@ def build(study: Callable[..., Study], values: dict[str, Any]) -> Study:
     for key in values:
         if key not in known:
             raise ValueError(f"unknown setting {key!r}; there are {', '.join(sorted(known))}")
+    check_keywords(values, [study])  # type: ignore[list-item]  # a dataclass
     try:
         return study(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
     except TypeError as error:

@@ -6,17 +6,20 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dnnlib.text import printable
 from skip.tables.claims import Claim
 from skip.tables.kinds import KINDS, TUPLES
 from skip.tables.settings import Study, build, plain
+from training.keywords import check_keywords, shown
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 PROFILES_TOML = "profiles.toml"
 DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
         raise ValueError(f"there is no item {name!r}; choose from {', '.join(item_names(folder))}")
     try:
         return _item(name, profile, _read(path), profiles, seeds)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: {reason}") from error
 
@@ -154,7 +157,7 @@ def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, An
     studies = [
         build(kind, base | row | ({"seeds": seeds} if seeds else {})) for group in rows for row in _combinations(group)
     ]
-    plot = Plot(**_tuples(table["plot"])) if "plot" in table else None
+    plot = _built(Plot, table["plot"]) if "plot" in table else None
     for axis in (plot.x, *plot.series) if plot else ():
         if axis not in {*settings_of, *DERIVED, "index"}:
             raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(settings_of))}")
@@ -167,7 +170,7 @@ def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, An
         _cells(table["study"], studies, published),
         (*table.get("notes", ()), *own.get("notes", ())),
         requires,
-        tuple(Claim(**_tuples(claim)) for claim in own.get("claims", table.get("claims", ()))),
+        tuple(_built(Claim, claim) for claim in own.get("claims", table.get("claims", ()))),
         plot,
     )
 
@@ -176,8 +179,12 @@ def _settings_of(kind: Any) -> set[str]:
     return {f.name for f in fields(kind)}
 
 
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+def _built(kind: type[Made], table: Any) -> Made:
+    """A dataclass from a table of a TOML file, where tuples are lists."""
+    if not isinstance(table, dict):
+        raise ValueError(f"[{kind.__name__.lower()}] is {shown(table)}, no table")
+    check_keywords(table, [kind])
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
 def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:

@@ -131,9 +131,9 @@ def test_published_values_stand_at_their_cells_in_the_paper_profile(configs: Pat
         ('[[cells]]\nsampler = "hein"', "unknown sampler 'hein'"),
         ('[[cells]]\nmetrics = ["fib"]', "unknown metric 'fib'"),
         ('[[cells]]\nmetrics = ["kid"]', "name the real ones as data"),
-        ('[[cells]]\nacross = "sideways"', "unknown across 'sideways'"),
+        ('[[cells]]\nacross = "sideways"', "across is 'sideways'; it must be one of bottom-to-one, constant"),
         ('[[cells]]\nseeds = "a"', "a"),
-        ("[[cells]]\nrho = nan", "finite"),
+        ("[[cells]]\nrho = inf", "finite"),
         ("this is not toml", "not valid TOML"),
         ('[plot]\nx = "rhoo"\ny = ["fid"]', "[plot] names 'rhoo'"),
         ('[plot]\nx = "rho"\ny = ["fid"]\nseries = ["step"]', "[plot] names 'step'"),
@@ -143,6 +143,30 @@ def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         written(configs, text)
     assert "table9.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('cells = [{rho = "x"}]', "rho is 'x'; it must be a number"),
+        ("cells = [{rho = nan}]", "rho is nan; it must be a number"),
+        ("cells = [{rho = 2026-11-26}]", "rho is of the type date; it must be a number"),
+        ("cells = [{steps = 5.5}]", "steps is 5.5; it must be a whole number"),
+        ("cells = [{seeds = 7}]", "seeds is 7; it must be a text"),
+        ('settings.metrics = "fid"', "metrics is 'fid'; it must be a list, each of it a text"),
+        ('cells = [{window = [["a", "b"]]}]', "window is of the type list; it must be a list of 2"),
+        ("plot = [1]", "[plot] is of the type list, no table"),
+        ('plot = {x = "rho", y = "fid"}', "y is 'fid'; it must be a list"),
+        ("cells = 3", "table9.toml"),
+        ('settings = "a"', "table9.toml"),
+        ("claims = [7]", "[claim] is 7, no table"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_file_key_and_value(configs: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        written(configs, text)
+    assert "table9.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_misspelt_key_of_a_profile_is_refused(configs: Path) -> None:
