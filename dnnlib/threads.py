@@ -1,7 +1,7 @@
 """Threads that suit containers and shared machines.
 
 By default OpenMP's threads wait for one another by spinning, and start one for each core. Where something else has the
-cores, or a quota stops them, every wait costs a time slice: up to ten times slower (benchmarks/README.md). So they
+cores, or a quota stops them, every wait costs a time slice: several times slower (benchmarks/README.md). So they
 sleep instead, and are no more than the quota.
 """
 
