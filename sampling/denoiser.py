@@ -58,9 +58,10 @@ class Counted:
 
 
 class Finite:
-    """A denoiser that stops at the first NaN or infinity instead of drawing grey images of it.
+    """A denoiser that stops at a NaN or infinity instead of drawing grey images of it.
 
-    The check reads one flag back from the device, once per network call.
+    On a CPU it stops at once. Another device would have to be waited for at every call: there `check`, after the last
+    one, reads all that was noted, and still names the noise level where it began.
 
     Args:
         denoise: the denoiser to call.
@@ -68,17 +69,34 @@ class Finite:
 
     def __init__(self, denoise: Denoiser) -> None:
         self.denoise = denoise
+        self._sigmas: list[Tensor] = []
+        self._finite: list[Tensor] = []  # of each call since the last check: whether x and D are, bool [2]
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Denoise, and raise RuntimeError if any value is not finite."""
+        """Denoise; on a CPU raise RuntimeError if any value is not finite."""
         D = self.denoise(x, sigma)
-        if not torch.isfinite(D).all():
-            source = "was given" if not torch.isfinite(x).all() else "returned"
-            raise RuntimeError(
-                f"the network {source} NaN or infinity at sigma = {float(sigma):g}: "
-                "compute in float32, and check the checkpoint and the noise levels"
-            )
+        self._sigmas.append(sigma)
+        self._finite.append(torch.stack([torch.isfinite(x).all(), torch.isfinite(D).all()]))
+        if D.device.type == "cpu":
+            self.check()
         return D
+
+    def check(self) -> None:
+        """Wait for the device once, and look at every call since the last check.
+
+        Raises:
+            RuntimeError: if a value was not finite; names the first noise level, and who is to blame.
+        """
+        if not self._finite:
+            return
+        sigmas, finite = self._sigmas, torch.stack(self._finite).cpu().tolist()
+        self._sigmas, self._finite = [], []
+        for sigma, (given, returned) in zip(sigmas, finite, strict=True):
+            if not returned:
+                raise RuntimeError(
+                    f"the network {'returned' if given else 'was given'} NaN or infinity at sigma = {float(sigma):g}: "
+                    "compute in float32, and check the checkpoint and the noise levels"
+                )
 
 
 class Thresholded:

@@ -103,12 +103,14 @@ def generate(
             noise = random.randn([len(part), *shape]).to(device)
             classes = draw_classes(random, net.label_dim, part, labels, class_idx)
             one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
-            main = Counted(Finite(bind(net, one_hots)))
-            weaker = Counted(Finite(bind(net) if guide is None else bind(guide, one_hots)))
+            finite = Finite(bind(net, one_hots)), Finite(bind(net) if guide is None else bind(guide, one_hots))
+            main, weaker = Counted(finite[0]), Counted(finite[1])
             denoise = Guided(main, weaker, guidance)
             with torch.inference_mode():
                 x = sample(settings.bound(net, random.randn_like), denoise, noise, nodes, settings.ending)
                 images = to_uint8(net.decode(x))
+                for each in finite:
+                    each.check()  # the one place where the device is waited for
             yield Batch(images, classes, part, main.nfe + weaker.nfe)
 
     return batches()

@@ -11,11 +11,13 @@ from click.testing import CliRunner
 from conftest import relative_error
 from device_cases import CASES, ON_A_GPU_ONLY, stored
 from fake_cuda import fake_cuda
-from tiny_network import saved
+from tiny_network import saved, tiny_network
 
 import generate
 from dnnlib.pictures import decode_png
+from sampling.generate import generate as generate_batches
 from sampling.noise import SeedNoise
+from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.source import ImageSource
 from skip.tuned import SkipTuned
@@ -154,6 +156,16 @@ def test_a_decoder_that_overflows_says_so(tmp_path: Path) -> None:
     net.first_stage_model.decoder.conv_out.bias.fill_(torch.inf)
     with pytest.raises(RuntimeError, match=r"NaN or infinity in bfloat16.*--dtype float32"):
         net.decode(torch.zeros(1, net.img_channels, net.img_resolution, net.img_resolution))
+
+
+def test_a_batch_waits_for_the_device_once_for_each_network() -> None:
+    scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
+    with fake_cuda() as device:
+        net = SkipTuned(tiny_network().to("cuda"), scale)
+        batches = generate_batches(net, SamplerSettings(steps=3, S_churn=2), range(2), "cuda", guidance=1.5)
+        device.waits.clear()
+        next(batches)
+        assert sum(device.waits.values()) == 2, device.waits
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])

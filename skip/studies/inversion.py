@@ -60,6 +60,7 @@ def invert(
             part = slice(start, start + batch_size)
             denoise = Finite(bind(net, None if class_labels is None else class_labels[part]))
             noise.append(invert_batch(settings.bound(net, torch.randn_like), denoise, images[part], nodes))
+            denoise.check()
     return torch.cat(noise)
 
 

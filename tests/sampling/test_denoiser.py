@@ -44,6 +44,19 @@ def test_finite_names_the_noise_level_and_who_is_to_blame(bad):
         Finite(broken)(x * bad, SIGMA)
 
 
+def test_a_check_at_the_end_names_the_first_noise_level(monkeypatch):
+    """As on a device, where nothing is read before."""
+    finite = Finite(lambda x, sigma: x / (sigma - 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(finite, "check", lambda: None)
+        x = torch.ones(1, 1, 2, 2)
+        for sigma in (5.0, 3.0, 2.0):
+            x = finite(x, torch.tensor(sigma))
+    with pytest.raises(RuntimeError, match=r"returned NaN or infinity at sigma = 3\b"):
+        finite.check()
+    finite.check()  # it was told
+
+
 def test_thresholding_clamps_and_divides_each_image_by_its_own_quantile():
     wild = torch.linspace(-4, 4, 1001, dtype=torch.float64).reshape(1, 1, 7, 143)
     tame = torch.linspace(-0.9, 0.5, 1001, dtype=torch.float64).reshape(1, 1, 7, 143)
