@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import onednn, winograd
+from training import cuda, onednn, winograd
 from training.kept import Kept
 
 MAX_TAPS = 64  # of a resampling filter; the published ones have 2 and 4
@@ -147,9 +147,12 @@ class GroupNorm(nn.GroupNorm):
             raise ValueError(f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others")
         super().__init__(groups, num_channels, eps=eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [N, C, H, W] over each group's channels and pixels."""
-        return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Normalise [N, C, H, W] over each group's channels and pixels; then times scale, plus shift: [N, C, 1, 1]."""
+        if cuda.keeps_layout(x):
+            return cuda.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale, shift)
+        y = F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return y if scale is None or shift is None else torch.addcmul(shift, y, scale)
 
 
 def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training import cuda
+
 MIN_FEATURES = 128  # below this a product is too small for its library to matter
 MIN_TOKENS = 256  # of attention
 CPUINFO = Path("/proc/cpuinfo")
@@ -95,6 +97,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         [N, heads, T, d].
     """
+    if q.device.type == "cuda":
+        return cuda.attention(q, k, v)
     T, d = q.shape[2:]
     if T < MIN_TOKENS or not preferred(q, torch.float32, torch.bfloat16):
         return F.scaled_dot_product_attention(q, k, v)

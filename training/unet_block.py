@@ -115,7 +115,7 @@ class UNetBlock(SkipBlock):
         params = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
             scale, shift = params.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm1(h), scale + 1)
+            h = self.norm1(h, scale + 1, shift)
         else:
             h = self.norm1(h + params)
         h = self.conv1(F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training))

@@ -1,0 +1,81 @@
+"""What torch's own operators do slowly on CUDA: group norm in channels-last memory, and attention with wide heads.
+
+No GPU has timed either yet: the thresholds are estimates, and benchmarks/gpu.py measures both ways.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Values of x from which the norm below is taken. F.group_norm copies x into NCHW memory and the convolution behind it
+# copies the result back, four passes over x; below this the launches of about eight small kernels cost more (estimate).
+MIN_VALUES = 2**24
+FLASH_CHANNELS = 256  # of a head: the flash kernel takes no more
+WIDE_BY_PRODUCTS = False  # whether wider heads go to two matrix products instead of scaled_dot_product_attention
+
+
+def keeps_layout(x: Tensor) -> bool:
+    """Whether the group norm of x [N, C, H, W] is that of this file: on CUDA, in inference, channels-last and large."""
+    return (
+        x.device.type == "cuda"
+        and not torch.is_grad_enabled()
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_contiguous()
+        and (torch.compiler.is_compiling() or x.numel() >= MIN_VALUES)
+    )
+
+
+def group_norm(
+    x: Tensor,
+    groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+) -> Tensor:
+    r"""Group normalisation and modulation, in the memory format of x.
+
+    scale * ((x - mean) / sqrt(var + eps) * weight + bias) + shift = a x + b, with a and b by image and channel
+
+    Moments, a and b are float32; under torch.compile all of it becomes a kernel or two.
+
+    Args:
+        x: [N, C, H, W].
+        groups: G, which divides C; each image's moments are over the pixels and the C / G channels of a group.
+        weight, bias: [C].
+        eps: see the formula.
+        scale, shift: [N, C, 1, 1] or [1, C, 1, 1], both or neither.
+    Returns:
+        [N, C, H, W] in the dtype and memory format of x.
+    """
+    N, C, H, W = x.shape
+    var, mean = _moments(x.permute(0, 2, 3, 1).reshape(N, H * W, groups, C // groups))
+    a = (var + eps).rsqrt()[:, :, None] * weight.float().view(groups, -1)  # (N, G, C / G)
+    b = bias.float().view(groups, -1) - mean[:, :, None] * a
+    a, b = a.reshape(N, C, 1, 1), b.reshape(N, C, 1, 1)
+    if scale is not None and shift is not None:
+        a, b = a * scale.float(), b * scale.float() + shift.float()
+
+    if torch.compiler.is_compiling():
+        return (x.float() * a + b).to(x.dtype)
+    return torch.addcmul(b, x, a, out=torch.empty_like(x))  # computed in float32, without a float32 copy of x
+
+
+def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean of y [N, P, G, D] over P and D, in float32: [N, G] each."""
+    if y.dtype == torch.float32 or torch.compiler.is_compiling():
+        var, mean = torch.var_mean(y.float(), (1, 3), correction=0)
+        return var, mean
+    # In half precision var_mean would round the moments, and a float32 copy of y is another pass over memory.
+    mean = y.mean((1, 3), dtype=torch.float32)
+    power = torch.linalg.vector_norm(y, 2, (1, 3), dtype=torch.float32).square() / (y.shape[1] * y.shape[3])
+    return (power - mean.square()).clamp_min(0), mean
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v, as F.scaled_dot_product_attention; of q, k, v [N, heads, T, d]."""
+    if not WIDE_BY_PRODUCTS or q.shape[-1] <= FLASH_CHANNELS:
+        return F.scaled_dot_product_attention(q, k, v)
+    weights = (q * q.shape[-1] ** -0.5) @ k.mT
+    return weights.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
