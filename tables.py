@@ -4,6 +4,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from skip.tables.spec import Item, item_names, load_item
 from skip.tune_plot import plot_search
 from skip.tune_run import METRICS, Plan, Tuner, study, told
 from torch_utils import distributed
+from torch_utils.precision import Kind, computed_in, every_kind
 
 CELLS: FlagGroups = {
     "Cells": [
@@ -103,7 +105,7 @@ def main() -> None:
 @add_flags(CELLS)
 def list_items(names: tuple[str, ...], **flags: Any) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
-    results = _results(flags)
+    results = _results(flags, every_kind())
     for item in _items(names or item_names(), flags):
         click.echo(plan.summary(item, results))
         if names:
@@ -117,10 +119,10 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
 def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     items = _items(paper_items() if names == ("all",) else names, flags)
-    results = _results(flags)
     cells = [cell for item in items for cell in item.cells]
     check_writable(results.folder, "--results", folder=True)
     device = distributed.init(flags["device"], flags["tf32"])
+    results = _results(flags, [computed_in(device)])
     if flags["dry_run"]:
         for line in plan.dry_run(items, results):
             click.echo(line)
@@ -147,7 +149,7 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
         raise ValueError("name the items to show, or give --all")
     items = _items(names or paper_items(), flags)
     pictures = Path(flags["pictures"]) if flags["pictures"] else None
-    click.echo(render.FORMATS[flags["format"]](items, _results(flags), pictures), nl=False)
+    click.echo(render.FORMATS[flags["format"]](items, _results(flags, every_kind()), pictures), nl=False)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -166,7 +168,8 @@ def tune(**flags: Any) -> None:
     detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
     plain = study(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
     device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
-    results = Results(folder / "results") if flags["results"] is None else _results(flags)
+    kinds = [computed_in(device)]
+    results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
     tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
     summary = tuner.run(asked)
     if distributed.rank() == 0:
@@ -180,11 +183,11 @@ def tune(**flags: Any) -> None:
     distributed.shutdown()
 
 
-def _results(flags: dict[str, Any]) -> Results:
+def _results(flags: dict[str, Any], kinds: Sequence[Kind]) -> Results:
     """Those in the folder that was named or, from wherever this is run, in the one beside this file."""
     if flags["results"] is not None:
-        return Results(Path(flags["results"]))
-    return Results(Path("results") if Path.cwd() == REPOSITORY else REPOSITORY / "results")
+        return Results(Path(flags["results"]), kinds)
+    return Results(Path("results") if Path.cwd() == REPOSITORY else REPOSITORY / "results", kinds)
 
 
 def _range(name: str, text: str) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Everything that determines a set of generated images, and the images themselves."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,42 @@ from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+Loader = Callable[[str, torch.device, str | None, str | None], Precond]  # arguments as of `ready_network`
+
+
+def ready_network(source: str, device: torch.device, autoencoder: str | None, dtype: str | None) -> Precond:
+    """The network of that name, ready to sample.
+
+    Args:
+        source, device, autoencoder: as for `training.checkpoint.load_network`.
+        dtype: a name in DTYPES; None as the checkpoint says.
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: as `load_network`, or if a weight is not finite.
+    """
+    net = load_network(source, device, autoencoder).channels_last()
+    for name, value in net.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again")
+    return net.set_dtype(DTYPES[dtype] if dtype else net.compute_dtype(device))
+
+
+class LastNetwork:
+    """`ready_network` that keeps the network of its last call, for a next one that asks for the same."""
+
+    def __init__(self) -> None:
+        self._asked: Any = None
+        self._net: Precond | None = None
+
+    def __call__(self, source: str, device: torch.device, autoencoder: str | None, dtype: str | None) -> Precond:
+        """The network; its file, as it is now, decides whether it is the same."""
+        asked = (describe(source, autoencoder), device, dtype)
+        if self._net is None or asked != self._asked:
+            self._asked = self._net = None  # before the next is there: they could be too much together
+            self._net = ready_network(source, device, autoencoder, dtype)
+            self._asked = asked
+        return self._net
 
 
 @dataclass(frozen=True)
@@ -69,12 +105,15 @@ class ImageSource:
         """The scale, 1 for no guidance."""
         return 1.0 if self.guidance is None else self.guidance
 
-    def load(self, device: torch.device | str, compile: bool = False) -> "LoadedSource":
+    def load(
+        self, device: torch.device | str, compile: bool = False, network: "Loader | None" = None
+    ) -> "LoadedSource":
         """Load the network, and check that everything fits together.
 
         Args:
             device: where the network goes.
             compile: torch.compile the network.
+            network: loads a network; None is `ready_network`.
         Raises:
             FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`, or if a setting does not
                 fit the network.
@@ -85,11 +124,12 @@ class ImageSource:
         noise_device = choose_device(self.noise_device or "cpu")
         if self.noise_device == "cuda" and device.type == "cuda":
             noise_device = device  # of several GPUs, the one that computes
-        net = self._network(self.network, device, self.autoencoder)
+        network = network or ready_network
+        net = network(self.network, device, self.autoencoder, self.dtype)
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)
         guided = self.scale_of_guidance != 1
-        guide = self._network(self.guide, device) if guided and self.guide is not None else None
+        guide = network(self.guide, device, None, self.dtype) if guided and self.guide is not None else None
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
         tuned = SkipTuned(net, self.scale, self.skip_target)
         checkpoint = describe(self.network, self.autoencoder)
@@ -118,20 +158,12 @@ class ImageSource:
                 checkpoint |= {"guide": self.guide}
                 record["guidance"]["guide_sha256"] = describe(self.guide)["sha256"]
         if compile:
-            for network in (net, guide):
-                if network is not None:
-                    network.model.compile()
+            for one in (net, guide):
+                if one is not None:
+                    one.model.compile()
             if decoder is not None:
                 decoder.decoder.compile()
         return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide)
-
-    def _network(self, source: str, device: torch.device, autoencoder: str | None = None) -> Precond:
-        """The network of that name, ready to sample."""
-        net = load_network(source, device, autoencoder).channels_last()
-        for name, value in net.state_dict().items():
-            if not torch.isfinite(value).all():
-                raise ValueError(f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again")
-        return net.set_dtype(DTYPES[self.dtype] if self.dtype else net.compute_dtype(device))
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer and where it acts; equal settings give equal records, however they were put."""

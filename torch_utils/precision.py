@@ -26,6 +26,20 @@ def tf32_allowed() -> bool:
     return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
 
 
-def computed_in(device: torch.device) -> dict[str, str | bool]:
+Kind = dict[str, str | bool]  # as `computed_in` gives it
+KINDS: tuple[Kind, ...] = (
+    {"device": "cpu", "tf32": False},
+    {"device": "cuda", "tf32": False},
+    {"device": "cuda", "tf32": True},
+)
+
+
+def every_kind() -> tuple[Kind, ...]:
+    """KINDS, those of this machine first, and of them float32 as it says."""
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    return tuple(sorted(KINDS, key=lambda kind: kind["device"] != here))
+
+
+def computed_in(device: torch.device) -> Kind:
     """The kind of device, and whether its float32 is TF32, as results record them."""
     return {"device": device.type, "tf32": device.type == "cuda" and tf32_allowed()}

@@ -19,6 +19,7 @@ from skip.tables.estimate import Estimate
 from skip.tables.generated import Images
 from skip.tables.settings import Job, located
 from torch_utils import distributed
+from torch_utils.precision import computed_in
 from training.checkpoint import describe
 
 Trained = Literal["nothing", "free rho", "bounded rho", "all weights"]
@@ -107,7 +108,7 @@ class FineTuned(Images):
         if self.trained == "all weights":
             return self.measure(job, replace(source, network=str(self._network(job))))
         if self.trained == "nothing":
-            k = self.source().load("cpu").net.num_skips
+            k = job.load(source).net.num_skips
             values, errors = source.scale.per_layer(k), torch.zeros(k, dtype=torch.float64)
         else:
             fitted = tune_rho(
@@ -133,6 +134,8 @@ class FineTuned(Images):
         settings = self.settings()
         hashes = [describe(self.network)["sha256"], load_detector(settings.detector, "cpu").sha256]
         hashes += [file_sha256(data)] if (data := located(settings.data)).is_file() else []
+        if job.device.type != "cpu":
+            hashes.append(dumps(computed_in(job.device), sort_keys=True))
         told = as_json(settings, hashes=hashes, every=every, factor=self.train_factor, ema=self.train_ema)
         folder = job.folder.parent / f"training-{sha256(dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
         path = snapshot(folder, self.train_images)

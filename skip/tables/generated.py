@@ -1,7 +1,7 @@
 """Studies of generated images: their metrics, and sheets of them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -128,7 +128,7 @@ class Images(Generated):
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
         """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
-        source, detector, reference, real = self._loaded(job.device, what)
+        source, detector, reference, real = self._loaded(job.device, what, job.load)
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
 
@@ -168,12 +168,12 @@ class Images(Generated):
     def check(self) -> None:
         """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
         cpu = torch.device("cpu")
-        _, detector, reference, _ = self._loaded(cpu, self.source())
+        _, detector, reference, _ = self._loaded(cpu, self.source(), lambda source: source.load(cpu))
         with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
             pass
 
     def _loaded(
-        self, device: torch.device, what: ImageSource
+        self, device: torch.device, what: ImageSource, load: Callable[[ImageSource], LoadedSource]
     ) -> tuple[LoadedSource, Detector, Statistics, RealImages | None]:
         """What makes the images and what they are compared with.
 
@@ -183,7 +183,7 @@ class Images(Generated):
         detector = load_detector(self.detector, device)
         reference = load_statistics(self.reference, detector.name)
         real = self._real()
-        source = what.load(device)
+        source = load(what)
         channels = source.net.image_channels
         require_same_colours(channels, reference.channels, self.reference)
         require_same_colours(channels, None if real is None else real.channels, str(self.data))
@@ -220,7 +220,7 @@ class Sheet(Generated):
         """Write the sheet beside the result, as PNG; on rank 0."""
         if distributed.rank() != 0:
             return {}
-        source = self.source().load(job.device)
+        source = job.load(self.source())
         images = [image for batch in source.batches(self.numbers, job.batch) for image in batch.images.cpu().numpy()]
         save_png(contact_sheet(images, self.columns, self.zoom), job.result.with_suffix(".png"))
         return {"images": Estimate.plain(float(len(images)))}

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sampling.noise import SeedNoise
-from skip.source import ImageSource
 from skip.studies.inputs import noisy, pure_noise, random_labels
 from skip.studies.score_matching import draw_sigma
 from skip.tables.settings import Tuned, located
@@ -16,16 +15,6 @@ from skip.tuned import SkipTuned
 from training.dataset import ImageDataset
 
 Input = Literal["noise", "data"]
-
-
-def load_tuned(settings: Tuned, device: torch.device) -> SkipTuned:
-    """The network with its skip coefficients, on the device.
-
-    Raises:
-        FileNotFoundError, ValueError, RuntimeError: as `skip.source.ImageSource.load`.
-    """
-    source = ImageSource(settings.network, scale=settings.scale, skip_target=settings.target, dtype=settings.dtype)
-    return source.load(device).net
 
 
 class RealImages:
@@ -87,7 +76,7 @@ class Fed(Tuned):
 
     def check(self) -> None:
         """Load the network and, where they are used, the real images; see `skip.tables.settings.Study.check`."""
-        self.real_images(load_tuned(self, torch.device("cpu")))
+        self.real_images(self.plain_source().load("cpu").net)
 
     def sources(self) -> dict[str, str]:
         """The network and, where they are used, the real images."""

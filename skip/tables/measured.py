@@ -18,7 +18,7 @@ from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import WEIGHTINGS, detector_features, losses, pixels
 from skip.studies.wavelet import band_features
 from skip.tables.estimate import Estimate
-from skip.tables.inputs import Fed, RealImages, load_tuned
+from skip.tables.inputs import Fed, RealImages
 from skip.tables.per_image import collect
 from skip.tables.settings import AnyRange, Job, Tuned, sampler_of
 from skip.tuned import SkipTuned
@@ -37,7 +37,7 @@ class Norms(Fed):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """ratio, ratio[i]; weight_u[i], weight_d[i]."""
-        net = load_tuned(self, job.device)
+        net = job.load(self.plain_source()).net
         real = self.real_images(net)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ class Gradient(Fed):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """gradient_norm."""
-        net = load_tuned(self, job.device)
+        net = job.load(self.plain_source()).net
         real = self.real_images(net)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ class Losses(Fed):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """One loss a feature map, named after it; LL, LH, HL, HH for the wavelet's bands."""
-        net = load_tuned(self, job.device)
+        net = job.load(self.plain_source()).net
         real = self.real_images(net)
         assert real is not None
         maps = self._maps(job.device)
@@ -199,11 +199,11 @@ class Inversion(Tuned, SamplerSettings):
 
     def check(self) -> None:
         """Load the network and the real images; see `skip.tables.settings.Study.check`."""
-        RealImages(self.data, load_tuned(self, torch.device("cpu")), max(self.numbers) + 1)
+        RealImages(self.data, self.plain_source().load("cpu").net, max(self.numbers) + 1)
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """<kernel>_unbiased and <kernel>_v: mean and standard error over the draws of fresh noise."""
-        net = load_tuned(self, job.device)
+        net = job.load(self.plain_source()).net
         real = RealImages(self.data, net, max(self.numbers) + 1)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:

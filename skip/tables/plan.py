@@ -7,7 +7,7 @@ from typing import Any
 
 from dnnlib.seeds import parse_seeds
 from skip.tables.points import setting
-from skip.tables.results import Results, local_path, location
+from skip.tables.results import Results, kind_in_words, local_path, location
 from skip.tables.runner import unique
 from skip.tables.spec import DERIVED, Cell, Item
 
@@ -52,6 +52,9 @@ def summary(item: Item, results: Results) -> str:
     todo = sum(cell.settings.evaluations() for cell in left)
     done = f"{len(cells) - len(left):3d}/{len(cells):<3d} done"
     stale = f", {states.count('stale')} stale: made with other files" if "stale" in states else ""
+    there = sum(results.elsewhere(cell) for cell in cells)
+    if there:
+        stale += f", {there} on another kind of device"
     return f"{item.name:12s} {done}{stale}  {count(todo):>7s} evaluations to go  {item.title}"
 
 
@@ -59,7 +62,12 @@ def lines(item: Item, results: Results) -> Iterator[str]:
     """One line a cell: number, state, evaluations, settings."""
     for number, cell in enumerate(item.cells):
         cost = count(cell.settings.evaluations())
-        yield f"  {number:3d}  {results.state(cell):6s} {cost:>7s}  {settings(cell)}"
+        yield f"  {number:3d}  {results.state(cell):6s} {cost:>7s}  {settings(cell)}{_elsewhere(cell, results)}"
+
+
+def _elsewhere(cell: Cell, results: Results) -> str:
+    kind = results.computed_in(cell) if results.elsewhere(cell) else None
+    return f"  (in {kind_in_words(kind)})" if kind else ""
 
 
 def dry_run(items: list[Item], results: Results) -> Iterator[str]:

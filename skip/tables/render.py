@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dnnlib.seeds import format_seeds
 from skip.tables import plots
 from skip.tables.choices import made_of
 from skip.tables.estimate import Estimate, as_text, difference, ratio, rounded
@@ -25,7 +26,7 @@ from skip.tables.points import (
     verdicts,
     written,
 )
-from skip.tables.results import Results
+from skip.tables.results import Results, kind_in_words
 from skip.tables.settings import plain
 from skip.tables.spec import Cell, Item
 
@@ -131,8 +132,9 @@ def _section(item: Item, results: Results, pictures: Path | None) -> str:
     if item.requires:
         return f"{parts[0]}\n\nNot run: it needs {item.requires}."
     parts += [f"In the paper: {item.source}.", f"```bash\n{command(item)}\n```", made_of(item)]
-    if item.notes:
-        parts.append("\n".join(f"- {note}" for note in item.notes))
+    notes = [*item.notes, *_elsewhere(item, results)]
+    if notes:
+        parts.append("\n".join(f"- {note}" for note in notes))
     measured = [results.load(cell) for cell in item.cells]
     names = list(dict.fromkeys(name for values in measured for name in values or ()))
     plain_names = [name for name in names if "[" not in name]
@@ -149,6 +151,20 @@ def _section(item: Item, results: Results, pictures: Path | None) -> str:
     if judged := verdicts(item, results):
         parts.append("What the paper says of it:\n\n" + "\n".join(f"- {_pm(one.sentence)}" for one in judged))
     return "\n\n".join(parts)
+
+
+def _elsewhere(item: Item, results: Results) -> list[str]:
+    """What values were computed in that this machine would compute otherwise: a sentence for each kind."""
+    cells: dict[str, list[int]] = {}
+    for number, cell in enumerate(item.cells):
+        kind = results.computed_in(cell) if results.elsewhere(cell) else None
+        if kind is not None:
+            cells.setdefault(kind_in_words(kind), []).append(number)
+    return [
+        f"Computed in {words}, not as this machine would: "
+        + ("all cells." if len(numbers) == len(item.cells) else f"cells {format_seeds(numbers)} of `tables.py list`.")
+        for words, numbers in cells.items()
+    ]
 
 
 def _table(item: Item, results: Results, measured: list[dict[str, Estimate] | None], names: list[str]) -> str:
@@ -298,6 +314,7 @@ def _cell_record(cell: Cell, results: Results) -> dict[str, Any]:
         "varies": cell.varies,
         "nfe": nfe(cell),
         "state": results.state(cell),
+        "computed_in": results.computed_in(cell),
         "values": {name: {"value": e.value, "error": e.error} for name, e in values.items()},
         "least_of_three": {name: one.value for name, one in least.items() if one is not None},
         "published": [{"metric": p.metric, "value": p.value, "where": p.where} for p in cell.published],

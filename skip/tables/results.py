@@ -7,6 +7,7 @@ statistics into another file.
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from metrics.statistics import Statistics, same_summary
 from skip.tables.estimate import Estimate
 from skip.tables.settings import REPOSITORY, located, plain
 from skip.tables.spec import Cell
+from torch_utils.precision import KINDS, Kind
 from training.presets import load_presets
 
 State = Literal["done", "stale", "begun", "to do"]
@@ -30,10 +32,24 @@ CHECKSUM = "checksum"
 MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 
 
-def key(cell: Cell) -> str:
-    """Everything that determines the result, as 16 hexadecimal digits."""
-    text = json.dumps([cell.study, plain(cell.settings, defaults=False)], sort_keys=True, allow_nan=False)
+def key(cell: Cell, kind: Kind = KINDS[0]) -> str:
+    """Everything that determines the result, as 16 hexadecimal digits.
+
+    Args:
+        cell: the measurement.
+        kind: what it is computed in. A CPU adds nothing to the text, so that its results keep their names.
+    """
+    parts: list[Any] = [cell.study, plain(cell.settings, defaults=False)]
+    if kind["device"] != "cpu":
+        parts.append({name: kind[name] for name in ("device", "tf32")})
+    text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kind_in_words(kind: Kind) -> str:
+    """As "float16 on cuda", "float32 on cuda with TF32"; older results do not tell the dtype: "float32 on cpu"."""
+    dtype = printable(kind.get("dtype", "the network's dtype" if kind["device"] != "cpu" else "float32"))
+    return f"{dtype} on {printable(kind['device'])}" + (" with TF32" if kind["tf32"] else "")
 
 
 class Results:
@@ -41,20 +57,42 @@ class Results:
 
     Args:
         folder: of <study>-<key>.json; partial results are in its sub-folder .partial.
+        kinds: what results may have been computed in, see `torch_utils.precision.computed_in`: the first is that of new
+            ones; a cell that is not done in it may be so in another. None is a CPU alone.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, kinds: Sequence[Kind] | None = None) -> None:
+        self.folder, self.kinds = folder, tuple(kinds or KINDS[:1])
 
     def path(self, cell: Cell) -> Path:
-        """Where a cell's result is."""
-        return self.folder / f"{cell.study}-{key(cell)}.json"
+        """Where a cell's result is, or will be."""
+        return self._path(cell, self._kind(cell))
+
+    def computed_in(self, cell: Cell) -> Kind | None:
+        """Device, TF32 and, of newer results, the network's dtype; None unless the cell is done."""
+        kind = self._kind(cell)
+        if self._state(cell, kind) != "done":
+            return None
+        record = self._record(cell, kind)
+        return kind | (record.computed_in if record else {})
+
+    def elsewhere(self, cell: Cell) -> bool:
+        """Whether the cell is done, and only in another kind than the first."""
+        return self._kind(cell) != self.kinds[0]
+
+    def _path(self, cell: Cell, kind: Kind) -> Path:
+        return self.folder / f"{cell.study}-{key(cell, kind)}.json"
+
+    def _kind(self, cell: Cell) -> Kind:
+        """The first in which the cell is done, or the first of all."""
+        first = self.kinds[0]
+        return next((kind for kind in self.kinds if self._state(cell, kind) == "done"), first)
 
     def partial(self, cell: Cell) -> Path:
         """Where a killed run left what it had; of other files it would be another folder."""
         hashes = [local_sha256(role, name) for role, name in cell.settings.sources().items()]
         made_from = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:8]
-        return self.folder / ".partial" / f"{cell.study}-{key(cell)}-{made_from}"
+        return self.folder / ".partial" / f"{cell.study}-{key(cell, self.kinds[0])}-{made_from}"
 
     def state(self, cell: Cell) -> State:
         """done; stale if a file it was made from is another one now; begun; or to do.
@@ -62,7 +100,10 @@ class Results:
         Raises:
             ValueError: if the file of the result is damaged.
         """
-        record = self._record(cell)
+        return self._state(cell, self._kind(cell))
+
+    def _state(self, cell: Cell, kind: Kind) -> State:
+        record = self._record(cell, kind)
         if record is None:
             return "begun" if self.partial(cell).exists() else "to do"
         for role, name in cell.settings.sources().items():
@@ -76,26 +117,35 @@ class Results:
         Raises:
             ValueError: if the file of the result is damaged.
         """
-        record = self._record(cell)
-        if record is None or self.state(cell) != "done":
+        kind = self._kind(cell)
+        record = self._record(cell, kind)
+        if record is None or self._state(cell, kind) != "done":
             return None
         return dict(record.values)
 
-    def save(self, cell: Cell, values: dict[str, Estimate]) -> None:
-        """Write a result, atomically; equal results make equal files on equal versions."""
+    def save(self, cell: Cell, values: dict[str, Estimate], dtype: str | None = None) -> None:
+        """Write a result, atomically; equal results make equal files on equal versions.
+
+        Args:
+            cell: what was measured, in the first of the kinds.
+            values: by name.
+            dtype: of the network, None if unknown.
+        """
+        kind = self.kinds[0]
         sources = {role: {"name": n} | (identity(role, n) or {}) for role, n in cell.settings.sources().items()}
         record: dict[str, Any] = {
             "study": cell.study,
             "settings": plain(cell.settings),
             "values": {name: value.to_json() for name, value in values.items()},
             "sources": sources,
+            "computed_in": kind | ({"dtype": dtype} if dtype else {}),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
-        write_json(self.path(cell), record | {CHECKSUM: _checksum(record)})
+        write_json(self._path(cell, kind), record | {CHECKSUM: _checksum(record)})
 
-    def _record(self, cell: Cell) -> "_Record | None":
+    def _record(self, cell: Cell, kind: Kind) -> "_Record | None":
         """What the cell's file says, None if there is none."""
-        path = self.path(cell)
+        path = self._path(cell, kind)
         try:
             about = path.stat()
         except FileNotFoundError:
@@ -107,10 +157,11 @@ class Results:
 
 @dataclass(frozen=True)
 class _Record:
-    """What the file of a result says: its values, and what tells each file that it was made from."""
+    """What the file of a result says: its values, what tells each file that it was made from, and the computation."""
 
     values: dict[str, Estimate]
     made_from: dict[str, dict[str, Any]]
+    computed_in: dict[str, Any]
 
 
 @cache
@@ -129,7 +180,7 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
             raise ValueError("its checksum is another")
         values = {name: Estimate.from_json(value) for name, value in record["values"].items()}
         made_from = {role: dict(source) for role, source in record["sources"].items()}
-        return _Record(values, made_from)
+        return _Record(values, made_from, dict(record.get("computed_in", {})))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = printable(error)
         raise ValueError(f"{path} is a damaged result ({reason}); remove it and run its item again") from error

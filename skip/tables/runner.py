@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from dnnlib.files import remove_partial_files
+from skip.source import LastNetwork
 from skip.tables.results import Results, key, local_path, obtain
 from skip.tables.settings import Job
 from skip.tables.spec import Cell
@@ -41,7 +42,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
     if distributed.rank() == 0:
         _tidy(results)
     todo = _todo(unique(cells), results, device)
-    made, said = 0, set[str]()
+    made, said, networks = 0, set[str](), LastNetwork()
     for number, cell in enumerate(todo):
         if distributed.rank() == 0:
             what = ", ".join(f"{name}={value}" for name, value in cell.varies.items()) or "one cell"
@@ -49,7 +50,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
         obtain(cell)
         partial = results.partial(cell)
         folder = partial if features is None else features / _without_seeds(cell, results)
-        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said)
+        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said, networks)
         try:
             with _alone(partial):
                 made += _measure(cell, results, job)
@@ -66,7 +67,7 @@ def _measure(cell: Cell, results: Results, job: Job) -> bool:
         return False
     values = cell.settings.run(job)
     if distributed.rank() == 0:
-        results.save(cell, values)
+        results.save(cell, values, job.dtypes[-1] if job.dtypes else None)
         shutil.rmtree(results.partial(cell), ignore_errors=True)
     distributed.barrier()
     return True

@@ -16,7 +16,7 @@ from dnnlib.seeds import Seeds, parse_seeds
 from sampling.settings import NETWORK_GRIDS, SamplerSettings
 from sampling.sigmas import edm
 from skip.scale import Axis, SkipScale, Spacing, Time
-from skip.source import ImageSource
+from skip.source import ImageSource, LastNetwork, LoadedSource
 from skip.tables.estimate import Estimate
 from training.keywords import check_keywords
 from training.networks import SkipTarget
@@ -35,6 +35,8 @@ class Job:
         folder: of partial results, from which a killed run goes on.
         result: the file that the result goes to, without its ending, for studies that make pictures.
         said: warnings that were given already.
+        networks: loads them, and keeps the last.
+        dtypes: of the networks that `load` gave.
     """
 
     device: torch.device
@@ -42,6 +44,14 @@ class Job:
     folder: Path
     result: Path
     said: set[str] = field(default_factory=set, compare=False)
+    networks: LastNetwork = field(default_factory=LastNetwork, compare=False)
+    dtypes: list[str] = field(default_factory=list, compare=False)
+
+    def load(self, source: ImageSource) -> LoadedSource:
+        """A source of images on the device; of the same network as the last one, without reading it again."""
+        loaded = source.load(self.device, network=self.networks)
+        self.dtypes.append(loaded.record["dtype"])
+        return loaded
 
     def warn(self, text: str) -> None:
         """Say something on stderr, once."""
@@ -101,7 +111,11 @@ class Tuned:
 
     def check(self) -> None:
         """Load the network, on the CPU, and refuse settings that do not fit it; see `Study.check`."""
-        ImageSource(self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype).load("cpu")
+        self.plain_source().load("cpu")
+
+    def plain_source(self) -> ImageSource:
+        """The network and its skip coefficients; the sampler is any."""
+        return ImageSource(self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype)
 
     @property
     def scale(self) -> SkipScale:

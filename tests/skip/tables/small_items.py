@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skip.tables.estimate import Estimate
@@ -17,8 +18,9 @@ class Desk:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(folder)
-        for name in ("net", "ref"):
-            Path(name).write_text("a file")
+        Path("net").write_text("a file")
+        with open("ref", "wb") as file:
+            np.savez(file, mu=np.zeros(2), sigma=np.eye(2))
         self.results = Results(Path("results"))
 
     def images(self, published: tuple[Published, ...] = (), **settings: Any) -> Cell:

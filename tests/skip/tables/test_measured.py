@@ -16,7 +16,7 @@ from skip.studies.inputs import pure_noise, random_labels
 from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import detector_features, draw_sigma, losses, pixels
 from skip.tables.estimate import Estimate
-from skip.tables.inputs import Fed, RealImages, load_tuned
+from skip.tables.inputs import Fed, RealImages
 from skip.tables.measured import Gradient, Inversion, Losses, Norms
 from skip.tables.settings import Job
 from training.networks_uvit import UViTPrecond
@@ -41,7 +41,7 @@ def same(found: Estimate, per_image: torch.Tensor) -> None:
 
 def test_norms(tmp_path: Path) -> None:
     study = Norms(network="demo", seeds="0-4", rho=0.8, sigma=80.0)
-    net = load_tuned(study, CPU)
+    net = study.plain_source().load(CPU).net
     x = pure_noise(SHAPE, SEEDS, 80.0).float()
     with torch.inference_mode():
         expected = skip_norms(net, x, torch.full([5], 80.0), random_labels(SEEDS, 10, SHAPE))
@@ -56,7 +56,7 @@ def test_norms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("probe", ["ones", "random"])
 def test_gradient(tmp_path: Path, probe: Any) -> None:
     study = Gradient(network="demo", seeds="0-4", sigma=2.0, input="data", data=DATA, function="denoiser", probe=probe)
-    net = load_tuned(study, CPU)
+    net = study.plain_source().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     x = images + 2 * SeedNoise(SEEDS).randn(list(images.shape))
     same(
@@ -67,7 +67,7 @@ def test_gradient(tmp_path: Path, probe: Any) -> None:
 
 def test_losses(tmp_path: Path) -> None:
     study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), rho=0.8)
-    net = load_tuned(study, CPU)
+    net = study.plain_source().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     noise = SeedNoise(SEEDS).randn(list(images.shape))
     maps = {"pixel": pixels, "demo": detector_features(load_detector("demo", CPU))}
@@ -82,7 +82,7 @@ def test_losses(tmp_path: Path) -> None:
 
 def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
     study = Losses(network="demo", seeds="3-8", data=DATA, sigma_steps=5, weighting="one")
-    net = load_tuned(study, CPU)
+    net = study.plain_source().load(CPU).net
     nodes = edm(5, 0.002, 80)
     assert study.levels(net, [5, 6, 9, 12]).tolist() == nodes[[0, 1, 4, 2]].tolist()
     images, labels = RealImages(DATA, net, 9).batch(study.numbers, CPU)
