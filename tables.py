@@ -120,9 +120,9 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     items = _items(paper_items() if names == ("all",) else names, flags)
     cells = [cell for item in items for cell in item.cells]
-    check_writable(results.folder, "--results", folder=True)
     device = distributed.init(flags["device"], flags["tf32"])
     results = _results(flags, [computed_in(device)])
+    check_writable(results.folder, "--results", folder=True)
     if flags["dry_run"]:
         for line in plan.dry_run(items, results):
             click.echo(line)

@@ -81,7 +81,7 @@ def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_diffe
 
 def test_a_stale_cell_is_not_shown(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0, 0.9: 5.5}, steps=9)
-    Path("ref").write_text("another file")
+    Path("net").write_text("another file")
     text = markdown([desk.item(*cells)], desk.results)
     assert text.count("| stale |") == 2 and "5.5" not in text
 
