@@ -230,7 +230,7 @@ def train(
             flip = torch.rand(batch, 1, 1, 1) < 0.5
             _features, logits = net.embed(torch.where(flip, images[chosen].flip(3), images[chosen]))
             loss = F.cross_entropy(logits, classes[chosen])
-            check_number(float(loss), "the loss")
+            check_number(float(loss.detach()), "the loss")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -146,7 +146,7 @@ def test_results_are_those_beside_the_program(tmp_path: Path, monkeypatch: pytes
     [
         (["table2", "--device", "cuda:99"], "device cuda:99 asked for"),
         (["table9", "--profile", "paper"], "the run would stop at the data datasets/imagenet-64x64.zip: nothing"),
-        (["table2", "--results", str(Path(__file__))], "is a file; name a folder of results"),
+        (["table2", "--results", str(Path(__file__))], "is no folder; choose another place"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(args: list[str], message: str, tmp_path: Path) -> None:
