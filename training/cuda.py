@@ -1,6 +1,6 @@
 """What torch's own operators do slowly on CUDA: group norm in channels-last memory, and attention with wide heads.
 
-No GPU has timed either yet: the thresholds are estimates, and benchmarks/gpu.py measures both ways.
+No GPU has timed either yet: the thresholds are estimates.
 """
 
 import torch
