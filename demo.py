@@ -53,6 +53,7 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
         captions.append(f"{tuned}, NFE {nfe}")
     save_png(side_by_side(sheets, captions), dest)
     click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
+    distributed.shutdown()
 
 
 if __name__ == "__main__":

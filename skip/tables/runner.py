@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
-from dnnlib.files import remove_partial_files
+from dnnlib.files import locked, remove_partial_files
 from skip.source import LastNetwork
 from skip.tables.results import Results, key, local_path, obtain
 from skip.tables.settings import Job
@@ -117,14 +117,9 @@ def _alone(partial: Path) -> Iterator[None]:
         yield
         return
     partial.parent.mkdir(parents=True, exist_ok=True)
-    path = partial.with_name(f"{partial.name}.lock")
-    lock = FileLock(path)
-    lock.acquire(timeout=0.3)  # as long as another run may take to look whether anyone holds it
-    try:
+    # Another run may take this long to look whether anyone holds it.
+    with locked(partial.with_name(f"{partial.name}.lock"), 0.3):
         yield
-    finally:
-        path.unlink(missing_ok=True)  # before the release: who waits for it sees that it is gone
-        lock.release()
 
 
 def _tidy(results: Results) -> None:
