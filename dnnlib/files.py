@@ -136,11 +136,12 @@ def check_writable(dest: str | os.PathLike[str], flag: str = "--dest", folder: b
         kind = "folder" if folder else "ordinary file"
         raise ValueError(f"{flag}={dest} is no {kind}; choose another place")
     above = [path, *path.parents] if folder else path.parents
+    there = path
     try:
         there = next(parent for parent in above if parent.exists())
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        reason = f"{error.filename or path} ({error.strerror})"
+        reason = f"{there} ({error.strerror})"
         raise ValueError(f"{flag}={dest}: cannot write to {reason}; choose another place") from error
 
 

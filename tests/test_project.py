@@ -45,6 +45,12 @@ def test_every_dependency_is_pinned() -> None:
     assert names <= pins
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """Folders of tests are no packages, so that pytest takes two files of one name for one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_tests_collect_without_optional_packages() -> None:
     """On a bare GPU machine `pytest -m gpu` has torch, numpy, scipy and pytest: others are skipped where missing."""
     optional = {"diffusers", "matplotlib", "prdc", "pywt", "sklearn", "torch_fidelity", "transformers", "yaml"}
