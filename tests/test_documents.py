@@ -1,0 +1,226 @@
+"""What documents and --help tell one to type: the programs, flags, values, names and files of it exist.
+
+Commands are read as a shell reads them and parsed by their programs, which then stop: nothing runs.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dnnlib.start import PROGRAMS
+from metrics.detector import load_entries
+from metrics.measure import parse_metrics
+from skip.options import image_source
+from skip.tables.plan import select
+from skip.tables.spec import Item, load_item
+from training.presets import load_presets
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [
+    str(path.relative_to(ROOT))
+    for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests/golden")
+    for path in sorted(folder.glob("*.md"))
+]
+BENCHMARKS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("benchmarks/*.py"))]
+FOREIGN = ("venv", "http.server", "pip")  # modules that are not ours
+PLACEHOLDERS = {"--sampler NAME": "--sampler heun", "--metrics NAME": "--metrics fid", '"$@"': "table2"}
+# Of torchrun, pip and PyTorch's settings, where documents name them alone.
+FLAGS_OF_OTHERS = {"--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal"}
+
+
+def commands_of(program: str) -> dict[tuple[str, ...], click.Command]:
+    """The command of a file such as "fid.py", and where it has several those too: () and ("calc",)."""
+    main = import_module(program.removesuffix(".py").replace("/", ".")).main
+    found: dict[tuple[str, ...], click.Command] = {(): main}
+    if isinstance(main, click.Group):
+        found |= {(name,): command for name, command in main.commands.items()}
+    return found
+
+
+OURS = {program: commands_of(program) for program in (*PROGRAMS, *BENCHMARKS)}
+ALL_FLAGS = {
+    name
+    for commands in OURS.values()
+    for command in commands.values()
+    for parameter in command.params
+    for name in (*parameter.opts, *parameter.secondary_opts)
+}
+HELPS = {" ".join((program, *name)): command for program in PROGRAMS for name, command in OURS[program].items()}
+
+
+def fences(text: str) -> list[str]:
+    """The blocks of shell commands in a document."""
+    return re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+
+
+def spans(text: str) -> list[str]:
+    """What is marked as code within the sentences of a document."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)]
+
+
+def simple_commands(script: str) -> Iterator[list[str]]:
+    """The commands of a shell script, word by word, with its variables in place; loops are gone through once."""
+    values: dict[str, str] = {}
+    for text, value in PLACEHOLDERS.items():
+        script = script.replace(text, value)
+    for line in script.replace("\\\n", " ").splitlines():
+        filled = re.sub(r"\$(\w+)", lambda match: values.get(match[1], match[0]), line)
+        reader = shlex.shlex(filled, posix=True, punctuation_chars="&|;")
+        reader.whitespace_split = True
+        words: list[str] = []
+        for word in [*reader, ";"]:
+            if not set(word) <= set("&|;"):
+                words.append(word)
+                continue
+            while words and words[0] in ("do", "export"):
+                words = words[1:]
+            if words[:1] == ["for"]:
+                values[words[1]] = words[3]
+            while words and re.match(r"\w+=", words[0]):
+                name, _, values[name] = words.pop(0).partition("=")
+            if words:
+                yield words[: words.index(">")] if ">" in words else words
+            words = []
+
+
+def programs_called(script: str) -> Iterator[tuple[str, list[str]]]:
+    """The programs of ours that a script runs, as files, and what they are given."""
+    for words in simple_commands(script):
+        if words[0] in ("python", "python3") and words[1] == "-m" and words[2] not in FOREIGN:
+            yield words[2].replace(".", "/") + ".py", words[3:]
+        elif words[0] in ("python", "python3") and words[1] != "-m":
+            yield words[1], words[2:]
+        elif "torchrun" in words:
+            place = next(i for i, word in enumerate(words) if word.endswith(".py"))
+            yield words[place], words[place + 1 :]
+
+
+def check(program: str, words: list[str]) -> None:
+    """Parse a command, and look up the names and files in it."""
+    if program.startswith("examples/"):
+        assert (ROOT / program).is_file() and not words
+        return
+    commands = OURS[program]
+    name = tuple(words[:1]) if tuple(words[:1]) in commands else ()
+    assert name or len(commands) == 1 or not words, f"{program} has no command {words[0]}"
+    if words == [*name] or words[-1] in ("--help", "..."):
+        return  # it is only mentioned
+
+    with commands[name].make_context(program, words[len(name) :]) as context:
+        given = context.params
+    for parameter in ("network", "teacher", "guide"):
+        value = given.get(parameter)
+        assert value is None or is_elsewhere(value) or value in load_presets(), value
+    detector = given.get("detector")
+    assert detector is None or is_elsewhere(detector) or detector in load_entries(), detector
+    for value in given.values():
+        if str(value).startswith(("assets/", "configs/", "tests/")):
+            assert (ROOT / str(value)).exists() or "dest" in given, value
+    if program == "fid.py" and given.get("metrics"):
+        parse_metrics(given["metrics"])
+    if program == "tables.py" and "profile" in given:
+        for item in set(given["names"]) - {"all"}:
+            select(item_of(item, given["profile"]), given["cells"])
+    if "sigma_min" in given:
+        as_list = given.get("rho_layers") and "0.8,0.9"  # documents name files that are yet to be made
+        image_source({"skip_target": None} | given | {"rho_layers": as_list})
+
+
+@cache
+def item_of(name: str, profile: str) -> Item:
+    """An item of tables.py, read once, as documents name some of them often."""
+    return load_item(name, profile)
+
+
+def is_elsewhere(source: str) -> bool:
+    """Whether it is a path or URL, which need not be here."""
+    return "/" in source or "." in source
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_of_documents_parse(document: str) -> None:
+    text = (ROOT / document).read_text()
+    inline = [span for span in spans(text) if "python " in span or "torchrun " in span]
+    for script in [*fences(text), *inline]:
+        for program, words in programs_called(script):
+            check(program, words)
+
+
+@pytest.mark.parametrize("name", HELPS)
+def test_examples_of_help_parse(name: str) -> None:
+    text = CliRunner().invoke(HELPS[name], ["-h"]).output.replace("\\\n", " ")
+    examples = [line.strip() for line in text.splitlines() if line.strip().startswith(("python ", "torchrun "))]
+    for example in examples:
+        for program, words in programs_called(example):
+            check(program, words)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_flags_in_sentences_exist(document: str) -> None:
+    for span in spans((ROOT / document).read_text()):
+        first = span.removeprefix("python ").split()[0]
+        known = ALL_FLAGS | FLAGS_OF_OTHERS | {"--help"}
+        if first in OURS:
+            flags = [item.opts for command in OURS[first].values() for item in command.params]
+            known = {"--help", *chain.from_iterable(flags)}
+        if first in OURS or first.startswith("--"):
+            missing = [flag for flag in re.findall(r"(?:^|\s)(--[a-zA-Z][\w-]*)", span) if flag not in known]
+            assert not missing, span
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_tests_that_documents_name_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for script in [*fences(text), *(span for span in spans(text) if span.startswith("pytest "))]:
+        for words in simple_commands(script):
+            if words[0] != "pytest":
+                continue
+            paths = [ROOT / word for word in words if word.startswith("tests/")]
+            assert all(path.exists() for path in paths), words
+            wanted = words[words.index("-k") + 1].split() if "-k" in words else []
+            files = [file for path in paths for file in (path.glob("**/*.py") if path.is_dir() else [path])]
+            code = "\n".join([f"def {file.stem}" for file in files] + [file.read_text() for file in files])
+            for word in set(wanted) - {"or", "and", "not", "NAME"}:
+                assert re.search(rf"def test_\w*{word}|\"[\w-]*{word}", code), f"{words}: {word}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_documents_name_exist(document: str) -> None:
+    """Files in folders of the repository, but for NAME and for what the reader is to make."""
+    text = (ROOT / document).read_text()
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    named = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", text)
+    yet_to_come = re.compile(r"^(out|runs|datasets|downloads|results|build)/|NAME")
+    missing = [path for path in named if not yet_to_come.search(path) and not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_targets_of_make_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    scripts = [*fences(text), *(span for span in spans(text) if span.startswith("make "))]
+    for words in (words for script in scripts for words in simple_commands(script)):
+        assert words[0] != "make" or words[1] in targets, words
+
+
+def test_commands_are_found() -> None:
+    """As otherwise the tests above would pass."""
+    called = [call for script in fences((ROOT / "README.md").read_text()) for call in programs_called(script)]
+    assert {"generate.py", "fid.py", "tables.py", "training/checkpoint.py"} == {program for program, _ in called}
+    assert (
+        "fid.py",
+        ["gen", "--detector", "demo", "--ref", "assets/demo/reference.npz", "--seeds", "0-4999", "--steps", "5"],
+    ) in called
+    assert list(
+        programs_called('A="--x 1"\nfor n in 2 3; do\n  torchrun --np=2 -- fid.py $A $n && make x > y\ndone')
+    ) == [("fid.py", ["--x", "1", "2"])]
