@@ -22,7 +22,7 @@ from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
 from metrics.detector import DEFAULT, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_FEATURES, PROTOCOLS, parse_metrics
+from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
 from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
@@ -49,7 +49,7 @@ MEASURING: FlagGroups = {
     "Metrics": [
         flag("--metrics", f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", show_default=True, metavar="LIST"),
         flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM or EDM2", metavar="NPZ|PKL|URL"),
-        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_FEATURES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ"),
+        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ"),
     ],
 }  # fmt: skip
 STORED: FlagGroups = {
@@ -132,7 +132,7 @@ def calc(**flags: Any) -> None:
         ev = _evaluation(flags, _detector(flags, asked), device)
         reference = asked.fitting(ev.detector)
         with ev.compared_with(names, reference, asked.real) as target, ev.features_of(images) as store:
-            result = ev.compare(names, store, range(len(images)), target)
+            result = ev.compare(names, store, range(len(images)), target).as_json()
         if distributed.rank() == 0:
             given = {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
             _print(ev, result | {"protocol": _protocol(names, asked) | given})
@@ -159,7 +159,7 @@ def gen(**flags: Any) -> None:
             ev.compared_with(names, reference, asked.real) as target,
             ev.features({"source": source.record}, batches, every) as store,
         ):
-            runs = [ev.compare(names, store, seeds, target) for seeds in ranges]
+            runs = [ev.compare(names, store, seeds, target).as_json() for seeds in ranges]
         if distributed.rank() == 0:
             seeds = {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
             result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
@@ -228,7 +228,7 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], References]:
     names = parse_metrics(flags["metrics"])
     if flags["ref_images"] is None:
         for name in names:
-            if name in NEED_REAL_FEATURES:
+            if name in NEED_REAL_IMAGES:
                 raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
         if flags["ref"] is None and "fid" in names:
             raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
@@ -236,7 +236,7 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], References]:
 
 
 def _protocol(names: list[str], asked: References) -> dict[str, Any]:
-    return {"metrics": {name: PROTOCOLS[name] for name in names}} | asked.record
+    return {"metrics": {name: METRICS[name].protocol for name in names}} | asked.record
 
 
 def _spread(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -256,12 +256,11 @@ def _tell(result: dict[str, Any]) -> None:
         pairs = {name: (one["mean"], one["std"]) for name, one in result["spread"].items()}
     else:
         values = result["metrics"]
-        pairs = {name: (value, values.get(_error_of(name))) for name, value in values.items()}
-    errors = {_error_of(name) for name in pairs}
+        pairs = {name: (value, values.get(_spread_of(name))) for name, value in values.items()}
     shown = [
         f"{label(name)} {as_text(Estimate.plain(value, error))}"
         for name, (value, error) in pairs.items()
-        if name not in errors and not name.startswith("kid_subset_size")
+        if name.partition("-")[0] in QUANTITIES
     ]
     click.echo(", ".join(shown).replace("+-", "±"), err=True)
     refused: dict[str, str] = {}
@@ -272,10 +271,11 @@ def _tell(result: dict[str, Any]) -> None:
         raise ValueError(f"no value of {reasons}")
 
 
-def _error_of(name: str) -> str:
-    """What the error of a value is called."""
+def _spread_of(name: str) -> str | None:
+    """What a result calls the spread of a value; None if it tells none."""
     metric, dash, detector = name.partition("-")
-    return f"{metric}_{'standard_error' if metric == 'fid' else 'std'}{dash}{detector}"
+    spread = QUANTITIES[metric].spread if metric in QUANTITIES else None
+    return None if spread is None else f"{spread}{dash}{detector}"
 
 
 def _print(ev: Evaluation, result: dict[str, Any]) -> None:

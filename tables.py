@@ -16,6 +16,7 @@ from dnnlib.files import check_writable
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
+from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.tables import plan, render
@@ -26,7 +27,7 @@ from skip.tables.runner import run as run_cells
 from skip.tables.settings import REPOSITORY
 from skip.tables.spec import Item, item_names, load_item
 from skip.tune_plot import plot_search
-from skip.tune_run import METRICS, Plan, Tuner, study, told
+from skip.tune_run import Plan, Tuner, study, told
 from torch_utils import distributed
 from torch_utils.precision import Kind, computed_in, every_kind
 
@@ -57,7 +58,7 @@ SHOWING: FlagGroups = {
 SEARCH: FlagGroups = {
     "Search": [
         flag("--outdir", "Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR"),
-        flag("--metric", "What is to be best", type=click.Choice(list(METRICS)), default="fid", show_default=True),
+        flag("--metric", "What is to be best", type=click.Choice(list(QUANTITIES)), default="fid", show_default=True),
         flag("--bottom", "Range of rho of the deepest decoder layer", default="0.6,1", show_default=True, metavar="LOW,HIGH"),
         flag("--top", "Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH"),
         flag("--time", "Then also compare rho constant, increasing and decreasing with the noise level", is_flag=True),

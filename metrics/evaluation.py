@@ -21,9 +21,10 @@ from dnnlib.seeds import format_seeds
 from dnnlib.util import scratch_folder
 from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
-from metrics.frechet import square_root
+from metrics.gaussian import Gaussian
 from metrics.images import Images
-from metrics.measure import INCEPTION, Evidence, measure
+from metrics.measure import INCEPTION, Measured, measure, needed
+from metrics.metric import Evidence
 from metrics.statistics import Statistics
 from torch_utils import distributed
 from torch_utils.precision import computed_in
@@ -34,12 +35,12 @@ class Target:
     """What generated images are compared with.
 
     Attributes:
-        reference: statistics of the real images, or None.
+        reference: mean and covariance of the real images, or None.
         features: of the real images, on rank 0; None where no metric asks for them.
     """
 
-    reference: Statistics | None = None
-    features: np.ndarray | None = None
+    reference: Gaussian | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,11 @@ class Evaluation:
         Raises:
             ValueError: if the reference was made with another detector or is none, or a metric needs what this lacks.
         """
-        if "is" in names and self.detector.num_logits == 0:
+        if "logits" in needed(names) and self.detector.num_logits == 0:
             raise ValueError(
                 f"the Inception Score needs classes, and {self.detector.name} has none; drop it, or change --detector"
             )
+        gaussian = None
         if reference is not None:
             d = self.detector.feature_dim
             own = np.broadcast_to(np.float64(0), (d, d))
@@ -133,15 +135,18 @@ class Evaluation:
                 Statistics(own[0], own, None, self.detector.name, self.detector.sha256).require_comparable(reference)
             except ValueError as error:
                 raise ValueError(f"--ref does not fit --detector: {error}") from error
-            square_root(torch.from_numpy(reference.cov), "--ref's covariance")
+            gaussian = Gaussian(reference, "--ref's covariance", self.device)
+            _ = gaussian.root  # found now, so that a matrix which is no covariance is refused before there are images
         if real is None:
-            yield Target(reference)
+            yield Target(gaussian)
             return
         # These stay until all is measured, for a killed run to go on; and they have no place in the others' folder.
         with dataclasses.replace(self, folder=None).features_of(real, "real") as store:
-            statistics = reference or self.statistics(store, range(len(real)))
-            features = store.load(range(len(real)))[0] if distributed.rank() == 0 else None
-            yield Target(statistics, features)
+            ids = range(len(real))
+            if gaussian is None:
+                gaussian = Gaussian(self.statistics(store, ids), "the real images' covariance", self.device)
+            features = self._at_hand(store.load(ids)[0]) if distributed.rank() == 0 else None
+            yield Target(gaussian, features)
 
     def measure(
         self,
@@ -150,13 +155,13 @@ class Evaluation:
         ids: Sequence[int],
         reference: Statistics | None,
         real: Images | None,
-    ) -> dict[str, Any]:
+    ) -> Measured:
         """`compared_with` and `compare` in one, for a single set of images."""
         with self.compared_with(names, reference, real) as target:
             return self.compare(names, store, ids, target)
 
-    def compare(self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target) -> dict[str, Any]:
-        """The metrics `names` of the generated images `ids`: {"metrics": {...}}, and what was refused or warned of.
+    def compare(self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target) -> Measured:
+        """The metrics `names` of the generated images `ids`.
 
         Args:
             names: keys of `metrics.measure.METRICS`.
@@ -164,31 +169,36 @@ class Evaluation:
             ids: of the generated images.
             target: what to compare them with.
         Returns:
-            On rank 0 {"metrics": {name: value}}, with {"refused": {metric: why}} and {"warnings": [...]} where there
-            are any; an empty dict on the others.
+            What came of them, on rank 0; nothing on the others.
         Raises:
             ValueError: if no metric has a value.
         """
-        statistics = self.statistics(store, ids)
+        needs = needed(names)
+        generated = None
+        if "statistics" in needs:  # a sum over all ranks
+            generated = Gaussian(self.statistics(store, ids), "the generated images' covariance", self.device)
         if distributed.rank() != 0:
-            return {}
+            return Measured()
+
         features, logits = store.load(ids)
+        if "logits" in needs:
+            logits = logits[store.by_content(ids)]  # the Inception Score must not see how the images are stored
+        evidence = Evidence(
+            generated, target.reference, self._at_hand(features), self._at_hand(logits), target.features
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            in_order = logits[store.by_content(ids)]  # the Inception Score must not see how the images are stored
-            evidence = Evidence(statistics, target.reference, features, in_order, target.features)
             found = measure(names, evidence, self.detector.name)
-        result: dict[str, Any] = {"metrics": found.values}
-        if found.refused:
-            result["refused"] = found.refused
         said = {str(warning.message) for warning in caught} | self._doubts(target.reference)
-        if said:
-            result["warnings"] = sorted(said)
-        return result
+        return dataclasses.replace(found, warnings=sorted(said))
 
-    def _doubts(self, reference: Statistics | None) -> set[str]:
+    def _at_hand(self, rows: np.ndarray) -> Tensor:
+        """Features or logits where metrics are computed: on this rank's device if it has float64."""
+        return torch.from_numpy(rows).to("cpu" if self.device.type == "mps" else self.device)
+
+    def _doubts(self, reference: Gaussian | None) -> set[str]:
         """What to tell of statistics that name no feature network: published ones are Inception's."""
-        if reference is None or reference.detector is not None or self.detector.name.startswith(INCEPTION):
+        if reference is None or reference.statistics.detector is not None or self.detector.name.startswith(INCEPTION):
             return set()
         return {
             f"--ref does not say which detector it was made with; a distance in {self.detector.name}'s features means "

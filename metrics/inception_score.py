@@ -4,9 +4,12 @@ import numpy as np
 import torch
 
 from metrics.features import ArrayLike, as_features
+from metrics.metric import Evidence, Metric, Quantity, Value
+
+SPLITS = 10  # of published values
 
 
-def inception_score(logits: ArrayLike, splits: int = 10, shuffle_seed: int | None = None) -> tuple[float, float]:
+def inception_score(logits: ArrayLike, splits: int = SPLITS, shuffle_seed: int | None = None) -> tuple[float, float]:
     r"""Mean and standard deviation, over consecutive splits, of exp(E_x KL(p(y|x) || p(y))).
 
     p(y|x) is the softmax of an image's logits, p(y) their mean over the split; split i of N images holds the images
@@ -38,3 +41,20 @@ def inception_score(logits: ArrayLike, splits: int = 10, shuffle_seed: int | Non
         divergence = (part.exp() * (part - log_marginal)).sum(1).mean()
         scores.append(float(divergence.exp()))
     return float(np.mean(scores)), float(np.std(scores))
+
+
+def _is(e: Evidence) -> dict[str, Value]:
+    if e.logits is None or e.logits.shape[1] == 0:
+        raise ValueError("the Inception Score needs a detector with classes; this one has none")
+    mean, std = inception_score(e.logits)
+    return {"is": Value(mean, std / SPLITS**0.5, beside={"is_std": std})}
+
+
+IS = Metric(
+    "is",
+    {"is": Quantity("IS", higher_is_better=True, spread="is_std")},
+    frozenset({"logits"}),
+    f"{SPLITS} splits of the images in the order of a hash of their pixels, logits without bias; "
+    "mean and standard deviation over splits",
+    (_is,),
+)

@@ -1,11 +1,14 @@
 """Maximum mean discrepancy (MMD): KID, the paper's IMMD, and the distance of inverted noise from fresh noise."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from metrics.features import ArrayLike, as_pair
 from metrics.kernel_functions import IMQ, RBF, Kernel, Laplace, Polynomial, median_distance
+from metrics.metric import Evidence, Metric, Quantity, Value
 
 __all__ = ["IMQ", "RBF", "Kernel", "Laplace", "Polynomial", "immd", "kid", "median_distance", "mmd2"]
 KID_KERNEL = Polynomial(degree=3, gamma=None, coef0=1.0)
@@ -94,3 +97,45 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool, chunk: int) -> float:
         total += float(own.sum())
         total += 2 * sum(float(kernel(p, q).sum()) for q in tiles[i + 1 :])
     return total / (len(x) * (len(x) - 1 if unbiased else len(x)))
+
+
+def _kid(e: Evidence) -> dict[str, Value]:
+    generated, real = e.both("kid")
+    size = min(1000, len(generated), len(real))
+    mean, std = kid(generated, real, subset_size=size)
+    beside = {"kid_std": std, "kid_subset_size": size}
+    if size == len(generated) == len(real):
+        del beside["kid_std"]
+        _warn(f"kid_std is left out: each subset is all {size} images of both sets, so that there is no spread")
+    elif size in (len(generated), len(real)):
+        one = "generated" if size == len(generated) else "real"
+        _warn(f"kid_std is too small: each subset has all {size} {one} images, so that it is the other set's spread")
+    return {"kid": Value(mean, beside=beside)}
+
+
+def _immd_fixed(e: Evidence) -> dict[str, Value]:
+    return {"immd_sigma10": Value(immd(*e.both("immd"), 10.0))}
+
+
+def _immd_median(e: Evidence) -> dict[str, Value]:
+    return {"immd_median": Value(immd(*e.both("immd"), None))}
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+KID = Metric(
+    "kid",
+    {"kid": Quantity("KID", spread="kid_std")},
+    frozenset({"real images"}),
+    "unbiased MMD^2 with (x.y / d + 1)^3, 100 subsets; mean and standard deviation over subsets",
+    (_kid,),
+)
+IMMD = Metric(
+    "immd",
+    {"immd_sigma10": Quantity("IMMD (sigma 10)"), "immd_median": Quantity("IMMD (median sigma)")},
+    frozenset({"real images"}),
+    "unbiased MMD^2 with exp(-|x - y|^2 / 2 sigma^2), not scaled; sigma = 10, and the median distance",
+    (_immd_fixed, _immd_median),
+)

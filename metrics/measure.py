@@ -1,114 +1,21 @@
 """Several metrics from one pass over the features."""
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-import numpy as np
+from typing import Any
 
 from dnnlib.text import printable
-from metrics.frechet import statistics_distance
-from metrics.inception_score import inception_score
-from metrics.kernel import immd, kid
-from metrics.precision_recall import density_coverage, precision_recall
-from metrics.statistics import Statistics
-from metrics.uncertainty import frechet_standard_error
+from metrics.frechet import FID
+from metrics.inception_score import IS
+from metrics.kernel import IMMD, KID
+from metrics.metric import Evidence, Metric, Need, Quantity, Value
+from metrics.precision_recall import DC, PR
 
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What metrics are computed from.
-
-    Attributes:
-        statistics: of the generated images.
-        reference: statistics of the real images, or None.
-        features: of the generated images, or None where no metric asks for them.
-        logits: of the generated images, in an order that has nothing to do with their classes; or None.
-        real: features of the real images, or None.
-    """
-
-    statistics: Statistics
-    reference: Statistics | None = None
-    features: np.ndarray | None = None
-    logits: np.ndarray | None = None
-    real: np.ndarray | None = None
-
-
-Values = dict[str, float]
-Metric = Callable[[Evidence], Values]
-T = TypeVar("T")
-
-
-def _fid(e: Evidence) -> Values:
-    reference = _given(e.reference, "fid needs reference statistics: give --ref or --ref-images")
-    values = {"fid": statistics_distance(e.statistics, reference)}
-    if e.features is not None:
-        values["fid_standard_error"] = frechet_standard_error(e.features, reference)
-    return values
-
-
-def _is(e: Evidence) -> Values:
-    logits = _given(e.logits, "the detector has no logits")
-    if logits.shape[1] == 0:
-        raise ValueError("the Inception Score needs a detector with classes; this one has none")
-    mean, std = inception_score(logits)
-    return {"is": mean, "is_std": std}
-
-
-def _kid(e: Evidence) -> Values:
-    features, real = _both(e, "kid")
-    size = min(1000, len(features), len(real))
-    mean, std = kid(features, real, subset_size=size)
-    values = {"kid": mean, "kid_std": std, "kid_subset_size": size}
-    if size == len(features) == len(real):
-        del values["kid_std"]
-        _warn(f"kid_std is left out: each subset is all {size} images of both sets, so that there is no spread")
-    elif size in (len(features), len(real)):
-        one = "generated" if size == len(features) else "real"
-        _warn(f"kid_std is too small: each subset has all {size} {one} images, so that it is the other set's spread")
-    return values
-
-
-def _pr(e: Evidence) -> Values:
-    features, real = _both(e, "pr")
-    precision, recall = precision_recall(real, features, k=3)
-    return {"precision": precision, "recall": recall}
-
-
-def _dc(e: Evidence) -> Values:
-    features, real = _both(e, "dc")
-    density, coverage = density_coverage(real, features, k=5)
-    return {"density": density, "coverage": coverage}
-
-
-def _immd_fixed(e: Evidence) -> Values:
-    return {"immd_sigma10": immd(*_both(e, "immd"), 10.0)}
-
-
-def _immd_median(e: Evidence) -> Values:
-    return {"immd_median": immd(*_both(e, "immd"), None)}
-
-
-METRICS: dict[str, tuple[Metric, ...]] = {  # several functions: where one refuses, the others' values come out
-    "fid": (_fid,),
-    "is": (_is,),
-    "kid": (_kid,),
-    "pr": (_pr,),
-    "dc": (_dc,),
-    "immd": (_immd_fixed, _immd_median),
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (FID, IS, KID, PR, DC, IMMD)}
+QUANTITIES: dict[str, Quantity] = {
+    name: quantity for metric in METRICS.values() for name, quantity in metric.quantities.items()
 }
-PROTOCOLS: dict[str, str] = {  # how each is computed: what a value must be published with
-    "fid": "Frechet distance, unbiased covariances; standard error by the jackknife over images",
-    "is": "10 splits of the images in the order of a hash of their pixels, logits without bias; "
-    "mean and standard deviation over splits",
-    "kid": "unbiased MMD^2 with (x.y / d + 1)^3, 100 subsets; mean and standard deviation over subsets",
-    "pr": "improved precision and recall, k = 3",
-    "dc": "density and coverage, k = 5",
-    "immd": "unbiased MMD^2 with exp(-|x - y|^2 / 2 sigma^2), not scaled; sigma = 10, and the median distance",
-}
+NEED_REAL_IMAGES = [name for name, metric in METRICS.items() if "real images" in metric.needs]
 INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
-NEED_REAL_FEATURES = {"kid", "pr", "dc", "immd"}
 
 
 def parse_metrics(text: str) -> list[str]:
@@ -124,18 +31,50 @@ def parse_metrics(text: str) -> list[str]:
     return names
 
 
-@dataclass(frozen=True)
+def needed(names: list[str]) -> set[Need]:
+    """What some metrics need together."""
+    return {need for name in names for need in METRICS[name].needs}
+
+
+def metric_of(quantity: str) -> Metric:
+    """The metric that gives a quantity: that of "precision" is pr."""
+    return next(metric for metric in METRICS.values() if quantity in metric.quantities)
+
+
+@dataclass(frozen=True, eq=False)
 class Measured:
     """What came of several metrics.
 
     Attributes:
-        values: by name; a distance between features of another network than Inception-v3 is not FID, and carries the
+        found: by name; a distance between features of another network than Inception-v3 is not FID, and carries the
             detector's name, as in "fid-demo".
+        suffix: that name, with its dash.
         refused: metric -> why it has no value, or lacks one of its values.
+        warnings: what to tell with the values.
     """
 
-    values: Values = field(default_factory=dict)
+    found: dict[str, Value] = field(default_factory=dict)
+    suffix: str = ""
     refused: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """All numbers, what is told beside each among them."""
+        flat: dict[str, float] = {}
+        for name, value in self.found.items():
+            flat[name] = value.value
+            flat |= {key + self.suffix: number for key, number in value.beside.items()}
+        return flat
+
+    def as_json(self) -> dict[str, Any]:
+        """{"metrics": {name: number}}, with {"refused": ...} and {"warnings": [...]} where there are any."""
+        result: dict[str, Any] = {"metrics": self.values}
+        if self.refused:
+            result["refused"] = self.refused
+        if self.warnings:
+            result["warnings"] = self.warnings
+        return result
 
 
 def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
@@ -149,30 +88,15 @@ def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
         ValueError: if there is no value at all.
     """
     suffix = "" if detector.startswith(INCEPTION) else f"-{detector}"
-    found = Measured()
+    measured = Measured(suffix=suffix)
     for name in names:
-        for metric in METRICS[name]:
+        for compute in METRICS[name].compute:
             try:
-                values = metric(evidence)
+                values = compute(evidence)
             except (ValueError, RuntimeError) as error:  # RuntimeError: of linear algebra that does not converge
-                found.refused[name] = printable(error)
+                measured.refused[name] = printable(error)
             else:
-                found.values.update({key + suffix: value for key, value in values.items()})
-    if not found.values:
-        raise ValueError("; ".join(dict.fromkeys(found.refused.values())))
-    return found
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _given(value: T | None, message: str) -> T:
-    if value is None:
-        raise ValueError(message)
-    return value
-
-
-def _both(e: Evidence, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    message = f"{metric} compares images with images, not with statistics: give the real ones as --ref-images"
-    return _given(e.features, message), _given(e.real, message)
+                measured.found.update({key + suffix: value for key, value in values.items()})
+    if not measured.found:
+        raise ValueError("; ".join(dict.fromkeys(measured.refused.values())))
+    return measured

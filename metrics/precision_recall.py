@@ -3,6 +3,7 @@
 import torch
 
 from metrics.features import ArrayLike, as_pair
+from metrics.metric import Evidence, Metric, Quantity, Value
 from metrics.neighbours import inside_balls, kth_radii, rescaled
 
 NAMES = ("real features", "generated features")
@@ -74,3 +75,42 @@ def density_coverage(
 def _check_k(k: int) -> None:
     if k < 1:
         raise ValueError(f"k is {k}; need at least 1 neighbour")
+
+
+def _share(value: float, count: int) -> Value:
+    """A share of so many images, with the binomial's standard error."""
+    return Value(value, (value * (1 - value) / count) ** 0.5)
+
+
+def _pr(e: Evidence) -> dict[str, Value]:
+    generated, real = e.both("pr")
+    precision, recall = precision_recall(real, generated, k=3)
+    return {"precision": _share(precision, len(generated)), "recall": _share(recall, len(generated))}
+
+
+def _dc(e: Evidence) -> dict[str, Value]:
+    generated, real = e.both("dc")
+    density, coverage = density_coverage(real, generated, k=5)
+    return {"density": Value(density), "coverage": _share(coverage, len(generated))}
+
+
+PR = Metric(
+    "pr",
+    {
+        "precision": Quantity("precision", higher_is_better=True),
+        "recall": Quantity("recall", higher_is_better=True),
+    },
+    frozenset({"real images"}),
+    "improved precision and recall, k = 3",
+    (_pr,),
+)
+DC = Metric(
+    "dc",
+    {
+        "density": Quantity("density", higher_is_better=True),
+        "coverage": Quantity("coverage", higher_is_better=True),
+    },
+    frozenset({"real images"}),
+    "density and coverage, k = 5",
+    (_dc,),
+)

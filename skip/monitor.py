@@ -89,7 +89,7 @@ class Monitor:
         with self.evaluation.features({"source": source.record}, batches, seeds) as store:
             measured = self.evaluation.measure(["fid"], store, seeds, self.reference, None)
         if distributed.rank() == 0:
-            self._append({"images": images_seen, **measured["metrics"]})
+            self._append({"images": images_seen, **measured.values})
 
     def _append(self, line: dict[str, float]) -> None:
         """Add a line to metrics.jsonl, in place of what a killed session wrote from there on."""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dnnlib.files import claim, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
+from metrics.measure import QUANTITIES, metric_of
 from skip.scale import TIMES, Time
 from skip.scale_file import save_scale
 from skip.source import ImageSource
@@ -27,18 +28,6 @@ from skip.tables.spec import Cell
 from skip.tune import Round, clearly_better, even_grid, gain, search
 from torch_utils import distributed
 
-# A value, what `metrics.measure` calls its metric, and whether more is better
-METRICS = {
-    "fid": ("fid", False),
-    "is": ("is", True),
-    "kid": ("kid", False),
-    "precision": ("pr", True),
-    "recall": ("pr", True),
-    "density": ("dc", True),
-    "coverage": ("dc", True),
-    "immd_sigma10": ("immd", False),
-    "immd_median": ("immd", False),
-}
 GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
 RECORD = "tune.json"
 GROWING = ("budget", "precision")  # with others than before, a search goes on
@@ -80,7 +69,7 @@ def study(source: ImageSource, metric: str, detector: str, reference: str, data:
 
     Args:
         source: what samples, without Skip-Tuning.
-        metric: a key of METRICS.
+        metric: a key of `metrics.measure.QUANTITIES`.
         detector, reference, data: see `skip.tables.generated.Images`.
     Raises:
         ValueError: if the metric needs data and there are none, or the source has a setting that cells lack.
@@ -89,7 +78,7 @@ def study(source: ImageSource, metric: str, detector: str, reference: str, data:
     shared = {field.name: getattr(source, field.name) for field in fields(source) if field.name in known}
     cell = Images(
         **shared | asdict(source.sampler), detector=detector, reference=reference, data=data, seeds="0-1",
-        metrics=(METRICS[metric][0],), groups=0 if metric == "fid" else GROUPS,
+        metrics=(metric_of(metric).name,), groups=0 if metric == "fid" else GROUPS,
     )  # fmt: skip
     for field in fields(source):
         if getattr(cell.source(), field.name) != (value := getattr(source, field.name)):
@@ -104,7 +93,7 @@ class Tuner:
 
     Args:
         plain: the cell without Skip-Tuning.
-        metric: a key of METRICS.
+        metric: a key of `metrics.measure.QUANTITIES`.
         folder: gets scale.json, tune.json and, in `features`, what the images' features are; may be removed at the end.
         results: of the cells.
         device, batch: see `skip.tables.settings.Job`.
@@ -115,7 +104,7 @@ class Tuner:
     ) -> None:
         self.plain, self.metric, self.folder, self.results = plain, metric, folder, results
         self.device, self.batch = device, batch
-        self.maximise = METRICS[metric][1]
+        self.maximise = QUANTITIES[metric].higher_is_better
         self.stages: dict[str, list[Round]] = {}
         self.made: dict[str, int] = {}  # settings without seeds -> images
 

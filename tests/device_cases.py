@@ -16,6 +16,8 @@ from tiny_network import tiny_network
 from torch import Tensor
 
 from metrics.demo_detector import load_demo_detector
+from metrics.frechet import frechet
+from metrics.gaussian import Gaussian
 from metrics.inception import InceptionV3
 from metrics.kernel import immd, kid
 from metrics.precision_recall import density_coverage, precision_recall
@@ -194,6 +196,18 @@ def statistics(device: torch.device, folder: Path) -> Tensor:
     return torch.cat([torch.from_numpy(result.mean)[None], torch.from_numpy(result.cov)])
 
 
+def distance(device: torch.device, folder: Path) -> Tensor:
+    """The Frechet distance, its error, and what each image adds to it."""
+    both = []
+    for name, rows in zip(("real", "made"), features(device), strict=True):
+        gathered = FeatureStatistics(5, device)
+        gathered.update(rows)
+        both.append(Gaussian(gathered.result(), name, device))
+    found = frechet(both[1], both[0], features(device)[1])
+    assert found.influence is not None and found.error is not None
+    return torch.cat([torch.tensor([found.value, found.error]), found.influence.cpu()])
+
+
 def neighbours(device: torch.device, folder: Path) -> Tensor:
     real, made = features(device)
     return torch.tensor([*precision_recall(real, made), *density_coverage(real, made)])
@@ -255,6 +269,7 @@ CASES: dict[str, Case] = {
     "training bfloat16": training("bfloat16"),
 }
 ON_A_GPU_ONLY: dict[str, Case] = {  # what fake tensors lack: gradients, and how many values a condition picks
+    "distance": distance,
     "neighbours": neighbours,
     "gradients": gradients,
     "training augmented": training("float32", augment=0.5),

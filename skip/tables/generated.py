@@ -1,6 +1,5 @@
 """Studies of generated images: their metrics, and sheets of them."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +14,9 @@ from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images as RealImages
 from metrics.images import open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_FEATURES
+from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
+from metrics.metric import Value
 from metrics.statistics import Statistics
-from metrics.uncertainty import frechet_influence
 from sampling.generate import Labels
 from sampling.settings import SamplerSettings
 from skip.source import ImageSource, LoadedSource
@@ -25,8 +24,6 @@ from skip.tables.estimate import Estimate
 from skip.tables.settings import AnyRange, Job, Tuned, located, sampler_of
 from torch_utils import distributed
 from training.presets import load_presets
-
-IS_SPLITS = 10
 
 
 @cache
@@ -101,7 +98,7 @@ class Images(Generated):
         for name in self.metrics:
             if name not in METRICS:
                 raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
-            if name in NEED_REAL_FEATURES and self.data is None:
+            if name in NEED_REAL_IMAGES and self.data is None:
                 raise ValueError(f"{name} compares images with images: name the real ones as data")
 
     def sources(self) -> dict[str, str]:
@@ -112,7 +109,7 @@ class Images(Generated):
     @property
     def needs_data(self) -> bool:
         """Whether a metric compares with the real images themselves."""
-        return bool(NEED_REAL_FEATURES & set(self.metrics))
+        return not set(NEED_REAL_IMAGES).isdisjoint(self.metrics)
 
     def _real(self) -> RealImages | None:
         """The real images where a metric needs them: no more than are generated, a random sample if there are more."""
@@ -140,30 +137,19 @@ class Images(Generated):
             evaluation.features({"source": source.record}, batches, self.numbers) as store,
         ):
             measured = evaluation.compare(names, store, self.numbers, target)
-            without = [evaluation.compare(names, store, seeds, target) for seeds in self._without_each_group()]
+            # Where each image's influence is known there is no need to leave out groups.
+            grouped = [name for name in names if name != "fid"]
+            without = [
+                evaluation.compare(grouped, store, seeds, target) for seeds in self._without_each_group() if grouped
+            ]
             if distributed.rank() != 0:
                 return {}
-            for one in [measured, *without]:
-                for name, reason in one.get("refused", {}).items():
-                    raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
-            features, _ = store.load(self.numbers)
-        for text in measured.get("warnings", []):
+        for one in [measured, *without]:
+            for name, reason in one.refused.items():
+                raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
+        for text in measured.warnings:
             job.warn(text)
-        values: dict[str, float] = measured["metrics"]
-        found = {}
-        for name, value in values.items():
-            kind = name.split("-")[0]
-            if kind == "fid":
-                found[name] = Estimate.of_influence(value, frechet_influence(features, reference))
-            elif kind in ("precision", "recall", "coverage"):
-                found[name] = Estimate.plain(value, math.sqrt(value * (1 - value) / self.count))
-            elif kind == "is":
-                found[name] = Estimate.plain(value, values[name.replace("is", "is_std", 1)] / math.sqrt(IS_SPLITS))
-            elif "_std" not in kind and "_standard_error" not in kind and "_size" not in kind:
-                found[name] = Estimate.plain(value)
-            if without and name in found and kind != "fid":
-                found[name] = Estimate.of_jackknife(value, [one["metrics"][name] for one in without])
-        return found
+        return {name: _estimate(value, name, without) for name, value in measured.found.items()}
 
     def check(self) -> None:
         """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
@@ -193,6 +179,21 @@ class Images(Generated):
         """The seeds without a run of consecutive ones, for each run."""
         runs = [set(run.tolist()) for run in np.array_split(self.numbers, self.groups)] if self.groups else []
         return [[seed for seed in self.numbers if seed not in run] for run in runs]
+
+
+def _estimate(value: Value, name: str, without: list[Measured]) -> Estimate:
+    """A value with its error and its blocks, by the best of what is known.
+
+    Args:
+        value: of all images.
+        name: its name.
+        without: the values without each group of seeds, or nothing.
+    """
+    if value.influence is not None:
+        return Estimate.of_influence(value.value, value.influence)
+    if without:
+        return Estimate.of_jackknife(value.value, [one.found[name].value for one in without])
+    return Estimate.plain(value.value, value.error)
 
 
 def load_statistics(source: str, detector: str | None = None) -> Statistics:

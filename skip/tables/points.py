@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from dnnlib.util import is_url
+from metrics.measure import QUANTITIES
 from skip.studies.wavelet import BANDS
 from skip.tables.best import Best, best_rho
 from skip.tables.claims import WRITTEN, Claim, Point, Seen, Setting, judge
@@ -16,17 +17,6 @@ from skip.tables.runner import unique
 from skip.tables.settings import plain
 from skip.tables.spec import DERIVED, Cell, Item
 
-METRICS = {
-    "fid": "FID",
-    "is": "IS",
-    "kid": "KID",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "immd_sigma10": "IMMD (sigma 10)",
-    "immd_median": "IMMD (median sigma)",
-}
 # Without effect at rho = 1:
 SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "time_range", "window", "target", "top"}
 FEATURE_LOSS = "feature loss"
@@ -60,9 +50,9 @@ def label(name: str, written: str | None = None) -> str:
         written: what to call the metric, instead of its own name.
     """
     metric, _, detector = name.partition("-")
-    if metric not in METRICS:
+    if metric not in QUANTITIES:
         return written or name.replace("_", " ")
-    text = written or METRICS[metric]
+    text = written or QUANTITIES[metric].label
     if detector.startswith("demo"):
         return text if "demo" in text else f"demo {text}"
     return f"{text} ({detector})" if detector else text
@@ -73,7 +63,7 @@ def resolve(metric: str, names: Iterable[str]) -> str | None:
     names = list(names)
     if metric in names:
         return metric
-    return next((name for name in names if metric in METRICS and name.startswith(f"{metric}-")), None)
+    return next((name for name in names if metric in QUANTITIES and name.startswith(f"{metric}-")), None)
 
 
 def shown(value: Any) -> str:
@@ -241,7 +231,9 @@ def _names(settings: str | None) -> list[str]:
 
 def _says(claim: Claim, names: list[str]) -> str:
     """The statement, with the metric called as it was measured: not FID where it is a demo FID."""
-    word = METRICS.get(claim.metric)
-    if word is None or not names or (text := label(names[0])) == word:
+    if claim.metric not in QUANTITIES or not names:
+        return claim.says
+    word, text = QUANTITIES[claim.metric].label, label(names[0])
+    if word == text:
         return claim.says
     return re.sub(rf"(?<!demo )\b{re.escape(word)}(?!\w)", lambda _: text, claim.says)

@@ -15,9 +15,11 @@ from torch import Tensor
 from metrics.evaluation import Evaluation
 from metrics.feature_store import FeatureStore, Part, extract
 from metrics.frechet import frechet_distance
+from metrics.gaussian import Gaussian
 from metrics.images import ArrayImages, open_images
 from metrics.inception_score import inception_score
-from metrics.measure import Evidence, measure, parse_metrics
+from metrics.measure import measure, parse_metrics
+from metrics.metric import Evidence
 from metrics.statistics import Statistics
 
 CPU = torch.device("cpu")
@@ -73,7 +75,7 @@ def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     images, reference = open_images(folder(tmp_path / "a", made)), open_images(folder(tmp_path / "b", real))
     ev = Evaluation(Pooled(), CPU, batch=7)
     with ev.features_of(images) as store:
-        result = ev.measure(["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference)["metrics"]
+        result = ev.measure(["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference).values
     x, y = direct(made), direct(real)
     fid = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     assert result["fid-pooled"] == pytest.approx(fid, rel=1e-6)
@@ -98,8 +100,9 @@ def test_features_in_float64_keep_their_digits(tmp_path: Path) -> None:
 
 
 def test_inception_alone_makes_fid() -> None:
-    x = Statistics(np.zeros(2), np.eye(2))
-    found = measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), "inception-2015-12-05")
+    x = Gaussian(Statistics(np.zeros(2), np.eye(2)), "x")
+    y = Gaussian(Statistics(np.ones(2), np.eye(2)), "y")
+    found = measure(["fid"], Evidence(x, y), "inception-2015-12-05")
     assert found.values == {"fid": pytest.approx(2)} and not found.refused
 
 
@@ -116,7 +119,7 @@ def test_statistics_without_a_name_are_doubted_beside_another_network_than_incep
     with ev.features_of(images) as store:
         d = Pooled.feature_dim
         reference = Statistics(np.zeros(d), np.eye(d), detector=made_with)
-        result = ev.measure(["fid"], store, range(60), reference, None)
+        result = ev.measure(["fid"], store, range(60), reference, None).as_json()
     said = any("does not say which detector" in line for line in result.get("warnings", []))
     assert said == doubtful
 
@@ -228,7 +231,7 @@ def test_the_inception_score_does_not_see_how_images_are_stored(tmp_path: Path) 
     for path in (classes, tmp_path / "sorted.npz", tmp_path / "shuffled.npz"):
         images = open_images(path)
         with ev.features_of(images) as store:
-            scores.append(ev.measure(["is"], store, range(200), None, None)["metrics"]["is-pooled"])
+            scores.append(ev.measure(["is"], store, range(200), None, None).values["is-pooled"])
     assert scores[1:] == pytest.approx([scores[0], scores[0]], rel=1e-6)
     x = direct(shuffled) / 2
     expected = np.mean([inception_score(x, shuffle_seed=seed)[0] for seed in range(20)])
@@ -240,7 +243,31 @@ def evidence(count: int, real: int) -> Evidence:
     x = np.random.RandomState(0).randn(count, 3).astype(np.float32)
     y = np.random.RandomState(1).randn(real, 3).astype(np.float32)
     own = Statistics(x.mean(0).astype(np.float64), np.cov(x.T.astype(np.float64)))
-    return Evidence(own, Statistics(np.zeros(3), np.eye(3)), x, x, y)
+    reference = Statistics(np.zeros(3), np.eye(3))
+    return Evidence(Gaussian(own, "own"), Gaussian(reference, "reference"), x, x, y)
+
+
+def test_one_fid_decomposes_each_matrix_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 2048 dimensions each takes seconds: the reference's root is found once, the rest serves value and error."""
+    calls: list[str] = []
+    for name in ("eigvalsh", "eigh", "cholesky_ex"):
+        original = getattr(torch.linalg, name)
+
+        def counted(matrix: Tensor, name: str = name, original: Any = original) -> Any:
+            calls.append(name)
+            return original(matrix)
+
+        monkeypatch.setattr(torch.linalg, name, counted)
+    images = open_images(folder(tmp_path / "a", pictures(60)))
+    dim = Pooled().feature_dim
+    reference = Statistics(np.zeros(dim), np.eye(dim))
+    ev = Evaluation(Pooled(), CPU)
+    with ev.compared_with(["fid"], reference, None) as target, ev.features_of(images) as store:
+        assert calls == ["eigvalsh", "cholesky_ex"]
+        for ids in (range(60), range(30)):
+            calls.clear()
+            ev.compare(["fid"], store, ids, target)
+            assert calls == ["eigvalsh", "eigh"]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -330,10 +357,10 @@ def test_unknown_metric() -> None:
 
 
 def test_missing_evidence_is_named() -> None:
-    x = Statistics(np.zeros(2), np.eye(2))
-    with pytest.raises(ValueError, match="--ref"):
+    x = Gaussian(Statistics(np.zeros(2), np.eye(2)), "x")
+    with pytest.raises(ValueError, match="fid needs reference statistics"):
         measure(["fid"], Evidence(x), "demo")
-    with pytest.raises(ValueError, match="--ref-images"):
+    with pytest.raises(ValueError, match="kid compares images with images"):
         measure(["kid"], Evidence(x), "demo")
     with pytest.raises(ValueError, match="classes"):
         measure(["is"], Evidence(x, logits=np.zeros([5, 0])), "demo")

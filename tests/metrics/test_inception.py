@@ -11,8 +11,10 @@ from torch import Tensor
 
 from dnnlib.util import file_sha256
 from metrics.detector import load_entries
+from metrics.gaussian import Gaussian
 from metrics.inception import InceptionV3, load_inception, weights_name
-from metrics.measure import Evidence, measure
+from metrics.measure import measure
+from metrics.metric import Evidence
 from metrics.statistics import Statistics
 
 TOLERANCE = 1e-5  # tests/golden/README.md, section 4
@@ -128,8 +130,9 @@ def test_only_the_published_weights_have_their_name() -> None:
         assert weights_name(f"{entry.sha256:0<64}") == "inception-2015-12-05"
     other = weights_name("1" * 64)
     assert other == "other-inception-11111111" and InceptionV3().name == "other-inception-unsaved"
-    x = Statistics(np.zeros(2), np.eye(2))
-    found = measure(["fid"], Evidence(x, Statistics(np.ones(2), np.eye(2))), other)
+    x = Gaussian(Statistics(np.zeros(2), np.eye(2)), "x")
+    y = Gaussian(Statistics(np.ones(2), np.eye(2)), "y")
+    found = measure(["fid"], Evidence(x, y), other)
     assert list(found.values) == ["fid-other-inception-11111111"]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.frechet import statistics_distance
+from metrics.frechet import frechet
+from metrics.gaussian import Gaussian
 from metrics.statistics import FeatureStatistics, Statistics
-from metrics.uncertainty import frechet_influence
 from skip.tables.estimate import Estimate, as_text, difference, ratio, rounded
 
 
@@ -107,7 +107,9 @@ def test_frechet_distances_from_shared_noise_are_compared_by_pairs() -> None:
     def estimate(x: np.ndarray) -> Estimate:
         gathered = FeatureStatistics(3, "cpu")
         gathered.update(x)
-        return Estimate.of_influence(statistics_distance(gathered.result(), reference), frechet_influence(x, reference))
+        found = frechet(Gaussian(gathered.result(), "own"), Gaussian(reference, "reference"), x)
+        assert found.influence is not None
+        return Estimate.of_influence(found.value, found.influence)
 
     gaps, errors, unpaired = [], [], []
     for _ in range(100):
