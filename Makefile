@@ -2,13 +2,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 GPU ?= $(firstword $(wildcard /dev/nvidia0) $(shell command -v nvidia-smi))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test coverage lint format clean
 
 help:
 	@echo 'make demo     pictures from the bundled network, plain and Skip-Tuned; sets .venv up first'
 	@echo 'make test     everything that CI checks: lint, types, all tests'
+	@echo 'make coverage the tests, and the lines that they do not run'
 	@echo 'make lint     only lint and types'
 	@echo 'make format   put the code in form'
 	@echo 'make clean    remove .venv and the caches of tools'
@@ -20,7 +22,10 @@ demo: .venv/.ready
 	$(BIN)/python demo.py
 
 test: .venv/.ready-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	$(PYTEST)
+
+coverage: .venv/.ready-dev
+	$(PYTEST) --cov --cov-report=term
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -2,20 +2,18 @@
 
 import filecmp
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import processes
 import pytest
+from click.testing import CliRunner, Result
 from standins_distill import image_folder
 from tiny_network import saved
 
+import distill
+import generate
 from training.checkpoint import load_network
 
-ROOT = Path(__file__).resolve().parents[1]
-ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 FLAGS = {"consistency": ["--levels", "6", "--distance", "huber"], "diff-instruct": ["--sigma-init", "2.5"]}
 METHODS = list(FLAGS)
 
@@ -30,30 +28,28 @@ def teacher(tmp_path: Path) -> str:
     return saved(tmp_path, label_dim=3)
 
 
-def program(method: str, teacher: str, data: Path, outdir: Path, *more: str, ranks: int = 1) -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+def arguments(method: str, teacher: str, data: Path, outdir: Path, *more: str) -> list[str]:
     flags = [*FLAGS[method], *(["--data", str(data)] if method == "consistency" else [])]
     run = ["--outdir", str(outdir), "--teacher", teacher, "--batch", "16", *flags, *more]
-    return [sys.executable, *launch, "distill.py", method, *run]
+    return [method, *run]
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ENV, timeout=300)
+def distilled(*args: str) -> Result:
+    return CliRunner().invoke(distill.main, args)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path: Path) -> None:
-    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "200"]
-    outdir = tmp_path / "killed"
-    command = program(method, teacher, data, outdir, *long)
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env=ENV) as process:
-        while process.poll() is None and not list(outdir.glob("*.safetensors")):
-            time.sleep(0.02)
-        process.kill()
-    done = run(command)
+    """The state is saved after each step, as if each took ten minutes."""
+    outdir, save = tmp_path / "killed", {"training.watch:SAVE_SECONDS": 0.0}
+    command = arguments(method, teacher, data, outdir, "--duration", "0.00008")
+    processes.run("distill.py", *command, patches=save, kill_at=("training.watch:Watch.step", 4))
+    assert [path.name for path in outdir.glob("*.safetensors")] == ["network-snapshot-latest.safetensors"]
+    done = processes.run("distill.py", *command)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("network-snapshot-000002.safetensors")
-    whole = run(program(method, teacher, data, tmp_path / "whole", *long))
+    assert done.stdout.strip().endswith("network-snapshot-000000.safetensors")
+    whole = distilled(*arguments(method, teacher, data, tmp_path / "whole", "--duration", "0.00008"))
+    assert whole.exit_code == 0, whole.stderr
     snapshot = Path(whole.stdout.strip())
     assert filecmp.cmp(snapshot, outdir / snapshot.name, shallow=False)
     kind = "EDMConsistencyPrecond" if method == "consistency" else "EDMPrecond"
@@ -62,7 +58,8 @@ def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_distil_together(method: str, teacher: str, data: Path, tmp_path: Path) -> None:
-    result = run(program(method, teacher, data, tmp_path / "two", "--duration", "0.000064", ranks=2))
+    command = arguments(method, teacher, data, tmp_path / "two", "--duration", "0.000064")
+    result = processes.run("distill.py", *command, ranks=2)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().splitlines()[-1]).exists()
     lines = (tmp_path / "two" / "stats.jsonl").read_text().splitlines()
@@ -70,11 +67,12 @@ def test_two_ranks_distil_together(method: str, teacher: str, data: Path, tmp_pa
 
 
 def test_student_draws_in_one_step(teacher: str, data: Path, tmp_path: Path) -> None:
-    student = run(program("consistency", teacher, data, tmp_path / "run", "--duration", "0.000032")).stdout.strip()
+    command = arguments("consistency", teacher, data, tmp_path / "run", "--duration", "0.000032")
+    student = distilled(*command).stdout.strip()
     for sigma, status in (("80", 0), ("100", 2)):
-        command = [sys.executable, "generate.py", "--outdir", str(tmp_path / sigma), "--network", student]
-        drawn = run([*command, "--seeds", "0-3", "--sampler", "consistency", "--sigmas", sigma])
-        assert drawn.returncode == status, drawn.stderr
+        flags = ["--outdir", str(tmp_path / sigma), "--network", student, "--seeds", "0-3", "--sigmas", sigma]
+        drawn = CliRunner().invoke(generate.main, [*flags, "--sampler", "consistency"])
+        assert drawn.exit_code == status, drawn.stderr
     record = json.loads((tmp_path / "80" / "run.json").read_text())
     assert '"nfe": 1' in json.dumps(record)
 
@@ -96,7 +94,7 @@ def test_bad_input_is_one_line_and_status_2(
     data: Path,
     tmp_path: Path,
 ) -> None:
-    result = run(program("consistency", teacher, data, tmp_path / "run", *change))
-    assert result.returncode == 2
+    result = distilled(*arguments("consistency", teacher, data, tmp_path / "run", *change))
+    assert result.exit_code == 2
     assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
     assert message in result.stderr and "Traceback" not in result.stderr

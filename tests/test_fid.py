@@ -1,14 +1,12 @@
 """fid.py as a user runs it, with a small untrained detector and the bundled network."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -134,15 +132,7 @@ def test_kept_features_are_used_again(reference: Path, detector: Path, data: Pat
 
 def test_two_ranks_agree_with_one(reference: Path, detector: Path, data: Path, tmp_path: Path) -> None:
     asked = ["calc", "--images", data, "--num", 150, "--ref", reference, "--detector", detector, "--batch", 16]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--", "fid.py"]
-    done = subprocess.run(
-        [*launch, *map(str, asked)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "SKIP_TUNING_CACHE": str(tmp_path / "other")},
-    )
+    done = processes.run("fid.py", *map(str, asked), ranks=2, SKIP_TUNING_CACHE=str(tmp_path / "other"))
     assert done.returncode == 0, done.stderr
     two, one = json.loads(done.stdout)["metrics"], result(*asked)["metrics"]
     scale = float(np.trace(np.load(reference)["sigma"]))

@@ -2,14 +2,12 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import filelock
 import numpy as np
+import processes
 import pytest
 import torch
 from click.testing import CliRunner
@@ -21,21 +19,6 @@ from metrics.evaluation import Evaluation
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--detector", "demo", "--ref", str(ROOT / "assets/demo/reference.npz"), "--device", "cpu"]
 CHUNK = 32  # images
-KILLED = f"""
-import os, runpy, signal, sys
-from metrics import feature_store
-
-feature_store.CHUNK_IMAGES = {CHUNK}
-add = feature_store.FeatureStore.add
-
-def add_and_die(*args):
-    add(*args)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-feature_store.FeatureStore.add = add_and_die
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture
@@ -52,9 +35,10 @@ def finished(args: list[str]) -> tuple[dict[str, Any], str]:
 
 def killed_at_the_first_chunk(args: list[str], where: Path) -> dict[Path, tuple[int, int]]:
     """Inode and time of the chunks that a process leaves below `where` that dies when it has written one."""
-    command = [sys.executable, "-c", KILLED, str(ROOT / "fid.py"), *args, *DEMO]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    processes.run(
+        "fid.py", *args, *DEMO,
+        kill_at=("metrics.feature_store:FeatureStore.add", 1), patches={"metrics.feature_store:CHUNK_IMAGES": CHUNK},
+    )  # fmt: skip
     return {path: identity(path) for path in where.rglob("0*.npz")}
 
 

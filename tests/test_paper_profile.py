@@ -1,11 +1,7 @@
 """The paper's profile from end to end: only the weights differ from the real thing, see paper_standins."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import paper_standins
+import processes
 import pytest
 
 CELL = ["--cells", "steps=3,rho=0.9", "--num", "8"]
 RUN = ["run", "table2", "--profile", "paper", *CELL, "--batch", "4", "--device", "cpu"]
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
 
 
 @dataclass(frozen=True)
@@ -32,24 +28,16 @@ class Machine:
     folder: Path
     mirror: str
 
-    def start(
-        self, *args: str, launch: tuple[str, ...] | list[str] = (), cache: str = "cache"
-    ) -> subprocess.Popen[str]:
-        settings = {"SKIP_TUNING_MIRROR": self.mirror, "SKIP_TUNING_CACHE": str(self.folder / cache)}
-        return subprocess.Popen(
-            [sys.executable, *launch, "tables.py", *args],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | settings | {"OMP_NUM_THREADS": "1"},
-        )
+    def run(self, *args: str, cache: str = "cache", **how: Any) -> subprocess.CompletedProcess[str]:
+        return processes.run(
+            "tables.py", *args, folder=self.folder, SKIP_TUNING_MIRROR=self.mirror,
+            SKIP_TUNING_CACHE=str(self.folder / cache), **how,
+        )  # fmt: skip
 
-    def tables(self, *args: str, launch: tuple[str, ...] | list[str] = (), cache: str = "cache") -> str:
-        process = self.start(*args, launch=launch, cache=cache)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        return out
+    def tables(self, *args: str, cache: str = "cache", **how: Any) -> str:
+        done = self.run(*args, cache=cache, **how)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def result(self, results: str) -> Path:
         (path,) = (self.folder / results).glob("*.json")
@@ -121,27 +109,22 @@ def test_show_has_the_published_values_with_their_place(machine: Machine, whole:
 
 
 def test_a_killed_run_ends_with_the_same_file(machine: Machine, whole: dict[str, Any]) -> None:
-    process = machine.start(*RUN, "--results", "killed")
     partial = machine.folder / "killed" / ".partial"
-    while process.poll() is None and not list(partial.rglob("0*.npz")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and not list((machine.folder / "killed").glob("*.json"))
+    machine.run(*RUN, "--results", "killed", kill_at=("metrics.feature_store:FeatureStore.add", 1))
+    assert not list((machine.folder / "killed").glob("*.json"))
     (chunk,) = partial.rglob("0*.npz")
     assert np.load(chunk)["ids"].tolist() == [0, 1, 2, 3], "half of the images"
     assert "begun" in machine.tables("list", "table2", "--profile", "paper", *CELL, "--results", "killed")
 
-    again = machine.start(*RUN, "--results", "killed")
-    _, progress = again.communicate(timeout=300)
-    assert again.returncode == 0 and " 4/8 [" in progress and " 0/8 [" not in progress, progress
+    again = machine.run(*RUN, "--results", "killed")
+    assert again.returncode == 0 and " 4/8 [" in again.stderr and " 0/8 [" not in again.stderr, again.stderr
     assert machine.result("killed").name == machine.result("whole").name
     assert machine.result("killed").read_bytes() == machine.result("whole").read_bytes()
     assert not list(partial.rglob("*.npz"))
 
 
 def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> None:
-    printed = machine.tables(*RUN, "--results", "two", launch=TORCHRUN)
+    printed = machine.tables(*RUN, "--results", "two", ranks=2)
     assert json.loads(printed) == {"measured": 1, "results": "two"}, "one of the ranks reports"
     two = json.loads(machine.result("two").read_text())
     assert two["values"].keys() == whole["values"].keys()
@@ -155,10 +138,10 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
 
 
 def test_a_network_that_nothing_fetches_is_asked_for(machine: Machine) -> None:
-    process = machine.start("run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert "uvit-h2-imagenet-256 is not here: its authors release imagenet256_uvit_huge.pth" in err.splitlines()[-1]
+    done = machine.run("run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu")
+    assert done.returncode == 2
+    told = "uvit-h2-imagenet-256 is not here: its authors release imagenet256_uvit_huge.pth"
+    assert told in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -39,9 +39,9 @@ def key(cell: Cell, kind: Kind = KINDS[0]) -> str:
         cell: the measurement.
         kind: what it is computed in. A CPU adds nothing to the text, so that its results keep their names.
     """
-    parts: list[Any] = [cell.study, plain(cell.settings, defaults=False)]
+    parts: tuple[Any, ...] = cell.determined_by
     if kind["device"] != "cpu":
-        parts.append({name: kind[name] for name in ("device", "tf32")})
+        parts += ({name: kind[name] for name in ("device", "tf32")},)
     text = json.dumps(parts, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,11 @@ class Cell:
     settings: Study
     varies: dict[str, Any]
     published: tuple[Published, ...] = ()
+
+    @cached_property
+    def determined_by(self) -> tuple[str, dict[str, Any]]:
+        """What its result depends on, as JSON; a table asks for it thousands of times."""
+        return self.study, plain(self.settings, defaults=False)
 
 
 @dataclass(frozen=True)

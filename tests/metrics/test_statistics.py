@@ -1,13 +1,11 @@
 """Streaming statistics against numpy.cov, over ranks, and in files."""
 
 import dataclasses
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from conftest import golden_npz
@@ -85,10 +83,8 @@ def test_two_ranks_are_one(tmp_path: Path) -> None:
     x = sample(offset=3.0)
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "ranks.py").write_text(RANKS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = [str(tmp_path / "ranks.py"), str(tmp_path / "x.npy"), str(tmp_path)]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, *arguments], check=True, cwd=tmp_path, env=env, capture_output=True, timeout=120)
+    done = processes.run(tmp_path / "ranks.py", tmp_path / "x.npy", tmp_path, ranks=2, PYTHONPATH=str(processes.ROOT))
+    assert done.returncode == 0, done.stderr
     alone = gather(x, [300]).result()
     for name in ("shared", "one"):
         together = Statistics.load(tmp_path / f"{name}.npz")

@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from click.testing import CliRunner
@@ -350,11 +349,7 @@ def test_examples_differ_by_seed_and_position() -> None:
 
 
 def on_two_ranks(*args: str) -> dict[str, Any]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "skip.finetune"]
-    done = subprocess.run(
-        [sys.executable, *launch, *args, "--device", "cpu"],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600,
-    )  # fmt: skip
+    done = processes.run("-m", "skip.finetune", *args, "--device", "cpu", ranks=2)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -3,16 +3,13 @@
 import dataclasses
 import filecmp
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -35,8 +32,6 @@ from tables import main
 from training.checkpoint import save_network
 from training.precond import EDMPrecond
 
-ROOT = Path(__file__).resolve().parents[2]
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 REFERENCE = "assets/demo/reference.npz"
 BEST = 0.77
 
@@ -294,19 +289,10 @@ def test_other_metrics_have_paired_errors(metric: str, command: Tune, tmp_path: 
 def test_killed_and_started_again_ends_with_the_same_files(command: Tune, tmp_path: Path) -> None:
     assert tables(*command(tmp_path / "whole")).exit_code == 0
     folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "tables.py", *command(folder)], cwd=ROOT, env=ENV, stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while len(list(folder.glob("features/*/*.npz"))) < 2 and time.monotonic() < deadline:
-        assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    processes.run("tables.py", *command(folder), kill_at=("metrics.feature_store:FeatureStore.add", 2))
     assert not (folder / "scale.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("features/*/*.npz")}
-    assert len(kept) >= 2
+    assert len(kept) == 2
     assert tables(*command(folder)).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for one, other in zip(files(tmp_path / "whole"), files(folder), strict=True):
@@ -315,9 +301,8 @@ def test_killed_and_started_again_ends_with_the_same_files(command: Tune, tmp_pa
 
 def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
     assert tables(*command(tmp_path / "1", "--batch", "4")).exit_code == 0
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]
-    arguments = [*launcher, "tables.py", *command(tmp_path / "2", "--batch", "4")]
-    ran = subprocess.run(arguments, cwd=ROOT, env=ENV, check=True, capture_output=True, timeout=500, text=True)
+    ran = processes.run("tables.py", *command(tmp_path / "2", "--batch", "4"), ranks=2)
+    assert ran.returncode == 0, ran.stderr
     one, two = (json.loads((tmp_path / ranks / "tune.json").read_text())["bottom"] for ranks in "12")
     assert two["rho"] == pytest.approx(one["rho"], abs=2e-3)
     assert two["rounds"][0]["points"][0] == pytest.approx(one["rounds"][0]["points"][0], rel=1e-5, abs=1e-6)

@@ -5,13 +5,11 @@ import filecmp
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from click.testing import CliRunner
@@ -200,33 +198,24 @@ def test_batch_must_fit_the_ranks(data: Path) -> None:
         dataclasses.replace(config(data)).check(3)
 
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = "--cond 1 --arch adm --cbase 16 --cres 4 --num-blocks 1 --attn 4 --dropout 0 --batch 16 --lr-rampup 0.000064"
 
 
-def program(data: Path, outdir: Path, *more: str, ranks: int = 1) -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
-    return [sys.executable, *launch, "train.py", "--data", str(data), "--outdir", str(outdir), *FLAGS.split(), *more]
-
-
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
-    )
+def arguments(data: Path, outdir: Path, *more: str) -> list[str]:
+    return ["--data", str(data), "--outdir", str(outdir), *FLAGS.split(), *more]
 
 
 def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
-    long = ["--duration", "0.002", "--tick", "1", "--snap", "1", "--batch", "64", "--sheet", "none", "--device", "cpu"]
-    outdir = tmp_path / "killed"
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(program(data, outdir, *long), cwd=ROOT, stderr=subprocess.DEVNULL, env=env) as process:
-        while process.poll() is None and not list(outdir.glob("*.safetensors")):
-            time.sleep(0.02)
-        process.kill()
-    done = run(program(data, outdir, *long))
+    """The state is saved after each step, as if each took ten minutes."""
+    more = ["--duration", "0.00008", "--sheet", "none", "--device", "cpu"]
+    outdir, save = tmp_path / "killed", {"training.watch:SAVE_SECONDS": 0.0}
+    processes.run("train.py", *arguments(data, outdir, *more), patches=save, kill_at=("training.watch:Watch.step", 4))
+    assert [path.name for path in outdir.glob("*.safetensors")] == [LATEST]
+    assert torch.load(outdir / STATE_FILE, weights_only=True)["images_seen"] == 48
+    done = processes.run("train.py", *arguments(data, outdir, *more))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("network-snapshot-000002.safetensors")
-    whole = CliRunner().invoke(program_main, program(data, tmp_path / "whole", *long)[2:])
+    assert done.stdout.strip().endswith("network-snapshot-000000.safetensors")
+    whole = CliRunner().invoke(program_main, arguments(data, tmp_path / "whole", *more))
     snapshot = Path(whole.stdout.strip())
     assert filecmp.cmp(snapshot, outdir / snapshot.name, shallow=False)
 
@@ -363,7 +352,7 @@ def test_the_warm_up_is_in_the_step(data: Path, tmp_path: Path) -> None:
 
 
 def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
-    result = run(program(data, tmp_path / "two", "--duration", "0.000064", ranks=2))
+    result = processes.run("train.py", *arguments(data, tmp_path / "two", "--duration", "0.000064"), ranks=2)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().splitlines()[-1]).exists()
     lines = (tmp_path / "two" / "stats.jsonl").read_text().splitlines()
@@ -371,7 +360,7 @@ def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line_and_status_2(data: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(program_main, program(tmp_path / "none.zip", tmp_path / "run")[2:])
+    result = CliRunner().invoke(program_main, arguments(tmp_path / "none.zip", tmp_path / "run"))
     assert result.exit_code == 2
     assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
     assert "none.zip" in result.stderr and "Traceback" not in result.stderr
