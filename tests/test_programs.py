@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import processes
 import pytest
 from click.testing import CliRunner
 from tiny_network import saved
@@ -41,6 +42,13 @@ def all_commands() -> dict[str, click.Command]:
 
 
 COMMANDS = all_commands()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_process_that_imports_nothing_else_tells_how_it_is_used(program: str) -> None:
+    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    done = processes.run(*(module if "/" in program else [program]), "-h")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
