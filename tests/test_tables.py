@@ -49,8 +49,8 @@ def test_two_ranks_give_the_same(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     one, two = (json.loads(results(tmp_path / str(ranks))[0].read_text())["values"] for ranks in (1, 2))
     for name, value in one.items():
-        assert two[name]["value"] == pytest.approx(value["value"], rel=1e-6)
-        assert two[name]["error"] == pytest.approx(value["error"], rel=1e-6)
+        assert two[name]["value"] == pytest.approx(value["value"], rel=1e-4)  # other batches
+        assert two[name]["error"] == pytest.approx(value["error"], rel=1e-4)
 
 
 def test_killed_and_started_again_ends_with_the_same_file(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     one, two = (json.loads((tmp_path / ranks / "tune.json").read_text())["bottom"] for ranks in "12")
     assert two["rho"] == pytest.approx(one["rho"], abs=2e-3)
-    assert two["rounds"][0]["points"][0] == pytest.approx(one["rounds"][0]["points"][0], rel=1e-5, abs=1e-6)
+    assert two["rounds"][0]["points"][0] == pytest.approx(one["rounds"][0]["points"][0], rel=1e-4, abs=1e-6)
     assert json.loads(ran.stdout)["bottom"]["rho"] == two["rho"]
 
 
