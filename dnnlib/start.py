@@ -1,7 +1,7 @@
 """Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line.
 
 So does a package that is missing, as outside of .venv. And before torch, which reads its settings of threads as it
-is loaded.
+is loaded. Streams that are closed are opened, before a file of ours gets their number.
 """
 
 import os
@@ -46,6 +46,21 @@ def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: 
     os._exit(2)
 
 
+def open_closed_streams() -> None:
+    """Let streams that the caller closed, as with 2>&-, lead nowhere.
+
+    Python has None for them, at which progress bars fail, and the next file that is opened gets their number, and with
+    it what libraries print.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for good
+
+
 def is_program() -> bool:
     """Whether this process runs one of PROGRAMS, rather than somebody's script that imports a package of ours."""
     file = getattr(sys.modules["__main__"], "__file__", None)
@@ -66,5 +81,6 @@ def imported() -> None:
 if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop_importing)
 if is_program():
+    open_closed_streams()
     sys.excepthook = say_what_is_missing
     threads.set_defaults()

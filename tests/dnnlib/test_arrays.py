@@ -139,3 +139,58 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     archive(tmp_path / "x.npz", bytes(member))
     with pytest.raises(ValueError, match=r"unknown version 9\.0"):
         read_arrays(tmp_path / "x.npz", ["x"])
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (header("(3,)") + bytes(32), "its array x claims 24 bytes, and has 32"),
+        (header("(5,)") + bytes(32), "its array x claims 40 bytes, and has 32"),
+        (header("(1,)", "'|O'") + bytes(8), "its array x holds Python objects"),
+        (header("(9,)", "'<U0'"), "its array x has an impossible shape"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused_before_the_data_is_read(
+    member: bytes, message: str, tmp_path: Path
+) -> None:
+    archive(tmp_path / "x.npz", member)
+    with pytest.raises(ValueError, match=message), open_arrays(tmp_path / "x.npz") as arrays:
+        arrays.header("x")
+
+
+def test_the_bound_of_memory_is_exact(tmp_path: Path) -> None:
+    member = header("(4,)") + bytes(32)
+    archive(tmp_path / "x.npz", member)
+    with open_arrays(tmp_path / "x.npz") as arrays:
+        assert arrays.read("x", most_bytes=len(member)).shape == (4,)
+    with pytest.raises(ValueError, match="unfolds to"), open_arrays(tmp_path / "x.npz") as arrays:
+        arrays.read("x", most_bytes=len(member) - 1)
+
+
+def test_checksums_are_compared_where_nothing_is_read_into_memory(tmp_path: Path) -> None:
+    flipped(tmp_path / "x.npz")
+    with pytest.raises(ValueError, match="Bad CRC"), open_arrays(tmp_path / "x.npz") as arrays:
+        arrays.mapped("x")
+    with pytest.raises(ValueError, match=r"the checksum of x\.npy is wrong"), open_arrays(tmp_path / "x.npz") as arrays:
+        arrays.check()
+
+
+def test_what_cannot_stay_on_disk_is_for_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((0, 3)))
+    with open_arrays(tmp_path / "x.npz") as arrays:
+        assert arrays.mapped("x") is None and arrays.read("x").shape == (0, 3)
+
+
+def test_an_archive_within_another_file_is_refused(tmp_path: Path) -> None:
+    archive(tmp_path / "x.npz", header("(1,)") + bytes(8))
+    (tmp_path / "x.npz").write_bytes(b"#!/bin/sh\n" + (tmp_path / "x.npz").read_bytes())
+    with pytest.raises(ValueError, match="it is no zip archive"):
+        read_arrays(tmp_path / "x.npz", ["x"])
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_numpys_format_is_read(version: tuple[int, int], tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.arange(3), version=version)
+    archive(tmp_path / "x.npz", buffer.getvalue())
+    assert read_arrays(tmp_path / "x.npz", ["x"])[0].tolist() == [0, 1, 2]

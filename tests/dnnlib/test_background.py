@@ -43,6 +43,22 @@ def test_no_more_calls_than_allowed_are_unfinished() -> None:
     assert len(most) == 10 and all(there <= done + 4 for done, there in enumerate(most))
 
 
+def test_an_error_is_told_by_the_next_call_and_not_when_all_places_are_taken() -> None:
+    """Else a full disk would be noticed after many more images."""
+    after, reached = threading.Event(), []
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), Background(1, most=1000) as background:
+        background.call(fail)
+        background.call(after.set)  # which has told it already, if the thread was quick
+        after.wait(60)
+        background.call(print)
+        reached.append("went on")
+    assert reached == []
+
+
 @pytest.mark.parametrize("later", [0, 100])
 def test_the_first_error_in_their_order_ends_the_loop(later: int) -> None:
     second_failed = threading.Event()

@@ -35,6 +35,12 @@ def test_empty_and_immense_ranges_are_refused() -> None:
         parse_seeds("0-99999999999")
     with pytest.raises(ValueError, match="100,000,001 seeds are more than 100,000,000"):
         parse_seeds("0-99999999,200000000")
+    with pytest.raises(ValueError, match="seeds '0-100000000' are more than 100,000,000"):
+        parse_seeds("0-100000000")
+    assert parse_seeds("9" * 18) == [10**18 - 1]
+    for text in ("9" * 19, f"0-{10**18}"):
+        with pytest.raises(ValueError, match="more than 18 digits"):
+            parse_seeds(text)
     with pytest.raises(ValueError, match="more than 18 digits"):
         parse_seeds("9" * 5000)
 

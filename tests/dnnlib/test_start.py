@@ -1,4 +1,4 @@
-"""Ctrl-C while a program is still importing."""
+"""Ctrl-C while a program is still importing, and streams that are closed."""
 
 import os
 import signal
@@ -61,3 +61,34 @@ def test_every_program_is_known() -> None:
         if name.parts[0] not in exempt and 'if __name__ == "__main__":' in path.read_text():
             found.add(name.as_posix())
     assert found == set(PROGRAMS)
+
+
+OPENED = """
+import os, sys
+assert os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY) > 2
+for stream in (sys.stdout, sys.stderr):
+    print("words", file=stream, flush=True)
+assert sys.stdin.read() == ""
+os.write(int(sys.argv[2]), b"what a library prints") if sys.argv[2] != "0" else None
+"""
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_streams_that_are_closed_lead_nowhere(closed: int, tmp_path: Path) -> None:
+    script = "from dnnlib.start import open_closed_streams\nopen_closed_streams()\n" + OPENED
+    command = [sys.executable, "-c", script, str(tmp_path / "result"), str(closed)]
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}{"<" if closed == 0 else ">"}&-', "sh", *command],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "result").read_bytes() == b""
+    assert [result.stdout, result.stderr] == ["" if closed == 1 else "words\n", "" if closed == 2 else "words\n"]
+
+
+def test_programs_open_closed_streams(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, sys\nos._exit(7 if sys.stderr is None else 0)\n")
+    (tmp_path / "numpy.py").write_text((tmp_path / "torch.py").read_text())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "generate.py"]
+    assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 0

@@ -39,6 +39,11 @@ V1 = "5:memory:/job\n1:cpu,cpuacct:/job\n"
         (V1, {"cpu/job/cpu.cfs_quota_us": "300000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 3.0),
         (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "1000\n", "cpu,cpuacct/cpu.cfs_period_us": "2000\n"}, 0.5),
         (V1, {"memory/job/cpu.cfs_quota_us": "1000\n", "memory/job/cpu.cfs_period_us": "2000\n"}, None),
+        (
+            "5:memory:/other\n1:cpu:/job\n",
+            {"cpu/other/cpu.cfs_quota_us": "1", "cpu/other/cpu.cfs_period_us": "2"},
+            None,
+        ),
         ("0::/\n", {"cpu.max": "rubbish"}, None),
     ],
 )

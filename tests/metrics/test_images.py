@@ -31,7 +31,11 @@ def test_linked_folders_and_files_are_measured(tmp_path: Path) -> None:
     assert np.array_equal(images.batch(range(4))[:, 0].numpy(), made) and len(images) == 4
 
     os.utime(tmp_path / "store" / "a" / "0.png", ns=(0, 1))  # the image behind a link is another now
-    assert open_images(tmp_path / "in").fingerprint != images.fingerprint
+    timed = open_images(tmp_path / "in").fingerprint
+    assert timed != images.fingerprint
+    (tmp_path / "store" / "a" / "0.png").write_bytes((tmp_path / "store" / "a" / "0.png").read_bytes() + b"more")
+    os.utime(tmp_path / "store" / "a" / "0.png", ns=(0, 1))  # of the same time and another size
+    assert open_images(tmp_path / "in").fingerprint != timed
     (tmp_path / "in" / "notes.txt").write_text("no image")
     again = open_images(tmp_path / "in").fingerprint
     (tmp_path / "in" / "notes.txt").write_text("longer")

@@ -151,6 +151,10 @@ def test_median_distance(norm: int) -> None:
     assert median_distance(x, y, norm) == pytest.approx(np.median(distances), rel=1e-12)
     assert median_distance(x, y, norm, most=50) == median_distance(x, y, norm, most=50)
     assert median_distance(x, y, norm, most=50) == pytest.approx(np.median(distances), rel=0.1)
+    drawn = torch.from_numpy(rows[np.random.RandomState(0).permutation(len(rows))[:50]])
+    assert median_distance(x, y, norm, most=50) == pytest.approx(float(np.median(torch.pdist(drawn, norm))), rel=1e-12)
+    many = [np.random.default_rng(1).standard_normal((600, 2)) for _ in range(2)]
+    assert median_distance(*many, norm) == median_distance(*many, norm, most=1000) != median_distance(*many, norm, 999)
     assert immd(x, y, bandwidth=None) == mmd2(x, y, RBF(median_distance(x, y)))
 
 

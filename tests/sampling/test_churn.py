@@ -27,6 +27,7 @@ def test_levels_rise_by_gamma_within_the_window_only():
     assert churned([40.0, 10.0, 1.0, 0.0], S_churn=0.6, S_min=5, S_max=10) == [40.0, 12.0, 1.0]
     assert churned([40.0, 10.0, 0.0], S_churn=100) == [40 * math.sqrt(2), 10 * math.sqrt(2)]
     assert churned([1.0, 2.0], S_churn=0) == [1.0]
+    assert churned([40.0, 10.0, 5.0, 4.0, 0.0], S_churn=0.8, S_min=5, S_max=10) == [40.0, 12.0, 6.0, 4.0]  # both ends
 
 
 def test_raised_levels_are_rounded_for_networks_that_know_only_some():

@@ -118,3 +118,20 @@ def test_sigma_init_refuses_every_other_flag_of_the_sampler_by_its_name() -> Non
 def test_sigma_init_leaves_the_other_flags_alone() -> None:
     found = source("--sigma-init", "80", "--class", "3", "--rho-bottom", "0.5", "--guidance", "2")
     assert (found.class_idx, found.scale.bottom, found.guidance) == (3, 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"stepz": 5}, "there is no setting stepz"),
+        ({"steps": "5"}, "steps is '5'; it must be a whole number"),
+        ({"guidance": "high"}, "guidance is 'high'; it must be a number"),
+    ],
+)
+def test_defaults_that_are_no_settings_are_refused_by_file_and_network(
+    defaults: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Preset(name="mine", licence="none", path="x.pkl", defaults=defaults)
+    monkeypatch.setattr(options, "load_presets", lambda: {"mine": entry})
+    with pytest.raises(ValueError, match=rf"networks\.toml, the defaults of mine: {message}"):
+        source("--network", "mine")

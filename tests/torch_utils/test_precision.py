@@ -29,6 +29,13 @@ def test_init_switches_tf32_off() -> None:
     assert not tf32_allowed()
 
 
+@pytest.mark.parametrize("which", [torch.backends.cudnn, MATMUL], ids=["convolutions", "products"])
+def test_either_of_the_two_is_tf32(which: Any) -> None:
+    allow_tf32(False)
+    which.allow_tf32 = True
+    assert tf32_allowed() and computed_in(torch.device("cuda"))["tf32"]
+
+
 def test_init_allows_tf32_when_asked() -> None:
     distributed.init("cpu", tf32=True)
     assert torch.backends.cudnn.allow_tf32

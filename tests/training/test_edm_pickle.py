@@ -45,6 +45,15 @@ def test_names_of_the_full_size_networks_pass_through_the_pickle(name: str, tmp_
     assert (class_name, kwargs) == ("EDMPrecond", {"a": 1}) and tensors.keys() == names.keys()
 
 
+def test_buffers_that_are_no_part_of_the_state_are_left_out(tmp_path: Path) -> None:
+    state: dict[str, Any] = {"_init_args": (), "_init_kwargs": {"a": 1}, "_parameters": {}, "_modules": {}}
+    state["_buffers"] = {name: edm_pickles.tensor(torch.ones(2)) for name in ("kept", "computed")}
+    path = written(
+        tmp_path, edm_pickles.dumps(ema("EDMPrecond", state | {"_non_persistent_buffers_set": {"computed"}}))
+    )
+    assert list(edm_pickle.read_snapshot(path)[2]) == ["kept"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_load_as_float32(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {name: value.to(dtype) for name, value in small().state_dict().items()}

@@ -135,6 +135,15 @@ def test_a_target_that_a_network_lacks_is_refused_before_it_runs(net: Any, targe
         net(x, sigma, labels, torch.ones(net.num_skips), target)
 
 
+@torch.inference_mode()
+def test_half_precision(net: Any) -> None:
+    """Layers that do not follow the dtype of their input would fail, on a GPU only where the file asks for it."""
+    x, sigma, labels = inputs(net)
+    plain = net(x, sigma, labels)
+    half = net.set_dtype(torch.bfloat16)(x, sigma, labels, torch.ones(net.num_skips))
+    assert half.dtype == torch.float32 and relative_error(half, plain) < 0.1
+
+
 def test_gradients_reach_rho(net: Any) -> None:
     x, sigma, labels = inputs(net)
     rho = torch.full([net.num_skips], 0.8, requires_grad=True)

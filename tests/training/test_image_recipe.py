@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_files import convert, noise, put, read_as_edm_does, refused
+from dataset_files import convert, noise, put, read_as_edm_does, refused, run
 from PIL import Image
 
 
@@ -56,7 +56,7 @@ def as_edm(image: np.ndarray, width: int, height: int) -> np.ndarray | None:
 
 
 def test_center_crop_wide_is_edms_rule(tmp_path: Path) -> None:
-    shapes = [(9, 16), (14, 16), (13, 17), (24, 16), (7, 8), (3, 16), (40, 33), (6, 12), (8, 7)]
+    shapes = [(9, 16), (14, 16), (13, 17), (24, 16), (7, 8), (3, 16), (40, 33), (6, 12), (8, 7), (10, 16)]
     expected = []
     for i, (rows, columns) in enumerate(shapes):
         image = noise(rows, columns, 3) ^ np.uint8(i)
@@ -64,7 +64,7 @@ def test_center_crop_wide_is_edms_rule(tmp_path: Path) -> None:
         expected.append(as_edm(image, 8, 5))
     summary = convert(tmp_path / "in", tmp_path / "a.zip", "--resolution", "8x5", "--transform", "center-crop-wide")
     kept = [image for image in expected if image is not None]
-    assert (summary["images"], summary["skipped"]) == (len(kept), len(shapes) - len(kept)) and len(kept) == 5
+    assert (summary["images"], summary["skipped"]) == (len(kept), len(shapes) - len(kept)) and len(kept) == 6
     assert np.array_equal(read_as_edm_does(tmp_path / "a.zip")[0], np.stack(kept))
 
 
@@ -148,3 +148,13 @@ def test_transparency_is_refused_and_16_bits_are_rounded(tmp_path: Path) -> None
     put(tmp_path / "in" / "a.png", deep)
     convert(tmp_path / "in", tmp_path / "a.zip")
     assert np.array_equal(read_as_edm_does(tmp_path / "a.zip")[0][0], noise(4, 4))
+
+
+def test_what_a_killed_run_had_replaced_is_removed_by_the_next(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.png", noise(4, 4))
+    dest = tmp_path / "folder"
+    convert(tmp_path / "in", dest)
+    put(tmp_path / ".folder.old" / "a.png", noise(2, 2))  # killed after its second rename
+    assert "exists" in run("--source", tmp_path / "in", "--dest", dest).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "in"]
+    assert (dest / "00000" / "img00000000.png").is_file()

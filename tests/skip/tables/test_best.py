@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skip.tables.best import Best, best_rho
+from skip.tables.best import Best, best_rho, bootstrap
 from skip.tables.estimate import Estimate, difference
 
 GRID = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -53,6 +53,13 @@ def test_a_minimum_at_the_edge_is_flagged(at: float, edge: float) -> None:
     best = best_rho(GRID, curve(GRID, best=at, common=3.0))
     assert (best.rho, best.low, best.high, best.at_edge) == (edge, edge, edge, True)
     assert best.gain is not None and best.gain.value == pytest.approx(10 * ((edge - at) ** 2 - (1 - at) ** 2))
+
+
+def test_redrawn_curves_spread_as_the_mean_of_the_blocks_does() -> None:
+    """Of two blocks, -1 and 1: s / sqrt(2) = 1 with s of n - 1; what is drawn spreads by sqrt(1 / 2) of that."""
+    redrawn = bootstrap(np.zeros(2), np.array([[-1.0, 1.0], [-3.0, 3.0]]), np.random.default_rng(0))
+    assert redrawn.std(0) == pytest.approx([1, 3], rel=0.08)  # 1000 draws
+    assert np.allclose(redrawn[:, 1], 3 * redrawn[:, 0])  # the same blocks for every rho
 
 
 def test_more_noise_makes_a_larger_error() -> None:
