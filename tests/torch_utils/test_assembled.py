@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from torch_utils.weights import assembled, check_names, read_state_dict
+from torch_utils.weights import assembled, check_names, read_saved, read_state_dict
 
 
 class Layer(nn.Module):
@@ -27,6 +27,42 @@ def test_the_tensors_become_the_weights_in_the_modules_dtype() -> None:
     assert made.own.tolist() == [0, 1, 2]
     tensors["weight"].zero_()
     assert made.weight.sum() == 28  # a copy
+
+
+def test_tensors_of_the_modules_own_dtype_are_copied_too() -> None:
+    tensors = {"weight": torch.ones(4, 2), "table": torch.ones(3)}
+    made = assembled(Layer, tensors)
+    tensors["weight"].zero_()
+    assert made.weight.sum() == 8
+
+
+def test_names_that_may_be_missing() -> None:
+    expected = {"a.weight": torch.ones(1), "a.scale": torch.ones(1)}
+    check_names(expected, {"a.weight": torch.ones(1)}, optional=".scale")
+    with pytest.raises(ValueError, match=r"1 missing \(a\.scale\)"):
+        check_names(expected, {"a.weight": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"1 missing \(a\.weight\)"):
+        check_names(expected, {"a.scale": torch.ones(1)}, optional=".scale")
+
+
+def test_three_names_are_shown_and_more_are_hinted_at() -> None:
+    many = {name: torch.ones(1) for name in "abcd"}
+    with pytest.raises(ValueError, match=r"4 unexpected \(a, b, c, \.\.\.\)"):
+        check_names({}, many)
+    del many["d"]
+    with pytest.raises(ValueError, match=r"3 unexpected \(a, b, c\)"):
+        check_names({}, many)
+
+
+def test_a_flipped_bit_in_a_saved_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({"a": torch.zeros(1000)}, path)
+    assert read_saved(path)["a"].shape == (1000,)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"the checksum of state/data/0 is another"):
+        read_saved(path)
 
 
 def test_no_random_number_is_drawn() -> None:
