@@ -46,6 +46,32 @@ def test_moments_of_half_precision_are_not_rounded() -> None:
     assert relative_error(cuda.group_norm(x, 6, weight, bias, 1e-5), expected) < 8e-3
 
 
+@torch.no_grad()
+def test_constant_features_have_no_negative_variance() -> None:
+    """Their mean square and squared mean differ by rounding, with either sign, by more than eps."""
+    for dtype in (torch.float16, torch.bfloat16):
+        x = torch.linspace(10, 300, 64).repeat_interleave(4)[None, :, None, None].expand(1, 256, 9, 9).to(dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        assert cuda.group_norm(x, 64, torch.ones(256), torch.zeros(256), 1e-5).isfinite().all()
+
+
+def test_which_features_keep_their_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "MIN_VALUES", 2 * 32 * 4 * 4)
+    x = torch.zeros(2, 32, 4, 4).to(memory_format=torch.channels_last)
+    one = torch.zeros(2, 1, 32, 16).to(memory_format=torch.channels_last)  # of one channel: both layouts are its own
+    assert one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
+    assert not cuda.keeps_layout(x)  # a CPU
+    rows, small = x.contiguous(), torch.zeros(1, 32, 4, 4).to(memory_format=torch.channels_last)
+    with fake_cuda():
+        x = x.to("cuda")
+        with torch.no_grad():
+            assert cuda.keeps_layout(x)
+            for other in (one, rows, small):
+                assert not cuda.keeps_layout(other.to("cuda"))
+        with torch.enable_grad():
+            assert not cuda.keeps_layout(x)
+
+
 def test_on_cuda_a_norm_keeps_channels_last_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "MIN_VALUES", 0)
     asked = []

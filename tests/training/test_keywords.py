@@ -61,3 +61,24 @@ def test_a_list_that_unfolds_is_not_unfolded() -> None:
     with pytest.raises(ValueError, match="channel_mult is of the type list"):
         check_keywords({"channel_mult": bomb}, EDMPrecond.constructors())
     assert len(shown("x" * 10**6)) < 60 and len(shown(10**4000)) < 30
+
+
+class Outer:
+    def __init__(self, size: Any, pair: tuple[int, int] = (1, 2), both: int = 1) -> None: ...
+
+
+class Inner:
+    def __init__(self, size: int, both: str = "") -> None: ...
+
+
+def test_of_several_that_know_a_keyword_the_first_that_says_more_than_any_counts() -> None:
+    check_keywords({"size": 3, "both": 3, "pair": [3, 4]}, [Outer, Inner])
+    for kwargs in ({"size": "3"}, {"both": "3"}):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            check_keywords(kwargs, [Outer, Inner])
+
+
+@pytest.mark.parametrize("pair", [[1], [1, 2, 3], [1, "2"], []])
+def test_pairs_are_pairs(pair: list[Any]) -> None:
+    with pytest.raises(ValueError, match="pair is of the type list; it must be a list of 2, each of it a whole number"):
+        check_keywords({"pair": pair}, [Outer])
