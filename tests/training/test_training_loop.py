@@ -153,7 +153,16 @@ def test_loss_falls_on_two_gray_images(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for i, gray in enumerate((40, 200)):
         Image.new("L", (8, 8), gray).save(tmp_path / "data" / f"{i}.png")
-    c = config(tmp_path / "data", cond=False, duration=640, lr=3e-3, lr_rampup=16, tick=160, snap=640, network=NETWORK | {"dropout": 0.0})
+    c = config(
+        tmp_path / "data",
+        cond=False,
+        duration=640,
+        lr=3e-3,
+        lr_rampup=16,
+        tick=160,
+        snap=640,
+        network=NETWORK | {"dropout": 0.0},
+    )
     train(c, tmp_path / "run", CPU)
     losses = [json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.5 * losses[0]
