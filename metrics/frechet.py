@@ -95,16 +95,21 @@ def frechet(generated: Gaussian, reference: Gaussian, features: ArrayLike | None
     _warn_of_few(generated, "first")
     _warn_of_few(reference, "second")
 
-    inner = symmetric(reference.root.T @ generated.cov @ reference.root)
+    if generated.rank < reference.rank:
+        # L^T C L = B B^T with few columns: B^T B has the same eigenvalues but for null directions, whose rounding a
+        # square root magnifies; and if v is its eigenvector of w, that of B B^T is B v w^(-1/2).
+        right, power = reference.root.T @ generated.root, -0.75
+        inner = symmetric(right.T @ right)
+    else:
+        right, power = None, -0.25
+        inner = symmetric(reference.root.T @ generated.cov @ reference.root)
     if x is None:
         values, w = torch.linalg.eigvalsh(inner), None
     else:
         values, vectors = torch.linalg.eigh(inner)
         # G = W W^T; null directions have no derivative, and no weight here.
-        w = reference.root @ spectral_root(values, vectors, "the product", power=-0.25)
-    if generated.rank < reference.rank:
-        # The lower rank leaves fewer null directions, whose rounding a square root magnifies.
-        values = torch.linalg.eigvalsh(symmetric(generated.root.T @ reference.cov @ generated.root))
+        w = spectral_root(values, vectors, "the product", power)
+        w = reference.root @ (w if right is None else right @ w)
 
     gap = generated.mean - reference.mean
     traces = generated.cov.trace() + reference.cov.trace() - 2 * values.clamp(min=0).sqrt().sum()

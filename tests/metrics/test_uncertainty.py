@@ -52,6 +52,23 @@ def test_it_is_the_jackknife_of_left_out_images() -> None:
     assert error_of(x, reference) == pytest.approx(jackknife, rel=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:the covariance of the first set is singular")
+@pytest.mark.parametrize("count", [3, 12, 13, 60])
+def test_the_influence_is_the_formula_for_few_images_too(count: int) -> None:
+    """h = 2 (m - m_r) . u + |u|^2 - u^T G u with the whole matrix G, for fewer images than the 12 features and for more."""
+    rng = np.random.default_rng(2)
+    y = rng.standard_normal((50, 12)) @ rng.standard_normal((12, 12))
+    reference = Statistics(y.mean(0), np.cov(y, rowvar=False))
+    x = rng.standard_normal((count, 12)) + 0.3
+    root = np.linalg.cholesky(reference.cov)
+    values, vectors = np.linalg.eigh(root.T @ np.cov(x, rowvar=False) @ root)
+    kept = values > 1e-10 * values[-1]
+    w = root @ vectors[:, kept] * values[kept] ** -0.25
+    u = x - x.mean(0)
+    h = 2 * u @ (x.mean(0) - reference.mean) + (u**2).sum(1) - ((u @ w) ** 2).sum(1)
+    np.testing.assert_allclose(influence_of(x, reference).numpy(), h - h.mean(), rtol=1e-9, atol=1e-9 * abs(h).max())
+
+
 def test_the_influence_is_what_each_left_out_image_takes_away() -> None:
     """h_i is the derivative of the distance in the weight of image i: (N - 1) (d - d without i) to order 1 / N."""
     rng = np.random.default_rng(1)
