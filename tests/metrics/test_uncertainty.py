@@ -55,7 +55,7 @@ def test_it_is_the_jackknife_of_left_out_images() -> None:
 @pytest.mark.filterwarnings("ignore:the covariance of the first set is singular")
 @pytest.mark.parametrize("count", [3, 12, 13, 60])
 def test_the_influence_is_the_formula_for_few_images_too(count: int) -> None:
-    """h = 2 (m - m_r) . u + |u|^2 - u^T G u with the whole matrix G, for fewer images than the 12 features and for more."""
+    """h = 2 (m - m_r) . u + |u|^2 - u^T G u with the whole matrix G; there are 12 features."""
     rng = np.random.default_rng(2)
     y = rng.standard_normal((50, 12)) @ rng.standard_normal((12, 12))
     reference = Statistics(y.mean(0), np.cov(y, rowvar=False))
