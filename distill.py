@@ -11,10 +11,11 @@ import click
 import torch
 
 from dnnlib.cli import Group
-from dnnlib.flags import Finite
+from dnnlib.flags import MIMG, MIMG_OR_0, SEED, WORKERS, Finite
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
 from metrics.perceptual import demo_perceptual
+from sampling.settings import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from torch_utils import distributed
 from training.consistency_distillation import DISTANCES, ConsistencyConfig, ConsistencyDistillation, Distance
@@ -29,16 +30,16 @@ def run_flags(command: Callable[..., None]) -> Callable[..., None]:
     flags = [
         click.option("--outdir", metavar="DIR", required=True, help="Where to save; a run found there goes on"),
         click.option("--teacher", metavar="NET", required=True, help="Network to distil: a name, path or URL"),
-        click.option("--duration", metavar="MIMG", type=POSITIVE, default=10, help="Length in million images"),
+        click.option("--duration", metavar="MIMG", type=MIMG, default=10, help="Length in million images"),
         click.option("--batch", type=click.IntRange(min=1), default=512, help="Images a step, over all ranks"),
         click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images a rank holds at once; the rest accumulates"),
         click.option("--lr", type=POSITIVE, default=1e-4, help="Learning rate of the student"),
-        click.option("--lr-rampup", metavar="MIMG", type=Finite(min=0), default=0, help="Linear warm-up"),
-        click.option("--ema", metavar="MIMG", type=Finite(min=0), default=0.5, help="Half-life of the averaged weights, at most 5% of the images seen"),
+        click.option("--lr-rampup", metavar="MIMG", type=MIMG_OR_0, default=0, help="Linear warm-up"),
+        click.option("--ema", metavar="MIMG", type=MIMG_OR_0, default=0.5, help="Half-life of the averaged weights, at most 5% of the images seen"),
         click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of the networks' computation; weights stay float32"),
         click.option("--tick", metavar="KIMG", type=click.IntRange(min=1), default=50, help="Thousand images between lines of stats.jsonl"),
         click.option("--snap", metavar="TICKS", type=click.IntRange(min=1), default=50, help="Ticks between snapshots"),
-        click.option("--seed", type=int, default=0, help="Of order, classes and noise"),
+        click.option("--seed", type=SEED, default=0, help="Of order, classes and noise"),
         click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1  [default: cuda where there is one]"),
         click.option("--tf32", is_flag=True, help="On CUDA: let float32 be TF32: several times faster, off by 1e-3"),
     ]  # fmt: skip
@@ -75,7 +76,11 @@ def main() -> None:
 @run_flags
 @click.option("--data", metavar="ZIP|DIR", required=True, help="Data set made by dataset_tool.py")
 @click.option(
-    "--levels", metavar="INT", type=click.IntRange(min=2), default=18, help="Noise levels, EDM's grid from 80 to 0.002"
+    "--levels",
+    metavar="INT",
+    type=click.IntRange(2, MOST_STEPS),
+    default=18,
+    help="Noise levels, EDM's grid from 80 to 0.002",
 )
 @click.option(
     "--target-decay",
@@ -90,9 +95,7 @@ def main() -> None:
     default="l2",
     help="Of images: squared, pseudo-Huber, or by the demo detector's features (32x32, gray)",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=1, help="Processes that decode images of large data sets"
-)
+@click.option("--workers", type=WORKERS, default=1, help="Processes that decode images of large data sets")
 def consistency(**flags: Any) -> None:
     """Consistency distillation (Song et al., 2023): the student gives the end of the teacher's path from any point."""
     device = distributed.init(flags["device"], flags["tf32"])

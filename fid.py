@@ -17,7 +17,7 @@ import torch
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import SEED, FlagGroups, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
 from metrics.detector import DEFAULT, load_detector
 from metrics.evaluation import Evaluation
@@ -56,7 +56,7 @@ STORED: FlagGroups = {
     "Images": [
         flag("--images", "Generated images", required=True, metavar="DIR|ZIP|NPZ"),
         flag("--num", "Use this many, a random subset if there are more", type=click.IntRange(min=2), default=50000, show_default=True, metavar="INT"),
-        flag("--seed", "Of that subset", type=int, default=0, show_default=True, metavar="INT"),
+        flag("--seed", "Of that subset", type=SEED, default=0, show_default=True, metavar="INT"),
     ],
 }  # fmt: skip
 GENERATED: FlagGroups = {
@@ -151,7 +151,7 @@ def gen(**flags: Any) -> None:
         ev = _evaluation(flags, _detector(flags, asked), device)
         reference = asked.fitting(ev.detector)
 
-        def batches(seeds: list[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, ev.batch))
 
         every = Seeds(part for seeds in ranges for part in seeds.ranges)

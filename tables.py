@@ -123,7 +123,8 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     cells = [cell for item in items for cell in item.cells]
     device = distributed.init(flags["device"], flags["tf32"])
     results = _results(flags, [computed_in(device)])
-    check_writable(results.folder, "--results", folder=True)
+    if any(results.state(cell) != "done" for cell in cells):
+        check_writable(results.folder, "--results", folder=True)
     if flags["dry_run"]:
         for line in plan.dry_run(items, results):
             click.echo(line)
@@ -150,6 +151,8 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
         raise ValueError("name the items to show, or give --all")
     items = _items(names or paper_items(), flags)
     pictures = Path(flags["pictures"]) if flags["pictures"] else None
+    if pictures is not None:
+        check_writable(pictures, "--pictures", folder=True)
     click.echo(render.FORMATS[flags["format"]](items, _results(flags, every_kind()), pictures), nl=False)
 
 
@@ -171,6 +174,8 @@ def tune(**flags: Any) -> None:
     device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
     kinds = [computed_in(device)]
     results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
+    check_writable(folder, "--outdir", folder=True)
+    check_writable(results.folder, "--results", folder=True)
     tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
     summary = tuner.run(asked)
     if distributed.rank() == 0:

@@ -12,7 +12,7 @@ import click
 import torch
 
 from dnnlib.cli import warn
-from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.flags import MIMG, MIMG_OR_0, SEED, WORKERS, Finite, FlagGroups, Program, add_flags, flag
 from skip.monitor import Monitor
 from skip.options import DEVICE_FLAGS
 from torch_utils import distributed
@@ -60,7 +60,6 @@ class IntList(click.ParamType):
 
 _COUNT = click.IntRange(min=1)
 _POSITIVE = Finite(min=0, min_open=True)
-_NOT_NEGATIVE = Finite(min=0)
 _FRACTION = Finite(0, 1)
 
 # Those that EDM's train.py has too have its names, meanings and defaults, but for --seed: random there.
@@ -69,8 +68,8 @@ FLAGS: FlagGroups = {
         flag("--outdir", "Where the results go", required=True, metavar="DIR"),
         flag("--data", "Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR"),
         flag("--cond", "Train class-conditionally: the data set has labels", type=bool, default=False, show_default=True),
-        flag("--duration", "Length in million images", type=_POSITIVE, default=200, show_default=True, metavar="MIMG"),
-        flag("--seed", "Of weights, order, noise and dropout", type=int, default=0, show_default=True),
+        flag("--duration", "Length in million images", type=MIMG, default=200, show_default=True, metavar="MIMG"),
+        flag("--seed", "Of weights, order, noise and dropout", type=SEED, default=0, show_default=True),
         flag("--transfer", "Begin with the weights of this network", metavar="NAME|PATH|URL"),
         flag("--dry-run", "Refuse what the run would refuse, print the settings, and stop", is_flag=True),
     ],
@@ -87,8 +86,8 @@ FLAGS: FlagGroups = {
         flag("--batch", "Images a step, over all ranks", type=_COUNT, default=512, show_default=True, metavar="INT"),
         flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=_COUNT, metavar="INT"),
         flag("--lr", "Learning rate", type=_POSITIVE, default=1e-3, show_default=True, metavar="FLOAT"),
-        flag("--lr-rampup", "Linear warm-up", type=_NOT_NEGATIVE, default=10, show_default=True, metavar="MIMG"),
-        flag("--ema", "Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=_NOT_NEGATIVE, default=0.5, show_default=True, metavar="MIMG"),
+        flag("--lr-rampup", "Linear warm-up", type=MIMG_OR_0, default=10, show_default=True, metavar="MIMG"),
+        flag("--ema", "Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, show_default=True, metavar="MIMG"),
         flag("--augment", "Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, show_default=True, metavar="FLOAT"),
         flag("--xflip", "Count the data set twice, the second time mirrored", type=bool, default=False, show_default=True),
     ],
@@ -96,7 +95,7 @@ FLAGS: FlagGroups = {
         flag("--fp16", "Compute in float16 on GPUs, in training and afterwards", type=bool, default=False, show_default=True),
         flag("--ls", "Loss scaling, for --fp16", type=_POSITIVE, default=1, show_default=True, metavar="FLOAT"),
         flag("--dtype", "What training computes in; weights stay float32", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True),
-        flag("--workers", "Processes that decode images of large data sets", type=click.IntRange(min=0), default=1, show_default=True),
+        flag("--workers", "Processes that decode images of large data sets", type=WORKERS, default=1, show_default=True),
         *DEVICE_FLAGS,
     ],
     "Reports": [

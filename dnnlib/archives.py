@@ -14,7 +14,9 @@ from dnnlib.pictures import decode_png
 from dnnlib.text import printable
 
 # What zipfile and zlib make of damaged files
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError)
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError,
+)  # fmt: skip
 
 Writer = Callable[[IO[bytes], Iterable[bytes], Sequence[int], Sequence[int] | None], None]
 

@@ -58,6 +58,8 @@ class Arrays:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
+        for name in archive.namelist():
+            archive.open(name).close()  # which compares the two places where an archive has a member's name
         members = [member for member in archive.namelist() if member.endswith(".npy")]
         self.names = [member.removesuffix(".npy") for member in members]
 

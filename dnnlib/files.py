@@ -145,32 +145,48 @@ def check_writable(dest: str | os.PathLike[str], flag: str = "--dest", folder: b
         raise ValueError(f"{flag}={dest}: cannot write to {reason}; choose another place") from error
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON, atomically; numbers that JSON lacks (NaN, infinity) are refused."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+def write_json(path: str | os.PathLike[str], value: Any, checksum: bool = False) -> None:
+    """Write `value` as indented JSON, atomically; numbers that JSON lacks (NaN, infinity) are refused.
+
+    Args:
+        path: of the file.
+        value: what it says.
+        checksum: add one to an object, for `read_json_object`.
+    """
+    said = value | {_CHECKSUM: _checksum(value)} if checksum else value
+    text = json.dumps(said, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
-def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a small JSON file.
+def read_json_object(
+    path: str | os.PathLike[str], cure: str = "remove it, or choose another folder", most: int = _MOST_JSON
+) -> dict[str, Any]:
+    """The object in a JSON file; where it has a checksum, that is compared and left out.
 
+    Args:
+        path: of the file.
+        cure: what a message says to do.
+        most: bytes of a file that is read.
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it holds something else or has more than a MiB.
+        ValueError: naming the file, if it holds something else, is larger, or was changed.
     """
     try:
-        value = json.loads(_read_text(Path(path), _MOST_JSON))
+        value = json.loads(_read_text(Path(path), most))
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+        said = value.pop(_CHECKSUM, None)
+        if said is not None and said != _checksum(value):
+            raise ValueError(f"its checksum is another; if you changed it yourself, take out {_CHECKSUM} too")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({printable(error)}); remove it, or choose another folder") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged (it is no JSON object); remove it, or choose another folder")
+        raise ValueError(f"{path} is damaged ({printable(error)}); {cure}") from error
     return value
 
 
 def json_line(numbers: dict[str, float]) -> str:
     """A line for `read_json_lines`, with its checksum."""
-    return json.dumps(numbers | {_CHECKSUM: _line_checksum(numbers)}, allow_nan=False) + "\n"
+    return json.dumps(numbers | {_CHECKSUM: _checksum(numbers)}, allow_nan=False) + "\n"
 
 
 def read_json_lines(path: Path) -> list[dict[str, float]]:
@@ -204,13 +220,13 @@ def _numbers(value: Any) -> dict[str, float]:
             raise ValueError(f"{printable(name, 40)} is no number")
         if not abs(number) < 1e300:  # a whole number may be larger than any float
             raise ValueError(f"{printable(name, 40)} is NaN, infinite or absurdly large")
-    if said is not None and said != _line_checksum(value):
+    if said is not None and said != _checksum(value):
         raise ValueError("its checksum is another")
     return value
 
 
-def _line_checksum(numbers: dict[str, float]) -> str:
-    return f"{zlib.crc32(json.dumps(numbers).encode()):08x}"
+def _checksum(value: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(value).encode()):08x}"
 
 
 def _read_text(path: Path, most: int) -> str:
@@ -346,9 +362,9 @@ def claim_file(path: str | os.PathLike[str]) -> Iterator[None]:
         OSError: if its folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     with contextlib.ExitStack() as held:
+        held.enter_context(_made(path.parent))
         try:
             held.enter_context(locked(lock, 0))
         except filelock.Timeout:

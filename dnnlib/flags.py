@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import Command
+from dnnlib.numbers import LARGEST_SEED
 
 FlagGroups = dict[
     str, list[tuple[str, str, dict[str, Any]]]
@@ -48,6 +49,12 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number:g} is no finite number", param, ctx)
         return number
+
+
+SEED = click.IntRange(0, LARGEST_SEED)
+WORKERS = click.IntRange(0, 1024)  # processes
+MOST_MIMG = 1_000_000  # a length in million images: a thousand times the longest published run
+MIMG, MIMG_OR_0 = Finite(0, MOST_MIMG, min_open=True), Finite(0, MOST_MIMG)
 
 
 class Program(Command):

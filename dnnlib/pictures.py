@@ -21,6 +21,8 @@ from dnnlib.text import printable
 # interpreter: so the list says what may be read, not what may not.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
+MOST_TILES = 10_000  # of a contact sheet
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
@@ -157,8 +159,10 @@ def sheet_size(text: str) -> tuple[int, int]:
         ValueError: if it is another text.
     """
     columns, _, rows = text.partition("x")
-    if not (columns.isdecimal() and rows.isdecimal()) or int(columns) * int(rows) == 0:
-        raise ValueError(f"{text} is not COLSxROWS, such as 8x8")
+    if not (columns.isdecimal() and rows.isdecimal()) or max(len(columns), len(rows)) > 9:
+        raise ValueError(f"{printable(text)} is not COLSxROWS, such as 8x8")
+    if not 0 < int(columns) * int(rows) <= MOST_TILES:
+        raise ValueError(f"{text} is no sheet of 1 to {MOST_TILES:,} images, such as 8x8")
     return int(columns), int(rows)
 
 

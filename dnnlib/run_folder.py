@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dnnlib.archives import ARCHIVES, check_archive
-from dnnlib.files import Claim, atomic_write, claim, flush_to_disk, remove_partial_files, write_json
+from dnnlib.files import Claim, atomic_write, claim, flush_to_disk, read_json_object, remove_partial_files, write_json
 from dnnlib.pictures import check_png, decode_png, encode_png
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united, without
 from dnnlib.text import printable
@@ -57,6 +57,7 @@ class RunFolder:
         self.outdir, self.subdirs, self.kind, self.sheet, self.size = Path(outdir), subdirs, kind, sheet, size
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
         self._claim: Claim | None = None
+        self._is_new = False  # whether this run wrote the folder's first record
         self._unflushed: list[Path] = []
         self._flushed = time.monotonic()
         self._flushing = threading.Lock()
@@ -72,23 +73,19 @@ class RunFolder:
         Raises:
             ValueError: if it cannot be read.
         """
-        path = self.outdir / RECORD
+        path, cure = self.outdir / RECORD, "choose another --outdir or remove it"
         try:
-            with open(path, "rb") as file:
-                text = file.read(MOST_BYTES + 1)
+            record = read_json_object(path, cure, MOST_BYTES)
         except FileNotFoundError:
             return {}
         try:
-            if len(text) > MOST_BYTES:
-                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-            record = json.loads(text)
             kinds = {"seeds": str, "settings": dict, "sessions": list}
             if not all(isinstance(record[key], kind) for key, kind in kinds.items()):
                 raise TypeError(f"{', '.join(kinds)} must be text, an object and a list")
             parse_seeds(record["seeds"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {printable(error)}"
-            raise ValueError(f"{path} is damaged ({reason}); choose another --outdir or remove it") from error
+            raise ValueError(f"{path} is damaged ({reason}); {cure}") from error
         return record
 
     # ---- a run, from beginning to end
@@ -115,7 +112,11 @@ class RunFolder:
             self._begin(seeds, overwrite, alone)
 
         with claim(self.outdir, shared=self.kind == "png", begin=begin) as self._claim:
-            yield
+            try:
+                yield
+            except Exception:
+                self._withdraw()
+                raise
         self._claim = None
 
     def stored(self) -> set[int]:
@@ -214,12 +215,21 @@ class RunFolder:
             seeds = parse_seeds(record["seeds"])
             record["complete"] = self.packed() is not None or len(self._images(seeds)) == len(seeds)
             record["sessions"].append(session)
-            write_json(self.outdir / RECORD, record)
+            write_json(self.outdir / RECORD, record, checksum=True)
+
+    def _withdraw(self) -> None:
+        """After an error, remove a record that was begun for nothing: there are no images."""
+        if self._claim is None or not self._is_new:
+            return
+        with contextlib.suppress(RuntimeError, ValueError, OSError), self._claim.undisturbed() as alone:
+            if alone and not self.stored() and self.packed() is None:
+                (self.outdir / RECORD).unlink()
 
     # ---- the beginning
 
     def _begin(self, seeds: Sequence[int], overwrite: bool, alone: bool) -> None:
         record = self.record()
+        self._is_new = not record
         self._check_others(record, alone, overwrite)
         problem = self._other_images(record, seeds)
         if problem and not overwrite:
@@ -237,7 +247,7 @@ class RunFolder:
         for folder in self._folders():
             remove_partial_files(folder, _is_ours)
         claimed = {"settings": self.settings, "seeds": format_seeds(every), "complete": False}
-        write_json(self.outdir / RECORD, {**claimed, "sessions": record.get("sessions", [])})
+        write_json(self.outdir / RECORD, {**claimed, "sessions": record.get("sessions", [])}, checksum=True)
 
     def _check_others(self, record: dict[str, Any], alone: bool, overwrite: bool) -> None:
         """Refuse what would disturb a run that is in the folder at this moment."""

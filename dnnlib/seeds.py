@@ -6,6 +6,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import overload
 
+from dnnlib.numbers import LARGEST_SEED
+from dnnlib.text import printable
+
 MOST = 100_000_000  # a slip of the keyboard, or more images than any disk holds
 DIGITS = 18  # of one seed
 Interval = tuple[int, int]  # first and last
@@ -93,7 +96,7 @@ def parse_seeds(text: str) -> Seeds:
     """Seeds from text such as "0-63" or "1,2,5-10", in that order, each once.
 
     Raises:
-        ValueError: if the text is no such list, is empty or immense, or a seed is negative.
+        ValueError: if the text is no such list, is empty or immense, or a seed is negative or beyond 2^32 - 1.
     """
     found, taken = list[range](), _Taken()
     for part in text.replace(" ", "").split(","):
@@ -114,8 +117,9 @@ def _first_and_last(part: str, text: str) -> Interval:
     first, dash, last = part.partition("-")
     if not (first.isdecimal() and (last.isdecimal() if dash else True)):
         raise ValueError(f"seeds {text!r} are not a list such as 0-63 or 1,2,5-10")
-    if max(len(first), len(last)) > DIGITS:
-        raise ValueError(f"seeds {part!r} have more than {DIGITS} digits")
+    for seed in (first, last):
+        if len(seed) > DIGITS or int(seed or "0") > LARGEST_SEED:
+            raise ValueError(f"seeds {printable(part, 60)!r} go beyond {LARGEST_SEED:,}, after which images repeat")
     low, high = int(first), int(last or first)
     if low > high:
         raise ValueError(f"seeds {part!r} are none: {low} is above {high}")

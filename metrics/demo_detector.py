@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import Flag
+from dnnlib.flags import SEED, Flag
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
@@ -303,7 +303,7 @@ def main() -> None:
     help="File to write",
 )
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=6, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed: int) -> None:
     """Train, test and write the detector; print what is recorded in the file as JSON.
 

@@ -99,9 +99,9 @@ class Evaluation:
     def features_of(self, images: Images, role: str = "generated") -> Iterator[FeatureStore]:
         """A store with the features of stored images; ids are their positions."""
 
-        def batches(ids: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        def batches(ids: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
             for start in range(0, len(ids), self.batch):
-                part = ids[start : start + self.batch]
+                part = list(ids[start : start + self.batch])
                 yield part, images.batch(part)
 
         with self.features({"images": images.fingerprint, "role": role}, batches, range(len(images))) as store:

@@ -1,5 +1,6 @@
 """Features of numbered images, in chunks on disk: one pass serves every metric, and a killed pass goes on."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ BLOCK = 1000  # images added to the statistics at once; not the chunks, so that 
 
 ARRAYS = ("ids", "features", "logits", "digests")
 
-Batches = Callable[[list[int]], Iterable[tuple[list[int], Tensor]]]  # ids -> (ids, uint8 images [N, C, H, W]) ...
+Batches = Callable[[Sequence[int]], Iterable[tuple[list[int], Tensor]]]  # ids -> (ids, uint8 images [N, C, H, W]) ...
 
 
 @dataclass(frozen=True)
@@ -81,20 +82,29 @@ class FeatureStore:
         if not same:
             raise ValueError(f"{self.folder} holds features of other images or another detector; choose another folder")
 
-    def open(self) -> None:
-        """Create the folder; one process calls this first.
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Create the folder, for the block in which chunks are added; one process does this before the others look.
 
-        Of two runs that begin together with different settings, one gets it.
+        Of two runs that begin together with different settings, one gets it. After an error in the block, a folder
+        without a chunk is as it was before.
 
         Raises:
             ValueError: if it holds something else than features, or those of other images.
             OSError: if it cannot be written.
         """
-        try:
-            with claim(self.folder, shared=True, begin=self._begin):
-                pass
-        except OSError as error:
-            raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
+        with contextlib.ExitStack() as held:
+            try:
+                mine = held.enter_context(claim(self.folder, shared=True, begin=self._begin))
+            except OSError as error:
+                raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
+            try:
+                yield
+            except Exception:
+                with contextlib.suppress(RuntimeError, OSError), mine.undisturbed() as alone:
+                    if alone and not self.chunks():
+                        (self.folder / SETTINGS_FILE).unlink()
+                raise
 
     def _begin(self, _alone: bool) -> None:
         remove_partial_files(self.folder, lambda name: name == SETTINGS_FILE or name.endswith(".npz"))
@@ -210,20 +220,22 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
         batches: yields the images of the ids it is given, in their order.
         device: where the images go.
     """
-    if distributed.rank() == 0:
-        store.open()
-        for reason in store.remove_damaged():
-            tqdm.write(f"{reason}; its images are done again", file=sys.stderr)
-    distributed.barrier()
-    done = store.done()
-    distributed.barrier()  # all ranks have listed the same chunks
-    share = ids[distributed.rank() :: distributed.world_size()]
-    missing = [i for i in share if i not in done]
-    hidden = distributed.rank() != 0 or not missing
-    with tqdm(total=len(share), initial=len(share) - len(missing), unit="img", desc="features", disable=hidden) as bar:
-        for part in _chunked(_detected(detector, batches(missing), device, bar)):
-            store.add(part)
-    distributed.barrier()
+    with store.opened() if distributed.rank() == 0 else contextlib.nullcontext():
+        if distributed.rank() == 0:
+            for reason in store.remove_damaged():
+                tqdm.write(f"{reason}; its images are done again", file=sys.stderr)
+        distributed.barrier()
+        done = store.done()
+        distributed.barrier()  # all ranks have listed the same chunks
+
+        share = ids[distributed.rank() :: distributed.world_size()]
+        missing = [i for i in share if i not in done] if done else share  # which may be a range of 10^8
+        hidden = distributed.rank() != 0 or not missing
+        there = len(share) - len(missing)
+        with tqdm(total=len(share), initial=there, unit="img", desc="features", disable=hidden) as bar:
+            for part in _chunked(_detected(detector, batches(missing), device, bar)):
+                store.add(part)
+        distributed.barrier()
     return len(missing)
 
 

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.flags import SEED, Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.numbers import check_positive
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
 from skip.options import DEVICE_FLAGS, warn_beyond
@@ -70,6 +71,7 @@ def first_theta(num_skips: int, start: float, bounded: bool) -> Tensor:
     Raises:
         ValueError: if no theta gives that rho.
     """
+    SkipScale(bottom=start)  # refuses what no network can be called with
     if bounded and not 0 < start < 1:
         raise ValueError(f"the bounded rho starts at {start}; it must lie between 0 and 1")
     rho = torch.full([num_skips], start, dtype=torch.float64)
@@ -157,8 +159,10 @@ def tune_network(
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as loading and `fit`.
     """
-    if factor < 0 or ema_halflife < 0:
-        raise ValueError(f"the factor is {factor} and the half-life {ema_halflife}; neither may be negative")
+    if factor != 0:
+        check_positive("the factor", factor)
+    if ema_halflife < 0:
+        raise ValueError(f"the half-life is {ema_halflife}; it may not be negative")
     settings.check_length("the length", until)
     settings.check_length("the interval", every)
     if until % every:
@@ -218,7 +222,7 @@ COMMON: FlagGroups = {
         flag("--duration", "Length in images, a multiple of the batch", type=click.IntRange(min=1), required=True),
         flag("--batch", "Images a step, over all ranks", type=click.IntRange(min=1), default=32, show_default=True),
         flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=click.IntRange(min=1)),
-        flag("--seed", "Of order, noise levels and noise", type=int, default=0, show_default=True),
+        flag("--seed", "Of order, noise levels and noise", type=SEED, default=0, show_default=True),
         flag("--dtype", "Of the network's computation; weights stay float32", type=click.Choice(DTYPES),
              default="float32", show_default=True),
         *DEVICE_FLAGS,

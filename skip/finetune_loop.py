@@ -7,7 +7,6 @@ number of ranks nor where a run was killed changes anything but the order in whi
 import contextlib
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from dnnlib.files import atomic_write, claim_file
 from dnnlib.interrupts import Stopped
+from dnnlib.numbers import check_positive
 from dnnlib.text import printable
 from sampling.noise import SeedNoise
 from skip.scale import SkipScale
@@ -68,8 +68,7 @@ class FineTuning:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}; it must be at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr is {self.lr}; it must be positive")
+        check_positive("lr", self.lr)
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}")
         if self.dtype not in DTYPES:
@@ -109,6 +108,7 @@ class Run:
     Attributes:
         images_seen: over all ranks and sessions.
         history: float64 [steps, 1 + ...]: of each step the mean loss, then whatever `fit` watches.
+        kept: whether something was saved since the first state.
     """
 
     settings: dict[str, object]
@@ -118,7 +118,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.optimizer = torch.optim.Adam(self.parameters, lr=self.lr, betas=(0.9, 0.999), eps=1e-8)
-        self.images_seen = 0
+        self.images_seen, self.kept = 0, False
         self.history: list[Tensor] = []
 
     def check(self, device: torch.device) -> None:
@@ -216,11 +216,17 @@ def fit(
     if batch_gpu is not None and batch_gpu < 1:
         raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
     with _alone(saved):
+        is_new = not saved.exists()
         run.load(saved, device)
-        if not run.history:
-            run.save(saved)  # from here on a missing state means that it was removed
-        batches = _examples(real, settings, run.images_seen, until, device)
-        _go_on(run, loss, batches, settings.batch, until, every, saved, device, batch_gpu, watch, after)
+        try:
+            if not run.history:
+                run.save(saved)  # from here on a missing state means that it was removed
+            batches = _examples(real, settings, run.images_seen, until, device)
+            _go_on(run, loss, batches, settings.batch, until, every, saved, device, batch_gpu, watch, after)
+        except Exception:
+            if is_new and not run.kept and distributed.rank() == 0:
+                saved.unlink(missing_ok=True)  # it got nowhere: other settings can be tried in the same place
+            raise
         distributed.barrier()  # what rank 0 wrote is there
 
 
@@ -253,6 +259,7 @@ def _go_on(
                 with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
                     after_step = loss(_rows(examples, slice(batch_gpu))).detach()  # finite weights may be too large
                 check_tensors({"the loss with what would be saved": [after_step]}, device)
+                run.kept = True
             if after is not None:
                 after(run.images_seen, keep)
             if keep or stop or seen.due:

@@ -1,6 +1,6 @@
 """What a network in training looks like: images and FID of each snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -82,7 +82,7 @@ class Monitor:
         if not self.fid_num:
             return
 
-        def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, BATCH))
 
         seeds = list(range(self.fid_num))

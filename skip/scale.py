@@ -13,6 +13,7 @@ Axis = Literal["edm", "sigma", "log-sigma"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 TIMES: tuple[Time, ...] = get_args(Time)
 AXES: tuple[Axis, ...] = get_args(Axis)
+MOST_RHO = 1000  # far beyond what leaves images, and far below where float32 ends
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class SkipScale:
         for rho in self.layers or (self.bottom, self.top):
             if not math.isfinite(rho):
                 raise ValueError(f"a skip coefficient is {rho}; it must be a finite number")
+            if abs(rho) > MOST_RHO:
+                raise ValueError(f"a skip coefficient is {rho:g}; useful ones are near 1, {MOST_RHO} is the most")
         if self.layers is not None:
             if not self.layers:
                 raise ValueError("layers is empty; give one rho for each long skip")

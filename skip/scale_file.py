@@ -1,13 +1,12 @@
 """A SkipScale as a JSON file: what a search found, for generate.py and fid.py to use."""
 
-import json
 import math
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from dnnlib.files import write_json
+from dnnlib.files import read_json_object, write_json
 from dnnlib.text import printable
 from skip.scale import SkipScale
 from training.keywords import shown
@@ -16,6 +15,7 @@ FORMAT = "skip-tuning-scale/1"
 COEFFICIENTS = ("bottom", "top", "layers")
 NUMBERS = ("bottom", "top", "sigma_min", "sigma_max")
 LISTS = ("layers", "window")
+CURE = "correct it, or have it made again (tables.py tune, skip.finetune rho)"
 
 
 def save_scale(path: str | os.PathLike[str], scale: SkipScale, **provenance: Any) -> None:
@@ -36,7 +36,7 @@ def save_scale(path: str | os.PathLike[str], scale: SkipScale, **provenance: Any
         del record["bottom"], record["top"], record["spacing"]  # they are without effect
     if scale.window is not None:
         record["window"] = ["inf" if level == math.inf else level for level in scale.window]
-    write_json(path, {"format": FORMAT} | record | {"provenance": provenance})
+    write_json(path, {"format": FORMAT} | record | {"provenance": provenance}, checksum=True)
 
 
 def load_scale(path: str | os.PathLike[str]) -> SkipScale:
@@ -47,14 +47,14 @@ def load_scale(path: str | os.PathLike[str]) -> SkipScale:
         ValueError: naming the file and what is wrong in it.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path} with skip coefficients")
+        raise FileNotFoundError(f"there is no file {path} with skip coefficients; check the path")
+    record = read_json_object(path, CURE)
     try:
-        record = json.loads(Path(path).read_bytes())
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        if record.get("format") != FORMAT:
             raise ValueError(f'it is not a file of skip coefficients: need "format": "{FORMAT}"')
         return SkipScale(**_settings(record))
-    except (ValueError, OverflowError, RecursionError) as error:  # JSON's and Unicode's are ValueErrors too
-        raise ValueError(f"{path}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: {printable(error, 500)}; {CURE}") from error
 
 
 def _settings(record: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnnlib.files import claim, write_json
+from dnnlib.files import claim, read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of
@@ -30,6 +30,7 @@ from torch_utils import distributed
 
 GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
 RECORD = "tune.json"
+MOST_BYTES = 64 * 2**20  # of it
 GROWING = ("budget", "precision")  # with others than before, a search goes on
 DIGITS = 3  # of a coefficient that is found: far below its error
 
@@ -147,13 +148,13 @@ class Tuner:
         path = self.folder / RECORD
         now = json.loads(json.dumps(self._about(asked)))
         if not path.exists():
-            write_json(path, now)
+            write_json(path, now, checksum=True)
             return
         try:
-            before = json.loads(path.read_bytes())
+            before = read_json_object(path, "remove it, or choose another --outdir", MOST_BYTES)
             found = [_differences(before[name], now[name]) for name in ("settings", "asked")]
             found.append(_differences({"metric": before["metric"]}, {"metric": now["metric"]}))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged ({printable(repr(error))}); remove it, or choose another --outdir"
             ) from error
@@ -184,7 +185,7 @@ class Tuner:
         told = {"warnings": warnings} if warnings else {}
         summary = {name: _short(part) for name, part in report.items()}
         if distributed.rank() == 0:
-            write_json(self.folder / RECORD, about | report | {"cost": cost} | told)
+            write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
             provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
             save_scale(self.folder / "scale.json", best.scale, **provenance)
         return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}

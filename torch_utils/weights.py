@@ -59,7 +59,7 @@ def assembled(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Modu
     Raises:
         ValueError: if `make` asks for too large a module, or as `check_names`.
     """
-    with torch.device("meta"), _at_most(2 * len(tensors) + 1000):
+    with torch.device("meta"), at_most(2 * len(tensors) + 1000, ", far more than the file"):
         module = make()
     expected = module.state_dict()
     check_names(expected, tensors)
@@ -72,15 +72,19 @@ def assembled(make: Callable[[], Module], tensors: Mapping[str, Tensor]) -> Modu
 
 
 @contextlib.contextmanager
-def _at_most(limit: int) -> Iterator[None]:
-    """Raise ValueError where a module with more parameters is made."""
+def at_most(limit: int, than: str = "") -> Iterator[None]:
+    """Refuse modules with more parameters, counted by tensors, while they are made.
+
+    Raises:
+        ValueError: where the block makes one more than `limit`.
+    """
     count = 0
 
     def counted(*_: Any) -> None:
         nonlocal count
         count += 1
         if count > limit:
-            raise ValueError(f"the network has more than {limit} parameters, far more than the file")
+            raise ValueError(f"the network has more than {limit:,} tensors of weights{than}")
 
     hook = register_module_parameter_registration_hook(counted)
     try:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.cli import Group
+from dnnlib.files import check_writable
 from dnnlib.text import printable
 from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
@@ -327,6 +328,7 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
         raise ValueError(f"{target} exists; delete it first, or choose another name")
     if target.suffix.lower() not in ("", ".safetensors"):
         raise ValueError(f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors")
+    check_writable(target, "TARGET")
     net = load_network(source, autoencoder=autoencoder)
     for param in net.parameters() if half else ():
         param.data = param.data.half()

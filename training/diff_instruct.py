@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dnnlib.numbers import check_positive
 from torch_utils import distributed
 from training.distillation import DistillConfig, descend, fixed, follow, generator, load_teacher, parts, trainable
 from training.loss import EDMLoss
@@ -45,8 +46,7 @@ class DiffInstructConfig(DistillConfig):
         """
         super().check(ranks)
         for name in ("sigma_init", "aux_lr", "P_std"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+            check_positive(name, getattr(self, name))
 
 
 @dataclass(kw_only=True)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch_utils import distributed
 from training.checkpoint import describe, load_network
 from training.precond import Precond
+from training.run_size import check_batch
 from training.training_config import TrainingConfig
 from training.training_loop import run_steps
-from training.training_state import TrainingState, record, resume
+from training.training_state import TrainingState, recorded, resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +79,9 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
     }
     with distributed.claimed(outdir):
         resume(config, state, outdir, device)
-        record(config, state, outdir)
-        batches = method.batches()
-        return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
+        with recorded(config, state, outdir):
+            batches = method.batches()
+            return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
 
 
 def load_teacher(config: DistillConfig, device: torch.device) -> Precond:
@@ -90,7 +91,10 @@ def load_teacher(config: DistillConfig, device: torch.device) -> Precond:
         FileNotFoundError, ValueError: if it cannot be loaded, or a setting is out of range.
     """
     config.check(distributed.world_size())
-    return load_network(config.teacher, device)
+    net = load_network(config.teacher, device)
+    shape = (net.img_channels, net.img_resolution, net.img_resolution)
+    check_batch(config.batch // distributed.world_size(), shape)
+    return net
 
 
 def trainable(net: Precond, config: DistillConfig) -> Precond:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import Command
-from dnnlib.files import atomic_write, read_json_lines
+from dnnlib.files import atomic_write, check_writable, read_json_lines
 from dnnlib.pictures import matplotlib_module
 
 FORMATS = ("png", "pdf", "svg")
@@ -71,6 +71,7 @@ def main(stats: Path, picture: Path) -> None:
     kind = picture.suffix[1:].lower()
     if kind not in FORMATS:
         raise ValueError(f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}")
+    check_writable(picture, "PICTURE")
     metrics = stats.with_name("metrics.jsonl")
     figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
     with atomic_write(picture) as file:

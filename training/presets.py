@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dnnlib.util import cached_path, fetch, is_url
+from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from training.keywords import load_tables
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -68,7 +68,10 @@ class Preset:
         """The local file of the network, fetched if need be; errors: see `resolve`."""
         if self.url is not None:
             return fetch(self.url, self.sha256)
-        return self._by_hand(str(self.path), self.name)
+        file = self._by_hand(str(self.path), self.name)
+        if self.sha256 is not None and not file_sha256(file).startswith(self.sha256):
+            raise ValueError(f"{file} is damaged: its SHA-256 is not that of {self.name}; get the file again")
+        return file
 
     def autoencoder_file(self) -> Path | None:
         """The local file of the autoencoder, fetched if need be, None if there is none; errors: see `resolve`."""

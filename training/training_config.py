@@ -1,11 +1,13 @@
 """Everything that determines a training run, and the schedules that follow from it."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from dnnlib.numbers import LARGEST_SEED, check_positive
 from training.augment import AUGMENT_DIM, Augmentation
 from training.loss import LOSSES
+
+MOST_BATCH = 1_000_000  # images a step; the largest published one is 4096
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,21 @@ class TrainingConfig:
         for name in ("duration", "batch", "snap", "tick"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch > min(MOST_BATCH, self.duration):
+            raise ValueError(
+                f"batch is {self.batch:,} images; it must be at most {MOST_BATCH:,}, and no more than the duration, "
+                f"{self.duration:,} images"
+            )
         if self.batch % ranks:
             raise ValueError(f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
         if self.batch_gpu is not None and self.batch_gpu < 1:
             raise ValueError(f"batch_gpu is {self.batch_gpu}; it must be at least 1")
         for name in ("lr", "loss_scale"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+            check_positive(name, getattr(self, name))
         if self.precond not in LOSSES:
             raise ValueError(f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {LARGEST_SEED:,}")
         Augmentation(self.augment)
         if self.augment and self.network.get("augment_dim") != AUGMENT_DIM:
             raise ValueError(f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}")

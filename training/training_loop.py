@@ -23,7 +23,7 @@ from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.loss import LOSSES, DenoisingLoss
 from training.reporter import Reporter
 from training.training_config import TrainingConfig, crossed
-from training.training_state import SNAPSHOT, STATE_FILE, TrainingState, record, start
+from training.training_state import SNAPSHOT, STATE_FILE, TrainingState, recorded, start
 from training.watch import Watch
 
 PRELOAD_BYTES = 2**30
@@ -55,17 +55,17 @@ def train(
     dataset = ImageDataset(config.data, use_labels=config.cond)
     with distributed.claimed(outdir):
         state = start(config, dataset, outdir, device)
-        record(config, state, outdir)
-        module: nn.Module = state.net
-        if ranks > 1:
-            module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
-        loss_fn = LOSSES[config.precond](**config.loss)
-        batches = _batches(config, dataset, state.images_seen, device)
+        with recorded(config, state, outdir):
+            module: nn.Module = state.net
+            if ranks > 1:
+                module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
+            loss_fn = LOSSES[config.precond](**config.loss)
+            batches = _batches(config, dataset, state.images_seen, device)
 
-        def step() -> Tensor:
-            return training_step(config, state, module, loss_fn, next(batches))
+            def step() -> Tensor:
+                return training_step(config, state, module, loss_fn, next(batches))
 
-        return run_steps(config, state, step, outdir, device, {}, on_snapshot)
+            return run_steps(config, state, step, outdir, device, {}, on_snapshot)
 
 
 def check(config: TrainingConfig, outdir: str | Path, device: torch.device) -> None:

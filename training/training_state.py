@@ -1,7 +1,9 @@
 """What a run needs in order to go on: weights, their average, the optimiser, and how many images were seen."""
 
+import contextlib
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +18,7 @@ from torch_utils.weights import check_names, read_saved
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
+from training.run_size import check_batch, check_network
 from training.training_config import TrainingConfig
 from training.watch import check_tensors
 
@@ -94,15 +97,22 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
     """A new run's state, or that of the run in `outdir`; nothing is written.
 
     Raises:
-        ValueError: as `resume`, or if `config.transfer` names a network of another shape.
+        ValueError: as `resume`, if network or batch are larger than the machine, or `config.transfer` names a network
+            of another shape.
     """
+
+    def make() -> Precond:
+        return PRECONDS[config.precond](
+            img_resolution=dataset.resolution,
+            img_channels=dataset.num_channels,
+            label_dim=dataset.label_dim,
+            **config.network,
+        )
+
+    check_network(make, device)
+    check_batch(config.batch // distributed.world_size(), dataset.image_shape)
     torch.manual_seed(config.seed)
-    net = PRECONDS[config.precond](
-        img_resolution=dataset.resolution,
-        img_channels=dataset.num_channels,
-        label_dim=dataset.label_dim,
-        **config.network,
-    )
+    net = make()
     if config.transfer is not None and not (outdir / STATE_FILE).exists():
         _transfer(config.transfer, net)
     net = net.to(device).train()
@@ -147,14 +157,40 @@ def refuse_snapshots_without_state(outdir: Path, state_file: str) -> None:
         )
 
 
-def record(config: TrainingConfig, state: TrainingState, outdir: Path) -> None:
-    """Write what tells of a run before its first step: its settings, and a new run's state."""
+@contextlib.contextmanager
+def recorded(config: TrainingConfig, state: TrainingState, outdir: Path) -> Iterator[None]:
+    """Write what tells of a run before its first step: its settings, and a new run's state.
+
+    If the block, which is the run, fails before it has kept anything else, both go: other settings can be tried in the
+    same folder.
+    """
     distributed.barrier()  # no rank may write before all have looked
-    if distributed.rank() == 0:
-        remove_partial_files(outdir)
-        write_json(outdir / CONFIG_FILE, _as_json(config))
-        if not (outdir / STATE_FILE).exists():
-            state.save(outdir / STATE_FILE)
+    is_new = not any((outdir / name).exists() for name in (CONFIG_FILE, STATE_FILE))
+    first: float | None = None
+    try:
+        if distributed.rank() == 0:
+            remove_partial_files(outdir)
+            write_json(outdir / CONFIG_FILE, _as_json(config), checksum=True)
+            if not (outdir / STATE_FILE).exists():
+                state.save(outdir / STATE_FILE)
+            first = (outdir / STATE_FILE).stat().st_mtime_ns
+        yield
+    except Exception:
+        if distributed.rank() == 0 and is_new:
+            _withdraw(outdir, first)
+        raise
+
+
+def _withdraw(outdir: Path, first: float | None) -> None:
+    """Remove the record of a run that got nowhere: its state is still the first, and nothing else is in the folder."""
+    with contextlib.suppress(OSError):
+        if {path.name for path in outdir.iterdir() if not path.name.startswith(".")} - {CONFIG_FILE, STATE_FILE}:
+            return
+        state = outdir / STATE_FILE
+        if state.exists() and state.stat().st_mtime_ns != first:
+            return
+        (outdir / CONFIG_FILE).unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
 
 
 def _as_json(config: TrainingConfig) -> dict[str, Any]:

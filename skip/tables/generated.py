@@ -1,6 +1,6 @@
 """Studies of generated images: their metrics, and sheets of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -129,7 +129,7 @@ class Images(Generated):
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
 
-        def batches(seeds: list[int]) -> Iterator[tuple[list[int], Tensor]]:
+        def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
 
         with (

@@ -194,3 +194,13 @@ def test_every_version_of_numpys_format_is_read(version: tuple[int, int], tmp_pa
     np.lib.format.write_array(buffer, np.arange(3), version=version)
     archive(tmp_path / "x.npz", buffer.getvalue())
     assert read_arrays(tmp_path / "x.npz", ["x"])[0].tolist() == [0, 1, 2]
+
+
+def test_a_member_with_two_names_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(3), detector=np.array("demo"))
+    data = path.read_bytes()
+    last = data.rindex(b"detector.npy")  # in the directory at the end: the array would be missing without a word
+    path.write_bytes(data[:last] + b"d" + b"f" + data[last + 2 :])
+    with pytest.raises(ValueError, match=r"statistics\.npz is damaged"):
+        read_arrays(path, ["mu"])

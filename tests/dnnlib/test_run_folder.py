@@ -414,3 +414,33 @@ def test_what_was_saved_is_flushed_now_and_then_and_at_the_end(tmp_path: Path, m
     assert flushed == [[folder.path(0), folder.path(1)]]
     folder.flush()
     assert len(flushed) == 1
+
+
+def test_a_run_that_fails_without_an_image_leaves_nothing(tmp_path: Path) -> None:
+    def fails(outdir: Path, made: list[int]) -> None:
+        folder = RunFolder(outdir, SETTINGS)
+        with folder.open([0, 1]):
+            for seed in made:
+                folder.save(seed, image(seed))
+            raise ValueError("no")
+
+    for made, left in (([], False), ([0], True)):
+        with pytest.raises(ValueError, match="no"):
+            fails(tmp_path / "new" / "run", made)
+        assert (tmp_path / "new").exists() == left
+    begun(tmp_path / "killed", [0, 1], [])
+    with pytest.raises(ValueError, match="no"):
+        fails(tmp_path / "killed", [])
+    assert files(tmp_path / "killed") == ["run.json"]  # an earlier run's
+
+
+def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
+    finished(tmp_path, [0, 1, 2])
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace('"seeds": "0-2"', '"seeds": "0-1"'))
+    with pytest.raises(ValueError, match=r"run\.json is damaged \(its checksum is another"):
+        opened(RunFolder(tmp_path, SETTINGS), [0])
+    old = record(tmp_path)
+    del old["crc32"]  # as older versions wrote it
+    path.write_text(json.dumps(old))
+    opened(RunFolder(tmp_path, SETTINGS), [0])

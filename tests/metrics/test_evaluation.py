@@ -1,7 +1,7 @@
 """The feature pass: equal to direct computation, resumable, refusing what does not belong together."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(tmp_path: Path) -> None:
     first, second = (FeatureStore(tmp_path / "store", {"images": name}) for name in "ab")
-    first.open()
-    with pytest.raises(ValueError, match="store holds features of other images or another detector"):
-        second.open()
+    with first.opened():
+        pass
+    with pytest.raises(ValueError, match="store holds features of other images"), second.opened():
+        pass
     for name in (".settings.json.0123abcd.tmp", ".000000000-000000001-2.npz.0123abcd.tmp"):
         (first.folder / name).touch()
-    first.open()
+    with first.opened():
+        pass
     assert [path.name for path in first.folder.iterdir()] == ["settings.json"]
 
 
@@ -155,14 +157,16 @@ def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
-    FeatureStore(tmp_path, {"images": "a"}).open()
+    with FeatureStore(tmp_path, {"images": "a"}).opened():
+        pass
     with pytest.raises(ValueError, match="other images or another detector"):
         FeatureStore(tmp_path, {"images": "b"})
 
 
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, {})
-    store.open()
+    with store.opened():
+        pass
     store.add(Part([0, 1], torch.zeros(2, 4), torch.zeros(2, 0), np.zeros(2, np.uint64)))
     (chunk,) = store.chunks()
     chunk.write_bytes(chunk.read_bytes()[:50])
@@ -376,3 +380,26 @@ def test_missing_evidence_is_named() -> None:
         measure(["kid"], Evidence(x), "demo")
     with pytest.raises(ValueError, match="classes"):
         measure(["is"], Evidence(x, logits=np.zeros([5, 0])), "demo")
+
+
+def test_features_that_fail_before_the_first_leave_no_folder(tmp_path: Path) -> None:
+    def failing(ids: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        raise ValueError("no images")
+        yield
+
+    with pytest.raises(ValueError, match="no images"):
+        extract(FeatureStore(tmp_path / "new" / "store", {}), Pooled(), range(4), failing, CPU)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_long_range_is_not_unfolded(tmp_path: Path) -> None:
+    asked: list[Sequence[int]] = []
+
+    def batches(ids: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        asked.append(ids)
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(FeatureStore(tmp_path, {}), Pooled(), range(10**8), batches, CPU)
+    assert isinstance(asked[0], range)

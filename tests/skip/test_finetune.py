@@ -271,20 +271,20 @@ def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: 
 def test_coefficients_that_the_network_cannot_bear_are_not_saved(small: FineTuning, tmp_path: Path) -> None:
     tune_rho(small, 8, tmp_path / "state", CPU)
     with pytest.raises(RuntimeError, match="NaN or infinity"):
-        tune_rho(replace(small, lr=1e30), 8, tmp_path / "other", CPU)
-    assert torch.load(tmp_path / "other", weights_only=True)["images_seen"] == 0
+        tune_rho(replace(small, lr=1e18), 8, tmp_path / "other", CPU)
+    assert sorted(path.name for path in tmp_path.iterdir() if "other" in path.name) == []
 
 
 def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
-    first = ["network", *flags, "--every", "8", "--duration", "8", "--lr", "1e30"]
+    first = ["network", *flags, "--every", "8", "--duration", "8", "--lr", "1e18"]
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
         assert CliRunner().invoke(finetune.main, first).exit_code == 0
     kept = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    again = CliRunner().invoke(finetune.main, [*first[:-4], "--duration", "24", "--lr", "1e30"])
+    again = CliRunner().invoke(finetune.main, [*first[:-4], "--duration", "24", "--lr", "1e18"])
     assert again.exit_code == 2
     (line,) = [line for line in again.stderr.splitlines() if line.startswith("Error: ")]
     assert "NaN or infinity" in line or "is nan" in line

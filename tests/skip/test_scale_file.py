@@ -148,3 +148,15 @@ def test_neither_numbers_nor_a_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(generate.main, args)
     assert result.exit_code == 2
     assert "none.json is not a list of numbers such as 0.8,0.9,1, nor a file" in result.stderr
+
+
+def test_a_changed_coefficient_is_noticed_and_a_file_by_hand_has_no_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "scale.json"
+    save_scale(path, SkipScale(bottom=0.8))
+    path.write_text(path.read_text().replace("0.8", "0.9"))
+    with pytest.raises(ValueError, match=r"scale\.json is damaged \(its checksum is another; if you changed it"):
+        load_scale(path)
+    record = json.loads(path.read_text())
+    del record["crc32"]
+    path.write_text(json.dumps(record))
+    assert load_scale(path) == SkipScale(bottom=0.9)

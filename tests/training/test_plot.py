@@ -92,3 +92,9 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]))
     result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / "x.png")])
     assert result.exit_code == 2 and "pictures need the package matplotlib" in result.output
+
+
+def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, [str(tmp_path / "absent.jsonl"), str(tmp_path / "file" / "curve.png")])
+    assert result.exit_code == 2 and "PICTURE=" in result.stderr and "cannot write to" in result.stderr

@@ -1,6 +1,7 @@
 """configs/networks.toml, and what a source may be."""
 
 import dataclasses
+import hashlib
 import math
 from pathlib import Path
 
@@ -171,3 +172,12 @@ def test_urls_and_presets_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("a") == (Path("copy"), preset)
     assert resolve("https://host/b.pkl") == (Path("copy"), None)
     assert asked == [("https://host/a.pkl", "1" * 64), ("https://host/b.pkl", None)]
+
+
+def test_a_bundled_file_that_changed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("training.presets.REPOSITORY", tmp_path)
+    (tmp_path / "net.safetensors").write_bytes(b"one")
+    good = hashlib.sha256(b"one").hexdigest()
+    assert Preset("mine", "MIT", path="net.safetensors", sha256=good).file().name == "net.safetensors"
+    with pytest.raises(ValueError, match=r"net\.safetensors is damaged: its SHA-256 is not that of mine"):
+        Preset("mine", "MIT", path="net.safetensors", sha256="0" * 64).file()

@@ -279,6 +279,20 @@ def test_a_run_that_diverges_keeps_its_last_state(data: Path, tmp_path: Path, mo
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
+def test_a_run_that_gets_nowhere_leaves_its_folder_to_others(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "one"
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingConfig, "learning_rate", lambda self, images: 1e30)
+        with pytest.raises(RuntimeError, match="NaN or infinity"):
+            train(config(data, duration=16), folder, CPU)
+        assert not (tmp_path / "runs").exists()
+        with pytest.raises(RuntimeError, match="the run stops"):
+            train(config(data, duration=32, tick=16), folder, CPU)
+    assert (folder / "stats.jsonl").exists() and (folder / STATE_FILE).exists()  # it got somewhere
+
+
 @pytest.mark.parametrize("part", ["net", "ema", "optimizer"])
 def test_no_part_of_a_state_may_be_nan(data: Path, tmp_path: Path, part: str) -> None:
     state = start(config(data), ImageDataset(data), tmp_path, CPU)
