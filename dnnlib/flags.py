@@ -45,10 +45,10 @@ class Finite(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`; a usage error if it is no number of the range."""
-        number = float(super().convert(value, param, ctx))
+        number = float(click.FLOAT.convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{number:g} is no finite number", param, ctx)
-        return number
+        return float(super().convert(number, param, ctx))
 
 
 SEED = click.IntRange(0, LARGEST_SEED)

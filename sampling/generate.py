@@ -161,6 +161,11 @@ def check_guidance(net: ImageNetwork, scale: float, guide: ImageNetwork | None, 
                 f"guidance {scale:g} is asked for, but the network is unconditional: it has no class to leave out; "
                 "name a weaker network as its guide (--guide)"
             )
+        if not getattr(net, "has_no_class", True):
+            raise ValueError(
+                f"guidance {scale:g} is asked for, but the network was trained with classes only, and none of them is "
+                '"no class": name a weaker network as its guide (--guide)'
+            )
         return
     for what in ("img_channels", "img_resolution"):
         if getattr(guide, what) != getattr(net, what):

@@ -61,6 +61,8 @@ class ConsistencyPrecond(EDMConsistencyPrecond):
         ValueError: if the channels cannot be split into groups and heads.
     """
 
+    has_no_class = False  # OpenAI's U-Net asserts that a class-conditional network gets its classes
+
     def __init__(
         self,
         img_resolution: int,

@@ -328,6 +328,7 @@ class UViTImagePrecond(DiscretePrecond):
             beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
         )  # fmt: skip
         self.init_kwargs |= {"null_class": null_class, **model_kwargs}
+        self.has_no_class = null_class
 
     def set_dtype(self, dtype: torch.dtype) -> "UViTImagePrecond":
         """See `UViTPrecond.set_dtype`."""

@@ -45,6 +45,7 @@ class Precond(nn.Module):
     sigma_min: float
     sigma_max: float
     out_channels_factor = 1
+    has_no_class = True  # whether it can be asked without labels, as its authors' code can
     assumed = ""  # what its file does not tell and was taken from the published networks, for people
     cuda_dtype: torch.dtype | None = None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
     parts: tuple[type, ...] = (DhariwalUNet, SongUNet)  # further classes whose keywords the constructor takes
@@ -145,7 +146,8 @@ class Precond(nn.Module):
         Args:
             x: noisy images [N, C, H, W], data in [-1, 1] plus noise.
             sigma: noise level in data units, a scalar or [N].
-            class_labels: one-hot [N, label_dim]; None means all zeros. Ignored by an unconditional network.
+            class_labels: one-hot [N, label_dim]; None is "no class", all zeros, where the network knows that
+                (`has_no_class`). Ignored by an unconditional network.
             skip_scale: rho of each long skip, deepest decoder layer first, [k] or per image [N, k]; None leaves every
                 skip as it is.
             skip_target: what in a decoder block sees the scaled skip; see `UNetBlock.forward`.
@@ -154,8 +156,10 @@ class Precond(nn.Module):
         Returns:
             D(x; sigma), float32, of the shape of x.
         Raises:
-            ValueError: if skip_scale does not fit the network.
+            ValueError: if skip_scale does not fit the network, or it needs labels and has none.
         """
+        if self.label_dim and class_labels is None and not self.has_no_class:
+            raise ValueError('this network was trained with classes only, and none of them is "no class": give labels')
         x = x.to(torch.float32)
         sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
         if skip_scale is not None:

@@ -213,7 +213,8 @@ def answer(net: Precond) -> Tensor:
     sigma = min(max(1.0, float(net.sigma_min)), float(net.sigma_max))
     net.eval()
     with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
-        found: Tensor = net(sigma * noise.to(device), torch.tensor(sigma, device=device)).detach()
+        labels = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
+        found: Tensor = net(sigma * noise.to(device), torch.tensor(sigma, device=device), labels).detach()
     net.train(training)
     return found.square()
 

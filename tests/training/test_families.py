@@ -13,6 +13,7 @@ from standins_openai import written as openai
 from standins_uvit import write_uvit
 from tiny_network import tiny_network
 
+from sampling.generate import check_guidance
 from sampling.samplers import SAMPLERS, sample
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
@@ -97,7 +98,13 @@ def test_shapes_and_noise_levels(net: Any) -> None:
         row = slice(i, i + 1)
         alone = net(x[row], sigma[i], None if labels is None else labels[row])
         assert relative_error(alone, D[row]) < 1e-5
-    assert net(x, sigma, None).shape == x.shape
+    if type(net).__name__ in ("ConsistencyPrecond", "UViTImagePrecond"):  # as their authors' code
+        with pytest.raises(ValueError, match='none of them is "no class": give labels'):
+            net(x, sigma, None)
+        with pytest.raises(ValueError, match=r"guidance 2 is asked for, .*\(--guide\)"):
+            check_guidance(net, 2.0, None, torch.tensor([2.0, 1.0]))
+    else:
+        assert net(x, sigma, None).shape == x.shape
     assert net.num_skips == NUM_SKIPS[type(net).__name__] and 0 <= net.sigma_min < net.sigma_max
 
 
