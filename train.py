@@ -149,7 +149,15 @@ def main(**flags: Any) -> None:
 
 
 def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
-    """Warn where --attn asks for attention among fewer channels than one of its heads has: there is none, as in EDM."""
+    """Warn where --attn asks for attention that there is not, as in EDM.
+
+    At a size that no level has, and among fewer channels than one head has.
+    """
+    sizes = [resolution >> level for level in range(len(network["channel_mult"]))]
+    for size in network.get("attn_resolutions", []):
+        if size not in (0, *sizes):
+            had = ", ".join(f"{one}x{one}" for one in sizes)
+            warn(f"there is no attention at {size}x{size}, which --attn names: the network's levels are {had}")
     if network["model_type"] != "DhariwalUNet":
         return  # a DDPM++ has one head, of any number of channels
     defaults = inspect.signature(DhariwalUNet).parameters

@@ -33,7 +33,7 @@ from dnnlib.numbers import check_positive
 from metrics.detector import load_detector
 from skip.finetune_loop import DTYPES, Examples, FineTuning, Run, as_json, fit, real_images
 from skip.options import DEVICE_FLAGS, warn_beyond
-from skip.scale import SkipScale
+from skip.scale import MOST_RHO, SkipScale
 from skip.scale_file import save_scale
 from skip.studies.score_matching import WEIGHTINGS, FeatureMap, losses, pixels, smooth_features
 from torch_utils import distributed
@@ -78,16 +78,32 @@ def first_theta(num_skips: int, start: float, bounded: bool) -> Tensor:
     return rho.logit() if bounded else rho
 
 
+def check_coefficients(rho: Tensor) -> None:
+    """Refuse coefficients that no SkipScale holds, before a state keeps them; they are the same on all ranks.
+
+    Raises:
+        RuntimeError: with the way out.
+    """
+    most = float(rho.abs().max())
+    if not most <= MOST_RHO:
+        raise RuntimeError(
+            f"a skip coefficient has become {most:g}: the run stops, and what it saved before stays as it was; a lower "
+            "learning rate (--lr), in another place, may help"
+        )
+
+
 def rho_losses(net: Precond, rho: Tensor, feature: FeatureMap, weighting: str, examples: Examples) -> Tensor:
     """w(sigma) ||f(D_rho) - f(x)||^2 of each example, [N]; gradients flow to rho [k]."""
     x, labels, sigma, noise = examples
-    return losses(partial(net, skip_scale=rho), x, labels, sigma, noise, {"feature": feature}, weighting)["feature"]
+    tuned, features = partial(net, skip_scale=rho), {"feature": feature}
+    return losses(tuned, x, labels, sigma, noise, features, weighting, check_finite=False)["feature"]
 
 
 def network_losses(net: Precond, feature: FeatureMap, factor: float, weighting: str, examples: Examples) -> Tensor:
     """Pixel loss + factor * feature loss of each example, [N]; gradients flow to the weights."""
     x, labels, sigma, noise = examples
-    found = losses(net, x, labels, sigma, noise, {"pixel": pixels, "feature": feature}, weighting)
+    features = {"pixel": pixels, "feature": feature}
+    found = losses(net, x, labels, sigma, noise, features, weighting, check_finite=False)
     return found["pixel"] + factor * found["feature"]
 
 
@@ -123,7 +139,9 @@ def tune_rho(
         return rho_losses(net, coefficients(theta, bounded), feature, settings.weighting, examples)
 
     def watch() -> Tensor:
-        return coefficients(theta, bounded).detach().cpu()
+        rho = coefficients(theta, bounded).detach().cpu()
+        check_coefficients(rho)
+        return rho
 
     run = Run(as_json(settings, bounded=bounded, start=start), [theta], settings.lr)
     every = 50 * settings.batch if every is None else every
@@ -268,6 +286,11 @@ def rho_command(**flags: Any) -> None:
     check_writable(out)
     warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
     state = out.with_name(f"{out.name}.state")
+    if out.exists() and not state.exists():
+        raise ValueError(
+            f"{out} is there, but no {state.name} beside it to go on from, and a new run would write over it; name "
+            "another --dest, or move it away"
+        )
     fitted = tune_rho(
         settings, flags["duration"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dnnlib.cli import warn
 from dnnlib.files import atomic_write, json_line, read_json_lines
 from dnnlib.pictures import contact_sheet, save_png, sheet_size
 from dnnlib.util import fetch, is_url
@@ -42,6 +43,7 @@ class Monitor:
         self, outdir: str | Path, device: torch.device, sheet: str, fid_num: int, reference: str, detector: str | None
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
+        self._told: set[str] = set()
         try:
             self.columns, self.rows = (0, 0) if sheet == "none" else sheet_size(sheet)
         except ValueError as error:
@@ -88,6 +90,10 @@ class Monitor:
         seeds = list(range(self.fid_num))
         with self.evaluation.features({"source": source.record}, batches, seeds) as store:
             measured = self.evaluation.measure(["fid"], store, seeds, self.reference, None)
+        for text in measured.warnings:
+            if text not in self._told:  # the same of every snapshot
+                self._told.add(text)
+                warn(text)
         if distributed.rank() == 0:
             self._append({"images": images_seen, **measured.values})
 

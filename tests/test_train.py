@@ -179,6 +179,8 @@ def test_attention_among_few_channels_is_none_and_said(data: Path, tmp_path: Pat
     assert "Warning: there is no attention at 32x32: 32 channels are fewer than the 64 of a head" in told
     assert "16x16" not in told
     assert "attention" not in dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,16").stderr
+    absent = dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,7").stderr
+    assert "no attention at 7x7, which --attn names: the network's levels are 32x32, 16x16" in absent
 
 
 def test_averages_of_transferred_weights_begin_at_full_length() -> None:

@@ -106,6 +106,7 @@ def losses(
     noise: Tensor,
     features: Mapping[str, FeatureMap],
     weighting: str = "edm",
+    check_finite: bool = True,
 ) -> dict[str, Tensor]:
     """w(sigma) || f(D(x + sigma n; sigma)) - f(x) ||_2^2 of each image x, for each feature map f.
 
@@ -121,6 +122,7 @@ def losses(
         noise: n, of the shape of the images; such as SeedNoise(seeds).randn(images.shape).
         features: name -> f.
         weighting: "edm" for w = `weight`, or "one" for w = 1.
+        check_finite: refuse what is not; without, the losses are NaN or infinite: in training all ranks must agree.
     Returns:
         name -> float64 [N], on the device of the images.
     Raises:
@@ -142,7 +144,7 @@ def losses(
 
     x = images.to(torch.float64)
     D = bind(net, labels)(x + sigma.reshape(-1, 1, 1, 1) * noise.to(x), sigma)
-    if not (finite := D.flatten(1).isfinite().all(1)).all():  # rounding to uint8 would hide it
+    if check_finite and not (finite := D.flatten(1).isfinite().all(1)).all():  # rounding to uint8 would hide it
         raise RuntimeError(f"the network returned NaN or infinity at sigma = {sigma[~finite][0]:g}: check its weights")
     w = WEIGHTINGS[weighting](sigma)
     return {name: w * _squared_distance(f(D), f(x)) for name, f in features.items()}

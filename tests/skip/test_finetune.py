@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -270,7 +271,7 @@ def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: 
 
 def test_coefficients_that_the_network_cannot_bear_are_not_saved(small: FineTuning, tmp_path: Path) -> None:
     tune_rho(small, 8, tmp_path / "state", CPU)
-    with pytest.raises(RuntimeError, match="NaN or infinity"):
+    with pytest.raises(RuntimeError, match=r"a skip coefficient has become 1e\+18: the run stops"):
         tune_rho(replace(small, lr=1e18), 8, tmp_path / "other", CPU)
     assert sorted(path.name for path in tmp_path.iterdir() if "other" in path.name) == []
 
@@ -300,7 +301,7 @@ def test_a_full_disk_is_one_line_of_its_own(small: FineTuning, tmp_path: Path, m
     result = CliRunner().invoke(finetune.main, ["network", *flags, "--duration", "8"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
-    assert "finetuning-state.pt" in result.stderr and list((tmp_path / "run").iterdir()) == []
+    assert "finetuning-state.pt" in result.stderr and not (tmp_path / "run").exists()
 
 
 def test_snapshots_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
@@ -417,3 +418,22 @@ def test_a_run_of_other_settings_is_refused(small: FineTuning, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"cannot resume from .*remove it to start anew"):
         tune_rho(small, 8, tmp_path / "state", CPU)
     assert snapshot(tmp_path, 1600).name == "network-snapshot-001600.safetensors"
+
+
+def test_coefficients_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
+    (tmp_path / "rho.json").write_text("{}")
+    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--dest", str(tmp_path / "rho.json")]
+    result = CliRunner().invoke(finetune.main, ["rho", *flags, "--duration", "8"])
+    assert result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
+    assert (tmp_path / "rho.json").read_text() == "{}"
+
+
+def test_a_network_that_returns_nan_ends_the_run_with_advice(
+    small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        finetune.Precond, "forward", lambda net, x, *args, **more: x * math.nan + more["skip_scale"].sum()
+    )
+    with pytest.raises(RuntimeError, match=r"the loss of the step to 8 images is nan: .* a lower learning rate"):
+        tune_rho(small, 8, tmp_path / "state", CPU)
+    assert not (tmp_path / "state").exists()
