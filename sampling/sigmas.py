@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from dnnlib.numbers import check_positive
 from sampling.time_axes import VPTime
+
+LEAST, MOST = 1e-18, 1e18  # noise levels; see `_check_range`
 
 Ending = Literal["zero", "sigma_min", "denoise"]
 
@@ -133,8 +134,7 @@ def explicit(values: str | Sequence[float]) -> Tensor:
     falling = all(a > b for a, b in itertools.pairwise(levels))
     if not levels or not falling or not math.inf > levels[0] or not levels[-1] > 0:
         raise ValueError(f"noise levels must be positive and strictly decreasing, without the final 0, got {values!r}")
-    for level in (levels[0], levels[-1]):
-        check_positive("a noise level", level)
+    _check_range(levels[-1], levels[0])
     return torch.tensor(levels, dtype=torch.float64)
 
 
@@ -215,9 +215,14 @@ def _fractions(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
         raise ValueError(f"num_steps must be at least 2, got {num_steps}: for one step list its noise level")
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"noise levels need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
-    check_positive("sigma_min", sigma_min)
-    check_positive("sigma_max", sigma_max)
+    _check_range(sigma_min, sigma_max)
     return torch.arange(num_steps, dtype=torch.float64) / (num_steps - 1)
+
+
+def _check_range(low: float, high: float) -> None:
+    """Refuse noise levels whose square is no number of float32, in which networks compute."""
+    if not LEAST <= low <= high <= MOST:
+        raise ValueError(f"noise levels run from {high:g} to {low:g}; float32 can compute with {LEAST:g} to {MOST:g}")
 
 
 def _power_spaced(fraction: Tensor, start: float, end: float, exponent: float) -> Tensor:

@@ -142,3 +142,11 @@ def test_levels_that_a_solver_can_follow(levels):
 def test_levels_that_no_solver_can_follow(levels):
     with pytest.raises(ValueError, match="noise levels"):
         checked(float64(levels))
+
+
+@pytest.mark.parametrize("text", ["80,1e-320", "1e300,1", "1e30"])
+def test_levels_that_float32_cannot_square_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="float32 can compute with 1e-18 to 1e"):
+        explicit(text)
+    with pytest.raises(ValueError, match="float32 can compute"):
+        SIGMAS["edm"](4, 1e-30, 80.0)
