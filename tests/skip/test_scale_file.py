@@ -82,7 +82,7 @@ def test_what_is_wrong_is_named(record: Any, message: str, tmp_path: Path) -> No
     path.write_text(record if isinstance(record, str) else json.dumps(record))
     with pytest.raises(ValueError, match=message) as caught:
         load_scale(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}")
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
