@@ -49,7 +49,7 @@ def test_what_a_file_by_hand_leaves_out_has_its_default(tmp_path: Path) -> None:
     "record, message",
     [
         ("{", "Expecting"),
-        ("[]", "need \"format\": \"skip-tuning-scale/1\""),
+        ("[]", "it is no JSON object"),
         ({"format": "skip-tuning-scale/2", "bottom": 0.5}, "it is not a file of skip coefficients"),
         ({"format": None, "bottom": 0.5}, "it is not a file of skip coefficients"),
         ({"bottm": 0.5}, "unknown key 'bottm'; there are bottom, top"),
