@@ -6,7 +6,7 @@ from conftest import golden_json, golden_npz
 from sampling.noise import SeedNoise
 
 ENTRIES = golden_json("rng")["entries"]
-TOLERANCE = 1e-6  # the reference's CPU may differ in the last bit
+TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: up to 2e-6
 
 
 def near(actual, expected):
