@@ -43,7 +43,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=...") if sys.version_info < (3, 11) else None'
 	@$(MAKE) --no-print-directory pip-args
 	$(PYTHON) -m venv .venv
-	$(INSTALL) .
+	$(INSTALL) '.[programs]'
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready

@@ -14,6 +14,7 @@ import click
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
@@ -24,7 +25,6 @@ from skip.tables.generated import load_statistics
 from skip.tables.results import Results
 from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
-from skip.tables.settings import REPOSITORY
 from skip.tables.spec import Item, item_names, load_item
 from skip.tune_plot import plot_search
 from skip.tune_run import Plan, Tuner, study, told
@@ -122,7 +122,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     items = _items(paper_items() if names == ("all",) else names, flags)
     cells = [cell for item in items for cell in item.cells]
     device = distributed.init(flags["device"], flags["tf32"])
-    results = _results(flags, [computed_in(device)])
+    results = _results(flags, [computed_in(device)], new=True)
     if any(results.state(cell) != "done" for cell in cells):
         check_writable(results.folder, "--results", folder=True)
     if flags["dry_run"]:
@@ -189,11 +189,17 @@ def tune(**flags: Any) -> None:
     distributed.shutdown()
 
 
-def _results(flags: dict[str, Any], kinds: Sequence[Kind]) -> Results:
-    """Those in the folder that was named or, from wherever this is run, in the one beside this file."""
+def _results(flags: dict[str, Any], kinds: Sequence[Kind], new: bool = False) -> Results:
+    """Those in the folder that was named or, from wherever this is run, in the one beside this file.
+
+    What an installed package brings is there to be shown; its own results go into the current folder.
+    """
+    here = Path("results")
     if flags["results"] is not None:
         return Results(Path(flags["results"]), kinds)
-    return Results(Path("results") if Path.cwd() == REPOSITORY else REPOSITORY / "results", kinds)
+    if INSTALLED and (new or here.is_dir()):
+        return Results(here, kinds)
+    return Results(here if Path.cwd() == ROOT else ROOT / "results", kinds)
 
 
 def _range(name: str, text: str) -> tuple[float, float]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from dnnlib import threads
+from dnnlib.places import INSTALLED, ROOT
 
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
-ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "skip_tuning.__main__"  # all of PROGRAMS under one name
 PROGRAMS = (
     "dataset_tool.py",
     "demo.py",
@@ -40,7 +41,9 @@ def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: 
     if not isinstance(error, ModuleNotFoundError) or os.environ.get("SKIP_TUNING_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
         return
-    cure = "source .venv/bin/activate, which make demo sets up, or pip install -c constraints.txt ."
+    cure = "source .venv/bin/activate, which make demo sets up, or pip install -c constraints.txt '.[programs]'"
+    if INSTALLED:
+        cure = "pip install 'skip-tuning-edm[programs]'"
     message = f"Error: {sys.executable} lacks the package {error.name}: {cure}\n"
     os.write(2, message.encode())
     os._exit(2)
@@ -63,7 +66,10 @@ def open_closed_streams() -> None:
 
 def is_program() -> bool:
     """Whether this process runs one of PROGRAMS, rather than somebody's script that imports a package of ours."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
+    main = sys.modules["__main__"]
+    if COMMAND in sys.modules or getattr(getattr(main, "__spec__", None), "name", None) == COMMAND:
+        return True
+    file = getattr(main, "__file__", None)
     if file is None:  # `python -m skip.finetune` imports the package before it knows the file
         modules = {name.removesuffix(".py").replace("/", ".") for name in PROGRAMS}
         return sys.argv[:1] == ["-m"] and not modules.isdisjoint(sys.orig_argv)

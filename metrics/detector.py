@@ -9,15 +9,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dnnlib.places import ROOT
 from dnnlib.util import fetch, file_sha256, is_url
 from metrics.demo_detector import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
 from training.keywords import load_tables
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT = "inception-2015-12-05"
-DETECTORS_TOML = REPOSITORY / "configs" / "detectors.toml"
+DETECTORS_TOML = ROOT / "configs" / "detectors.toml"
 
 
 class Detector(Protocol):
@@ -127,7 +127,7 @@ def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> 
     url = entry.url if entry is not None else str(source) if is_url(source) else None
     if url is not None:
         return fetch(url, entry.sha256 if entry is not None else None)
-    path = REPOSITORY / str(entry.path) if entry is not None else Path(source)
+    path = ROOT / str(entry.path) if entry is not None else Path(source)
     if path.exists():
         return path
     if entry is None and path.name == str(source) and not path.suffix:

@@ -17,6 +17,7 @@ from metrics.inception_blocks import ConvBN, MixedA, MixedB, MixedC, ReductionA,
 from metrics.pixels import PREPARATIONS, as_rgb, check_images
 from metrics.scripted_inception import ScriptedInception, is_torchscript
 from metrics.weights import load_weights
+from torch_utils.weights import OldTorchError, load_pickled
 
 NAME = "inception-2015-12-05"
 # How the SHA-256 of the published files begins: the state dict's, which its own name tells, and the TorchScript's
@@ -182,7 +183,9 @@ def load_inception(
 
 def _read_state_dict(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = load_pickled(path)
+    except OldTorchError:
+        raise
     except Exception as error:  # what is wrong with a file can show in any way
         raise ValueError("neither a whole state dict (.pth) nor a TorchScript (.pt) of Inception-v3") from error
     if not isinstance(tensors, Mapping) or not all(

@@ -13,10 +13,11 @@ from tiny_network import saved
 import fid
 import generate
 from dnnlib.pictures import decode_png
+from dnnlib.places import ROOT
 from dnnlib.util import file_sha256
-from training.presets import REPOSITORY, load_presets
+from training.presets import load_presets
 
-REFERENCE = REPOSITORY / "assets/demo/reference.npz"
+REFERENCE = ROOT / "assets/demo/reference.npz"
 
 
 @pytest.fixture(scope="module")

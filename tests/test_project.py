@@ -26,10 +26,11 @@ def pyproject() -> dict[str, Any]:
 def test_conda_and_pip_ask_for_the_same_packages() -> None:
     yaml = pytest.importorskip("yaml", reason="of the extra `dev`")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    names = [re.match(r"[\w-]+", requirement) for requirement in pyproject()["dependencies"]]
+    asked = [*pyproject()["dependencies"], *pyproject()["optional-dependencies"]["programs"]]
+    names = [re.match(r"[\w-]+", requirement) for requirement in asked]
     expected = {
         requirement.replace(name[0], CONDA_NAMES.get(name[0], name[0]), 1)
-        for requirement, name in zip(pyproject()["dependencies"], names, strict=True)
+        for requirement, name in zip(asked, names, strict=True)
         if name
     }
     assert set(conda) == expected | {"python" + pyproject()["requires-python"]}
@@ -42,7 +43,7 @@ def test_every_dependency_is_pinned() -> None:
         *(x for extra in pyproject()["optional-dependencies"].values() for x in extra),
     ]
     names = {match[0].lower() for requirement in wanted if (match := re.match(r"[\w-]+", requirement))}
-    assert names <= pins
+    assert names - {pyproject()["name"]} <= pins
 
 
 def test_files_of_tests_have_names_of_their_own() -> None:

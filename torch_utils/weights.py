@@ -1,6 +1,7 @@
 """Tensors by name: read from torch.save files without executing anything, and checked against a network's."""
 
 import contextlib
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from dnnlib.text import printable
 from torch_utils.torch_files import check_tensors, read_archive
 
 NAMES_SHOWN, NAME_LENGTH = 3, 120
+SAFE_SINCE = (2, 10)  # of torch: what weights_only promises holds
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -102,6 +104,26 @@ def read_saved(path: Path, device: str | torch.device = "cpu") -> Any:
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {damaged} is another")
+    return load_pickled(path, device)
+
+
+class OldTorchError(ValueError):
+    """This torch cannot read a file safely."""
+
+
+def load_pickled(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
+    """torch.load of plain tensors and numbers, by a torch whose `weights_only` keeps what it promises.
+
+    Raises:
+        OldTorchError: if this torch is older than 2.10, in which such a file can execute code (CVE-2026-24747).
+        Exception: of any kind, if the file is damaged.
+    """
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    if (major, minor) < SAFE_SINCE:
+        raise OldTorchError(
+            f"{path} is read by torch.load, which torch {torch.__version__} cannot do safely (CVE-2026-24747): "
+            "upgrade torch to 2.10 or newer, or take a safetensors file"
+        )
     return torch.load(path, map_location=device, weights_only=True)
 
 

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dnnlib.places import ROOT
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from training.keywords import load_tables
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-NETWORKS_TOML = REPOSITORY / "configs" / "networks.toml"
+NETWORKS_TOML = ROOT / "configs" / "networks.toml"
 HALVES = ("float16", "bfloat16")
 
 
@@ -54,14 +54,14 @@ class Preset:
     @property
     def local_path(self) -> Path:
         """Where the file is, or will be once it is fetched."""
-        return cached_path(self.url) if self.url is not None else REPOSITORY / str(self.path)
+        return cached_path(self.url) if self.url is not None else ROOT / str(self.path)
 
     @property
     def missing(self) -> list[Path]:
         """Of its files, that of the autoencoder included, where those will be that are not here yet."""
         files = [self.local_path]
         if self.autoencoder is not None:
-            files.append(cached_path(self.autoencoder) if is_url(self.autoencoder) else REPOSITORY / self.autoencoder)
+            files.append(cached_path(self.autoencoder) if is_url(self.autoencoder) else ROOT / self.autoencoder)
         return [path for path in files if not path.is_file()]
 
     def file(self) -> Path:
@@ -82,10 +82,10 @@ class Preset:
         return self._by_hand(self.autoencoder, f"the autoencoder of {self.name}")
 
     def _by_hand(self, path: str, what: str) -> Path:
-        if not (REPOSITORY / path).is_file():
+        if not (ROOT / path).is_file():
             way = f"{self.obtain}; save it as " if self.obtain else "there is no file "
-            raise FileNotFoundError(f"{what} is not here: {way}{REPOSITORY / path}")
-        return REPOSITORY / path
+            raise FileNotFoundError(f"{what} is not here: {way}{ROOT / path}")
+        return ROOT / path
 
 
 @cache

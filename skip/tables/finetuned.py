@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from dnnlib.places import located
 from dnnlib.util import file_sha256
 from metrics.detector import load_detector
 from skip.finetune import snapshot, tune_network, tune_rho
@@ -17,7 +18,7 @@ from skip.finetune_loop import FineTuning, as_json
 from skip.scale_file import save_scale
 from skip.tables.estimate import Estimate
 from skip.tables.generated import Images
-from skip.tables.settings import Job, located
+from skip.tables.settings import Job
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 from training.checkpoint import describe

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.pictures import contact_sheet, save_png
+from dnnlib.places import located
 from dnnlib.util import fetch, is_url
 from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
@@ -21,7 +22,7 @@ from sampling.generate import Labels
 from sampling.settings import SamplerSettings
 from skip.source import ImageSource, LoadedSource
 from skip.tables.estimate import Estimate
-from skip.tables.settings import AnyRange, Job, Tuned, located, sampler_of
+from skip.tables.settings import AnyRange, Job, Tuned, sampler_of
 from torch_utils import distributed
 from training.presets import load_presets
 

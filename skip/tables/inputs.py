@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dnnlib.places import located
 from sampling.noise import SeedNoise
 from skip.studies.inputs import noisy, pure_noise, random_labels
 from skip.studies.score_matching import draw_sigma
-from skip.tables.settings import Tuned, located
+from skip.tables.settings import Tuned
 from skip.tuned import SkipTuned
 from training.dataset import ImageDataset
 

@@ -16,12 +16,13 @@ from typing import Any, Literal
 import torch
 
 from dnnlib.files import write_json
+from dnnlib.places import ROOT, located
 from dnnlib.text import printable
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from metrics.statistics import Statistics, same_summary
 from skip.tables.estimate import Estimate
-from skip.tables.settings import REPOSITORY, located, plain
+from skip.tables.settings import plain
 from skip.tables.spec import Cell
 from torch_utils.precision import KINDS, Kind
 from training.presets import load_presets
@@ -202,7 +203,7 @@ def location(role: str, name: str) -> str | Path | None:
     if kind == "network" and (preset := load_presets().get(name)) is not None:
         return preset.url or preset.local_path
     if kind == "detector" and (entry := load_entries().get(name)) is not None:
-        return entry.url or (REPOSITORY / entry.path if entry.path else None)
+        return entry.url or (ROOT / entry.path if entry.path else None)
     return name if is_url(name) else located(name)
 
 

@@ -21,7 +21,6 @@ from skip.tables.estimate import Estimate
 from training.keywords import check_keywords
 from training.networks import SkipTarget
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 Across = Literal["bottom-to-one", "constant"]
 
 
@@ -173,12 +172,6 @@ class AnyRange:
     def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
         """As many levels as a network's own grid has."""
         return {name: lambda steps: edm(steps, 0.002, 80) for name in NETWORK_GRIDS}
-
-
-def located(name: str) -> Path:
-    """A path as it was given or, if there is nothing, below the repository."""
-    below = REPOSITORY / name
-    return below if below.exists() and not Path(name).exists() else Path(name)
 
 
 def sampler_of(settings: Any) -> SamplerSettings:

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dnnlib.places import ROOT
 from dnnlib.text import printable
 from skip.tables.claims import Claim
 from skip.tables.kinds import KINDS, TUPLES
 from skip.tables.settings import Study, build, plain
 from training.keywords import check_keywords, shown
 
-CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
 DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)

@@ -48,7 +48,7 @@ def test_a_mistake_in_the_file_is_named(text: str, words: str, tmp_path: Path) -
 
 def test_the_demo_by_name_and_by_path() -> None:
     named: Detector = load_detector("demo", "cpu")
-    path = detector.REPOSITORY / "assets/demo/detector.safetensors"
+    path = detector.ROOT / "assets/demo/detector.safetensors"
     images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
     features, logits = named(images)
     assert features.shape == (5, named.feature_dim) and logits.shape == (5, named.num_logits)

@@ -30,7 +30,7 @@ def test_the_shipped_file_is_sound() -> None:
             assert preset.name == "ldm4-imagenet-256" and preset.url.startswith("https://ommer-lab.com/")
         assert preset.sha256 is None or len(preset.sha256) == 64
         assert preset.licence and "\n" not in preset.obtain + preset.note and not preset.obtain.endswith(".")
-    assert found["demo"].local_path == presets.REPOSITORY / "assets/demo/network.safetensors"
+    assert found["demo"].local_path == presets.ROOT / "assets/demo/network.safetensors"
 
 
 def test_networks_whose_authors_sampled_in_half_precision_do_so_here() -> None:
@@ -122,7 +122,7 @@ def test_a_name_comes_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(presets, "ROOT", tmp_path)
     preset = Preset("a", "MIT", path="downloads/a.pth", obtain="ask me", autoencoder="downloads/b.pth")
     found = {"a": preset, "b": Preset("b", "MIT", path="gone.pth")}
     monkeypatch.setattr(presets, "load_presets", lambda: found)
@@ -143,7 +143,7 @@ def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch
 
 
 def test_a_network_is_here_with_its_autoencoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(presets, "ROOT", tmp_path)
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
     local, fetched = (Preset("x", "MIT", path="a.pth", autoencoder=b) for b in ("b.pth", "https://x.org/b.pth"))
     assert local.missing == [tmp_path / "a.pth", tmp_path / "b.pth"]

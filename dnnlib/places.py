@@ -1,0 +1,12 @@
+"""Where the repository's own files are: configurations, demo networks, results."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # the checkout, or the same files in an installed package
+INSTALLED = ROOT.name == "_app"  # see setup.py
+
+
+def located(name: str) -> Path:
+    """A path as it was given or, if there is nothing, below the repository."""
+    below = ROOT / name
+    return below if below.exists() and not Path(name).exists() else Path(name)
