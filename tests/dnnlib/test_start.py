@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from dnnlib.start import PROGRAMS, ROOT, is_program
+from dnnlib.start import COMMAND, PROGRAMS, ROOT, is_program
 
 PRESSED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')\n"
 
@@ -54,7 +55,7 @@ def test_tests_are_no_program() -> None:
 
 
 def test_every_program_is_known() -> None:
-    exempt = {"tests", "benchmarks", "examples", ".venv"}
+    exempt = {"tests", "benchmarks", "examples", ".venv", "build", "skip_tuning"}
     found = set()
     for path in ROOT.rglob("*.py"):
         name = path.relative_to(ROOT)
@@ -92,3 +93,9 @@ def test_programs_open_closed_streams(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "generate.py"]
     assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
+
+
+def test_the_installed_command_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_program()
+    monkeypatch.setitem(sys.modules, COMMAND, ModuleType(COMMAND))
+    assert is_program()
