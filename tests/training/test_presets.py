@@ -175,7 +175,7 @@ def test_urls_and_presets_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bundled_file_that_changed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("training.presets.REPOSITORY", tmp_path)
+    monkeypatch.setattr("training.presets.ROOT", tmp_path)
     (tmp_path / "net.safetensors").write_bytes(b"one")
     good = hashlib.sha256(b"one").hexdigest()
     assert Preset("mine", "MIT", path="net.safetensors", sha256=good).file().name == "net.safetensors"
