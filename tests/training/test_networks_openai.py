@@ -262,7 +262,8 @@ def test_other_sizes(tmp_path: Path, changes: dict[str, Any]) -> None:
     channels, side = sizes["image_channels"], 8 << (len(sizes["mult"]) - 1)
     assert (net.img_channels, net.img_resolution, net.label_dim) == (channels, side, sizes["classes"])
     assert net.num_skips == len(sizes["mult"]) * (sizes["blocks"] + 1)
-    assert net(torch.randn(2, channels, side, side), 80.0).shape == (2, channels, side, side)
+    labels = torch.eye(net.label_dim)[:2] if net.label_dim else None
+    assert net(torch.randn(2, channels, side, side), 80.0, labels).shape == (2, channels, side, side)
 
 
 def test_half_precision_files_become_float32(tmp_path: Path) -> None:
