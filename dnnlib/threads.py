@@ -1,19 +1,27 @@
 """Threads that suit containers and shared machines.
 
 By default OpenMP's threads wait for one another by spinning, and start one for each core. Where something else has the
-cores, or a quota stops them, every wait costs a time slice: several times slower (benchmarks/README.md). So they
-sleep instead, and are no more than the quota.
+cores, or a quota stops them, every wait costs a time slice: several times slower. If they sleep at once instead, each
+wait costs a wake-up, which idle cores feel too (benchmarks/README.md). So they spin for a moment and then sleep, and
+are no more than the quota.
 """
 
 import os
 from pathlib import Path, PurePosixPath
 
+WAITING = {
+    "OMP_WAIT_POLICY": "passive",  # sleep at once; but GNU's OpenMP, which torch's Linux packages bring,
+    "GOMP_SPINCOUNT": "10000",  # looks so often before, in some tenths of a millisecond: most waits are shorter
+}
 CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # folders of cgroup v2 and v1
 
 
 def set_defaults() -> None:
     """Put `defaults` where the user has set nothing, for OpenMP to read, once, as torch is loaded."""
-    for name, value in defaults().items():
+    found = defaults()
+    if not WAITING.keys().isdisjoint(os.environ):  # one of them decides how threads wait, whatever the other says
+        found = {name: value for name, value in found.items() if name not in WAITING}
+    for name, value in found.items():
         os.environ.setdefault(name, value)
 
 
@@ -23,7 +31,7 @@ def defaults(root: Path = Path("/")) -> dict[str, str]:
     Args:
         root: of the file system that describes it.
     """
-    found = {"OMP_WAIT_POLICY": "passive"}
+    found = dict(WAITING)
     quota = cpu_quota(root)
     if quota is not None and int(quota) < _cores():
         found["OMP_NUM_THREADS"] = str(max(1, int(quota)))

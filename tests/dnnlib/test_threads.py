@@ -58,28 +58,36 @@ def test_quota(machine: Path, cgroup: str, files: dict[str, str], quota: float |
 def test_threads_are_no_more_than_the_quota(machine: Path, quota: str, number: str | None) -> None:
     write(machine, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": f"{quota} 100000"})
     found = threads.defaults(machine)
-    assert found.pop("OMP_WAIT_POLICY") == "passive"
-    assert found == ({} if number is None else {"OMP_NUM_THREADS": number})
+    assert found == threads.WAITING | ({} if number is None else {"OMP_NUM_THREADS": number})
 
 
 def test_a_machine_without_control_groups(machine: Path) -> None:
-    assert threads.defaults(machine) == {"OMP_WAIT_POLICY": "passive"}
+    assert threads.defaults(machine) == threads.WAITING
 
 
-def test_what_the_user_has_set_stays(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "defaults", lambda: {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"})
-    for given in ({}, {"OMP_WAIT_POLICY": "active"}, {"OMP_NUM_THREADS": "5"}):
-        environment = dict(given)
-        monkeypatch.setattr(os, "environ", environment)
-        threads.set_defaults()
-        assert environment == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"} | given
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ({}, ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"]),
+        ({"OMP_NUM_THREADS": "5"}, ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]),
+        ({"OMP_WAIT_POLICY": "active"}, ["OMP_NUM_THREADS"]),
+        ({"GOMP_SPINCOUNT": "0"}, ["OMP_NUM_THREADS"]),
+    ],
+)
+def test_what_the_user_has_set_stays(given: dict[str, str], added: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = threads.WAITING | {"OMP_NUM_THREADS": "2"}
+    monkeypatch.setattr(threads, "defaults", lambda: chosen)
+    environment = dict(given)
+    monkeypatch.setattr(os, "environ", environment)
+    threads.set_defaults()
+    assert environment == given | {name: chosen[name] for name in added}
 
 
 def seen_by_torch(folder: Path, *args: str) -> str:
     """How threads wait, as a torch or a numpy sees it that Python loads with these arguments."""
     for name in ("torch.py", "numpy.py"):
-        (folder / name).write_text("import os\nprint(os.environ.get('OMP_WAIT_POLICY'), flush=True)\nos._exit(0)\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+        (folder / name).write_text("import os\nprint(os.environ.get('GOMP_SPINCOUNT'), flush=True)\nos._exit(0)\n")
+    environment = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.check_output([sys.executable, *args], cwd=ROOT, env=environment, text=True)
 
@@ -87,7 +95,7 @@ def seen_by_torch(folder: Path, *args: str) -> str:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_set_before_torch_is_loaded(program: str, tmp_path: Path) -> None:
     module = ["-m", program.removesuffix(".py").replace("/", ".")]
-    assert seen_by_torch(tmp_path, *(module if "/" in program else [program])) == "passive\n"
+    assert seen_by_torch(tmp_path, *(module if "/" in program else [program])) == "10000\n"
 
 
 @pytest.mark.parametrize("code", ["import skip", "from training.checkpoint import load_network"])
