@@ -28,9 +28,12 @@ except ImportError:  # Windows, where an open file cannot be deleted anyway
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 _MOST_JSON, _MOST_JSON_LINES = 2**20, 2**26  # bytes; a file of ours has far fewer
 _CHECKSUM = "crc32"
+_FEW_FILES = 100  # flushed one by one, some milliseconds each
 _OLD_SECONDS = 24 * 3600.0  # where nothing tells whether a partial file's writer lives, its age does
 _GATE, _SHARED, _ALONE = ".claims.lock", ".claim-shared-", ".claim-alone-"
+_TOKEN = ".token-"
 _SOFT = "-soft"  # ends a lock file whose existence is the lock
+FOREVER = -1.0  # seconds, for `locked`
 _GATE_SECONDS = 60.0  # a gate is held while a run begins or ends, which is short
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # file systems without flock
 
@@ -84,22 +87,25 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
 def flush_to_disk(paths: Iterable[Path]) -> None:
     """Wait until these files and their folders are on the disk; for what `atomic_write` wrote with flush=False.
 
-    Where the system can, all of a file system is flushed at once: file by file takes a hundred times longer.
+    Many are flushed with all of their file system, where the system can: one by one takes up to a hundred times
+    longer. But few are not, as that would also wait for whatever other programs have written. Files that are gone are
+    passed over.
 
     Raises:
-        OSError: if a folder or, where they are flushed one by one, a file is gone, or the disk fails.
+        OSError: if a folder is gone, or the disk fails.
     """
     by_folder: dict[Path, list[Path]] = {}
     for path in paths:
         by_folder.setdefault(path.parent, []).append(path)
+    many = sum(map(len, by_folder.values())) > _FEW_FILES
     devices: set[int] = set()
     for folder, files in by_folder.items():
         device = folder.stat().st_dev
-        if device in devices or _sync_file_system(folder):
+        if device in devices or (many and _sync_file_system(folder)):
             devices.add(device)
             continue
         for path in files:
-            with open(path, "rb") as file:
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                 os.fsync(file.fileno())
         _flush_folder(folder)
 
@@ -332,7 +338,8 @@ def claim(
         begin: called with whether no other run is there, while no other can begin or end; what it raises gives the
             claim up.
     Raises:
-        RuntimeError: if another run is there, and either does not share.
+        RuntimeError: if another run is there, and either does not share; or if the block missed a file as the folder
+            was deleted.
         OSError: if the folder cannot be written.
     """
     folder = Path(folder)
@@ -350,7 +357,12 @@ def claim(
             mine = held.enter_context(locked(folder / name, 0))
             if begin is not None:
                 begin(not others)
-        yield Claim(folder, mine)
+        held_now = Claim(folder, mine)
+        try:
+            yield held_now
+        except FileNotFoundError:
+            held_now.check()
+            raise
 
 
 @contextlib.contextmanager
@@ -385,6 +397,32 @@ def _made(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # something is in it
             for path in new:
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def token(folder: str | os.PathLike[str], name: bytes) -> Iterator[None]:
+    """Keep a hidden file in a folder while the block runs, for others to see that they have the same one.
+
+    Args:
+        folder: created where it is missing.
+        name: of the file, drawn at random: nobody can have looked for it before, nor remember that it was not there.
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with locked(token_path(folder, name), 0):
+        yield
+
+
+def token_path(folder: str | os.PathLike[str], name: bytes) -> Path:
+    """Where `token` keeps its file; beside it, where the file system has no locks, one that ends in -soft."""
+    return Path(folder) / f"{_TOKEN}{name.hex()}.lock"
+
+
+def has_token(folder: str | os.PathLike[str], name: bytes) -> bool:
+    """Whether another process keeps this `token` in what is the same folder here."""
+    path = token_path(folder, name)
+    return path.exists() or Path(f"{path}{_SOFT}").exists()
 
 
 class Claim:
@@ -423,7 +461,7 @@ def _living(folder: Path, mine: Path | None = None) -> list[Path]:
     """The claims in the folder whose runs live; the files of others are removed. `mine` lives."""
     found = []
     for path in sorted(_hidden(folder)):
-        if not path.name.startswith((_SHARED, _ALONE)):
+        if not path.name.startswith((_SHARED, _ALONE, _TOKEN)):
             continue
         try:
             if path != mine:
@@ -431,7 +469,8 @@ def _living(folder: Path, mine: Path | None = None) -> list[Path]:
                     continue
         except filelock.Timeout:
             pass
-        found.append(path)
+        if not path.name.startswith(_TOKEN):
+            found.append(path)
     return found
 
 
@@ -453,6 +492,9 @@ def locked(path: Path, seconds: float) -> Iterator[Path]:
 
     Where the file system has no locks, the existence of a file of another name is the lock; see `claim`.
 
+    Args:
+        path: of the lock file.
+        seconds: how long to wait for another process that holds it; or FOREVER.
     Raises:
         filelock.Timeout: if another process holds it for longer than `seconds`.
     """

@@ -128,6 +128,10 @@ class RunFolder:
                 found |= {seed for seed in seeds if self.path(seed).parent == folder}
         return found
 
+    def holds(self, seeds: Sequence[int]) -> bool:
+        """Whether the images of all these seeds are there, one by one or packed."""
+        return self.packed() is not None or len(self._images(seeds)) == len(seeds)
+
     def missing(self, seeds: Sequence[int]) -> list[int]:
         """The seeds whose images are not there yet, or are damaged, which is told on stderr."""
         return [] if self.packed() else [seed for seed in seeds if not self._is_whole(seed)]
@@ -213,7 +217,7 @@ class RunFolder:
         with self._claim.undisturbed():
             record = self._present()
             seeds = parse_seeds(record["seeds"])
-            record["complete"] = self.packed() is not None or len(self._images(seeds)) == len(seeds)
+            record["complete"] = self.holds(seeds)
             record["sessions"].append(session)
             write_json(self.outdir / RECORD, record, checksum=True)
 

@@ -18,6 +18,7 @@ import requests
 import tqdm
 
 from dnnlib.cli import warn
+from dnnlib.files import FOREVER, locked
 from dnnlib.text import printable
 
 ATTEMPTS = 3
@@ -241,16 +242,14 @@ def _usable(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock = filelock.FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        tqdm.tqdm.write(f"waiting for another process to download {path.name}", file=sys.stderr)
-        lock.acquire()
-    try:
+    lock = path.with_name(f"{path.name}.lock")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(lock, 0))
+        except filelock.Timeout:
+            tqdm.tqdm.write(f"waiting for another process to download {path.name}", file=sys.stderr)
+            held.enter_context(locked(lock, FOREVER))
         yield
-    finally:
-        lock.release()
 
 
 class _PermanentError(Exception):

@@ -220,23 +220,36 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
         batches: yields the images of the ids it is given, in their order.
         device: where the images go.
     """
-    with store.opened() if distributed.rank() == 0 else contextlib.nullcontext():
-        if distributed.rank() == 0:
+    first = distributed.rank() == 0
+    with store.opened() if first else contextlib.nullcontext():
+        if first:
             for reason in store.remove_damaged():
                 tqdm.write(f"{reason}; its images are done again", file=sys.stderr)
-        distributed.barrier()
-        done = store.done()
-        distributed.barrier()  # all ranks have listed the same chunks
+        distributed.require_shared(store.folder, "--features or --results, or SKIP_TUNING_CACHE")
+        done = _known_to_rank_0(store, ids)
+        chunks = len(store.chunks()) if first else 0
 
         share = ids[distributed.rank() :: distributed.world_size()]
         missing = [i for i in share if i not in done] if done else share  # which may be a range of 10^8
-        hidden = distributed.rank() != 0 or not missing
+        hidden = not first or not missing
         there = len(share) - len(missing)
         with tqdm(total=len(share), initial=there, unit="img", desc="features", disable=hidden) as bar:
             for part in _chunked(_detected(detector, batches(missing), device, bar)):
                 store.add(part)
-        distributed.barrier()
+                chunks += 1
+        written = int(distributed.all_reduce_sum(torch.tensor(chunks, device=device)))
+        distributed.wait_for(lambda: len(store.chunks()) >= written)
     return len(missing)
+
+
+def _known_to_rank_0(store: FeatureStore, ids: Sequence[int]) -> set[int]:
+    """Those of the ids that are done; the other ranks may see an older list of chunks."""
+    done = store.done() if distributed.rank() == 0 else set[int]()
+    (any_done,) = distributed.as_rank_0_says([bool(done)])
+    if distributed.world_size() == 1 or not any_done:
+        return done
+    flags = distributed.as_rank_0_says([i in done for i in ids])
+    return {i for i, flag in zip(ids, flags, strict=True) if flag}
 
 
 def _detected(

@@ -276,7 +276,7 @@ def _go_on(
 @contextlib.contextmanager
 def _alone(saved: Path) -> Iterator[None]:
     with claim_file(saved) if distributed.rank() == 0 else contextlib.nullcontext():
-        distributed.barrier()  # no rank begins before
+        distributed.require_shared(saved.parent, "--outdir, --dest or --results")  # no rank begins before
         yield
 
 

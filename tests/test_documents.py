@@ -33,7 +33,7 @@ BENCHMARKS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("benchmar
 FOREIGN = ("venv", "http.server", "pip")  # modules that are not ours
 PLACEHOLDERS = {"--sampler NAME": "--sampler heun", "--metrics NAME": "--metrics fid", '"$@"': "table2"}
 # Of torchrun, pip and PyTorch's settings, where documents name them alone.
-FLAGS_OF_OTHERS = {"--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal"}
+FLAGS_OF_OTHERS = {"--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal", "--kill-on-bad-exit"}
 
 
 def commands_of(program: str) -> dict[tuple[str, ...], click.Command]:

@@ -14,12 +14,14 @@ import processes
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from slow_folder import SlowFolder
 from tiny_network import saved, tiny_network
 
 import dnnlib.run_folder
 import generate
 from dnnlib.files import read_json_object
 from dnnlib.pictures import decode_png, encode_png
+from dnnlib.run_folder import RunFolder
 from skip.options import image_source
 from skip.source import LoadedSource
 from training.checkpoint import save_network
@@ -386,6 +388,15 @@ def test_two_ranks_make_the_files_of_one_process(networks: Path, tmp_path: Path)
     records = record(one), record(tmp_path / "two")
     assert records[0] | {"sessions": []} == records[1] | {"sessions": []} and records[1]["complete"]
     assert [(r["sessions"][0]["ranks"], r["sessions"][0]["images"]) for r in records] == [(1, 13), (2, 13)]
+
+
+def test_images_that_show_late_are_waited_for(networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = "--seeds 0-3 --steps 3 --batch 2"
+    outdir = made(networks, tmp_path, args)
+    (outdir / "000000.png").unlink()
+    slow, listed = SlowFolder(monkeypatch, known=range(1, 4)), RunFolder.stored
+    monkeypatch.setattr(RunFolder, "stored", lambda self: set(slow.shown(listed(self))))
+    assert record(made(networks, outdir, args))["complete"]
 
 
 def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) -> None:

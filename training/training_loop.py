@@ -132,6 +132,7 @@ def run_steps(
             store(path)
             if snap and on_snapshot is not None:
                 distributed.barrier()
+                distributed.wait_for(path.exists)
                 on_snapshot(path, state.images_seen)
             if distributed.rank() == 0:
                 state.save(outdir / STATE_FILE)

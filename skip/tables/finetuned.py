@@ -1,5 +1,6 @@
 """Images of a network that was fine-tuned first: its skip coefficients, or all of its weights."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from json import dumps
@@ -7,9 +8,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
+from dnnlib.files import FOREVER, locked
 from dnnlib.places import located
 from dnnlib.util import file_sha256
 from metrics.detector import load_detector
@@ -141,18 +142,14 @@ class FineTuned(Images):
         folder = job.folder.parent / f"training-{sha256(dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
         path = snapshot(folder, self.train_images)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock")
-        if distributed.rank() == 0:
-            lock.acquire()  # two cells of one run, started side by side: one waits for the other
-        try:
-            missing = torch.tensor([float(not path.exists())], device=job.device)
-            if distributed.all_reduce_sum(missing).item():
+        # Two cells of one run, started side by side: one waits for the other.
+        with locked(folder / "lock", FOREVER) if distributed.rank() == 0 else contextlib.nullcontext():
+            if not all(distributed.as_rank_0_says([path.exists()])):
                 tune_network(
                     settings, self.train_images, every, folder, job.device, self.train_factor, self.train_ema,
                     job.batch,
                 )  # fmt: skip
-        finally:
-            lock.release()
+        distributed.wait_for(path.exists)
         return path
 
 

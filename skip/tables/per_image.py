@@ -41,8 +41,10 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
     """
     chunks = [list(seeds[i : i + batch]) for i in range(0, len(seeds), batch)]
     paths = [folder / f"{number:06d}-batch{batch}.npz" for number in range(len(chunks))]
-    todo = [number for number, path in enumerate(paths) if not _is_whole(path, len(chunks[number]))]
-    distributed.barrier()  # every rank has looked before one writes
+    first = distributed.rank() == 0
+    missing = [first and not _is_whole(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
+    todo = [number for number, flag in enumerate(distributed.as_rank_0_says(missing)) if flag]
+    distributed.require_shared(folder, "--results")
     mine = todo[distributed.rank() :: distributed.world_size()]
     with tqdm(total=sum(len(chunks[n]) for n in mine), unit="img", desc=desc, disable=distributed.rank() != 0) as bar:
         for number in mine:
@@ -52,8 +54,9 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
                 np.savez(file, **found)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
             bar.update(len(chunks[number]))
     distributed.barrier()
-    if distributed.rank() != 0:
+    if not first:
         return {}
+    distributed.wait_for(lambda: all(path.exists() for path in paths))
     parts = [_load(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
     for path, part in zip(paths, parts, strict=True):
         if {name: _like(array) for name, array in part.items()} != {n: _like(a) for n, a in parts[0].items()}:
@@ -68,8 +71,7 @@ def _is_whole(path: Path, count: int) -> bool:
     try:
         _load(path, count)
     except ValueError as error:
-        if distributed.rank() == 0:
-            tqdm.write(f"{error}; its {count} images are done again", file=sys.stderr)
+        tqdm.write(f"{error}; its {count} images are done again", file=sys.stderr)
         return False
     return True
 

@@ -41,7 +41,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
     """
     if distributed.rank() == 0:
         _tidy(results)
-    todo = _todo(unique(cells), results, device)
+    todo = _todo(unique(cells), results)
     made, said, networks = 0, set[str](), LastNetwork()
     for number, cell in enumerate(todo):
         if distributed.rank() == 0:
@@ -63,7 +63,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
 
 def _measure(cell: Cell, results: Results, job: Job) -> bool:
     """Measure a cell, unless another run has done so meanwhile; whether it was measured now."""
-    if not _todo([cell], results, job.device):
+    if not _todo([cell], results):
         return False
     values = cell.settings.run(job)
     if distributed.rank() == 0:
@@ -99,11 +99,11 @@ def _without_seeds(cell: Cell, results: Results) -> str:
     return results.partial(replace(cell, settings=any_seeds)).name
 
 
-def _todo(cells: list[Cell], results: Results, device: torch.device) -> list[Cell]:
+def _todo(cells: list[Cell], results: Results) -> list[Cell]:
     """What rank 0 finds not done: other machines may hold older files."""
     mine = distributed.rank() == 0
-    flags = torch.tensor([float(mine and results.state(cell) != "done") for cell in cells], device=device)
-    return [cell for cell, flag in zip(cells, distributed.all_reduce_sum(flags).tolist(), strict=True) if flag]
+    flags = distributed.as_rank_0_says([mine and results.state(cell) != "done" for cell in cells])
+    return [cell for cell, flag in zip(cells, flags, strict=True) if flag]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +14,16 @@ import filelock
 import pytest
 
 import dnnlib.files
-from dnnlib.files import atomic_write, claim, flush_to_disk, remove_partial_files, write_json
+from dnnlib.files import (
+    atomic_write,
+    claim,
+    flush_to_disk,
+    has_token,
+    remove_partial_files,
+    token,
+    token_path,
+    write_json,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -82,11 +92,16 @@ def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     assert events == ["rename", "rename"]
     events.clear()
     monkeypatch.setattr(dnnlib.files, "_sync_file_system", lambda folder: events.append("all") or True)
-    flush_to_disk([folder / "a.png", folder / "b.png", tmp_path / "c.png"])
+    few = [folder / "a.png", folder / "b.png", folder / "gone.png"]
+    flush_to_disk(few)  # others' files would have to be waited for too
+    assert events == ["file", "file", "folder"]
+    events.clear()
+    many = [folder / f"{i}.png" for i in range(100)]
+    flush_to_disk([*many, tmp_path / "c.png"])
     assert events == ["all"]
     events.clear()
     monkeypatch.setattr(dnnlib.files, "_sync_file_system", lambda _: False)
-    flush_to_disk([folder / "a.png", folder / "b.png"])
+    flush_to_disk([*few, *many])
     assert events == ["file", "file", "folder"]
 
 
@@ -242,3 +257,27 @@ def test_where_files_have_no_locks_their_existence_is_the_lock(tmp_path: Path, m
     way_out = f"process {os.getpid()} on elsewhere since .* remove {tmp_path / name}"
     with pytest.raises(RuntimeError, match=way_out), claim(tmp_path):
         pass
+
+
+# ---- folders of several processes
+
+
+def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path: Path) -> None:
+    deleted = pytest.raises(RuntimeError, match=r"/run was deleted or moved while this run was at work in it$")
+    with deleted, claim(tmp_path / "run"):
+        shutil.rmtree(tmp_path / "run")
+        (tmp_path / "run" / "stats.jsonl").open("a")
+    with pytest.raises(FileNotFoundError), claim(tmp_path / "run"):
+        (tmp_path / "run" / "other").open()
+
+
+def test_a_token_shows_while_its_block_runs_and_claims_nothing(tmp_path: Path) -> None:
+    name = b"\x01\xff"
+    with token(tmp_path / "folder", name):
+        assert has_token(tmp_path / "folder", name) and not has_token(tmp_path / "folder", b"\x02")
+        with claim(tmp_path / "folder"):
+            assert has_token(tmp_path / "folder", name)
+    assert not list((tmp_path / "folder").iterdir())
+    token_path(tmp_path, name).touch()  # of a process that was killed
+    with claim(tmp_path):
+        assert not has_token(tmp_path, name)

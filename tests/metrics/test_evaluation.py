@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from slow_folder import SlowFolder
 from torch import Tensor
 
 from metrics.evaluation import Evaluation
@@ -154,6 +155,14 @@ def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     got = store.statistics(range(10, 45), 4, CPU).result()
     assert np.allclose(got.mean, features[10:].mean(0), rtol=1e-6)
     assert got.count == 35
+
+
+def test_chunks_that_show_late_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = torch.from_numpy(pictures(45).transpose(0, 3, 1, 2))
+    store, slow, listed = FeatureStore(tmp_path, {}), SlowFolder(monkeypatch), FeatureStore.chunks
+    monkeypatch.setattr(FeatureStore, "chunks", lambda self: slow.shown(listed(self)))
+    made = extract(store, Pooled(), range(45), lambda ids: [(ids, tensor[ids])], CPU)
+    assert made == 23 and store.done() == set(range(0, 45, 2))
 
 
 def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
