@@ -186,7 +186,8 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
 def test_of_an_image_that_is_in_two_chunks_the_first_counts(tmp_path: Path) -> None:
     """As where two runs filled one folder: statistics and arrays must take the same one."""
     store = FeatureStore(tmp_path, {})
-    store.open()
+    with store.opened():
+        pass
     for ids, value in (([2, 3], 5.0), ([1, 2], 1.0)):  # not in the order of their names
         store.add(Part(ids, torch.full([2, 1], value), torch.full([2, 1], -value), np.full(2, int(value), np.uint64)))
     features, logits = store.load([1, 2, 3])
