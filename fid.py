@@ -25,7 +25,7 @@ from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
 from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
-from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from skip.tables.estimate import Estimate, as_text
 from skip.tables.points import label
 from torch_utils import distributed
@@ -140,13 +140,15 @@ def calc(**flags: Any) -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, {"Computation": [MEASURING_DETECTOR]}, COMPUTATION)
+@add_flags(
+    GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, {"Computation": [MEASURING_DETECTOR, COMPILE]}, COMPUTATION
+)
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""
     with program(flags) as device:
         names, asked = _asked(flags)
         ranges = _disjoint(flags["seeds"])
-        source = image_source(flags).load(device)
+        source = image_source(flags).load(device, flags["compile"])
         _check_colours(source.net.image_channels, asked)
         ev = _evaluation(flags, _detector(flags, asked), device)
         reference = asked.fitting(ev.detector)
@@ -163,7 +165,7 @@ def gen(**flags: Any) -> None:
         if distributed.rank() == 0:
             seeds = {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
             result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
-            origin = {"network": source.checkpoint, "settings": source.record}
+            origin = {"network": source.checkpoint, "settings": source.record, "compile": source.compiled}
             _print(ev, result | {"protocol": _protocol(names, asked) | seeds} | origin)
             _tell(result)
 

@@ -19,7 +19,7 @@ from dnnlib.flags import FlagGroups, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
-from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
 from skip.source import LoadedSource
 from torch_utils import distributed
 from torch_utils.precision import computed_in
@@ -36,7 +36,7 @@ FLAGS: FlagGroups = {
     "Computation": [
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         *DEVICE_FLAGS,
-        flag("--compile", "torch.compile the network: slow start, then faster", is_flag=True),
+        COMPILE,
     ],
 }  # fmt: skip
 FLUSH_SECONDS = 5.0  # of images that a power cut may take, as waiting for the disk after each batch could cost time

@@ -19,7 +19,7 @@ from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
 from metrics.references import detector_of
-from skip.options import DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
+from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.tables import plan, render
 from skip.tables.generated import load_statistics
 from skip.tables.results import Results
@@ -45,6 +45,7 @@ RUNNING: FlagGroups = {
         flag("--dry-run", "Only say what would run, its evaluations and downloads", is_flag=True),
         flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
         *DEVICE_FLAGS,
+        COMPILE,
     ],
 }  # fmt: skip
 SHOWING: FlagGroups = {
@@ -136,7 +137,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
         for line in plan.nothing_to_do(items, results):
             click.echo(line, err=True)
     check(cells, results)
-    made = run_cells(cells, results, device, flags["batch"])
+    made = run_cells(cells, results, device, flags["batch"], compile=flags["compile"])
     if distributed.rank() == 0:
         click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
     distributed.shutdown()
@@ -176,7 +177,7 @@ def tune(**flags: Any) -> None:
     results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
-    tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"])
+    tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"], flags["compile"])
     summary = tuner.run(asked)
     if distributed.rank() == 0:
         try:

@@ -15,7 +15,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -26,14 +25,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+from clock import seconds  # noqa: E402
 from conftest import fill  # noqa: E402
 
 from metrics.inception import InceptionV3, load_inception  # noqa: E402
+from torch_utils.precision import allow_tf32  # noqa: E402
 
 
-def torch_fidelity(weights: Path) -> Callable[[Tensor], Tensor] | None:
+def torch_fidelity(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """torch-fidelity's extractor of the 2048 features, None if it is not installed."""
     found = importlib.util.find_spec("torch_fidelity")
     if found is None:
@@ -45,21 +46,16 @@ def torch_fidelity(weights: Path) -> Callable[[Tensor], Tensor] | None:
     module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
     names = ["2048", "logits_unbiased"]
     extractor = module.FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=str(weights))
+    extractor = extractor.to(device)
     return lambda images: extractor(images)[0]
 
 
-def plain(weights: Path) -> Callable[[Tensor], Tensor]:
+def plain(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The same arithmetic without what makes ours fast."""
     net = InceptionV3().eval().requires_grad_(False)
     net.load_state_dict(torch.load(weights, weights_only=True))
+    net = net.to(device)
     return lambda images: net.taps(net.prepare(images).contiguous())["2048"]
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
 
 
 @click.command()
@@ -67,17 +63,20 @@ def seconds(run: Callable[[], object]) -> float:
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Images a call")
 @click.option("--resolution", type=click.IntRange(min=1), default=64, help="Of the images, before they are resized")
 @click.option("--weights", type=click.Path(exists=True, path_type=Path), help="A published state dict (.pth)")
-def main(rounds: int, batch: int, resolution: int, weights: Path | None) -> None:
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda; benchmarks/gpu.py tells more of a GPU")
+def main(rounds: int, batch: int, resolution: int, weights: Path | None, device: str) -> None:
     """Print the ratios as JSON."""
     torch.manual_seed(0)
-    images = torch.randint(0, 256, (batch, 3, resolution, resolution), dtype=torch.uint8)
+    allow_tf32(False)
+    place = torch.device(device)
+    images = torch.randint(0, 256, (batch, 3, resolution, resolution), dtype=torch.uint8).to(place)
     with tempfile.TemporaryDirectory() as folder:
         if weights is None:
             weights = Path(folder) / "inception.pth"
             torch.save(fill(InceptionV3()).state_dict(), weights)
-        ours, half = load_inception(weights), load_inception(weights, dtype=torch.bfloat16)
-        judge = torch_fidelity(weights)
-        reference = judge or plain(weights)
+        ours, half = (load_inception(weights, dtype=d).to(place) for d in (torch.float32, torch.bfloat16))
+        judge = torch_fidelity(weights, place)
+        reference = judge or plain(weights, place)
     runs: dict[str, Callable[[], Tensor]] = {
         "reference": lambda: reference(images),
         "ours_float32": lambda: ours(images)[0],
@@ -88,7 +87,7 @@ def main(rounds: int, batch: int, resolution: int, weights: Path | None) -> None
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in tqdm(range(rounds), desc="rounds"):
             for name, run in runs.items():
-                times[name].append(seconds(run))
+                times[name].append(seconds(run, place))
     result: dict[str, object] = {
         "reference": "torch-fidelity" if judge else "plain, as torch-fidelity is not installed",
         "batch": batch,

@@ -1,6 +1,7 @@
 """From seeds to images: the one loop that every program samples with."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -10,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Finite, bind
 from sampling.guidance import Guided, check_scale
-from sampling.noise import SeedNoise
+from sampling.noise import DrawnAhead, SeedNoise
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
 
@@ -67,6 +68,7 @@ def generate(
     noise_device: torch.device | str | None = None,
     guidance: float = 1.0,
     guide: ImageNetwork | None = None,
+    one_size: bool = False,
 ) -> Iterator[Batch]:
     """Yield generated images, batch by batch, in the order of the seeds.
 
@@ -84,6 +86,8 @@ def generate(
         guidance: scale of `sampling.guidance.Guided`; 1 is none, and the guide is then not called.
         guide: the weaker network, on `device`, asked for the same class (which an unconditional one ignores); None is
             `net` itself, as it is (so Skip-Tuned where it is), without the class.
+        one_size: fill the last batch up with images that are thrown away: a compiled network compiles anew for each
+            size, and bits do not depend on how many seeds there are.
     Raises:
         ValueError: if a setting or the guide does not fit the network.
         RuntimeError: if the network returns NaN or infinity.
@@ -99,21 +103,32 @@ def generate(
     def batches() -> Iterator[Batch]:
         for start in range(0, len(seeds), batch_size):
             part = list(seeds[start : start + batch_size])
-            random = SeedNoise(part, noise_device)
-            noise = random.randn([len(part), *shape]).to(device)
-            classes = draw_classes(random, net.label_dim, part, labels, class_idx)
+            asked = part + part[-1:] * (batch_size - len(part)) if one_size else part
+            random = SeedNoise(asked, noise_device)
+            noise = random.randn([len(asked), *shape]).to(device)
+            classes = draw_classes(random, net.label_dim, asked, labels, class_idx)
             one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
             finite = Finite(bind(net, one_hots)), Finite(bind(net) if guide is None else bind(guide, one_hots))
             main, weaker = Counted(finite[0]), Counted(finite[1])
             denoise = Guided(main, weaker, guidance)
-            with torch.inference_mode():
-                x = sample(settings.bound(net, random.randn_like), denoise, noise, nodes, settings.ending)
+            with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
+                x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
                 images = to_uint8(net.decode(x))
                 for each in finite:
                     each.check()  # the one place where the device is waited for
-            yield Batch(images, classes, part, main.nfe + weaker.nfe)
+            yield Batch(images[: len(part)], classes[: len(part)], part, main.nfe + weaker.nfe)
 
     return batches()
+
+
+@contextlib.contextmanager
+def _churn_noise(random: SeedNoise, device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
+    """What draws the noise of each step: ahead of time if the CPU draws while another device computes."""
+    if device.type == "cpu" or random.device.type != "cpu":
+        yield random.randn_like
+        return
+    with DrawnAhead(random) as ahead:
+        yield ahead
 
 
 def draw_classes(

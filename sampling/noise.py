@@ -1,6 +1,8 @@
 """Random draws that depend on an image's seed alone: not on its batch, its rank or its neighbours."""
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 
 import torch
 from torch import Tensor
@@ -54,3 +56,45 @@ class SeedNoise:
     def randint(self, high: int) -> Tensor:
         """One uniform integer in [0, high) per seed: int64 [N] on the generators' device."""
         return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])
+
+
+class DrawnAhead:
+    """`SeedNoise.randn_like` whose next draw is made in a thread, while another device is at work.
+
+    A draw for 64 images of ImageNet-64 takes a CPU some 24 ms, in which a GPU would have nothing to do. The numbers are
+    those of `randn_like`, as one thread makes all draws in their order; the last one is made in vain.
+
+    Used in a with statement, at whose end the thread is gone.
+
+    Args:
+        random: the draws; nobody else may draw from it any more.
+    """
+
+    def __init__(self, random: SeedNoise) -> None:
+        self._random = random
+        self._thread = ThreadPoolExecutor(1)
+        self._next: Future[Tensor] | None = None
+
+    def __enter__(self) -> "DrawnAhead":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standard normal draws with the shape, dtype and device of `x` [N, ...], which never change.
+
+        Raises:
+            ValueError: if they do.
+        """
+        draw = self._next or self._begin(x)
+        noise = draw.result()
+        if (noise.shape, noise.dtype) != (x.shape, x.dtype):
+            raise ValueError(f"noise of shape {list(noise.shape)} was drawn ahead, for x of shape {list(x.shape)}")
+        self._next = self._begin(x)
+        return noise.to(x.device, non_blocking=True)
+
+    def _begin(self, x: Tensor) -> "Future[Tensor]":
+        return self._thread.submit(self._random.randn, x.shape, x.dtype)

@@ -29,6 +29,7 @@ from skip.tuned import SkipTuned
 from torch_utils import distributed
 from torch_utils.weights import read_saved
 from training.dataset import InfiniteSampler
+from training.optimizer import adam, sum_over_ranks
 from training.precond import Precond
 from training.watch import Watch, check_tensors
 
@@ -117,7 +118,7 @@ class Run:
     also: Sequence[Tensor] = ()
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.lr, betas=(0.9, 0.999), eps=1e-8)
+        self.optimizer = adam(self.parameters, self.lr)
         self.images_seen, self.kept = 0, False
         self.history: list[Tensor] = []
 
@@ -291,9 +292,7 @@ def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int 
             losses = loss(_rows(examples, rows))
             losses.sum().div(batch).backward()
             total += losses.detach().sum() / batch
-    for parameter in run.parameters:
-        if parameter.grad is not None:
-            distributed.all_reduce_sum(parameter.grad)
+    sum_over_ranks([one.grad for one in run.parameters if one.grad is not None])
     run.optimizer.step()
     return distributed.all_reduce_sum(total).cpu()
 

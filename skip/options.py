@@ -31,6 +31,8 @@ DEVICE_FLAGS = [
     flag("--device", "cpu, cuda, cuda:1  [default: cuda where there is one]", metavar="DEVICE"),
     flag("--tf32", "On CUDA: let float32 be TF32: several times faster, off by 1e-3", is_flag=True),
 ]
+# Of the programs that sample.
+COMPILE = flag("--compile", "torch.compile the network: slow start, then faster", is_flag=True)
 # --class ... --scaling are EDM's flags, with EDM's names and meanings.
 SAMPLING_FLAGS: FlagGroups = {
     "Network": [

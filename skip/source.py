@@ -24,15 +24,18 @@ from training.precond import Precond
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-Loader = Callable[[str, torch.device, str | None, str | None], Precond]  # arguments as of `ready_network`
+Loader = Callable[[str, torch.device, str | None, str | None, bool], Precond]  # arguments as of `ready_network`
 
 
-def ready_network(source: str, device: torch.device, autoencoder: str | None, dtype: str | None) -> Precond:
+def ready_network(
+    source: str, device: torch.device, autoencoder: str | None, dtype: str | None, compile: bool = False
+) -> Precond:
     """The network of that name, ready to sample.
 
     Args:
         source, device, autoencoder: as for `training.checkpoint.load_network`.
         dtype: a name in DTYPES; None as the checkpoint says.
+        compile: torch.compile it, and its decoder.
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as `load_network`, or if a weight is not finite.
     """
@@ -40,7 +43,12 @@ def ready_network(source: str, device: torch.device, autoencoder: str | None, dt
     for name, value in net.state_dict().items():
         if not torch.isfinite(value).all():
             raise ValueError(f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again")
-    return net.set_dtype(DTYPES[dtype] if dtype else net.compute_dtype(device))
+    net.set_dtype(DTYPES[dtype] if dtype else net.compute_dtype(device))
+    if compile:
+        net.model.compile()
+        if isinstance(net, LatentPrecond) and net.first_stage_model is not None:
+            net.first_stage_model.decoder.compile()
+    return net
 
 
 class LastNetwork:
@@ -50,12 +58,14 @@ class LastNetwork:
         self._asked: Any = None
         self._net: Precond | None = None
 
-    def __call__(self, source: str, device: torch.device, autoencoder: str | None, dtype: str | None) -> Precond:
+    def __call__(
+        self, source: str, device: torch.device, autoencoder: str | None, dtype: str | None, compile: bool = False
+    ) -> Precond:
         """The network; its file, as it is now, decides whether it is the same."""
-        asked = (describe(source, autoencoder), device, dtype)
+        asked = (describe(source, autoencoder), device, dtype, compile)
         if self._net is None or asked != self._asked:
             self._asked = self._net = None  # before the next is there: they could be too much together
-            self._net = ready_network(source, device, autoencoder, dtype)
+            self._net = ready_network(source, device, autoencoder, dtype, compile)
             self._asked = asked
         return self._net
 
@@ -112,7 +122,7 @@ class ImageSource:
 
         Args:
             device: where the network goes.
-            compile: torch.compile the network.
+            compile: torch.compile the networks; batches are then filled up to one size, as another compiles anew.
             network: loads a network; None is `ready_network`.
         Raises:
             FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`, or if a setting does not
@@ -125,11 +135,13 @@ class ImageSource:
         if self.noise_device == "cuda" and device.type == "cuda":
             noise_device = device  # of several GPUs, the one that computes
         network = network or ready_network
-        net = network(self.network, device, self.autoencoder, self.dtype)
+        net = network(self.network, device, self.autoencoder, self.dtype, compile)
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)
         guided = self.scale_of_guidance != 1
-        guide = network(self.guide, device, None, self.dtype) if guided and self.guide is not None else None
+        guide = None
+        if guided and self.guide is not None:
+            guide = network(self.guide, device, None, self.dtype, compile)
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
         tuned = SkipTuned(net, self.scale, self.skip_target)
         checkpoint = describe(self.network, self.autoencoder)
@@ -157,13 +169,7 @@ class ImageSource:
             if self.guide is not None:
                 checkpoint |= {"guide": self.guide}
                 record["guidance"]["guide_sha256"] = describe(self.guide)["sha256"]
-        if compile:
-            for one in (net, guide):
-                if one is not None:
-                    one.model.compile()
-            if decoder is not None:
-                decoder.decoder.compile()
-        return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide)
+        return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide, compile)
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer and where it acts; equal settings give equal records, however they were put."""
@@ -191,6 +197,7 @@ class LoadedSource:
         checkpoint: where the network came from, see `training.checkpoint.describe`.
         record: every setting that determines the images, resolved, as JSON.
         guide: the network that guides, None without guidance or where it is `net` itself.
+        compiled: whether the networks are.
     """
 
     source: ImageSource
@@ -200,13 +207,14 @@ class LoadedSource:
     checkpoint: dict[str, str | None]
     record: dict[str, Any]
     guide: Precond | None = None
+    compiled: bool = False
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """Generate the images of `seeds`; see `sampling.generate.generate`."""
         s = self.source
         return generate(
             self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device,
-            s.scale_of_guidance, self.guide,
+            s.scale_of_guidance, self.guide, self.compiled,
         )  # fmt: skip
 
     def classes(self, seeds: Sequence[int]) -> list[int] | None:

@@ -97,14 +97,21 @@ class Tuner:
         metric: a key of `metrics.measure.QUANTITIES`.
         folder: gets scale.json, tune.json and, in `features`, what the images' features are; may be removed at the end.
         results: of the cells.
-        device, batch: see `skip.tables.settings.Job`.
+        device, batch, compile: see `skip.tables.settings.Job`.
     """
 
     def __init__(
-        self, plain: Images, metric: str, folder: Path, results: Results, device: torch.device, batch: int
+        self,
+        plain: Images,
+        metric: str,
+        folder: Path,
+        results: Results,
+        device: torch.device,
+        batch: int,
+        compile: bool = False,
     ) -> None:
         self.plain, self.metric, self.folder, self.results = plain, metric, folder, results
-        self.device, self.batch = device, batch
+        self.device, self.batch, self.compile = device, batch, compile
         self.maximise = QUANTITIES[metric].higher_is_better
         self.stages: dict[str, list[Round]] = {}
         self.made: dict[str, int] = {}  # settings without seeds -> images
@@ -205,7 +212,7 @@ class Tuner:
             varies = {"rho": one.rho, "top": one.top, "time": one.time, "images": images}
             varies = {name: value for name, value in varies.items() if value not in (None, "constant")}
             cells.append(Cell("images", replace(one, seeds=f"0-{images - 1}"), varies))
-        run_cells(cells, self.results, self.device, self.batch, self.folder / "features")
+        run_cells(cells, self.results, self.device, self.batch, self.folder / "features", self.compile)
         return self._shared(cells)
 
     def _shared(self, cells: list[Cell]) -> list[Estimate]:

@@ -29,7 +29,7 @@ def denoise(
 def unet(p: dict[str, Tensor], x: Tensor, c_noise: Tensor, labels: Tensor | None, rho: Tensor | None) -> Tensor:
     """The raw network: names starting with model., as published."""
     half = p["model.map_layer0.weight"].shape[1] // 2
-    angles = c_noise[:, None] * (1 / 10000) ** (torch.arange(half) / half)
+    angles = c_noise[:, None] * (1 / 10000) ** (torch.arange(half, device=c_noise.device) / half)
     emb = torch.cat([angles.cos(), angles.sin()], dim=1)
     emb = F.silu(emb @ p["model.map_layer0.weight"].T + p["model.map_layer0.bias"])
     emb = emb @ p["model.map_layer1.weight"].T + p["model.map_layer1.bias"]

@@ -54,13 +54,15 @@ class Transformations:
 
     def apply(self, images: Tensor) -> Tensor:
         """The transformed images, of the shape of `images` [N, C, H, H], which are not changed in place."""
-        flip = torch.stack([self.mirror_x, self.mirror_y]).to(images.device)[:, :, None, None, None] > 0
+        mirrored = torch.stack([self.mirror_x, self.mirror_y]).to(images.device, non_blocking=True)
+        flip = mirrored[:, :, None, None, None] > 0
         images = torch.where(flip[0], images.flip(3), images)
         images = torch.where(flip[1], images.flip(2), images)
         moved = (self.scale != 0) | (self.turn != 0) | (self.stretch != 0) | (self.shift != 0).any(1)
         if moved.any():
-            source, moved = self.source()[moved].to(images.device), moved.to(images.device)
-            images[moved] = _resample(images[moved], source)
+            source = self.source()[moved].to(images.device, non_blocking=True)
+            rows = moved.nonzero()[:, 0].to(images.device, non_blocking=True)
+            images[rows] = _resample(images[rows], source)
         return images
 
 
@@ -104,12 +106,13 @@ class Augmentation:
 
         Args:
             images: [N, C, H, H], in any range; not changed in place.
-            generator: of the draws, which are made on its device.
+            generator: of the draws, which are made on its device; on a CPU, so that nothing has to wait for another
+                one.
         Returns:
             Images of the same shape, and labels [N, 9].
         """
         drawn = self.draw(images.shape[0], generator)
-        return drawn.apply(images), drawn.labels().to(images.device)
+        return drawn.apply(images), drawn.labels().to(images.device, non_blocking=True)
 
     def draw(self, count: int, generator: torch.Generator) -> Transformations:
         """Transformations of `count` images, see the class."""
@@ -152,7 +155,7 @@ def _resample(images: Tensor, source: Tensor) -> Tensor:
     The filter's middle is half a step of the doubled grid before the middle of its taps: so the grid lies there too.
     """
     C, H, taps = images.shape[1], images.shape[2], len(SYM6)
-    low = images.new_tensor(SYM6)
+    low = torch.tensor(SYM6, dtype=images.dtype).to(images.device, non_blocking=True)
     kernel = low.outer(low).expand(C, 1, taps, taps)
     wide = F.pad(images, [H - 1] * 4, mode="reflect")
     twice = F.conv_transpose2d(wide, kernel, stride=2, padding=taps // 2 - 1, groups=C)

@@ -15,6 +15,7 @@ from training.consistency_precond import EDMConsistencyPrecond
 from training.dataset import ImageDataset
 from training.distillation import DistillConfig, descend, fixed, follow, generator, load_teacher, parts, trainable
 from training.networks_openai import ConsistencyPrecond
+from training.optimizer import adam
 from training.precond import Precond
 from training.training_loop import _batches as batches
 from training.training_state import TrainingState
@@ -98,7 +99,7 @@ class ConsistencyDistillation:
         _check_fit(self.teacher, self.dataset, config)
         net = trainable(student_of(self.teacher, config.sigma_min, config.sigma_max), config)
         self.teacher.set_dtype(getattr(torch, config.dtype))
-        optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
+        optimizer = adam(net.parameters(), config.lr)
         self.state = ConsistencyState(net=net, ema=fixed(net), optimizer=optimizer, target=fixed(net))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,6 +15,7 @@ from dnnlib.numbers import check_positive
 from torch_utils import distributed
 from training.distillation import DistillConfig, descend, fixed, follow, generator, load_teacher, parts, trainable
 from training.loss import EDMLoss
+from training.optimizer import adam
 from training.precond import Precond
 from training.training_state import TrainingState
 
@@ -95,7 +96,7 @@ class DiffInstruct:
         net, aux = trainable(self.teacher, config), trainable(self.teacher, config)
         self.teacher.set_dtype(getattr(torch, config.dtype))
         self.loss = EDMLoss(config.P_mean, config.P_std, getattr(self.teacher, "sigma_data", 0.5))
-        optimizers = [torch.optim.Adam(module.parameters(), betas=_BETAS) for module in (net, aux)]
+        optimizers = [adam(module.parameters(), betas=_BETAS) for module in (net, aux)]
         self.state = DiffInstructState(
             net=net, ema=fixed(net), optimizer=optimizers[0], aux=aux, aux_optimizer=optimizers[1]
         )

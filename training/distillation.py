@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from torch_utils import distributed
 from training.checkpoint import describe, load_network
+from training.optimizer import sum_over_ranks
 from training.precond import Precond
 from training.run_size import check_batch
 from training.training_config import TrainingConfig
@@ -127,13 +128,9 @@ def descend(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """One step along the gradients, averaged over all ranks; the gradients are gone afterwards."""
     params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     grads = [p.grad for p in params if p.grad is not None]
-    if distributed.world_size() > 1:
-        flat = torch.cat([grad.flatten() for grad in grads])
-        flat = distributed.all_reduce_sum(flat) / distributed.world_size()
-        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(mean.view(grad.shape))
+    sum_over_ranks(grads)
     for grad in grads:
-        torch.nan_to_num(grad, nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
+        torch.nan_to_num(grad.div_(distributed.world_size()), nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()

@@ -170,7 +170,9 @@ def training_step(
     sigma, noise = loss_fn.draw(images, random)
     augment_labels: Tensor | None = None
     if config.augment:
-        images, augment_labels = Augmentation(config.augment)(images, random)
+        # On CUDA what is drawn here decides what is computed: drawn there, the device would have to be waited for.
+        drawn_by = random if images.device.type == "cpu" else torch.Generator().manual_seed(draw_seed)
+        images, augment_labels = Augmentation(config.augment)(images, drawn_by)
 
     state.optimizer.zero_grad(set_to_none=True)
     share = len(images)
@@ -220,7 +222,7 @@ def _batches(
         pin_memory=device.type == "cuda",
     )
     for pixels, labels in loader:
-        yield pixels.to(device).float() / 127.5 - 1, labels.to(device)
+        yield pixels.to(device, non_blocking=True).float() / 127.5 - 1, labels.to(device, non_blocking=True)
 
 
 def snapshot_path(outdir: Path, images_seen: int) -> Path:

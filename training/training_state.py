@@ -17,6 +17,7 @@ from torch_utils import distributed
 from torch_utils.weights import check_names, read_saved
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
+from training.optimizer import adam
 from training.precond import PRECONDS, Precond
 from training.run_size import check_batch, check_network
 from training.training_config import TrainingConfig
@@ -120,7 +121,7 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
         net.channels_last()
     net.dtype = None if config.dtype == "float16" else getattr(torch, config.dtype)  # None: as use_fp16 says
     ema = copy.deepcopy(net).eval().requires_grad_(False)
-    optimizer = torch.optim.Adam(net.parameters(), lr=config.lr, betas=(0.9, 0.999), eps=1e-8)
+    optimizer = adam(net.parameters(), config.lr)
     state = TrainingState(net, ema, optimizer)
     resume(config, state, outdir, device)
     return state

@@ -126,7 +126,7 @@ class Images(Generated):
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
         """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
-        source, detector, reference, real = self._loaded(job.device, what, job.load)
+        source, detector, reference, real = self._loaded(job.device, what, lambda source: job.load(source, job.compile))
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
 
@@ -222,7 +222,7 @@ class Sheet(Generated):
         """Write the sheet beside the result, as PNG; on rank 0."""
         if distributed.rank() != 0:
             return {}
-        source = job.load(self.source())
+        source = job.load(self.source(), job.compile)
         images = [image for batch in source.batches(self.numbers, job.batch) for image in batch.images.cpu().numpy()]
         save_png(contact_sheet(images, self.columns, self.zoom), job.result.with_suffix(".png"))
         return {"images": Estimate.plain(float(len(images)))}

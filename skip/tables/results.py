@@ -7,7 +7,7 @@ statistics into another file.
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -124,13 +124,13 @@ class Results:
             return None
         return dict(record.values)
 
-    def save(self, cell: Cell, values: dict[str, Estimate], dtype: str | None = None) -> None:
+    def save(self, cell: Cell, values: dict[str, Estimate], computed: Mapping[str, Any] | None = None) -> None:
         """Write a result, atomically; equal results make equal files on equal versions.
 
         Args:
             cell: what was measured, in the first of the kinds.
             values: by name.
-            dtype: of the network, None if unknown.
+            computed: what else is known of the computation: the network's "dtype", and "compile".
         """
         kind = self.kinds[0]
         sources = {role: {"name": n} | (identity(role, n) or {}) for role, n in cell.settings.sources().items()}
@@ -139,7 +139,7 @@ class Results:
             "settings": plain(cell.settings),
             "values": {name: value.to_json() for name, value in values.items()},
             "sources": sources,
-            "computed_in": kind | ({"dtype": dtype} if dtype else {}),
+            "computed_in": kind | dict(computed or {}),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         write_json(self._path(cell, kind), record | {CHECKSUM: _checksum(record)})

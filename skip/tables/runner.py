@@ -25,7 +25,14 @@ def unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({key(cell): cell for cell in cells}.values())
 
 
-def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: int, features: Path | None = None) -> int:
+def run(
+    cells: Iterable[Cell],
+    results: Results,
+    device: torch.device,
+    batch: int,
+    features: Path | None = None,
+    compile: bool = False,
+) -> int:
     """Measure the cells that are not done; every rank calls it with the same cells.
 
     Args:
@@ -34,6 +41,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
         device: of this rank.
         batch: images at a time.
         features: where partial results stay, for cells that differ in their seeds alone to share; None removes them.
+        compile: torch.compile the networks that images are sampled with.
     Returns:
         How many were measured now.
     Raises:
@@ -50,7 +58,7 @@ def run(cells: Iterable[Cell], results: Results, device: torch.device, batch: in
         obtain(cell)
         partial = results.partial(cell)
         folder = partial if features is None else features / _without_seeds(cell, results)
-        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said, networks)
+        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said, networks, compile=compile)
         try:
             with _alone(partial):
                 made += _measure(cell, results, job)
@@ -67,7 +75,7 @@ def _measure(cell: Cell, results: Results, job: Job) -> bool:
         return False
     values = cell.settings.run(job)
     if distributed.rank() == 0:
-        results.save(cell, values, job.dtypes[-1] if job.dtypes else None)
+        results.save(cell, values, job.computed)
         shutil.rmtree(results.partial(cell), ignore_errors=True)
     distributed.barrier()
     return True

@@ -35,7 +35,8 @@ class Job:
         result: the file that the result goes to, without its ending, for studies that make pictures.
         said: warnings that were given already.
         networks: loads them, and keeps the last.
-        dtypes: of the networks that `load` gave.
+        computed: what `load` gave: "dtype" of the last network, and "compile" where it is compiled.
+        compile: torch.compile the networks that images are sampled with.
     """
 
     device: torch.device
@@ -44,12 +45,20 @@ class Job:
     result: Path
     said: set[str] = field(default_factory=set, compare=False)
     networks: LastNetwork = field(default_factory=LastNetwork, compare=False)
-    dtypes: list[str] = field(default_factory=list, compare=False)
+    computed: dict[str, Any] = field(default_factory=dict, compare=False)
+    compile: bool = False
 
-    def load(self, source: ImageSource) -> LoadedSource:
-        """A source of images on the device; of the same network as the last one, without reading it again."""
-        loaded = source.load(self.device, network=self.networks)
-        self.dtypes.append(loaded.record["dtype"])
+    def load(self, source: ImageSource, compile: bool = False) -> LoadedSource:
+        """A source of images on the device; of the same network as the last one, without reading it again.
+
+        Args:
+            source: what to load.
+            compile: torch.compile it; studies that look into a network cannot have that.
+        """
+        loaded = source.load(self.device, compile, self.networks)
+        self.computed["dtype"] = loaded.record["dtype"]
+        if compile:
+            self.computed["compile"] = True
         return loaded
 
     def warn(self, text: str) -> None:

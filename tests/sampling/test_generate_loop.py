@@ -73,6 +73,15 @@ def test_noise_then_class_then_churn_come_from_one_generator(label_dim: int, cla
     assert (labels is None) == (label_dim == 0) and len(batch.classes) == (2 if label_dim else 0)
 
 
+def test_batches_of_one_size_end_with_images_that_are_thrown_away() -> None:
+    net, settings = Recorder(), SamplerSettings(steps=2, S_churn=1)
+    whole = collected(net, settings, [3, 1, 4], batch_size=2, one_size=True)
+    assert {len(x) for x, _, _ in net.asked} == {2}
+    plain = collected(Recorder(), settings, [3, 1, 4], batch_size=2)
+    assert torch.equal(whole.images, plain.images)
+    assert (whole.classes, whole.seeds, whole.nfe) == (plain.classes, plain.seeds, plain.nfe)
+
+
 def test_balanced_labels_count_seeds_and_leave_the_draws() -> None:
     nets = [Recorder(), Recorder()]
     settings = SamplerSettings(steps=3, S_churn=1.0)

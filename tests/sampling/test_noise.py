@@ -1,9 +1,11 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 from conftest import golden_json, golden_npz
 
-from sampling.noise import SeedNoise
+from sampling.noise import DrawnAhead, SeedNoise
 
 ENTRIES = golden_json("rng")["entries"]
 TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: up to 2e-6
@@ -85,3 +87,22 @@ def test_draws_are_the_cpus_for_a_state_on_the_gpu():
     x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     on_gpu = SeedNoise([3]).randn_like(x.cuda())
     assert on_gpu.is_cuda and torch.equal(on_gpu.cpu(), SeedNoise([3]).randn_like(x))
+
+
+def test_draws_made_ahead_are_the_same_ones() -> None:
+    x = torch.zeros(3, 2, 4, 4, dtype=torch.float64)
+    random = SeedNoise([5, 6, 7])
+    expected = [random.randn_like(x) for _ in range(4)]
+    with DrawnAhead(SeedNoise([5, 6, 7])) as ahead:
+        assert all(torch.equal(ahead(x), noise) for noise in expected)
+        with pytest.raises(ValueError, match=r"noise of shape \[3, 2, 4, 4\] was drawn ahead, for x of shape \[3, 1"):
+            ahead(x[:, :1])
+
+
+def test_the_thread_of_draws_made_ahead_is_gone_at_the_end() -> None:
+    before = threading.active_count()
+    with pytest.raises(KeyError), DrawnAhead(SeedNoise([1])) as ahead:
+        ahead(torch.zeros(1, 1, 2, 2))
+        assert threading.active_count() == before + 1
+        raise KeyError
+    assert threading.active_count() == before

@@ -129,6 +129,10 @@ def test_compiled_images_are_the_same(network: str, monkeypatch: pytest.MonkeyPa
     plain = ImageSource(network, SamplerSettings(steps=2), SkipScale(0.5)).load("cpu")
     assert source.net.net.model._compiled_call_impl is not None
     assert np.array_equal(images(source), images(plain))
+    sizes: set[int] = set()
+    source.net.net.model.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
+    (batch,) = source.batches([7], 2)  # another size would be compiled anew
+    assert sizes == {2} and batch.images.shape[0] == 1
 
 
 @pytest.mark.parametrize(

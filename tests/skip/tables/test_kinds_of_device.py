@@ -11,6 +11,7 @@ from skip.tables.estimate import Estimate
 from skip.tables.plan import lines, nothing_to_do, summary
 from skip.tables.render import markdown
 from skip.tables.results import Results, key, kind_in_words
+from skip.tables.settings import Job
 from skip.tables.spec import load_item
 from torch_utils.precision import KINDS, every_kind
 
@@ -49,7 +50,7 @@ def test_show_takes_another_devices_value_and_says_so(desk: Desk) -> None:
     both, elsewhere = desk.images(rho=0.9), desk.images(rho=1.0)
     cuda = Results(desk.results.folder, [CUDA_KIND])
     for cell, value in ((both, 6.0), (elsewhere, 7.0)):
-        cuda.save(cell, {"fid-demo": Estimate(value)}, "float16")
+        cuda.save(cell, {"fid-demo": Estimate(value)}, {"dtype": "float16"})
     desk.save(both, fid_demo=5.0)
 
     results, item = Results(desk.results.folder, KINDS), desk.item(both, elsewhere)
@@ -75,3 +76,13 @@ def test_a_network_is_kept_for_the_next_cell_and_only_one() -> None:
     assert tuned.net.net is first
     assert keep("demo", cpu, None, "bfloat16") is not first
     assert keep("demo", cpu, None, None) is not first
+
+
+def test_networks_are_compiled_where_images_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    job = Job(torch.device("cpu"), 4, tmp_path / "partial", tmp_path / "result", compile=True)
+    net = job.load(ImageSource("demo"), job.compile).net.net
+    assert compiled == [net.model] and job.computed == {"dtype": "float32", "compile": True}
+    assert job.load(ImageSource("demo")).net.net is not net  # a study that looks into the network
+    assert len(compiled) == 1

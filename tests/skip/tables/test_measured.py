@@ -65,6 +65,20 @@ def test_gradient(tmp_path: Path, probe: Any) -> None:
     )
 
 
+def test_gradients_are_of_few_images_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps every layer's output: table 1 at --batch 256 would take 133 GB."""
+    sizes = []
+
+    def measure(net: Any, x: torch.Tensor, *args: Any) -> torch.Tensor:
+        sizes.append(len(x))
+        return torch.ones(len(x), dtype=torch.float64)
+
+    monkeypatch.setattr("skip.tables.measured.gradient_norm", measure)
+    monkeypatch.setattr("skip.tables.measured.MOST_WITH_GRADIENTS", 2)
+    measured(Gradient(network="demo", seeds="0-4", sigma=2.0), tmp_path, 4)
+    assert sizes == [2, 2, 1]
+
+
 def test_losses(tmp_path: Path) -> None:
     study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), rho=0.8)
     net = study.plain_source().load(CPU).net

@@ -1,0 +1,38 @@
+"""What all trainings optimise with: Adam, and gradients summed over ranks."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from torch_utils import distributed
+
+
+def adam(parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+    """Adam with eps = 1e-8; on CUDA one kernel updates all parameters at once.
+
+    Reference: Kingma and Ba, 2015, Alg. 1, https://arxiv.org/abs/1412.6980
+
+    Args:
+        parameters: all on one device.
+        lr: learning rate; those that change it set it before each step.
+        betas: of the two moments.
+    """
+    every = list(parameters)
+    fused = all(parameter.device.type == "cuda" for parameter in every)
+    return torch.optim.Adam(every, lr=lr, betas=betas, eps=1e-8, fused=fused or None)
+
+
+def sum_over_ranks(gradients: Sequence[Tensor]) -> None:
+    """Replace each gradient by its sum over all ranks, in place and in one exchange: there may be hundreds of them.
+
+    Raises:
+        RuntimeError: if another rank stopped.
+    """
+    if distributed.world_size() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = distributed.all_reduce_sum(flat)
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, total in zip(gradients, flat.split(sizes), strict=True):
+        gradient.copy_(total.view(gradient.shape))
