@@ -29,7 +29,9 @@ DOCUMENTS = [
     for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests/golden")
     for path in sorted(folder.glob("*.md"))
 ]
-BENCHMARKS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("benchmarks/*.py"))]
+BENCHMARKS = [
+    str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("benchmarks/*.py")) if "__main__" in path.read_text()
+]
 FOREIGN = ("venv", "http.server", "pip")  # modules that are not ours
 PLACEHOLDERS = {"--sampler NAME": "--sampler heun", "--metrics NAME": "--metrics fid", '"$@"': "table2"}
 # Of torchrun, pip and PyTorch's settings, where documents name them alone.
