@@ -124,7 +124,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     cells = [cell for item in items for cell in item.cells]
     device = distributed.init(flags["device"], flags["tf32"])
     results = _results(flags, [computed_in(device)], new=True)
-    if any(results.state(cell) != "done" for cell in cells):
+    if not results.folder.is_dir() or any(results.state(cell) != "done" for cell in cells):
         check_writable(results.folder, "--results", folder=True)
     if flags["dry_run"]:
         for line in plan.dry_run(items, results):

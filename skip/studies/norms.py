@@ -71,7 +71,8 @@ def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
 
     device = next(net.parameters()).device
     empty = torch.zeros([1, net.img_channels, net.img_resolution, net.img_resolution], device=device)
-    u, d = torch.stack(_at_long_skips(net, slices, empty, 1.0, None)).unbind(1)
+    first_class = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
+    u, d = torch.stack(_at_long_skips(net, slices, empty, 1.0, first_class)).unbind(1)
     return u, d
 
 

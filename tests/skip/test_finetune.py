@@ -390,7 +390,7 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
     ("flags", "message"),
     [
         ("rho --duration 20", "the length is 20; it must be a positive multiple of the batch, 8"),
-        ("rho --duration 16 --lr 0", "lr is 0.0; it must be positive"),
+        ("rho --duration 16 --lr 0", "lr is 0; it must be positive"),
         ("rho --duration 16 --bounded --rho-start 1", "starts at 1.0; it must lie between 0 and 1"),
         ("rho --duration 16 --detector nonsense", "no detector is called 'nonsense'"),
         ("rho --duration 16 --data nowhere.zip", "nowhere.zip"),
@@ -398,7 +398,7 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
             "network --duration 24 --every 16",
             "the length is 24; it must be a multiple of the interval of snapshots, 16",
         ),
-        ("network --duration 16 --factor -1", "the factor is -1.0"),
+        ("network --duration 16 --factor -1", "the factor is -1;"),
         ("network --duration 16 --factor nan", "nan is no finite number"),
     ],
 )

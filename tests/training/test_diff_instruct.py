@@ -105,7 +105,7 @@ def test_a_generator_of_the_wrong_spread_learns_the_right_one(monkeypatch: pytes
 
 
 def test_batches_are_noise_with_random_classes(tmp_path: Path) -> None:
-    run = method(tmp_path, batch=3000, sigma_init=2.5)
+    run = method(tmp_path, batch=3000, duration=6000, sigma_init=2.5)
     noise, labels = next(run.batches())
     assert noise.shape == (3000, 1, 8, 8) and float(noise.std()) == pytest.approx(2.5, rel=0.01)
     assert labels.sum(1).eq(1).all() and labels.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
@@ -135,7 +135,7 @@ def test_unconditional_teacher(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sigma_init": 0.0}, "sigma_init is 0.0; it must be positive"),
+        ({"sigma_init": 0.0}, "sigma_init is 0; it must be positive"),
         ({"aux_lr": float("nan")}, "aux_lr is nan"),
         ({"batch": 0}, "batch is 0"),
         ({"sigma_init": 100.0}, "sigma_init is 100, but the teacher knows noise levels between 0.1 and 90"),
