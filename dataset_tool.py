@@ -10,9 +10,9 @@ import re
 import click
 
 from dnnlib.cli import Command
-from training.dataset_import import check_apart, import_dataset
-from training.dataset_sources import LABEL_SOURCES, SPLITS, open_source
-from training.image_recipe import TRANSFORMS, Recipe
+from training.data.dataset_import import check_apart, import_dataset
+from training.data.image_recipe import TRANSFORMS, Recipe
+from training.data.sources import LABEL_SOURCES, SPLITS, open_source
 
 
 class Size(click.ParamType):

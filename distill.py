@@ -18,9 +18,9 @@ from metrics.perceptual import demo_perceptual
 from sampling.settings import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from torch_utils import distributed
-from training.consistency_distillation import DISTANCES, ConsistencyConfig, ConsistencyDistillation, Distance
-from training.diff_instruct import DiffInstruct, DiffInstructConfig
-from training.distillation import distill
+from training.distillation.consistency import DISTANCES, ConsistencyConfig, ConsistencyDistillation, Distance
+from training.distillation.diff_instruct import DiffInstruct, DiffInstructConfig
+from training.distillation.loop import distill
 
 POSITIVE = Finite(min=0, min_open=True)
 

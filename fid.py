@@ -25,9 +25,9 @@ from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
 from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
+from skip.evidence.estimate import Estimate, as_text
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
-from skip.tables.estimate import Estimate, as_text
-from skip.tables.points import label
+from skip.tables.show.points import label
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 

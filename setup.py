@@ -68,7 +68,7 @@ def _commands(text: str) -> str:
     """The text with the installed commands in place of the checkout's."""
     files = "|".join(PROGRAMS)
     for module, name in MODULES.items():
-        text = text.replace(f"python -m {module}", f"skip-tuning {name}")
+        text = text.replace(f"python -m {module.removesuffix('.__main__')}", f"skip-tuning {name}")
     text = re.sub(rf"(torchrun [^\n]*?)(-- )?({files})\.py\b", lambda m: _launched(m[1], m[2], m[3]), text)
     return re.sub(rf"(python )?(?<![/\w])({files})\.py\b", lambda m: f"skip-tuning {PROGRAMS[m[2]]}", text)
 

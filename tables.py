@@ -20,14 +20,15 @@ from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
-from skip.tables import plan, render
-from skip.tables.generated import load_statistics
+from skip.search.plot import plot_search
+from skip.search.run import Plan, Tuner, study, told
+from skip.tables import plan
+from skip.tables.cells.generated import load_statistics
 from skip.tables.results import Results
 from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
+from skip.tables.show import render
 from skip.tables.spec import Item, item_names, load_item
-from skip.tune_plot import plot_search
-from skip.tune_run import Plan, Tuner, study, told
 from torch_utils import distributed
 from torch_utils.precision import Kind, computed_in, every_kind
 

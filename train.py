@@ -19,7 +19,7 @@ from torch_utils import distributed
 from training.augment import AUGMENT_DIM
 from training.dataset import ImageDataset
 from training.networks import DhariwalUNet
-from training.training_config import TrainingConfig
+from training.run.config import TrainingConfig
 from training.training_loop import check, train
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {

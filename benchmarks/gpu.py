@@ -41,11 +41,11 @@ from metrics.statistics import FeatureStatistics  # noqa: E402
 from skip.scale import SkipScale  # noqa: E402
 from skip.tuned import SkipTuned  # noqa: E402
 from torch_utils.precision import allow_tf32  # noqa: E402
-from training import cuda  # noqa: E402
 from training.checkpoint import save_network  # noqa: E402
+from training.kernels import cuda  # noqa: E402
 from training.loss import EDMLoss  # noqa: E402
-from training.optimizer import adam  # noqa: E402
 from training.precond import EDMPrecond  # noqa: E402
+from training.run.optimizer import adam  # noqa: E402
 
 NFE = 19
 GFLOP = 219.3  # one evaluation of one image by the full-size network
@@ -187,7 +187,7 @@ def _our_norm(x: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor
 
 
 def norm(bench: Bench) -> None:
-    """Group norm, modulation and SiLU at the network's sizes: torch's operator against training/cuda.py."""
+    """Group norm, modulation and SiLU at the network's sizes: torch's operator against training/kernels/cuda.py."""
     batch = 2 if bench.small else 64
     for channels, side in ((192, 64), (384, 32), (576, 16), (768, 8)):
         x = torch.randn(batch, channels, side, side, device=bench.device, dtype=torch.float16)

@@ -24,7 +24,7 @@ PROGRAMS = (
     "tables.py",
     "train.py",
     "metrics/demo_detector.py",
-    "skip/finetune.py",
+    "skip/finetune/__main__.py",
     "training/checkpoint.py",
     "training/plot.py",
 )
@@ -71,7 +71,7 @@ def is_program() -> bool:
         return True
     file = getattr(main, "__file__", None)
     if file is None:  # `python -m skip.finetune` imports the package before it knows the file
-        modules = {name.removesuffix(".py").replace("/", ".") for name in PROGRAMS}
+        modules = {name.removesuffix(".py").removesuffix("/__main__").replace("/", ".") for name in PROGRAMS}
         return sys.argv[:1] == ["-m"] and not modules.isdisjoint(sys.orig_argv)
     return Path(file).resolve() in {ROOT / name for name in PROGRAMS}
 

@@ -35,7 +35,7 @@ from metrics.pixels import check_images
 from metrics.weights import load_weights
 from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from training.dataset import ImageDataset
-from training.watch import check_number, check_tensors
+from training.run.watch import check_number, check_tensors
 
 FORMAT = "skip-tuning-edm-detector/1"
 NAME = "demo-fashion-mnist"  # of the bundled one

@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
 from dnnlib.util import fetch, file_sha256, is_url
 from metrics.demo_detector import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
-from training.keywords import load_tables
 
 DEFAULT = "inception-2015-12-05"
 DETECTORS_TOML = ROOT / "configs" / "detectors.toml"

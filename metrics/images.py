@@ -15,8 +15,8 @@ from dnnlib.arrays import open_arrays
 from dnnlib.run_folder import RECORD, SHEET
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
+from training.data.image_files import ImageFiles
 from training.dataset import ImageDataset
-from training.image_files import ImageFiles
 
 
 class Images(Protocol):

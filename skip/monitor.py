@@ -16,7 +16,7 @@ from metrics.references import detector_of
 from metrics.statistics import Statistics
 from skip.source import ImageSource
 from torch_utils import distributed
-from training.training_state import SNAPSHOT
+from training.run.state import SNAPSHOT
 
 METRICS_FILE = "metrics.jsonl"
 BATCH = 64

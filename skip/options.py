@@ -9,13 +9,13 @@ import click
 
 from dnnlib.cli import warn
 from dnnlib.flags import FlagGroups, flag
+from dnnlib.keywords import check_keywords
 from sampling.generate import Labels
 from sampling.settings import GRIDS, SamplerSettings
 from sampling.sigmas import Ending
 from skip.scale import AXES, SPACINGS, TIMES, SkipScale
 from skip.scale_file import load_scale
 from skip.source import DTYPES, ImageSource
-from training.keywords import check_keywords
 from training.networks import SKIP_TARGETS
 from training.presets import NETWORKS_TOML, load_presets
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.files import read_json_object, write_json
+from dnnlib.keywords import shown
 from dnnlib.text import printable
 from skip.scale import SkipScale
-from training.keywords import shown
 
 FORMAT = "skip-tuning-scale/1"
 COEFFICIENTS = ("bottom", "top", "layers")

@@ -17,7 +17,7 @@ from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
 from torch_utils.precision import computed_in
 from training.checkpoint import describe, load_network
-from training.latent import LatentPrecond
+from training.families.latent.precond import LatentPrecond
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
 

@@ -15,7 +15,7 @@ threads.set_defaults()  # before torch is loaded, as in the programs
 
 import torch
 
-from training import onednn, winograd
+from training.kernels import onednn, winograd
 
 GOLDEN = Path(__file__).parent / "golden"
 

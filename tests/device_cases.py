@@ -32,12 +32,12 @@ from skip.scale import SkipScale
 from skip.tuned import SkipTuned
 from training.augment import AUGMENT_DIM
 from training.checkpoint import load_network
+from training.families.edm2.unet import EDM2Precond
 from training.loss import EDMLoss
-from training.networks_edm2 import EDM2Precond
 from training.precond import Precond
-from training.training_config import TrainingConfig
+from training.run.config import TrainingConfig
+from training.run.state import TrainingState
 from training.training_loop import training_step
-from training.training_state import TrainingState
 
 Case = Callable[[torch.device, Path], Tensor]
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "demo"

@@ -25,7 +25,7 @@ from standins_openai import written as write_openai
 from standins_uvit import write_uvit
 
 from metrics.inception import InceptionV3
-from training.networks_edm2 import EDM2Precond
+from training.families.edm2.unet import EDM2Precond
 from training.precond import EDMPrecond
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,7 +2,7 @@
 
     done = processes.run("train.py", "--outdir", folder)
     done = processes.run("train.py", "--outdir", folder, ranks=2)
-    processes.run("train.py", "--outdir", folder, kill_at=("training.watch:Watch.step", 7))
+    processes.run("train.py", "--outdir", folder, kill_at=("training.run.watch:Watch.step", 7))
 
 `python train.py` spends 3 s on importing installed packages, and 2 s more at its first step. Here a process that has
 imported them, and nothing of ours, forks for each start. The rest is as in a new process: our modules are imported

@@ -23,9 +23,10 @@ from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from torch_utils import distributed
 from torch_utils.precision import allow_tf32
-from training import latent, presets
-from training.autoencoder import VQDecoder
-from training.latent import LatentPrecond
+from training import presets
+from training.families.latent import precond as latent
+from training.families.latent.autoencoder import VQDecoder
+from training.families.latent.precond import LatentPrecond
 from training.presets import Preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -41,9 +41,9 @@ def distilled(*args: str) -> Result:
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path: Path) -> None:
     """The state is saved after each step, as if each took ten minutes."""
-    outdir, save = tmp_path / "killed", {"training.watch:SAVE_SECONDS": 0.0}
+    outdir, save = tmp_path / "killed", {"training.run.watch:SAVE_SECONDS": 0.0}
     command = arguments(method, teacher, data, outdir, "--duration", "0.00008")
-    processes.run("distill.py", *command, patches=save, kill_at=("training.watch:Watch.step", 4))
+    processes.run("distill.py", *command, patches=save, kill_at=("training.run.watch:Watch.step", 4))
     assert [path.name for path in outdir.glob("*.safetensors")] == ["network-snapshot-latest.safetensors"]
     done = processes.run("distill.py", *command)
     assert done.returncode == 0, done.stderr

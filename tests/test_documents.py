@@ -98,7 +98,8 @@ def programs_called(script: str) -> Iterator[tuple[str, list[str]]]:
     """The programs of ours that a script runs, as files, and what they are given."""
     for words in simple_commands(script):
         if words[0] in ("python", "python3") and words[1] == "-m" and words[2] not in FOREIGN:
-            yield words[2].replace(".", "/") + ".py", words[3:]
+            path = words[2].replace(".", "/")
+            yield (f"{path}/__main__.py" if (ROOT / path).is_dir() else f"{path}.py"), words[3:]
         elif words[0] in ("python", "python3") and words[1] != "-m":
             yield words[1], words[2:]
         elif "torchrun" in words:

@@ -11,7 +11,7 @@ LAYERS = ["scripts", "skip", "sampling", "metrics", "training", "torch_utils", "
 # Where an import inside a function has a reason: file and module, and the reason beside it.
 LATE_IMPORTS: dict[tuple[str, str], str] = {
     (
-        "training.dataset_cifar",
+        "training.data.cifar",
         "torch_utils",
     ): "torch takes seconds to import, and only pickles need it",
 }
@@ -96,3 +96,70 @@ def test_imports_point_down_and_nothing_is_circular() -> None:
 )
 def test_this_test_would_see_it(modules: dict[str, str], message: str) -> None:
     assert any(message in problem for problem in problems(modules))
+
+
+# Folders of a package, lower ones first: each may import from those that are named, besides itself.
+FLOORS: dict[str, set[str]] = {
+    "skip": set(),
+    "skip.evidence": set(),
+    "skip.studies": {"skip"},
+    "skip.finetune": {"skip", "skip.studies"},
+    "skip.tables.cells": {"skip", "skip.evidence", "skip.finetune", "skip.studies"},
+    "skip.tables": {"skip", "skip.evidence", "skip.tables.cells"},
+    "skip.tables.show": {"skip.evidence", "skip.studies", "skip.tables", "skip.tables.cells"},
+    "skip.search": {"skip", "skip.evidence", "skip.tables", "skip.tables.cells", "skip.tables.show"},
+    "training.kernels": set(),
+    "training.blocks": {"training.kernels"},
+    "training.data": set(),
+    "training.families.latent": {"training.precond", "training.blocks", "training.kernels", "training.families.ldm"},
+    "training.families.ldm": {
+        "training.networks",
+        "training.blocks",
+        "training.kernels",
+        "training.families.latent",
+    },
+    "training.families.uvit": {"training.blocks", "training.kernels", "training.families.latent"},
+    "training.families.edm2": {"training.networks", "training.precond", "training.blocks", "training.kernels"},
+    "training.families": {
+        "training.precond",
+        "training.blocks",
+        "training.families.edm2",
+        "training.families.ldm",
+        "training.families.uvit",
+    },
+    "training.run": {
+        "training.augment",
+        "training.checkpoint",
+        "training.dataset",
+        "training.loss",
+        "training.precond",
+    },
+    "training.distillation": {"training", "training.families", "training.run"},
+}
+
+
+def crossings(modules: dict[str, Path]) -> set[tuple[str, str, str]]:
+    """(folder, module that it imports of the same package, that module's folder), wherever these folders differ."""
+    home = {name: ".".join(path.relative_to(ROOT).parts[:-1]) for name, path in modules.items()}
+    found = set()
+    for name, path in modules.items():
+        for target in imports(ast.parse(path.read_text()), set(modules)):
+            same_package = name.split(".")[0] == target.split(".")[0]
+            if target in home and same_package and home[target] != home[name]:
+                found.add((home[name], target, home[target]))
+    return found
+
+
+def test_each_floor_stands_on_lower_ones_only() -> None:
+    wrong = [
+        f"{folder} imports {module}"
+        for folder, module, other in sorted(crossings(sources()))
+        if folder != "training" and not {module, other} & FLOORS.get(folder, set())
+    ]
+    assert wrong == []
+
+
+def test_every_folder_says_what_lives_there() -> None:
+    for top in LAYERS[1:]:
+        for path in (ROOT / top).rglob("__init__.py"):
+            assert ast.get_docstring(ast.parse(path.read_text())), f"{path} says nothing"

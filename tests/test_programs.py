@@ -34,7 +34,7 @@ def all_commands() -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
     for name in PROGRAMS:
         main = import_module(name.removesuffix(".py").replace("/", ".")).main
-        title = name.removesuffix(".py").rsplit("/", 1)[-1]
+        title = name.removesuffix(".py").removesuffix("/__main__").rsplit("/", 1)[-1]
         found[title] = main
         if isinstance(main, click.Group):
             found |= {f"{title} {sub}": command for sub, command in main.commands.items()}
@@ -46,7 +46,7 @@ COMMANDS = all_commands()
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_process_that_imports_nothing_else_tells_how_it_is_used(program: str) -> None:
-    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    module = ["-m", program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")]
     done = processes.run(*(module if "/" in program else [program]), "-h")
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Usage: ")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skip.tables.plan import count
-from skip.tables.runner import unique
+from skip.tables.results import unique
 from skip.tables.spec import Cell, load_item
 from tables import paper_items
 

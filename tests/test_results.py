@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from skip.tables import render
-from skip.tables.results import Results
-from skip.tables.runner import unique
+from skip.tables.results import Results, unique
+from skip.tables.show import render
 from skip.tables.spec import Item, load_item
 from tables import paper_items
 

@@ -27,23 +27,25 @@ from torch import Tensor
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
+from dnnlib.keywords import check_keywords
 from dnnlib.text import printable
 from dnnlib.util import copy_note, file_sha256
 from torch_utils.lightning import is_lightning
 from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from torch_utils.torch_files import check_tensors
 from torch_utils.weights import assembled
-from training import ldm_checkpoint, networks_openai, uvit_checkpoint
-from training.autoencoder import read_decoder
 from training.edm_pickle import read_snapshot
-from training.families import FAMILIES
-from training.keywords import check_keywords
-from training.latent import LatentPrecond
-from training.ldm_checkpoint import read_ldm
-from training.networks_openai import is_openai, read_openai
+from training.families import openai as networks_openai
+from training.families.latent.autoencoder import read_decoder
+from training.families.latent.precond import LatentPrecond
+from training.families.ldm import checkpoint as ldm_checkpoint
+from training.families.ldm.checkpoint import read_ldm
+from training.families.openai import is_openai, read_openai
+from training.families.table import FAMILIES
+from training.families.uvit import checkpoint as uvit_checkpoint
+from training.families.uvit.checkpoint import is_uvit, read_uvit
 from training.precond import Precond
 from training.presets import Preset, load_presets, resolve
-from training.uvit_checkpoint import is_uvit, read_uvit
 
 FORMAT = "skip-tuning-edm/1"
 LINE = 130  # characters in a line of the list

@@ -10,8 +10,8 @@ from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, Sampler
 
 from dnnlib.text import printable
-from training.image_files import ImageFiles
-from training.image_names import LABEL_FILE, suffix
+from training.data.image_files import ImageFiles
+from training.data.image_names import LABEL_FILE, suffix
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):

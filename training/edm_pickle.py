@@ -19,7 +19,7 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     Args:
         path: a pickle of a dict with the key `ema`; the layout: tests/golden/README.md, section 3.
     Returns:
-        Class name in training/families.py, constructor keywords and state_dict of the outermost object.
+        Class name in training/families/table.py, constructor keywords and state_dict of the outermost object.
     Raises:
         ValueError: if the file is truncated, asks to execute something, or holds no such network.
     """

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding
-from training.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
+from training.blocks.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding
+from training.blocks.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
 
 __all__ = ["SKIP_TARGETS", "DhariwalUNet", "SkipTarget", "SongUNet", "UNetBlock"]
 

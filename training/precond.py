@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from training.layers import Conv2d
+from training.blocks.layers import Conv2d
 from training.networks import DhariwalUNet, SkipTarget, SongUNet
 
 NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
@@ -80,7 +80,7 @@ class Precond(nn.Module):
 
     @classmethod
     def constructors(cls) -> list[type]:
-        """The classes whose constructors the keywords of this one's reach; see `training.keywords.check_keywords`."""
+        """The classes whose constructors the keywords of this one's reach; see `dnnlib.keywords.check_keywords`."""
         own = [kind for kind in cls.__mro__ if issubclass(kind, Precond) and "__init__" in vars(kind)]
         return [*own, *cls.parts]
 

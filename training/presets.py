@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
-from training.keywords import load_tables
 
 NETWORKS_TOML = ROOT / "configs" / "networks.toml"
 HALVES = ("float16", "bfloat16")

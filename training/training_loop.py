@@ -21,10 +21,10 @@ from training.augment import Augmentation
 from training.checkpoint import save_network
 from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.loss import LOSSES, DenoisingLoss
-from training.reporter import Reporter
-from training.training_config import TrainingConfig, crossed
-from training.training_state import SNAPSHOT, STATE_FILE, TrainingState, recorded, start
-from training.watch import Watch
+from training.run.config import TrainingConfig, crossed
+from training.run.reporter import Reporter
+from training.run.state import SNAPSHOT, STATE_FILE, TrainingState, recorded, start
+from training.run.watch import Watch
 
 PRELOAD_BYTES = 2**30
 

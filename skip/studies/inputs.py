@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from dnnlib.places import located
 from sampling.generate import draw_classes
 from sampling.noise import SeedNoise
+from skip.tuned import SkipTuned
+from training.dataset import ImageDataset
 
 
 class SeedDraws(NamedTuple):
@@ -88,3 +92,39 @@ def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
     if not bool((torch.isfinite(level) & (level >= 0)).all()):
         raise ValueError(f"sigma is {level.tolist()}; it must be finite and not negative")
     return images.to(torch.float64) + level.reshape(-1, 1, 1, 1) * noise.to(images.device, torch.float64)
+
+
+class RealImages:
+    """Real images by number, as a network wants them.
+
+    Number s is the s-th image of a fixed random order: where files are sorted by class, the first few are a sample too.
+
+    Args:
+        path: data set zip or folder, with labels if the network has classes.
+        net: the network.
+        count: how many images there must be at least.
+    Raises:
+        FileNotFoundError, ValueError: if the data do not fit.
+    """
+
+    def __init__(self, path: str, net: SkipTuned, count: int) -> None:
+        self.data = ImageDataset(located(path), use_labels=net.label_dim > 0)
+        self.label_dim = net.label_dim
+        self.order = np.random.RandomState(0).permutation(len(self.data))
+        shape = (net.img_channels, net.img_resolution, net.img_resolution)
+        if tuple(self.data.image_shape) != shape:
+            raise ValueError(f"{path} has images {self.data.image_shape}, the network wants {shape}")
+        if self.data.label_dim > net.label_dim:
+            raise ValueError(f"{path} has {self.data.label_dim} classes, the network {net.label_dim}")
+        if count > len(self.data):
+            raise ValueError(f"{path} has {len(self.data)} images; seeds below {len(self.data)} can be used")
+
+    def batch(self, numbers: list[int], device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Images in [-1, 1], float32 [N, C, H, W], and one-hot classes [N, L] or None."""
+        rows = [self.data[int(self.order[number])] for number in numbers]
+        images = torch.stack([image for image, _ in rows]).to(device).float() / 127.5 - 1
+        if self.label_dim == 0:
+            return images, None
+        labels = torch.zeros(len(rows), self.label_dim)
+        labels[:, : self.data.label_dim] = torch.stack([label for _, label in rows])
+        return images, labels.to(device)

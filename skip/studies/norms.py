@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.skip_block import SkipBlock
+from training.blocks.skip_block import SkipBlock
 
 See = Callable[[SkipBlock, Tensor, Tensor, Tensor | None], Tensor]
 
@@ -28,7 +28,7 @@ def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor 
     Reference: Skip-Tuning, section 3 and Figure 2, https://arxiv.org/abs/2402.15170
 
     Args:
-        net: a network of any family (its skips enter `training.skip_block.SkipBlock`s), plain or
+        net: a network of any family (its skips enter `training.blocks.skip_block.SkipBlock`s), plain or
             `skip.tuned.SkipTuned`; not compiled.
         x: noisy images [N, C, H, W], see `skip.studies.inputs`.
         sigma: noise level in data units, a scalar or [N].

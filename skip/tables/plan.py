@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.seeds import parse_seeds
-from skip.tables.points import setting
-from skip.tables.results import Results, kind_in_words, local_path, location
-from skip.tables.runner import unique
-from skip.tables.spec import DERIVED, Cell, Item
+from skip.tables.results import Results, kind_in_words, local_path, location, unique
+from skip.tables.spec import DERIVED, Cell, Item, setting
 
 
 def select(item: Item, which: str | None) -> Item:

@@ -7,7 +7,7 @@ statistics into another file.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from dnnlib.text import printable
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from metrics.statistics import Statistics, same_summary
-from skip.tables.estimate import Estimate
-from skip.tables.settings import plain
+from skip.evidence.estimate import Estimate
+from skip.tables.cells.settings import plain
 from skip.tables.spec import Cell
 from torch_utils.precision import KINDS, Kind
 from training.presets import load_presets
@@ -260,3 +260,8 @@ def local_sha256(role: str, name: str) -> str | None:
     if path is None or not path.is_file():
         return None
     return file_sha256(path)
+
+
+def unique(cells: Iterable[Cell]) -> list[Cell]:
+    """Each cell once, in order."""
+    return list({key(cell): cell for cell in cells}.values())

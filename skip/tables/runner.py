@@ -14,15 +14,10 @@ from tqdm import tqdm
 
 from dnnlib.files import locked, remove_partial_files
 from skip.source import LastNetwork
-from skip.tables.results import Results, key, local_path, obtain
-from skip.tables.settings import Job
+from skip.tables.cells.settings import Job
+from skip.tables.results import Results, local_path, obtain, unique
 from skip.tables.spec import Cell
 from torch_utils import distributed
-
-
-def unique(cells: Iterable[Cell]) -> list[Cell]:
-    """Each cell once, in order."""
-    return list({key(cell): cell for cell in cells}.values())
 
 
 def run(
@@ -87,7 +82,7 @@ def check(cells: Iterable[Cell], results: Results) -> None:
     Of cells with the same files one is checked, and of those whose files are here: nothing is fetched.
 
     Raises:
-        ValueError, OSError, RuntimeError: as `skip.tables.settings.Study.check`.
+        ValueError, OSError, RuntimeError: as `skip.tables.cells.settings.Study.check`.
     """
     seen = set()
     for cell in unique(cells):

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dnnlib.keywords import check_keywords, shown
 from dnnlib.places import ROOT
 from dnnlib.text import printable
-from skip.tables.claims import Claim
-from skip.tables.kinds import KINDS, TUPLES
-from skip.tables.settings import Study, build, plain
-from training.keywords import check_keywords, shown
+from skip.evidence.claims import Claim
+from skip.tables.cells.generated import Generated
+from skip.tables.cells.kinds import KINDS, TUPLES
+from skip.tables.cells.settings import Study, build, plain
 
 CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
@@ -233,3 +234,17 @@ def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:
     for key in table:
         if key not in known:
             raise ValueError(f"unknown key {key!r}; there are {', '.join(sorted(known))}")
+
+
+def nfe(cell: Cell) -> int | None:
+    """Network evaluations per image, of cells that generate images."""
+    study = cell.settings
+    return study.evaluations_per_image() if isinstance(study, Generated) else None
+
+
+def setting(cell: Cell, name: str) -> Any:
+    """A setting of a cell, its "nfe", or its "window_top", the upper end of its window; None where it has none."""
+    if name == "window_top":
+        window = getattr(cell.settings, "window", None)
+        return None if window is None else window[1]
+    return nfe(cell) if name == "nfe" else getattr(cell.settings, name, None)

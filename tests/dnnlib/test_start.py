@@ -26,7 +26,7 @@ def interrupted_at_import(folder: Path, *args: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_traceback_during_imports(program: str, tmp_path: Path) -> None:
-    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    module = ["-m", program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")]
     result = interrupted_at_import(tmp_path, *(module if "/" in program else [program]))
     assert (result.returncode, result.stderr) == (130, "\nInterrupted\n")
 

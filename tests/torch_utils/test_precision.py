@@ -61,7 +61,8 @@ def test_only_a_gpu_computes_in_tf32() -> None:
 @pytest.mark.parametrize(
     "program",
     ["generate.py", "fid.py ref", "fid.py calc", "fid.py gen", "train.py", "distill.py consistency",
-     "distill.py diff-instruct", "tables.py run", "tables.py tune", "skip/finetune.py rho", "skip/finetune.py network"],
+     "distill.py diff-instruct", "tables.py run", "tables.py tune",
+     "skip/finetune/__main__.py rho", "skip/finetune/__main__.py network"],
 )  # fmt: skip
 def test_every_program_that_computes_takes_the_flag(program: str) -> None:
     path, _, command = program.partition(" ")

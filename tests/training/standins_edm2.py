@@ -15,7 +15,7 @@ import torch
 from conftest import fill, golden_json
 from edm_pickles import Global, Made
 
-from training.networks_edm2 import EDM2Precond
+from training.families.edm2.unet import EDM2Precond
 
 FACTS = golden_json("edm2")
 EASY_DICT = Global("dnnlib.util", "EasyDict")

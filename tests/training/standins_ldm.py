@@ -9,9 +9,9 @@ import torch
 from conftest import fill
 from torch import Tensor, nn
 
-from training.autoencoder import KLDecoder, LatentDecoder, VQDecoder
-from training.discrete import betas
-from training.networks_ldm import ClassEmbedder, LDMUNet
+from training.families.latent.autoencoder import KLDecoder, LatentDecoder, VQDecoder
+from training.families.latent.discrete import betas
+from training.families.ldm.unet import ClassEmbedder, LDMUNet
 
 TINY: dict[str, Any] = {
     "in_channels": 3, "out_channels": 3, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,

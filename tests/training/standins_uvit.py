@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from conftest import fill
 
-from training.networks_uvit import UViT
+from training.families.uvit.network import UViT
 
 TINY: dict[str, Any] = {
     "img_size": 8, "patch_size": 2, "in_chans": 4, "embed_dim": 64, "depth": 6, "num_heads": 1,

@@ -9,8 +9,8 @@ from conftest import fill, relative_error
 from standins_ldm import KL, TINY, VQ, ldm_tensors, vq_decoder
 
 import skip
-from training.autoencoder import KLDecoder, LatentDecoder, VQDecoder, read_decoder
-from training.networks_ldm import LDMUNet
+from training.families.latent.autoencoder import KLDecoder, LatentDecoder, VQDecoder, read_decoder
+from training.families.ldm.unet import LDMUNet
 
 diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
 conversion = pytest.importorskip("diffusers.loaders.single_file_utils")

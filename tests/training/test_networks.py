@@ -11,8 +11,8 @@ import torch
 from conftest import GOLDEN, fill, golden_json, golden_npz, relative_error
 from torch import Tensor
 
+from training.blocks.layers import GroupNorm
 from training.checkpoint import load_network
-from training.layers import GroupNorm
 from training.networks import SKIP_TARGETS, UNetBlock
 from training.precond import PRECONDS, EDMPrecond, Precond, iDDPMPrecond
 

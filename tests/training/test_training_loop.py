@@ -20,14 +20,15 @@ from small_network import small
 from dnnlib.files import claim, read_json_lines
 from dnnlib.interrupts import Stopped
 from train import main as program_main
-from training import training_loop, watch
+from training import training_loop
 from training.checkpoint import load_network, save_network
 from training.dataset import ImageDataset
 from training.loss import EDMLoss
 from training.precond import EDMPrecond
-from training.training_config import TrainingConfig, crossed
+from training.run import watch
+from training.run.config import TrainingConfig, crossed
+from training.run.state import CONFIG_FILE, STATE_FILE, start
 from training.training_loop import _batches, snapshot_path, train, training_step
-from training.training_state import CONFIG_FILE, STATE_FILE, start
 
 CPU = torch.device("cpu")
 LATEST = "network-snapshot-latest.safetensors"
@@ -217,8 +218,9 @@ def arguments(data: Path, outdir: Path, *more: str) -> list[str]:
 def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
     """The state is saved after each step, as if each took ten minutes."""
     more = ["--duration", "0.00008", "--sheet", "none", "--device", "cpu"]
-    outdir, save = tmp_path / "killed", {"training.watch:SAVE_SECONDS": 0.0}
-    processes.run("train.py", *arguments(data, outdir, *more), patches=save, kill_at=("training.watch:Watch.step", 4))
+    outdir, save = tmp_path / "killed", {"training.run.watch:SAVE_SECONDS": 0.0}
+    at = ("training.run.watch:Watch.step", 4)
+    processes.run("train.py", *arguments(data, outdir, *more), patches=save, kill_at=at)
     assert [path.name for path in outdir.glob("*.safetensors")] == [LATEST]
     assert torch.load(outdir / STATE_FILE, weights_only=True)["images_seen"] == 48
     done = processes.run("train.py", *arguments(data, outdir, *more))

@@ -12,8 +12,8 @@ from skip.scale import SkipScale
 from skip.studies.inputs import pure_noise, random_labels
 from skip.studies.norms import skip_norms, slice_norms
 from skip.tuned import SkipTuned
+from training.families.ldm.unet import LDMUNet
 from training.networks import SKIP_TARGETS, SkipTarget, UNetBlock
-from training.networks_ldm import LDMUNet
 
 SEEDS = [3, 4, 5]
 U_CHANNELS, D_CHANNELS = [32, 32, 32, 16], [32, 16, 16, 16]  # of tiny_network, read off its layout

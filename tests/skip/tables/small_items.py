@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip.tables.estimate import Estimate
-from skip.tables.generated import Images, Sheet
-from skip.tables.measured import Norms
+from skip.evidence.estimate import Estimate
+from skip.tables.cells.generated import Images, Sheet
+from skip.tables.cells.measured import Norms
 from skip.tables.results import Results
 from skip.tables.spec import Cell, Item, Published
 

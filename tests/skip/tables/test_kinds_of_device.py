@@ -6,12 +6,12 @@ import pytest
 import torch
 from small_items import Desk
 
+from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LastNetwork
-from skip.tables.estimate import Estimate
+from skip.tables.cells.settings import Job
 from skip.tables.plan import lines, nothing_to_do, summary
-from skip.tables.render import markdown
 from skip.tables.results import Results, key, kind_in_words
-from skip.tables.settings import Job
+from skip.tables.show.render import markdown
 from skip.tables.spec import load_item
 from torch_utils.precision import KINDS, every_kind
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_network import tiny_network
 
 from skip.scale import SkipScale
-from skip.tables.inputs import RealImages
+from skip.studies.inputs import RealImages
 from skip.tuned import SkipTuned
 
 CPU = torch.device("cpu")

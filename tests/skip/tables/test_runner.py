@@ -11,12 +11,12 @@ import torch
 from filelock import FileLock
 
 from dnnlib.util import file_sha256
-from skip.tables.estimate import Estimate
-from skip.tables.per_image import collect
+from skip.evidence.estimate import Estimate
+from skip.tables.cells.per_image import collect
+from skip.tables.cells.settings import Job, Study, build, plain
 from skip.tables.plan import summary
-from skip.tables.results import Results, key, location
-from skip.tables.runner import check, run, unique
-from skip.tables.settings import Job, Study, build, plain
+from skip.tables.results import Results, key, location, unique
+from skip.tables.runner import check, run
 from skip.tables.spec import Cell, load_item
 from torch_utils import distributed
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from skip.studies.window import windows
-from skip.tables.kinds import KINDS, TUPLES
+from skip.tables.cells.kinds import KINDS, TUPLES
 from skip.tables.plan import count, dry_run, lines, select
-from skip.tables.points import nfe, plain_cell, setting
 from skip.tables.results import Results
-from skip.tables.spec import CONFIGS, item_names, load_item
-from training.discrete import NoiseTable
+from skip.tables.show.points import plain_cell
+from skip.tables.spec import CONFIGS, item_names, load_item, nfe, setting
+from training.families.latent.discrete import NoiseTable
 
 PROFILES = """
 [demo]

@@ -1,0 +1,290 @@
+"""tables.py tune: the search of skip.search.search over cells of generated images, and its files."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dnnlib.files import claim, read_json_object, write_json
+from dnnlib.text import printable
+from metrics.detector import load_detector
+from metrics.measure import QUANTITIES, metric_of
+from skip.evidence.estimate import Estimate, as_text, difference
+from skip.scale import TIMES, Time
+from skip.scale_file import save_scale
+from skip.search.search import Round, clearly_better, even_grid, gain, search
+from skip.source import ImageSource
+from skip.tables.cells.generated import Images
+from skip.tables.cells.settings import plain
+from skip.tables.results import Results
+from skip.tables.runner import run as run_cells
+from skip.tables.show.points import SKIP_SETTINGS, resolve
+from skip.tables.spec import Cell
+from torch_utils import distributed
+
+GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
+RECORD = "tune.json"
+MOST_BYTES = 64 * 2**20  # of it
+GROWING = ("budget", "precision")  # with others than before, a search goes on
+DIGITS = 3  # of a coefficient that is found: far below its error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a search may cost; see `skip.search.search.search`.
+
+    Attributes:
+        bottom, top: ranges of rho of the deepest layer and of what the layers approach; no `top` leaves that at 1.
+        time: compare the orders in time at the coefficients found.
+        points, images, budget, precision: of each of these.
+    Raises:
+        ValueError: if a range cannot be searched, or the budget is too small.
+    """
+
+    bottom: tuple[float, float] = (0.6, 1.0)
+    top: tuple[float, float] | None = None
+    time: bool = False
+    points: int = 7
+    images: int = 500
+    budget: int = 6000
+    precision: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.time and len(TIMES) * self.images > self.budget:
+            raise ValueError(f"three orders in time of {self.images} images are more than the budget {self.budget}")
+        if self.points * self.images > self.budget:
+            raise ValueError(f"{self.points} points of {self.images} images are more than the budget of {self.budget}")
+        for ends in (self.bottom, self.top):
+            if ends is not None:
+                even_grid(*ends, self.points)
+
+
+def study(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:
+    """The cell of a network and a sampler, plain and of two seeds, that measures one metric.
+
+    Args:
+        source: what samples, without Skip-Tuning.
+        metric: a key of `metrics.measure.QUANTITIES`.
+        detector, reference, data: see `skip.tables.cells.generated.Images`.
+    Raises:
+        ValueError: if the metric needs data and there are none, or the source has a setting that cells lack.
+    """
+    known = {field.name for field in fields(Images)}
+    shared = {field.name: getattr(source, field.name) for field in fields(source) if field.name in known}
+    cell = Images(
+        **shared | asdict(source.sampler), detector=detector, reference=reference, data=data, seeds="0-1",
+        metrics=(metric_of(metric).name,), groups=0 if metric == "fid" else GROUPS,
+    )  # fmt: skip
+    for field in fields(source):
+        if getattr(cell.source(), field.name) != (value := getattr(source, field.name)):
+            raise ValueError(f"a search cannot have {field.name} = {value}: cells of tables.py lack it; leave it out")
+    return cell
+
+
+class Tuner:
+    """A search, its cells and its folder.
+
+    What it holds of the cells is on every rank, so that all decide alike.
+
+    Args:
+        plain: the cell without Skip-Tuning.
+        metric: a key of `metrics.measure.QUANTITIES`.
+        folder: gets scale.json, tune.json and, in `features`, what the images' features are; may be removed at the end.
+        results: of the cells.
+        device, batch, compile: see `skip.tables.cells.settings.Job`.
+    """
+
+    def __init__(
+        self,
+        plain: Images,
+        metric: str,
+        folder: Path,
+        results: Results,
+        device: torch.device,
+        batch: int,
+        compile: bool = False,
+    ) -> None:
+        self.plain, self.metric, self.folder, self.results = plain, metric, folder, results
+        self.device, self.batch, self.compile = device, batch, compile
+        self.maximise = QUANTITIES[metric].higher_is_better
+        self.stages: dict[str, list[Round]] = {}
+        self.made: dict[str, int] = {}  # settings without seeds -> images
+
+    def run(self, asked: Plan) -> dict[str, Any]:
+        """Search, and write the files.
+
+        Returns:
+            The summary, as JSON.
+        Raises:
+            ValueError, OSError, RuntimeError: as `skip.search.search.search` and the cells.
+        """
+        self.plain.check()
+        warnings = self._warnings(asked)
+        alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
+        with alone:
+            if distributed.rank() == 0:
+                self._begin(asked)
+            return self._run(asked, warnings)
+
+    def _warnings(self, asked: Plan) -> list[str]:
+        """What the numbers asked for make uncertain; said at once, as the search takes long."""
+        detector = load_detector(self.plain.detector, "cpu")
+        if self.metric != "fid" or asked.images > detector.feature_dim:
+            return []
+        text = (
+            f"{asked.images} images of each point are no more than the {detector.feature_dim} features of "
+            f"{detector.name}: covariances are singular, and the FID is too large by an amount that may depend on "
+            f"rho; take several times as many (--num, --budget)"
+        )
+        if distributed.rank() == 0:
+            tqdm.write(f"Warning: {text}", file=sys.stderr)
+        return [text]
+
+    def _begin(self, asked: Plan) -> None:
+        """Record what is searched, unless the folder says it already.
+
+        Raises:
+            ValueError: if the folder is of another search, or what it says cannot be read.
+        """
+        path = self.folder / RECORD
+        now = json.loads(json.dumps(self._about(asked)))
+        if not path.exists():
+            write_json(path, now, checksum=True)
+            return
+        try:
+            before = read_json_object(path, "remove it, or choose another --outdir", MOST_BYTES)
+            found = [_differences(before[name], now[name]) for name in ("settings", "asked")]
+            found.append(_differences({"metric": before["metric"]}, {"metric": now["metric"]}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({printable(repr(error))}); remove it, or choose another --outdir"
+            ) from error
+        if different := ", ".join(text for text in found if text):
+            raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
+
+    def _about(self, asked: Plan) -> dict[str, Any]:
+        """Metric, settings and what was asked for, as JSON."""
+        said = plain(self.plain)
+        settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
+        return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
+
+    def _run(self, asked: Plan, warnings: list[str]) -> dict[str, Any]:
+        best, stages = self.plain, self.stages
+        for name, setting, ends in (("bottom", "rho", asked.bottom), ("top", "top", asked.top)):
+            if ends is not None:
+                stages[name] = self._search(best, setting, ends, asked)
+                best = _with(best, setting, round(stages[name][-1].best.rho, DIGITS))
+        report = {name: _stage(rounds) for name, rounds in stages.items()}
+        if asked.time:
+            images = min(asked.budget // len(TIMES), stages["bottom"][-1].images)
+            found = self._measure([replace(best, time=time) for time in TIMES], images)
+            best = replace(best, time=TIMES[clearly_better(found, self.maximise)])
+            report["time"] = _orders(best.time, images, found)
+        images = sum(self.made.values())
+        cost = {"images": images, "evaluations": images * self.plain.evaluations() // self.plain.count}
+        about = self._about(asked)
+        told = {"warnings": warnings} if warnings else {}
+        summary = {name: _short(part) for name, part in report.items()}
+        if distributed.rank() == 0:
+            write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
+            provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
+            save_scale(self.folder / "scale.json", best.scale, **provenance)
+        return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}
+
+    def _search(self, best: Images, setting: str, ends: tuple[float, float], asked: Plan) -> list[Round]:
+        def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
+            return self._measure([_with(best, setting, rho) for rho in rhos], images)
+
+        low, high = ends
+        return search(measure, low, high, asked.points, asked.images, asked.budget, asked.precision, self.maximise)
+
+    def _measure(self, studies: Sequence[Images], images: int) -> list[Estimate]:
+        """The metric of the seeds 0 to images - 1 of each."""
+        cells = []
+        for one in studies:
+            self.made[repr(one)] = max(images, self.made.get(repr(one), 0))
+            varies = {"rho": one.rho, "top": one.top, "time": one.time, "images": images}
+            varies = {name: value for name, value in varies.items() if value not in (None, "constant")}
+            cells.append(Cell("images", replace(one, seeds=f"0-{images - 1}"), varies))
+        run_cells(cells, self.results, self.device, self.batch, self.folder / "features", self.compile)
+        return self._shared(cells)
+
+    def _shared(self, cells: list[Cell]) -> list[Estimate]:
+        """The metric of cells that are done, from rank 0: other machines may not see its files."""
+        size = GROUPS if self.metric != "fid" else min(100, cells[0].settings.count)
+        rows = torch.zeros(len(cells), 2 + size, dtype=torch.float64, device=self.device)
+        if distributed.rank() == 0:
+            for row, cell in zip(rows, cells, strict=True):
+                values = self.results.load(cell) or {}
+                one = values.get(resolve(self.metric, values) or self.metric)
+                if one is None or len(one.blocks) != size:
+                    path = self.results.path(cell)
+                    raise ValueError(f"{path} lacks {self.metric} with {size} blocks; remove it and start again")
+                row.copy_(torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64))
+        return [Estimate(row[0], row[1], tuple(row[2:])) for row in distributed.all_reduce_sum(rows).tolist()]
+
+
+def told(summary: dict[str, Any]) -> list[str]:
+    """Sentences for people: what was found, and what to do where the range was too narrow."""
+    lines = []
+    for name in ("bottom", "top"):
+        if (one := summary.get(name)) is not None:
+            lines.append(f"rho_{name} = {as_text(Estimate.plain(one['rho'], one['error']))} ({one['images']} images)")
+            if one["at_edge"]:
+                lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
+    return lines
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Which settings of a search were others: "points=7 (now 5)"; not those that may be added to it."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        added = name in ("top", "time") and not old
+        if old != new and name not in GROWING and not added:
+            found.append(f"{name}={old} (now {new})")
+    return ", ".join(found)
+
+
+def _with(study: Images, setting: str, rho: float) -> Images:
+    """The study with another coefficient."""
+    changed: dict[str, Any] = {setting: rho}
+    return replace(study, **changed)
+
+
+def _stage(rounds: list[Round]) -> dict[str, Any]:
+    """What a search saw, as JSON."""
+    best = rounds[-1].best
+    found: dict[str, Any] = {"rho": round(best.rho, DIGITS), "error": best.error, "low": best.low, "high": best.high}
+    found |= {"at_edge": best.at_edge, "images": rounds[-1].images, "value": best.value.value}
+    if (compared := gain(rounds)) is not None:
+        found["gain"] = {"images": compared[0], "value": compared[1].value, "error": compared[1].error}
+    return found | {"rounds": [_seen(one) for one in rounds]}
+
+
+def _orders(chosen: Time, images: int, found: list[Estimate]) -> dict[str, Any]:
+    gaps = [difference(one, found[0]) for one in found]
+    points = {time: {"value": one.value, "error": one.error, "difference": gap.value, "error_of_difference": gap.error}
+              for time, one, gap in zip(TIMES, found, gaps, strict=True)}  # fmt: skip
+    return {"chosen": chosen, "images": images, "orders": points}
+
+
+def _seen(one: Round) -> dict[str, Any]:
+    """A round as JSON; differences are from its point nearest to the vertex, and paired."""
+    nearest = min(range(len(one.rhos)), key=lambda i: abs(one.rhos[i] - one.best.rho))
+    points = []
+    for rho, estimate in zip(one.rhos, one.estimates, strict=True):
+        gap = difference(estimate, one.estimates[nearest])
+        points.append({"rho": rho, "value": estimate.value, "error": estimate.error,
+                       "difference": gap.value, "error_of_difference": gap.error})  # fmt: skip
+    return {"images": one.images, "best": {"rho": one.best.rho, "error": one.best.error}, "points": points}
+
+
+def _short(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in ("rounds", "orders")}

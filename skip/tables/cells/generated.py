@@ -1,0 +1,228 @@
+"""Studies of generated images: their metrics, and sheets of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnnlib.pictures import contact_sheet, save_png
+from dnnlib.places import located
+from dnnlib.util import fetch, is_url
+from metrics.detector import Detector, load_detector
+from metrics.evaluation import Evaluation
+from metrics.images import Images as RealImages
+from metrics.images import open_images, require_same_colours
+from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
+from metrics.metric import Value
+from metrics.statistics import Statistics
+from sampling.generate import Labels
+from sampling.settings import SamplerSettings
+from skip.evidence.estimate import Estimate
+from skip.source import ImageSource, LoadedSource
+from skip.tables.cells.settings import AnyRange, Job, Tuned, sampler_of
+from torch_utils import distributed
+from training.presets import load_presets
+
+
+@cache
+def _nfe(sampler: SamplerSettings) -> int:
+    """Evaluations of a sampler, which cells over rho have in common."""
+    return sampler.nfe(AnyRange())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated(Tuned, SamplerSettings):
+    """Images from a sampler.
+
+    Args:
+        labels: "random" or "balanced"; see `sampling.generate.generate`.
+        guidance: scale of classifier-free guidance, see `skip.source.ImageSource`; None is none.
+        Others: see `Tuned` and `sampling.settings.SamplerSettings`.
+    """
+
+    labels: Labels = "random"
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        Tuned.__post_init__(self)
+        self.source()
+
+    def evaluations(self) -> int:
+        """Network evaluations over all images."""
+        return self.evaluations_per_image() * self.count
+
+    def evaluations_per_image(self) -> int:
+        """NFE, those of the guide included."""
+        return _nfe(sampler_of(self)) * (1 if self.guidance in (None, 1) else 2)
+
+    def source(self) -> ImageSource:
+        """What makes the images."""
+        return ImageSource(
+            self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype,
+            guidance=self.guidance,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Load the network and, of latent ones, the autoencoder; see `skip.tables.cells.settings.Study.check`."""
+        self.source().load("cpu")
+
+    def network_sources(self) -> dict[str, str]:
+        """The network, and the autoencoder that its entry in configs/networks.toml names."""
+        preset = load_presets().get(self.network)
+        found = {"network": self.network}
+        return found | ({"autoencoder": preset.autoencoder} if preset and preset.autoencoder else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Generated):
+    """Metrics of generated images.
+
+    Args:
+        detector: a name in configs/detectors.toml, a path or a URL.
+        reference: statistics of the real images, a path or URL.
+        data: the real images, for metrics that compare images with images.
+        metrics: names in `metrics.measure.METRICS`.
+        groups: of seeds, each left out once, for blocks of metrics other than fid; 0 leaves those without blocks.
+    """
+
+    detector: str
+    reference: str
+    data: str | None = None
+    metrics: tuple[str, ...] = ("fid",)
+    groups: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metrics:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; choose from {', '.join(METRICS)}")
+            if name in NEED_REAL_IMAGES and self.data is None:
+                raise ValueError(f"{name} compares images with images: name the real ones as data")
+
+    def sources(self) -> dict[str, str]:
+        """Network, detector, reference statistics and, where a metric needs them, the real images."""
+        found = self.network_sources() | {"detector": self.detector, "reference": self.reference}
+        return found | ({"data": self.data} if self.needs_data and self.data is not None else {})
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a metric compares with the real images themselves."""
+        return not set(NEED_REAL_IMAGES).isdisjoint(self.metrics)
+
+    def _real(self) -> RealImages | None:
+        """The real images where a metric needs them: no more than are generated, a random sample if there are more."""
+        if not self.needs_data or self.data is None:
+            return None
+        path = located(self.data)
+        every = open_images(path)
+        return open_images(path, self.count) if len(every) > self.count else every
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        """Generate and measure; the same as `fid.py gen`."""
+        return self.measure(job, self.source())
+
+    def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
+        """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
+        source, detector, reference, real = self._loaded(job.device, what, lambda source: job.load(source, job.compile))
+        evaluation = Evaluation(detector, job.device, job.batch, job.folder)
+        names = list(self.metrics)
+
+        def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+            return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
+
+        with (
+            evaluation.compared_with(names, reference, real) as target,
+            evaluation.features({"source": source.record}, batches, self.numbers) as store,
+        ):
+            measured = evaluation.compare(names, store, self.numbers, target)
+            # Where each image's influence is known there is no need to leave out groups.
+            grouped = [name for name in names if name != "fid"]
+            without = [
+                evaluation.compare(grouped, store, seeds, target) for seeds in self._without_each_group() if grouped
+            ]
+            if distributed.rank() != 0:
+                return {}
+        for one in [measured, *without]:
+            for name, reason in one.refused.items():
+                raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
+        for text in measured.warnings:
+            job.warn(text)
+        return {name: _estimate(value, name, without) for name, value in measured.found.items()}
+
+    def check(self) -> None:
+        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
+        cpu = torch.device("cpu")
+        _, detector, reference, _ = self._loaded(cpu, self.source(), lambda source: source.load(cpu))
+        with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
+            pass
+
+    def _loaded(
+        self, device: torch.device, what: ImageSource, load: Callable[[ImageSource], LoadedSource]
+    ) -> tuple[LoadedSource, Detector, Statistics, RealImages | None]:
+        """What makes the images and what they are compared with.
+
+        Raises:
+            FileNotFoundError, ValueError: if a file is missing or damaged, or grayscale would be compared with RGB.
+        """
+        detector = load_detector(self.detector, device)
+        reference = load_statistics(self.reference, detector.name)
+        real = self._real()
+        source = load(what)
+        channels = source.net.image_channels
+        require_same_colours(channels, reference.channels, self.reference)
+        require_same_colours(channels, None if real is None else real.channels, str(self.data))
+        return source, detector, reference, real
+
+    def _without_each_group(self) -> list[list[int]]:
+        """The seeds without a run of consecutive ones, for each run."""
+        runs = [set(run.tolist()) for run in np.array_split(self.numbers, self.groups)] if self.groups else []
+        return [[seed for seed in self.numbers if seed not in run] for run in runs]
+
+
+def _estimate(value: Value, name: str, without: list[Measured]) -> Estimate:
+    """A value with its error and its blocks, by the best of what is known.
+
+    Args:
+        value: of all images.
+        name: its name.
+        without: the values without each group of seeds, or nothing.
+    """
+    if value.influence is not None:
+        return Estimate.of_influence(value.value, value.influence)
+    if without:
+        return Estimate.of_jackknife(value.value, [one.found[name].value for one in without])
+    return Estimate.plain(value.value, value.error)
+
+
+def load_statistics(source: str, detector: str | None = None) -> Statistics:
+    """Statistics of real images, from a path or URL; `detector` as for `metrics.statistics.Statistics.load`."""
+    return Statistics.load(fetch(source) if is_url(source) else located(source), detector=detector)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet(Generated):
+    """A sheet of generated images.
+
+    Args:
+        columns: images a row.
+        zoom: each pixel becomes zoom x zoom pixels.
+    """
+
+    columns: int = 8
+    zoom: int = 1
+
+    def sources(self) -> dict[str, str]:
+        """The network, and its autoencoder if it has one of its own."""
+        return self.network_sources()
+
+    def run(self, job: Job) -> dict[str, Estimate]:
+        """Write the sheet beside the result, as PNG; on rank 0."""
+        if distributed.rank() != 0:
+            return {}
+        source = job.load(self.source(), job.compile)
+        images = [image for batch in source.batches(self.numbers, job.batch) for image in batch.images.cpu().numpy()]
+        save_png(contact_sheet(images, self.columns, self.zoom), job.result.with_suffix(".png"))
+        return {"images": Estimate.plain(float(len(images)))}

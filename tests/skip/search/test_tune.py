@@ -1,0 +1,420 @@
+"""The search for rho: on curves whose minimum is known, and as people run it."""
+
+import dataclasses
+import filecmp
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processes
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from conftest import fill
+
+from dnnlib.files import claim, write_json
+from metrics.feature_store import FeatureStore
+from metrics.statistics import Statistics
+from sampling.settings import SamplerSettings
+from skip.evidence.estimate import Estimate
+from skip.scale import SkipScale
+from skip.scale_file import load_scale
+from skip.search.plot import plot_search
+from skip.search.run import Plan, Tuner, study
+from skip.search.search import Measure, clearly_better, gain, search
+from skip.source import ImageSource
+from skip.tables.results import Results, key
+from skip.tables.spec import Cell, load_item
+from tables import main
+from training.checkpoint import save_network
+from training.precond import EDMPrecond
+
+REFERENCE = "assets/demo/reference.npz"
+BEST = 0.77
+
+
+class Curve:
+    """5 + 4 (rho - best)^2 of every image, with noise: common to all rho, rising with rho, and each rho's own."""
+
+    def __init__(self, seed: int, best: float = BEST, slope: float = 1.0, own: float = 0.05, sign: float = 1.0) -> None:
+        self.seed, self.best, self.own, self.sign = seed, best, own, sign
+        rng = np.random.default_rng(seed)
+        self.common, self.slopes = rng.standard_normal((2, 4000)) * [[2.0], [slope]]
+        self.calls: list[tuple[tuple[float, ...], int]] = []
+
+    def __call__(self, rhos: Sequence[float], images: int) -> list[Estimate]:
+        self.calls.append((tuple(rhos), images))
+        found = []
+        for rho in rhos:
+            own = self.own * np.random.default_rng([self.seed, round(1e4 * rho)]).standard_normal(4000)
+            values = 5 + self.common + self.slopes * rho + own + 4 * (rho - self.best) ** 2
+            found.append(Estimate.of_mean(self.sign * values[:images]))
+        return found
+
+
+def cost(curve: Curve) -> int:
+    """Images in all: of each rho the most that were asked for."""
+    most: dict[float, int] = {}
+    for rhos, images in curve.calls:
+        most |= {rho: max(images, most.get(rho, 0)) for rho in rhos}
+    return sum(most.values())
+
+
+@pytest.mark.parametrize(
+    "settings, at_most",
+    [({}, 1.35), ({"slope": 3.0}, 1.35), ({"best": 0.65, "slope": 2.0}, 1.35), ({"slope": 0.2, "own": 0.3}, 2.5)],
+)
+def test_the_error_is_what_the_result_misses_by(settings: dict[str, float], at_most: float) -> None:
+    """Over 100 searches 1 error covers about 68%, 2 cover 95%, there is no bias, and each keeps to its budget.
+
+    Where the noise is each rho's own, some resamples have no valley: the error is then too large, not too small.
+    """
+    missed, errors = [], []
+    for seed in range(100):
+        curve = Curve(seed, **settings)
+        best = search(curve, 0.6, 1.0, 7, 250, 4000)[-1].best
+        assert cost(curve) <= 4000
+        assert best.error is not None
+        missed.append(best.rho - curve.best)
+        errors.append(best.error)
+    ratio = np.abs(missed) / errors
+    assert 0.54 <= np.mean(ratio <= 1) <= (0.82 if at_most < 2 else 0.95)  # a rate over 100 is known to 0.047
+    assert np.mean(ratio <= 2) >= 0.86
+    spread = np.std(missed, ddof=1)
+    assert np.mean(missed) == pytest.approx(0, abs=3 * spread / 10)
+    assert 0.74 < np.sqrt(np.mean(np.square(errors))) / spread < at_most
+    assert spread < 0.03
+
+
+def test_common_noise_leaves_the_vertex_exact_and_far_points_go() -> None:
+    curve = Curve(1, slope=0.0, own=0.0)
+    rounds = search(curve, 0.6, 1.0, 9, 100, 2000)
+    assert rounds[-1].best.rho == pytest.approx(BEST, abs=1e-9)
+    assert rounds[-1].best.error == pytest.approx(0, abs=1e-9)
+    assert rounds[0].rhos == pytest.approx([0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0])
+    assert rounds[1].rhos == (0.7, 0.75, 0.8)
+    assert [one.images for one in rounds] == [100, 200, 400]  # 900 + 3 * 100 + 3 * 200; 3 * 66 more are not worth it
+    compared = gain(rounds)
+    assert compared is not None and compared[0] == 100
+    assert compared[1].value == pytest.approx(4 * (0.02**2 - 0.23**2))
+    assert gain(rounds, rho=0.99) is None
+
+
+@pytest.mark.parametrize("at, end", [(0.5, 0.6), (1.2, 1.0)])
+def test_a_minimum_beyond_the_range_is_flagged(at: float, end: float) -> None:
+    best = search(Curve(0, best=at), 0.6, 1.0, 5, 100, 1000)[-1].best
+    assert (best.rho, best.at_edge) == (end, True)
+    assert not search(Curve(0), 0.6, 1.0, 5, 100, 1000)[-1].best.at_edge
+
+
+def test_more_is_better_is_the_mirror_image() -> None:
+    falls = search(Curve(3), 0.6, 1.0, 7, 250, 4000)
+    rises = search(Curve(3, sign=-1.0), 0.6, 1.0, 7, 250, 4000, maximise=True)
+    assert [one.rhos for one in rises] == [one.rhos for one in falls]
+    assert rises[-1].best.rho == pytest.approx(falls[-1].best.rho, abs=1e-12)
+    assert rises[-1].best.error == pytest.approx(falls[-1].best.error or 0, rel=1e-9)
+    assert rises[-1].best.value.value == pytest.approx(-falls[-1].best.value.value)
+
+
+def test_it_stops_when_rho_is_known_well_enough() -> None:
+    errors = [one.best.error or 0 for one in search(Curve(1, slope=3.0), 0.6, 1.0, 7, 250, 6000)]
+    assert len(errors) == 4 and errors[1] < errors[0]
+    stopped = search(Curve(1, slope=3.0), 0.6, 1.0, 7, 250, 6000, precision=errors[1])
+    assert [one.best.error for one in stopped] == errors[:2]
+
+
+def test_points_that_were_dropped_come_back() -> None:
+    """The best moves from 0.6 to 0.9 as images are added: the points between are measured again."""
+
+    def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
+        best = 0.6 if images == 100 else 0.9
+        common = np.random.default_rng(0).standard_normal(images)
+        return [Estimate.of_mean(common - common.mean() + (rho - best) ** 2) for rho in rhos]
+
+    rounds = search(measure, 0.6, 1.0, 5, 100, 4500)
+    expected = [(0.6, 0.7, 0.8, 0.9, 1.0), (0.6, 0.7, 0.8), (0.7, 0.8, 0.9), (0.8, 0.9, 1.0)]
+    assert [one.rhos for one in rounds[:4]] == expected
+    assert rounds[-1].best.rho == pytest.approx(0.9, abs=1e-9)
+
+
+def test_another_order_in_time_must_be_clearly_better() -> None:
+    rng = np.random.default_rng(0)
+    common, own = rng.standard_normal(1000), 0.1 * rng.standard_normal((2, 1000))
+    own -= own.mean(1, keepdims=True)
+    error = float((own[0] - own[1]).std(ddof=1)) / 1000**0.5
+
+    def pair(lower_by: float) -> list[Estimate]:
+        return [Estimate.of_mean(common + own[0]), Estimate.of_mean(common + own[1] - lower_by)]
+
+    assert clearly_better(pair(1.7 * error), maximise=False) == 0
+    assert clearly_better(pair(2.3 * error), maximise=False) == 1
+    assert clearly_better(pair(-2.3 * error), maximise=False) == 0
+    assert clearly_better(pair(-2.3 * error), maximise=True) == 1
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"low": 1.0}, "the range of rho is 1 to 1; need finite numbers low < high"),
+        ({"high": float("inf")}, "the range of rho is 0.6 to inf"),
+        ({"low": 0.9999}, "0.9999 to 1, is too narrow for 7 points"),
+        ({"points": 2}, "2 points say nothing"),
+        ({"budget": 1749}, "7 points of 250 images are more than the budget of 1749"),
+    ],
+)
+def test_what_cannot_be_searched(change: dict[str, Any], message: str) -> None:
+    asked: dict[str, Any] = {"low": 0.6, "high": 1.0, "points": 7, "images": 250, "budget": 1750} | change
+    with pytest.raises(ValueError, match=message):
+        search(Curve(0), **asked)
+
+
+def test_a_metric_without_blocks_is_refused() -> None:
+    measure: Measure = lambda rhos, images: [Estimate.plain(rho, 0.1) for rho in rhos]  # noqa: E731
+    with pytest.raises(ValueError, match="without blocks of seeds"):
+        search(measure, 0.6, 1.0)
+
+
+def test_a_cell_is_that_of_figure_4() -> None:
+    source = ImageSource("demo", SamplerSettings("unipc", steps=9))
+    cell = study(source, "fid", "demo", REFERENCE, "assets/demo/images.zip")
+    cell = dataclasses.replace(cell, rho=0.8, seeds="0-1999")
+    assert key(Cell("images", cell, {})) in {key(one) for one in load_item("figure4", "demo").cells}
+
+
+def test_what_a_cell_cannot_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a search cannot have class_idx = 3"):
+        study(ImageSource(class_idx=3), "fid", "demo", REFERENCE, None)
+    with pytest.raises(ValueError, match="a search cannot have noise_device = cuda"):
+        study(ImageSource(noise_device="cuda"), "fid", "demo", REFERENCE, None)
+    with pytest.raises(ValueError, match="pr compares images with images"):
+        study(ImageSource(), "precision", "demo", REFERENCE, None)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """32x32, as the demo's detector reads, and small."""
+    net = EDMPrecond(
+        img_resolution=32, img_channels=1, label_dim=10, model_type="SongUNet", model_channels=8, channel_mult=[1, 1],
+        num_blocks=1, attn_resolutions=[],
+    )  # fmt: skip
+    fill(net)
+    path = tmp_path_factory.mktemp("network") / "small.safetensors"
+    save_network(net.eval().requires_grad_(False), path)
+    return str(path)
+
+
+Tune = Callable[..., list[str]]
+
+
+@pytest.fixture
+def command(network: str) -> Tune:
+    def build(out: Path, *more: str) -> list[str]:
+        flags = "--sampler euler --steps 3 --points 3 --num 24 --budget 150 --batch 8 --device cpu --detector demo"
+        return ["tune", "--network", network, "--ref", REFERENCE, *flags.split(), "--out", str(out), *more]
+
+    return build
+
+
+def tables(*args: str) -> Result:
+    return CliRunner().invoke(main, args)
+
+
+def files(folder: Path) -> list[Path]:
+    return [folder / name for name in ("scale.json", "tune.json", "curve.png")]
+
+
+def test_from_network_to_file(command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path, "--top", "0.5,1.5", "--time"))
+    assert ran.exit_code == 0, ran.stderr
+    summary, record = json.loads(ran.stdout), json.loads((tmp_path / "tune.json").read_text())
+    scale = load_scale(tmp_path / "scale.json")
+    expected = (summary["bottom"]["rho"], summary["top"]["rho"], summary["time"]["chosen"])
+    assert (scale.bottom, scale.top, scale.time) == expected
+    assert scale == dataclasses.replace(SkipScale(), bottom=scale.bottom, top=scale.top, time=scale.time)
+    assert summary["scale"] == str(tmp_path / "scale.json")
+    assert 0.6 <= scale.bottom <= 1 and 0.5 <= scale.top <= 1.5
+    assert f"rho_bottom = {scale.bottom:.1f}"[:14] in ran.stderr
+    rounds = record["bottom"]["rounds"]
+    assert rounds[0]["images"] == 24 and [p["rho"] for p in rounds[0]["points"]] == [0.6, 0.8, 1.0]
+    assert len(rounds) == 2 and rounds[1]["images"] == 48
+    assert min(p["error_of_difference"] for p in rounds[1]["points"]) == 0  # of the nearest to the vertex with itself
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+    stored = [json.loads(path.read_text())["values"] for path in (tmp_path / "results").glob("*.json")]
+    exact = {value["value"] for values in stored for name, value in values.items() if name.startswith("fid-")}
+    assert {point["value"] for one in rounds for point in one["points"]} <= exact
+
+    # every image is made once, and what is said to have been made is what was made
+    made = {}
+    for folder in (tmp_path / "features").iterdir():
+        store = FeatureStore(folder, json.loads((folder / "settings.json").read_text()))
+        ids = [i for chunk in store.chunks() for i in np.load(chunk)["ids"].tolist()]
+        assert sorted(ids) == list(range(len(ids)))
+        made[folder.name] = len(ids)
+    assert sum(made.values()) == summary["images"] <= 3 * 150
+    assert summary["evaluations"] == 3 * summary["images"]
+
+    again = tables(*command(tmp_path, "--top", "0.5,1.5", "--time"))
+    assert json.loads(again.stdout) == summary
+    assert "[1/" not in again.stderr  # nothing is measured again
+
+
+def test_the_value_of_a_later_round_is_that_of_all_its_images_at_once(command: Tune, tmp_path: Path) -> None:
+    grown, whole = tmp_path / "grown", tmp_path / "whole"
+    assert tables(*command(grown)).exit_code == 0
+    assert tables(*command(whole, "--num", "48")).exit_code == 0
+    later = json.loads((grown / "tune.json").read_text())["bottom"]["rounds"][1]
+    once = json.loads((whole / "tune.json").read_text())["bottom"]["rounds"][0]
+    assert later["images"] == once["images"] == 48
+    for one, other in zip(later["points"], once["points"], strict=True):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["is", "density"])
+def test_other_metrics_have_paired_errors(metric: str, command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path, "--metric", metric, "--data", "assets/demo/images.zip", "--budget", "72"))
+    assert ran.exit_code == 0, ran.stderr
+    record = json.loads((tmp_path / "tune.json").read_text())
+    values = [point["value"] for point in record["bottom"]["rounds"][-1]["points"]]
+    assert max(values) > min(values)
+    assert record["bottom"]["value"] >= max(values) - 1e-9  # a parabola through three points passes through the best
+    (result, *_) = (tmp_path / "results").glob("*.json")
+    name = next(name for name in json.loads(result.read_text())["values"] if name.startswith(metric))
+    assert len(json.loads(result.read_text())["values"][name]["blocks"]) == 10
+
+
+def test_killed_and_started_again_ends_with_the_same_files(command: Tune, tmp_path: Path) -> None:
+    assert tables(*command(tmp_path / "whole")).exit_code == 0
+    folder = tmp_path / "killed"
+    processes.run("tables.py", *command(folder), kill_at=("metrics.feature_store:FeatureStore.add", 2))
+    assert not (folder / "scale.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("features/*/*.npz")}
+    assert len(kept) == 2
+    assert tables(*command(folder)).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for one, other in zip(files(tmp_path / "whole"), files(folder), strict=True):
+        assert filecmp.cmp(one, other, shallow=False), one.name
+
+
+def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
+    assert tables(*command(tmp_path / "1", "--batch", "4")).exit_code == 0
+    ran = processes.run("tables.py", *command(tmp_path / "2", "--batch", "4"), ranks=2)
+    assert ran.returncode == 0, ran.stderr
+    one, two = (json.loads((tmp_path / ranks / "tune.json").read_text())["bottom"] for ranks in "12")
+    assert two["rho"] == pytest.approx(one["rho"], abs=2e-3)
+    assert two["rounds"][0]["points"][0] == pytest.approx(one["rounds"][0]["points"][0], rel=1e-4, abs=1e-6)
+    assert json.loads(ran.stdout)["bottom"]["rho"] == two["rho"]
+
+
+def test_another_search_in_the_same_folder_is_refused(command: Tune, network: str, tmp_path: Path) -> None:
+    plain = study(ImageSource(network, SamplerSettings("euler", steps=3)), "fid", "demo", REFERENCE, None)
+    tuner = Tuner(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
+    asked = Plan(points=3, images=24, budget=150)
+    tuner._begin(asked)
+    before = (tmp_path / "tune.json").read_bytes()
+    others = {
+        "--points=4": "points=3 (now 4)",
+        "--bottom=0.7,1": "bottom=[0.6, 1.0] (now [0.7, 1.0])",
+        "--metric=is": "metric=fid (now is)",
+        "--steps=4": "steps=3 (now 4)",
+        "--num=25": "images=24 (now 25)",
+        "--labels=balanced": "labels=random (now balanced)",
+    }
+    for flag, difference in others.items():
+        ran = tables(*command(tmp_path, flag))
+        assert ran.exit_code == 2
+        assert f"{tmp_path} is of a search with " in ran.stderr and difference in ran.stderr
+        assert "choose another --outdir" in ran.stderr.splitlines()[-1]
+    assert (tmp_path / "tune.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tune.json"]
+
+    changes: list[dict[str, Any]] = [{"budget": 300}, {"precision": 0.01}, {"time": True}, {"top": (0.8, 1.2)}]
+    for further in changes:
+        tuner._begin(dataclasses.replace(asked, **further))
+    write_json(tmp_path / "tune.json", tuner._about(dataclasses.replace(asked, top=(0.8, 1.2))))
+    with pytest.raises(ValueError, match=r"top=\[0.8, 1.2\] \(now None\)"):
+        tuner._begin(asked)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"metric": "fid", "settings": 1, "asked": 2}', "[" * 100_000])
+def test_a_damaged_record_is_named(command: Tune, tmp_path: Path, text: str) -> None:
+    (tmp_path / "tune.json").write_text(text)
+    ran = tables(*command(tmp_path))
+    assert ran.exit_code == 2
+    assert f"{tmp_path / 'tune.json'} is damaged" in ran.stderr.splitlines()[-1]
+
+
+def test_two_searches_at_once_in_one_folder_are_refused(command: Tune, tmp_path: Path) -> None:
+    with claim(tmp_path):
+        ran = tables(*command(tmp_path))
+    assert ran.exit_code == 2
+    assert f"another run is at work in {tmp_path}" in ran.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.glob("*")] == []
+
+
+@pytest.mark.parametrize(
+    "dim, channels, message",
+    [(64, None, "statistics of dimension 128 and 64 cannot be compared"), (128, 3, "are grayscale, those of")],
+)
+def test_a_wrong_reference_is_refused_before_there_are_images(
+    dim: int, channels: int | None, message: str, command: Tune, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.npz"
+    Statistics(np.zeros(dim), np.eye(dim), 1000, channels=channels).save(wrong)
+    ran = tables(*command(tmp_path / "out", "--reference", str(wrong)))  # its former name
+    assert ran.exit_code == 2
+    assert message in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_images_than_features_are_warned_of(command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path, "--num", "20", "--budget", "60"))
+    first = ran.stderr.splitlines()[0]
+    assert first.startswith("Warning: 20 images of each point are no more than the 128 features of demo")
+    assert json.loads(ran.stdout)["warnings"] == [first.removeprefix("Warning: ")]
+    assert "warnings" in json.loads((tmp_path / "tune.json").read_text())
+
+
+def test_without_matplotlib_there_is_no_picture(command: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    ran = tables(*command(tmp_path, "--budget", "72"))
+    assert ran.exit_code == 0
+    assert "no curve.png: pictures need the package matplotlib" in ran.stderr
+    assert [path.exists() for path in files(tmp_path)] == [True, True, False]
+
+
+def test_equal_rounds_make_equal_pictures(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        rounds = search(Curve(0), 0.6, 1.0, 5, 100, 1000)
+        plot_search({"bottom": rounds, "top": rounds}, "FID", tmp_path / name)
+    assert filecmp.cmp(tmp_path / "a.png", tmp_path / "b.png", shallow=False)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--bottom", "0.6"], "--bottom=0.6 is not LOW,HIGH, such as 0.6,1"),
+        (["--bottom", "1,0.6"], "the range of rho is 1 to 0.6"),
+        (["--top", "1.2,0.8"], "the range of rho is 1.2 to 0.8"),
+        (["--top", "x,1"], "--top=x,1 is not LOW,HIGH"),
+        (["--budget", "71"], "3 points of 24 images are more than the budget of 71"),
+        (["--time", "--num", "51", "--points", "3"], "three orders in time of 51 images are more than the budget 150"),
+        (["--class", "3"], "a search cannot have class_idx = 3"),
+        (["--class", "3", "--labels", "random"], "--class and --labels both choose the classes"),
+        (["--metric", "kid"], "kid compares images with images"),
+        (["--ref", "none.npz"], "none.npz"),
+    ],
+)
+def test_errors_are_one_line(more: list[str], message: str, command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path / "out", *more))
+    assert ran.exit_code == 2
+    assert message in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out" / "scale.json").exists()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,201 @@
+"""Every family of networks behaves as any other: loaded by its file, stored, sampled and Skip-Tuned alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import relative_error
+from standins_edm2 import edm2_snapshot, fill_edm2
+from standins_ldm import write_ldm
+from standins_openai import written as openai
+from standins_uvit import write_uvit
+from tiny_network import tiny_network
+
+from sampling.generate import check_guidance
+from sampling.samplers import SAMPLERS, sample
+from sampling.settings import SamplerSettings
+from skip.scale import SkipScale
+from skip.source import ImageSource
+from skip.tuned import SkipTuned
+from training.checkpoint import load_network, save_network
+from training.families.edm2.unet import EDM2Precond
+from training.families.table import FAMILIES
+from training.networks import SKIP_TARGETS
+
+
+def edm2(folder: Path) -> Path:
+    net = EDM2Precond(
+        8, 3, 4, model_channels=16, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], channels_per_head=16
+    )
+    fill_edm2(net)
+    path = folder / "edm2.pkl"
+    path.write_bytes(edm2_snapshot(net, dtype=torch.float32))
+    return path
+
+
+def ldm(folder: Path) -> Path:
+    path = folder / "model.ckpt"
+    write_ldm(path)
+    return path
+
+
+def uvit(folder: Path) -> Path:
+    path = folder / "uvit.pth"
+    write_uvit(path)
+    return path
+
+
+def uvit_of_images(folder: Path) -> Path:
+    path = folder / "imagenet64_uvit_tiny.pth"
+    write_uvit(path, in_chans=3, null_class=False)
+    return path
+
+
+def edm(folder: Path) -> Path:
+    path = folder / "edm.safetensors"
+    save_network(tiny_network(), path)
+    return path
+
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "EDMPrecond": edm,
+    "ConsistencyPrecond": openai,
+    "EDM2Precond": edm2,
+    "LDMPrecond": ldm,
+    "UViTPrecond": uvit,
+    "UViTImagePrecond": uvit_of_images,
+}
+NUM_SKIPS = dict.fromkeys(FILES, 4) | {
+    "UViTPrecond": 3,
+    "UViTImagePrecond": 3,
+}  # two levels of two decoder blocks each; half of six blocks
+
+
+@pytest.fixture(params=FILES)
+def net(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    loaded = load_network(FILES[request.param](tmp_path))
+    assert type(loaded) is FAMILIES[request.param]
+    return loaded
+
+
+def inputs(net: Any, N: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    shape = (N, net.img_channels, net.img_resolution, net.img_resolution)
+    generator = torch.Generator().manual_seed(0)
+    sigma = net.round_sigma(torch.tensor([0.5, 2.0, 8.0][:N]))
+    x = torch.randn(shape, generator=generator) * sigma.reshape(-1, 1, 1, 1)
+    labels = torch.eye(net.label_dim)[torch.arange(N) % net.label_dim] if net.label_dim else None
+    return x.float(), sigma.float(), labels
+
+
+@torch.inference_mode()
+def test_shapes_and_noise_levels(net: Any) -> None:
+    x, sigma, labels = inputs(net)
+    D = net(x, sigma, labels)
+    assert D.shape == x.shape and D.dtype == torch.float32 and D.isfinite().all()
+    for i in range(3):
+        row = slice(i, i + 1)
+        alone = net(x[row], sigma[i], None if labels is None else labels[row])
+        assert relative_error(alone, D[row]) < 1e-5
+    if type(net).__name__ in ("ConsistencyPrecond", "UViTImagePrecond"):  # as their authors' code
+        with pytest.raises(ValueError, match='none of them is "no class": give labels'):
+            net(x, sigma, None)
+        with pytest.raises(ValueError, match=r"guidance 2 is asked for, .*\(--guide\)"):
+            check_guidance(net, 2.0, None, torch.tensor([2.0, 1.0]))
+    else:
+        assert net(x, sigma, None).shape == x.shape
+    assert net.num_skips == NUM_SKIPS[type(net).__name__] and 0 <= net.sigma_min < net.sigma_max
+
+
+@torch.inference_mode()
+def test_rho(net: Any) -> None:
+    x, sigma, labels = inputs(net)
+    plain = net(x, sigma, labels)
+    ones, some = torch.ones(net.num_skips), torch.linspace(0.5, 0.9, net.num_skips)
+    assert torch.equal(net(x, sigma, labels, None), plain)
+    assert torch.equal(net(x, sigma, labels, ones), plain)
+    assert torch.equal(SkipTuned(net, SkipScale())(x, sigma, labels), plain)
+    tuned = net(x, sigma, labels, some)
+    assert relative_error(tuned, plain) > 1e-6
+    rows = torch.stack([ones, some, some])
+    mixed = net(x, sigma, labels, rows)
+    assert relative_error(mixed[:1], plain[:1]) < 1e-5
+    assert relative_error(mixed[1:], tuned[1:]) < 1e-5
+    with pytest.raises(ValueError, match=str(net.num_skips)):
+        net(x, sigma, labels, torch.ones(net.num_skips + 1))
+
+
+@pytest.mark.parametrize("target", SKIP_TARGETS)
+@torch.inference_mode()
+def test_a_target_that_a_network_lacks_is_refused_before_it_runs(net: Any, target: str, tmp_path: Path) -> None:
+    x, sigma, labels = inputs(net)
+    save_network(net, tmp_path / "net")
+    source = ImageSource(str(tmp_path / "net"), scale=SkipScale(0.8), skip_target=target)  # type: ignore[arg-type]
+    if target == "full" or type(net).__name__ not in ("EDM2Precond", "UViTPrecond", "UViTImagePrecond"):
+        source.load("cpu")
+        assert net(x, sigma, labels, torch.ones(net.num_skips), target).isfinite().all()
+        return
+    with pytest.raises(ValueError, match=target):
+        source.load("cpu")
+    with pytest.raises(ValueError, match=target):
+        net(x, sigma, labels, torch.ones(net.num_skips), target)
+
+
+@torch.inference_mode()
+def test_half_precision(net: Any) -> None:
+    """Layers that do not follow the dtype of their input would fail, on a GPU only where the file asks for it."""
+    x, sigma, labels = inputs(net)
+    plain = net(x, sigma, labels)
+    half = net.set_dtype(torch.bfloat16)(x, sigma, labels, torch.ones(net.num_skips))
+    assert half.dtype == torch.float32 and relative_error(half, plain) < 0.1
+
+
+def test_gradients_reach_rho(net: Any) -> None:
+    x, sigma, labels = inputs(net)
+    rho = torch.full([net.num_skips], 0.8, requires_grad=True)
+    net(x, sigma, labels, rho).square().mean().backward()
+    assert rho.grad is not None and (rho.grad != 0).all()
+
+
+@torch.inference_mode()
+def test_every_sampler_takes_it(net: Any) -> None:
+    x, _, labels = inputs(net)
+    tuned = SkipTuned(net, SkipScale(0.8))
+    for name in SAMPLERS:
+        settings = SamplerSettings(
+            sampler=name, steps=4, order=2 if name in ("unipc", "dpmpp", "ipndm", "deis") else None
+        )
+
+        def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return tuned(x.float(), sigma.float(), labels).double()
+
+        noise = x / x.std()
+        images = sample(settings.bound(tuned, torch.randn_like), denoise, noise, settings.nodes(tuned), "zero")
+        assert images.shape == x.shape and images.isfinite().all()
+
+
+@torch.inference_mode()
+def test_stored_and_loaded_again(net: Any, tmp_path: Path) -> None:
+    save_network(net, tmp_path / "again.safetensors")
+    again = load_network(tmp_path / "again.safetensors")
+    x, sigma, labels = inputs(net)
+    assert torch.equal(again(x, sigma, labels), net(x, sigma, labels))
+
+
+@pytest.mark.parametrize("write", [openai, uvit])
+def test_the_order_of_the_tensors_does_not_matter(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = write(tmp_path)
+    net = load_network(path)
+    tensors = torch.load(path, weights_only=True)
+    torch.save(dict(sorted(tensors.items(), reverse=True)), path)
+    again = load_network(path)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_broken_files_are_refused(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=path.name):
+        load_network(path)

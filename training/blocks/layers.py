@@ -1,0 +1,216 @@
+"""Layers that the EDM U-Nets are built from; parameter names and initial values as published.
+
+Reference: Karras et al., 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+Appendix F, https://arxiv.org/abs/2206.00364
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.kernels import cuda, onednn, winograd
+from training.kernels.kept import Kept
+
+MAX_TAPS = 64  # of a resampling filter; the published ones have 2 and 4
+
+
+@dataclass(frozen=True)
+class Init:
+    """How initial values are drawn: a mode, and factors on the weight and on the bias.
+
+    Args:
+        mode: "xavier_uniform" (variance 2 / (fan_in + fan_out)), "kaiming_uniform" or "kaiming_normal" (1 / fan_in).
+        weight, bias: factors; 0 gives zeros.
+    """
+
+    mode: str = "kaiming_uniform"
+    weight: float = 1.0
+    bias: float = 0.0
+
+    def draw(self, shape: Sequence[int], fan_in: int, fan_out: int, factor: float) -> Tensor:
+        """Random values of `shape` with the variance that the mode prescribes, times `factor`."""
+        size = list(shape)
+        if torch.get_default_device().type == "meta":  # arithmetic there imports half of torch's compiler: a second
+            return torch.empty(size)
+        if self.mode == "xavier_uniform":
+            return (torch.rand(size) * 2 - 1) * (math.sqrt(6 / (fan_in + fan_out)) * factor)
+        if self.mode == "kaiming_uniform":
+            return (torch.rand(size) * 2 - 1) * (math.sqrt(3 / fan_in) * factor)
+        if self.mode == "kaiming_normal":
+            return torch.randn(size) * (math.sqrt(1 / fan_in) * factor)
+        raise ValueError(f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform or kaiming_normal")
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, computed in the dtype of x."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, init: Init | None = None) -> None:
+        super().__init__()
+        init = init or Init()
+        fans = (in_features, out_features)
+        self.in_features, self.out_features = fans
+        self.weight = nn.Parameter(init.draw([out_features, in_features], *fans, init.weight))
+        self.bias = nn.Parameter(init.draw([out_features], *fans, init.bias)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., in_features] to [..., out_features]."""
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Module):
+    """Convolution with optional 2x resampling; kernel 0 resamples only.
+
+    Up: each sample is spread by the filter, then convolved. Down: filtered and decimated, then convolved, or, with
+    `convolve_first`, the other way round (NCSN++'s residual input path). The filter is separable: the outer product of
+    `resample_filter` with itself, normalised to unit sum (times 4 going up).
+
+    Args:
+        in_channels, out_channels: channel counts; equal where kernel is 0.
+        kernel: odd side of the kernel, or 0.
+        up, down: resample by 2; at most one of them.
+        resample_filter: one-dimensional taps, e.g. (1, 1) or (1, 3, 3, 1).
+        convolve_first: with `down`, convolve at full resolution and then decimate.
+    """
+
+    resample_filter: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        up: bool = False,
+        down: bool = False,
+        resample_filter: Sequence[int] = (1, 1),
+        convolve_first: bool = False,
+        init: Init | None = None,
+    ) -> None:
+        super().__init__()
+        if up and down:
+            raise ValueError("a convolution resamples up or down, not both")
+        init = init or Init()
+        self.in_channels, self.out_channels, self.kernel = in_channels, out_channels, kernel
+        self.up, self.down, self.convolve_first = up, down, convolve_first
+        fans = (in_channels * kernel**2, out_channels * kernel**2)
+        self.weight: nn.Parameter | None = None
+        self.bias: nn.Parameter | None = None
+        if kernel:
+            self.weight = nn.Parameter(init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight))
+            self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias))
+        if len(resample_filter) > MAX_TAPS:
+            raise ValueError(f"the resampling filter has {len(resample_filter)} taps; need 1 to {MAX_TAPS}")
+        taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
+        taps = (torch.outer(taps, taps) / taps.sum() ** 2)[None, None]  # [1, 1, t, t]
+        self.register_buffer("resample_filter", taps if up or down else None)
+        self.kept = Kept()
+        self._box = len(resample_filter) == 2 and resample_filter[0] == resample_filter[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] to [N, out_channels, H', W'], H' = 2H (up), H/2 (down) or H."""
+        if self.weight is None:
+            return self._resample(x)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype) if self.bias is not None else None
+        if self.convolve_first and self.down and self.resample_filter is not None:
+            pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
+            return self._resample(F.conv2d(x, weight, bias, padding=pad), pad=0)
+        x = self._resample(x)
+        if bias is not None and winograd.worthwhile(x, weight):
+            kernel = self.kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
+            return winograd.conv3x3(x, kernel, bias)
+        if onednn.packs(x, weight):
+            weight = self.kept.get(self.weight, f"{x.dtype}", lambda: onednn.packed_kernel(weight, x))
+        return onednn.conv2d(x, weight, bias)
+
+    def _resample(self, x: Tensor, pad: int | None = None) -> Tensor:
+        taps = self.resample_filter
+        if taps is None:
+            return x
+        if self._box and pad is None:  # a 2x2 box: the same numbers as the convolution below, several times faster
+            return F.interpolate(x, scale_factor=2, mode="nearest") if self.up else F.avg_pool2d(x, 2)
+        channels = x.shape[1]
+        pad = (taps.shape[-1] - 1) // 2 if pad is None else pad
+        kernel = (taps * 4 if self.up else taps).to(x.dtype).expand(channels, 1, -1, -1)
+        resample = F.conv_transpose2d if self.up else F.conv2d
+        return resample(x, kernel, stride=2, padding=pad, groups=channels)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation over min(32, channels // 4) groups, in the dtype of x."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        groups = min(32, num_channels // 4)
+        if groups < 1 or num_channels % groups:
+            raise ValueError(f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others")
+        super().__init__(groups, num_channels, eps=eps)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Normalise [N, C, H, W] over each group's channels and pixels; then times scale, plus shift: [N, C, 1, 1]."""
+        if cuda.keeps_layout(x):
+            return cuda.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale, shift)
+        y = F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        return y if scale is None or shift is None else torch.addcmul(shift, y, scale)
+
+
+def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
+    r"""Self-attention over the pixels of x: softmax(q k^T / sqrt(d)) v in each head.
+
+    The published qkv weights order their output channels (head, d, q|k|v). Reading them as (q|k|v, head, d) puts each
+    head's d values side by side in channels-last memory, which is the layout the fast kernels of
+    scaled_dot_product_attention take; the reordering touches the small weight, not the activations.
+
+    Args:
+        qkv: 1x1 convolution, C -> 3C.
+        x: normalised features [N, C, H, W].
+        num_heads: number of heads; d = C / num_heads.
+    Returns:
+        Mixed values [N, C, H, W], channels (head, d), in channels-last memory.
+    """
+    N, C, H, W = x.shape
+    assert qkv.weight is not None and qkv.bias is not None
+    weight = qkv.weight.view(num_heads, C // num_heads, 3, C).permute(2, 0, 1, 3).reshape(3 * C, C)
+    bias = qkv.bias.view(num_heads, C // num_heads, 3).permute(2, 0, 1).reshape(3 * C)
+    pixels = x.permute(0, 2, 3, 1).reshape(N, H * W, C)
+    mixed = onednn.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))  # (N, HW, C) -> (N, HW, 3C)
+    q, k, v = mixed.view(N, H * W, 3, num_heads, C // num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+    y = onednn.attention(q, k, v)  # (N, heads, HW, d)
+    return y.transpose(1, 2).reshape(N, H, W, C).permute(0, 3, 1, 2)
+
+
+class PositionalEmbedding(nn.Module):
+    """cos and sin of the noise label at geometrically spaced frequencies.
+
+    Args:
+        num_channels: even; half of them cosines, half sines.
+        endpoint: whether the last frequency is exactly 1 / max_positions.
+    """
+
+    def __init__(self, num_channels: int, max_positions: int = 10000, endpoint: bool = False) -> None:
+        super().__init__()
+        self.num_channels, self.max_positions, self.endpoint = num_channels, max_positions, endpoint
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Map noise labels [N] to [N, num_channels]: cosines, then sines."""
+        half = self.num_channels // 2
+        steps = torch.arange(half, dtype=torch.float32, device=labels.device)
+        freqs = (1 / self.max_positions) ** (steps / (half - int(self.endpoint)))
+        phases = torch.outer(labels, freqs.to(labels.dtype))
+        return torch.cat([phases.cos(), phases.sin()], dim=1)
+
+
+class FourierEmbedding(nn.Module):
+    """cos and sin of the noise label at fixed random frequencies, N(0, scale^2)."""
+
+    freqs: Tensor
+
+    def __init__(self, num_channels: int, scale: float = 16) -> None:
+        super().__init__()
+        self.register_buffer("freqs", torch.randn(num_channels // 2) * scale)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Map noise labels [N] to [N, num_channels]: cosines, then sines."""
+        phases = torch.outer(labels, (2 * math.pi * self.freqs).to(labels.dtype))
+        return torch.cat([phases.cos(), phases.sin()], dim=1)

@@ -1,0 +1,143 @@
+"""What the ways to distil a network into one step share: settings, first weights, updates and the loop.
+
+As in training, everything random in step k of rank r is drawn from (seed, k, r): a run that is killed goes on from its
+last snapshot and ends with the same weights.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from torch_utils import distributed
+from training.checkpoint import describe, load_network
+from training.precond import Precond
+from training.run.config import TrainingConfig
+from training.run.optimizer import sum_over_ranks
+from training.run.size import check_batch
+from training.run.state import TrainingState, recorded, resume
+from training.training_loop import run_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainingConfig):
+    """A distillation: a run whose network, classes and first weights are the teacher's.
+
+    Args:
+        teacher: name, path or URL of the network to distil.
+        data: dataset zip or folder, for the methods that see real images.
+        network: nothing; the teacher tells it.
+        Others: see `TrainingConfig`.
+    """
+
+    teacher: str
+    data: str = ""
+    network: dict[str, Any] = field(default_factory=dict)
+
+
+class Distillation(Protocol):
+    """A method: its networks, and what one step does to them."""
+
+    @property
+    def config(self) -> DistillConfig:
+        """The run."""
+        ...
+
+    @property
+    def state(self) -> TrainingState:
+        """What a snapshot keeps."""
+        ...
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's share of each batch from `state.images_seen` on: images [N, C, H, W] and labels [N, L]."""
+        ...
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Change the networks once; returns this rank's mean loss."""
+        ...
+
+
+def distill(method: Distillation, outdir: str | Path, device: torch.device) -> Path:
+    """Distil, or go on with the run in `outdir`; return the last snapshot's path.
+
+    Writes what `training.training_loop.train` writes; a snapshot's provenance tells the teacher and the settings.
+
+    Raises:
+        ValueError: if `outdir` was made with other settings.
+        RuntimeError: if another run is at work in `outdir`.
+        RuntimeError, Stopped: see also `training.training_loop.run_steps`.
+    """
+    outdir, config, state = Path(outdir), method.config, method.state
+    provenance = {
+        "method": type(method).__name__,
+        "teacher": config.teacher,
+        "teacher_sha256": describe(config.teacher)["sha256"],
+        "settings": {key: value for key, value in asdict(config).items() if key not in ("teacher", "network")},
+    }
+    with distributed.claimed(outdir):
+        resume(config, state, outdir, device)
+        with recorded(config, state, outdir):
+            batches = method.batches()
+            return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
+
+
+def load_teacher(config: DistillConfig, device: torch.device) -> Precond:
+    """The network to distil, fixed, computing in the run's dtype.
+
+    Raises:
+        FileNotFoundError, ValueError: if it cannot be loaded, or a setting is out of range.
+    """
+    config.check(distributed.world_size())
+    net = load_network(config.teacher, device)
+    shape = (net.img_channels, net.img_resolution, net.img_resolution)
+    check_batch(config.batch // distributed.world_size(), shape)
+    return net
+
+
+def trainable(net: Precond, config: DistillConfig) -> Precond:
+    """A copy of `net` to train; without dropout, as it must follow what has none."""
+    net = copy.deepcopy(net).eval().requires_grad_(True)
+    net.dtype = getattr(torch, config.dtype)
+    if next(net.parameters()).device.type == "cuda":
+        net.channels_last()
+    return net
+
+
+def fixed(net: Precond) -> Precond:
+    """A copy of `net` that no gradient reaches."""
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+def generator(config: DistillConfig, state: TrainingState, device: torch.device, use: int = 0) -> torch.Generator:
+    """For one use of randomness in the present step of this rank."""
+    numbers = (config.seed, state.images_seen // config.batch, distributed.rank(), use)
+    return torch.Generator(device).manual_seed(hash(numbers) % 2**63)  # of integers: the same in every process
+
+
+def parts(config: DistillConfig, share: int) -> Iterator[slice]:
+    """The rows of this rank's share of a batch that are held at once."""
+    size = config.batch_gpu or share
+    return (slice(first, first + size) for first in range(0, share, size))
+
+
+def descend(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """One step along the gradients, averaged over all ranks; the gradients are gone afterwards."""
+    params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    grads = [p.grad for p in params if p.grad is not None]
+    sum_over_ranks(grads)
+    for grad in grads:
+        torch.nan_to_num(grad.div_(distributed.world_size()), nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, net: nn.Module, decay: float) -> None:
+    """mean <- decay mean + (1 - decay) net, weight by weight."""
+    torch._foreach_lerp_(list(mean.parameters()), list(net.parameters()), 1 - decay)

@@ -1,0 +1,112 @@
+"""Operations and layers of EDM2 that keep the expected magnitude of their inputs.
+
+Reference: Karras et al., 2023, "Analyzing and Improving the Training Dynamics of Diffusion Models", Appendix B,
+https://arxiv.org/abs/2312.02696
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.kernels import onednn, winograd
+from training.kernels.kept import Kept
+
+
+def normalized(x: Tensor, dim: int | tuple[int, ...], eps: float = 1e-4) -> Tensor:
+    """x / (eps + rms), the root mean square over `dim` in at least float32; the result has the dtype of x."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=wide)
+    return x / (eps + norm * math.sqrt(norm.numel() / x.numel())).to(x.dtype)
+
+
+def mp_silu(x: Tensor) -> Tensor:
+    """silu(x) / 0.596, whose output has unit magnitude where x is N(0, 1)."""
+    return F.silu(x) / 0.596
+
+
+def mp_sum(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """((1 - t) a + t b) / sqrt((1 - t)^2 + t^2)."""
+    return a.lerp(b, t) / math.hypot(1 - t, t)
+
+
+def mp_cat(a: Tensor, b: Tensor, t: float) -> Tensor:
+    r"""[w_a a, w_b b] over channels; t decides how much each part counts, whatever its number of channels.
+
+    w_a = (1 - t) / sqrt(C_a) * w,  w_b = t / sqrt(C_b) * w,  w = sqrt((C_a + C_b) / ((1 - t)^2 + t^2))
+    """
+    C_a, C_b = a.shape[1], b.shape[1]
+    w = math.sqrt(C_a + C_b) / math.hypot(1 - t, t)
+    return torch.cat([a * (w * (1 - t) / math.sqrt(C_a)), b * (w * t / math.sqrt(C_b))], dim=1)
+
+
+def resampled(x: Tensor, mode: str, taps: Sequence[float]) -> Tensor:
+    """x at twice the resolution ("up"), at half of it ("down") or as it is ("keep"); `taps` filter both axes."""
+    if mode == "keep":
+        return x
+    if len(taps) == 2 and taps[0] == taps[1]:
+        return F.interpolate(x, scale_factor=2, mode="nearest") if mode == "up" else F.avg_pool2d(x, 2)
+    f = torch.tensor(taps, dtype=torch.float32, device=x.device)
+    f = torch.outer(f, f) / f.sum() ** 2 * (4 if mode == "up" else 1)
+    resample = F.conv_transpose2d if mode == "up" else F.conv2d
+    kernel = f.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return resample(x, kernel, stride=2, padding=(len(taps) - 1) // 2, groups=x.shape[1])
+
+
+class MPConv(nn.Module):
+    r"""Convolution, or linear layer, whose weight vectors have unit length as they are used.
+
+    y = x * (w_o / (eps + rms(w_o)) / sqrt(fan_in)) for every output channel o, padded to keep the resolution.
+    In training the stored weights are normalised too, before each use.
+
+    Args:
+        in_channels, out_channels: channel counts.
+        kernel: odd side of the kernel; 0 makes a linear layer.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn([out_channels, in_channels, *([kernel] * 2 if kernel else [])]))
+        self._kept = Kept()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] (or, if linear, [N, in_channels]) to out_channels, in the dtype of x."""
+        if self.training:
+            with torch.no_grad():
+                self.weight.copy_(self._normalized())
+        weight = self._kept.get(self.weight, f"{x.dtype}", lambda: self.effective(x.dtype))
+        if weight.ndim == 2:
+            return F.linear(x, weight)
+        if winograd.worthwhile(x, weight):
+            kernel = self._kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
+            return winograd.conv3x3(x, kernel, x.new_zeros(weight.shape[0]))
+        if onednn.packs(x, weight):
+            packed = self._kept.get(self.weight, f"packed {x.dtype}", lambda: onednn.packed_kernel(weight, x))
+            return onednn.conv2d(x, packed, None)
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+
+    def _normalized(self) -> Tensor:
+        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return normalized(weight, dim=tuple(range(1, weight.ndim)))
+
+    def effective(self, dtype: torch.dtype) -> Tensor:
+        """The weight as it is used: w_o / (eps + rms(w_o)) / sqrt(fan_in)."""
+        return (self._normalized() / math.sqrt(self.weight[0].numel())).to(dtype)
+
+
+class MPFourier(nn.Module):
+    """sqrt(2) cos(x f + p) at fixed random frequencies f ~ 2 pi N(0, 1) and phases p ~ 2 pi U(0, 1)."""
+
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("freqs", 2 * math.pi * torch.randn(num_channels))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map noise labels [N] to float32 [N, num_channels]."""
+        return (torch.outer(x.to(self.freqs), self.freqs) + self.phases).cos() * math.sqrt(2)

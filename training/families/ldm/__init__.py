@@ -1,0 +1,1 @@
+"""Latent diffusion's U-Net and its checkpoints."""

@@ -1,0 +1,1 @@
+"""U-ViT, a transformer with long skips, and its checkpoints."""
