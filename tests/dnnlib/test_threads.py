@@ -94,7 +94,7 @@ def seen_by_torch(folder: Path, *args: str) -> str:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_set_before_torch_is_loaded(program: str, tmp_path: Path) -> None:
-    module = ["-m", program.removesuffix(".py").replace("/", ".")]
+    module = ["-m", program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")]
     assert seen_by_torch(tmp_path, *(module if "/" in program else [program])) == "10000\n"
 
 

@@ -130,7 +130,7 @@ def test_lmdb_is_told_how_to_get_out(tmp_path: Path) -> None:
     (tmp_path / "cat_lmdb" / "data.mdb").write_bytes(bytes(64))
     for source in (tmp_path / "cat_lmdb", tmp_path / "cat_lmdb" / "data.mdb"):
         assert "is an LMDB database" in refused(source, tmp_path / "a.zip")
-    assert "LMDB" in (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    assert "LMDB" in (Path(__file__).parents[3] / "docs" / "training.md").read_text()
 
 
 def test_linked_folders_and_images_count(tmp_path: Path) -> None:
