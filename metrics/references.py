@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.arrays import open_arrays
+from dnnlib.places import located
 from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import DEFAULT, Detector, load_entries
 from metrics.images import Images, open_images
@@ -31,7 +32,7 @@ class References:
     """
 
     def __init__(self, ref: str | None, ref_images: str | None) -> None:
-        self.own = ref is None and ref_images is not None and has_statistics(ref_images)
+        self.own = ref is None and ref_images is not None and has_statistics(located(ref_images))
         self._path: Path | None = None
         self.statistics: Statistics | None = None
         self.real: Images | None = None
@@ -39,7 +40,7 @@ class References:
 
         named = ref_images if self.own else ref
         if named is not None:
-            self._path = fetch(named) if is_url(named) else Path(named)
+            self._path = fetch(named) if is_url(named) else located(named)
             self.statistics = self._read(None)
             self.record |= {"reference": named, "reference_sha256": file_sha256(self._path)}
             if self.statistics is not None and self.statistics.count is not None:
@@ -47,7 +48,7 @@ class References:
         if self.own:
             self.record["reference_statistics"] = "mu and sigma in the file of --ref-images, not those of its images"
         if ref_images is not None:
-            self.real = open_images(ref_images)
+            self.real = open_images(located(ref_images))
             self.record |= {"reference_images": ref_images, "reference_images_num": len(self.real)}
 
     def detector(self, given: str | None, default: str = DEFAULT) -> str:

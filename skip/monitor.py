@@ -9,6 +9,7 @@ from torch import Tensor
 from dnnlib.cli import warn
 from dnnlib.files import atomic_write, json_line, read_json_lines
 from dnnlib.pictures import contact_sheet, save_png, sheet_size
+from dnnlib.places import located
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
 from metrics.evaluation import Evaluation
@@ -49,7 +50,7 @@ class Monitor:
         except ValueError as error:
             raise ValueError(f"--sheet={error}, or none") from None
         if fid_num:
-            path = fetch(reference) if is_url(reference) else Path(reference)
+            path = fetch(reference) if is_url(reference) else located(reference)
             found = load_detector(detector_of(Statistics.load(path), detector), device)
             self.reference = Statistics.load(path, detector=found.name)
             self.evaluation = Evaluation(found, device, BATCH)

@@ -68,3 +68,9 @@ def test_the_detector_is_that_of_the_statistics_unless_one_is_given() -> None:
     assert detector_of(SimpleNamespace(detector_source=None), None, "default") == "default"  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"the detector 'http://x/y', which configs/detectors.toml does not name"):
         detector_of(SimpleNamespace(detector_source="http://x/y"), None)  # type: ignore[arg-type]
+
+
+def test_files_of_the_repository_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = References("assets/demo/reference.npz", "assets/demo/images.zip")
+    assert found.statistics is not None and found.real is not None and len(found.real) == 2000
