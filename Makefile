@@ -2,9 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 GPU ?= $(firstword $(wildcard /dev/nvidia0) $(shell command -v nvidia-smi))
-# One more worker than cores, as tests of processes wait for these a good part of their time.
-WORKERS = $$($(BIN)/python -c 'import os; print(min(8, 1 + os.cpu_count()))')
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 
 .PHONY: help demo test coverage lint format clean
