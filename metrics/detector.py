@@ -128,8 +128,10 @@ def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> 
     if url is not None:
         return fetch(url, entry.sha256 if entry is not None else None)
     path = ROOT / str(entry.path) if entry is not None else Path(source)
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return path
+    if path.exists():  # a pipe, which would be waited for, or a device
+        raise ValueError(f"{path} is no ordinary file: name a detector's weights")
     if entry is None and path.name == str(source) and not path.suffix:
         names = ", ".join(load_entries())
         raise FileNotFoundError(f"no detector is called {str(source)!r}; choose from {names}, a path or a URL")

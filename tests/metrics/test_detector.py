@@ -1,5 +1,6 @@
 """configs/detectors.toml, and the front door: a name, a path, a URL."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,9 @@ def test_what_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         load_detector("inceptoin", "cpu")
     with pytest.raises(FileNotFoundError, match=r"no such file: .*absent\.pth"):
         load_detector(tmp_path / "absent.pth", "cpu")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is no ordinary file"):
+        load_detector(tmp_path / "pipe", "cpu")
