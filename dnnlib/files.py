@@ -236,6 +236,8 @@ def _checksum(value: dict[str, Any]) -> str:
 
 
 def _read_text(path: Path, most: int) -> str:
+    if path.is_fifo():  # nobody may ever write to it
+        raise ValueError("it is a pipe, no file")
     with open(path, "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

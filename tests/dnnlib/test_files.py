@@ -19,6 +19,8 @@ from dnnlib.files import (
     claim,
     flush_to_disk,
     has_token,
+    read_json_lines,
+    read_json_object,
     remove_partial_files,
     token,
     token_path,
@@ -281,3 +283,10 @@ def test_a_token_shows_while_its_block_runs_and_claims_nothing(tmp_path: Path) -
     token_path(tmp_path, name).touch()  # of a process that was killed
     with claim(tmp_path):
         assert not has_token(tmp_path, name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_json_lines, read_json_object):
+        with pytest.raises(ValueError, match=r"pipe is damaged \(it is a pipe, no file\)"):
+            read(tmp_path / "pipe")
