@@ -183,8 +183,10 @@ def _config(flags: dict[str, Any]) -> TrainingConfig:
     network |= {key: flags[flag] for flag, key in names.items() if flags[flag] is not None}
     if flags["augment"]:
         network["augment_dim"] = AUGMENT_DIM
+
     if flags["fp16"] and flags["dtype"] != "float32":
         raise ValueError(f"--fp16 and --dtype={flags['dtype']} both choose what is computed in; give one of them")
+
     return TrainingConfig(
         data=flags["data"],
         network=network,

@@ -103,6 +103,12 @@ class Bench:
         labels = torch.eye(1000, device=self.device)[torch.arange(batch, device=self.device) % 1000]
         return x, torch.tensor(2.0, device=self.device), labels
 
+    def peak_gib(self) -> float | None:
+        """The most memory that was taken since it was last reset; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.max_memory_allocated(self.device) / 2**30
+
     def batches(self) -> list[int]:
         """Images at a time."""
         return [2] if self.small else [16, 64, 256]
@@ -119,10 +125,9 @@ def _speed(bench: Bench, part: str, what: str, batch: int, run: Callable[[], obj
     with torch.inference_mode():
         found = timed(run, bench.device)
     per_second = 1e3 * batch / found.milliseconds
-    memory = torch.cuda.max_memory_allocated(bench.device) / 2**30 if bench.device.type == "cuda" else None
     bench.tell(
         part, what, batch=batch, ms=found.milliseconds, launch_ms=found.launch, first_s=found.first,
-        images_per_s_at_19=per_second / NFE, tflops=GFLOP * per_second / 1e3, peak_gib=memory, **more,
+        images_per_s_at_19=per_second / NFE, tflops=GFLOP * per_second / 1e3, peak_gib=bench.peak_gib(), **more,
     )  # fmt: skip
 
 
@@ -205,11 +210,6 @@ def norm(bench: Bench) -> None:
             )  # fmt: skip
 
 
-def _products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    weights = (q * q.shape[-1] ** -0.5) @ k.mT
-    return weights.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
-
-
 def attention(bench: Bench) -> None:
     """Heads of up to and beyond 256 channels: the fused operator against two products."""
     batch = 1 if bench.small else 16
@@ -224,7 +224,7 @@ def attention(bench: Bench) -> None:
         q, k, v = torch.randn(3, *shape, device=bench.device, dtype=torch.float16).unbind()
 
         with bench.attempt("attention", name), torch.inference_mode():
-            runs = (partial(F.scaled_dot_product_attention, q, k, v), partial(_products, q, k, v))
+            runs = (partial(F.scaled_dot_product_attention, q, k, v), partial(cuda.attention_by_products, q, k, v))
             times = [timed(run, bench.device).milliseconds for run in runs]
             bench.tell(
                 "attention", f"{name}, {heads} x {width} channels", batch=batch, fused_ms=times[0],
@@ -282,10 +282,9 @@ def training(bench: Bench) -> None:
 
             step = partial(_training_step, net, average, optimizer, loss, (x.clamp(-1, 1), labels, sigma, noise))
             found = timed(step, bench.device, rounds=4)
-            memory = torch.cuda.max_memory_allocated(bench.device) / 2**30 if bench.device.type == "cuda" else None
             bench.tell(
                 "training", what, batch=batch, ms=found.milliseconds, launch_ms=found.launch,
-                images_per_s=1e3 * batch / found.milliseconds, peak_gib=memory,
+                images_per_s=1e3 * batch / found.milliseconds, peak_gib=bench.peak_gib(),
             )  # fmt: skip
 
 

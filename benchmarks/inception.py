@@ -77,6 +77,7 @@ def main(rounds: int, batch: int, resolution: int, weights: Path | None, device:
         ours, half = (load_inception(weights, dtype=d).to(place) for d in (torch.float32, torch.bfloat16))
         judge = torch_fidelity(weights, place)
         reference = judge or plain(weights, place)
+
     runs: dict[str, Callable[[], Tensor]] = {
         "reference": lambda: reference(images),
         "ours_float32": lambda: ours(images)[0],
@@ -88,6 +89,7 @@ def main(rounds: int, batch: int, resolution: int, weights: Path | None, device:
         for _ in tqdm(range(rounds), desc="rounds"):
             for name, run in runs.items():
                 times[name].append(seconds(run, place))
+
     result: dict[str, object] = {
         "reference": "torch-fidelity" if judge else "plain, as torch-fidelity is not installed",
         "batch": batch,

@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from dnnlib.archives import ARCHIVES, check_archive
-from dnnlib.files import Claim, atomic_write, claim, flush_to_disk, read_json_object, remove_partial_files, write_json
+from dnnlib.claims import Claim, claim
+from dnnlib.files import atomic_write, flush_to_disk, read_json_object, remove_partial_files, write_json
 from dnnlib.pictures import check_png, decode_png, encode_png
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united, without
 from dnnlib.text import printable

@@ -17,8 +17,8 @@ import filelock
 import requests
 import tqdm
 
+from dnnlib.claims import FOREVER, locked
 from dnnlib.cli import warn
-from dnnlib.files import FOREVER, locked
 from dnnlib.text import printable
 
 ATTEMPTS = 3

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnnlib.files import locked
+from dnnlib.claims import locked
 from dnnlib.seeds import format_seeds
 from dnnlib.util import scratch_folder
 from metrics.detector import Detector

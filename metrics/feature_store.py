@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnlib.arrays import open_arrays, read_arrays
-from dnnlib.files import atomic_write, claim, remove_partial_files, write_json
+from dnnlib.claims import claim
+from dnnlib.files import atomic_write, remove_partial_files, write_json
 from metrics.detector import Detector
 from metrics.statistics import FeatureStatistics
 from torch_utils import distributed

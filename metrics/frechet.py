@@ -164,4 +164,5 @@ FID = Metric(
     frozenset({"statistics"}),
     "Frechet distance, unbiased covariances; standard error by the jackknife over images",
     (_fid,),
+    by_image=True,
 )

@@ -83,6 +83,7 @@ class Metric:
         needs: beside the features of the generated images.
         protocol: how it is computed, in one line: what its value must be published with.
         compute: each gives some of the numbers; where one refuses (ValueError), the others' come out.
+        by_image: whether all its values have an influence: their error then needs no groups of images left out.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Metric:
     needs: frozenset[Need]
     protocol: str
     compute: tuple[Callable[[Evidence], dict[str, Value]], ...]
+    by_image: bool = False

@@ -131,9 +131,11 @@ class ImageSource:
         device = torch.device(device)
         if device.type == "mps":
             raise ValueError("sampling integrates in float64, which mps devices lack: use cpu")
+
         noise_device = choose_device(self.noise_device or "cpu")
         if self.noise_device == "cuda" and device.type == "cuda":
             noise_device = device  # of several GPUs, the one that computes
+
         network = network or ready_network
         net = network(self.network, device, self.autoencoder, self.dtype, compile)
         check_labels(net, self.labels, self.class_idx)
@@ -143,33 +145,44 @@ class ImageSource:
         if guided and self.guide is not None:
             guide = network(self.guide, device, None, self.dtype, compile)
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
+
         tuned = SkipTuned(net, self.scale, self.skip_target)
         checkpoint = describe(self.network, self.autoencoder)
         if net.assumed:
             checkpoint["assumed"] = net.assumed
             warn(f"{self.network}: its file does not tell all; taken from the published networks: {net.assumed}")
+        if self.guide is not None and guided:
+            checkpoint |= {"guide": self.guide}
+        record = self._record(net, device, noise_device, checkpoint)
+        return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide, compile)
+
+    def _record(
+        self, net: Precond, device: torch.device, noise_device: torch.device, checkpoint: dict[str, str | None]
+    ) -> dict[str, Any]:
+        """Every setting that determines the images, resolved, as JSON; equal settings give equal records."""
+        labels: str | int | None = self.labels if self.class_idx is None else self.class_idx
         record: dict[str, Any] = {
             "network_sha256": checkpoint["sha256"],
             "sampler": self.sampler.resolved(net),
             "skip": self._skip_record(net.num_skips),
-            "labels": None if net.label_dim == 0 else self.labels if self.class_idx is None else self.class_idx,
+            "labels": None if net.label_dim == 0 else labels,
             "dtype": str(net.compute_dtype(device)).removeprefix("torch."),
             "noise_device": noise_device.type,
         }
         if computed_in(device)["tf32"]:
             record["tf32"] = True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
+
         decoder = net.first_stage_model if isinstance(net, LatentPrecond) else None
         if decoder is not None and decoder.dtype != torch.float32:
             record["decoder_dtype"] = str(decoder.dtype).removeprefix("torch.")
         if "autoencoder_sha256" in checkpoint:
             record["autoencoder_sha256"] = checkpoint["autoencoder_sha256"]
-        if guided:
+
+        if self.scale_of_guidance != 1:
+            guide = None if self.guide is None else describe(self.guide)["sha256"]
+            record["guidance"] = {"scale": self.guidance, "guide_sha256": guide}
             record["sampler"]["nfe"] *= 2  # Guided asks both at every evaluation
-            record["guidance"] = {"scale": self.guidance, "guide_sha256": None}
-            if self.guide is not None:
-                checkpoint |= {"guide": self.guide}
-                record["guidance"]["guide_sha256"] = describe(self.guide)["sha256"]
-        return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide, compile)
+        return record
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer and where it acts; equal settings give equal records, however they were put."""

@@ -52,9 +52,7 @@ def part(name: str) -> ModuleType:
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(part(_NAMES[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(part(_NAMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from dataset_files import convert, idx, mnist_folder, noise, put, read_as_edm_does, refused, run
 from PIL import Image
 
-from dnnlib.files import claim
+from dnnlib.claims import claim
 from training.dataset import ImageDataset
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from dnnlib.files import claim, has_token, token
+from dnnlib.claims import claim, has_token, token
 from torch_utils.precision import allow_tf32
 from torch_utils.watchdog import ADDRESS_BYTES, Watchdog
 
@@ -173,7 +173,7 @@ def _device() -> torch.device:
 
 @contextlib.contextmanager
 def claimed(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other runs out of a folder while the block runs: rank 0 claims it, for all; see `dnnlib.files.claim`.
+    """Keep other runs out of a folder while the block runs: rank 0 claims it, for all; see `dnnlib.claims.claim`.
 
     Raises:
         RuntimeError: if another run is at work there, or the ranks do not share it.

@@ -60,7 +60,7 @@ def train(
             if ranks > 1:
                 module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
             loss_fn = LOSSES[config.precond](**config.loss)
-            batches = _batches(config, dataset, state.images_seen, device)
+            batches = rank_batches(config, dataset, state.images_seen, device)
 
             def step() -> Tensor:
                 return training_step(config, state, module, loss_fn, next(batches))
@@ -78,7 +78,7 @@ def check(config: TrainingConfig, outdir: str | Path, device: torch.device) -> N
     dataset = ImageDataset(config.data, use_labels=config.cond)
     with distributed.claimed(outdir):
         state = start(config, dataset, Path(outdir), device)
-        next(_batches(config, dataset, state.images_seen, device))
+        next(rank_batches(config, dataset, state.images_seen, device))
 
 
 def run_steps(
@@ -204,7 +204,7 @@ def _average(state: TrainingState, beta: float) -> None:
         mean.copy_(now)
 
 
-def _batches(
+def rank_batches(
     config: TrainingConfig, dataset: ImageDataset, images_seen: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's share of each batch from `images_seen` on: images in [-1, 1] and labels, on the device."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write, claim_file
+from dnnlib.claims import claim_file
+from dnnlib.files import atomic_write
 from dnnlib.interrupts import Stopped
 from dnnlib.numbers import check_positive
 from dnnlib.text import printable

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnnlib.files import claim, read_json_object, write_json
+from dnnlib.claims import claim
+from dnnlib.files import read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of
@@ -79,7 +80,7 @@ def study(source: ImageSource, metric: str, detector: str, reference: str, data:
     shared = {field.name: getattr(source, field.name) for field in fields(source) if field.name in known}
     cell = Images(
         **shared | asdict(source.sampler), detector=detector, reference=reference, data=data, seeds="0-1",
-        metrics=(metric_of(metric).name,), groups=0 if metric == "fid" else GROUPS,
+        metrics=(metric_of(metric).name,), groups=0 if metric_of(metric).by_image else GROUPS,
     )  # fmt: skip
     for field in fields(source):
         if getattr(cell.source(), field.name) != (value := getattr(source, field.name)):

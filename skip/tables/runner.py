@@ -12,7 +12,8 @@ import torch
 from filelock import Timeout
 from tqdm import tqdm
 
-from dnnlib.files import locked, remove_partial_files
+from dnnlib.claims import locked
+from dnnlib.files import remove_partial_files
 from skip.source import LastNetwork
 from skip.tables.cells.settings import Job
 from skip.tables.results import Results, local_path, obtain, unique

@@ -14,16 +14,13 @@ import filelock
 import pytest
 
 import dnnlib.files
+from dnnlib.claims import claim, has_token, token, token_path
 from dnnlib.files import (
     atomic_write,
-    claim,
     flush_to_disk,
-    has_token,
     read_json_lines,
     read_json_object,
     remove_partial_files,
-    token,
-    token_path,
     write_json,
 )
 
@@ -164,7 +161,7 @@ def test_without_locks_of_files_their_age_decides(tmp_path: Path, monkeypatch: p
 
 HOLD = """
 import sys, time
-from dnnlib.files import claim
+from dnnlib.claims import claim
 with claim(sys.argv[1], shared=sys.argv[2] == "shared"):
     print("held", flush=True)
     time.sleep(600)

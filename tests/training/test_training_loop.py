@@ -17,7 +17,8 @@ from edm_pickles import edm_snapshot
 from PIL import Image
 from small_network import small
 
-from dnnlib.files import claim, read_json_lines
+from dnnlib.claims import claim
+from dnnlib.files import read_json_lines
 from dnnlib.interrupts import Stopped
 from train import main as program_main
 from training import training_loop
@@ -28,7 +29,7 @@ from training.precond import EDMPrecond
 from training.run import watch
 from training.run.config import TrainingConfig, crossed
 from training.run.state import CONFIG_FILE, STATE_FILE, start
-from training.training_loop import _batches, snapshot_path, train, training_step
+from training.training_loop import rank_batches, snapshot_path, train, training_step
 
 CPU = torch.device("cpu")
 LATEST = "network-snapshot-latest.safetensors"
@@ -464,7 +465,7 @@ def test_loss_scaling_is_undone(data: Path, tmp_path: Path) -> None:
 
 def test_xflip_shows_each_image_both_ways(data: Path) -> None:
     c = config(data, xflip=True, batch=80)
-    images, labels = next(_batches(c, ImageDataset(data), 0, CPU))
+    images, labels = next(rank_batches(c, ImageDataset(data), 0, CPU))
     originals = ImageDataset(data).to_tensor()[0].float() / 127.5 - 1
     both = {tuple(x.flatten().tolist()) for x in [*originals, *originals.flip(3)]}
     assert {tuple(x.flatten().tolist()) for x in images} == both and len(labels) == 80

@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write, claim, flush_to_disk
+from dnnlib.claims import claim
+from dnnlib.files import atomic_write, flush_to_disk
 from dnnlib.text import printable
 from training.data.image_names import LABEL_FILE
 from training.data.image_recipe import MODES, Recipe, size_of

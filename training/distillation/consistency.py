@@ -18,7 +18,7 @@ from training.families.openai import ConsistencyPrecond
 from training.precond import Precond
 from training.run.optimizer import adam
 from training.run.state import TrainingState
-from training.training_loop import _batches as batches
+from training.training_loop import rank_batches
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -104,7 +104,7 @@ class ConsistencyDistillation:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Real images and their labels; see `Distillation`."""
-        return batches(self.config, self.dataset, self.state.images_seen, self.device)
+        return rank_batches(self.config, self.dataset, self.state.images_seen, self.device)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See the class; returns the mean distance."""

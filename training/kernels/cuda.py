@@ -77,5 +77,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, as F.scaled_dot_product_attention; of q, k, v [N, heads, T, d]."""
     if not WIDE_BY_PRODUCTS or q.shape[-1] <= FLASH_CHANNELS:
         return F.scaled_dot_product_attention(q, k, v)
+    return attention_by_products(q, k, v)
+
+
+def attention_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same as two matrix products, with the softmax between them in float32."""
     weights = (q * q.shape[-1] ** -0.5) @ k.mT
     return weights.softmax(-1, dtype=torch.float32).to(v.dtype) @ v

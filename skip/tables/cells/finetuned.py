@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from dnnlib.files import FOREVER, locked
+from dnnlib.claims import FOREVER, locked
 from dnnlib.places import located
 from dnnlib.util import file_sha256
 from metrics.detector import load_detector

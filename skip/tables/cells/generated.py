@@ -138,8 +138,7 @@ class Images(Generated):
             evaluation.features({"source": source.record}, batches, self.numbers) as store,
         ):
             measured = evaluation.compare(names, store, self.numbers, target)
-            # Where each image's influence is known there is no need to leave out groups.
-            grouped = [name for name in names if name != "fid"]
+            grouped = [name for name in names if not METRICS[name].by_image]
             without = [
                 evaluation.compare(grouped, store, seeds, target) for seeds in self._without_each_group() if grouped
             ]

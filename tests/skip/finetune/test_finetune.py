@@ -18,7 +18,7 @@ from conftest import fill
 from PIL import Image
 from torch import Tensor
 
-from dnnlib.files import claim_file
+from dnnlib.claims import claim_file
 from dnnlib.interrupts import Stopped
 from metrics.detector import load_detector
 from skip.finetune import objectives

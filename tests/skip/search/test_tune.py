@@ -15,7 +15,8 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import fill
 
-from dnnlib.files import claim, write_json
+from dnnlib.claims import claim
+from dnnlib.files import write_json
 from metrics.feature_store import FeatureStore
 from metrics.statistics import Statistics
 from sampling.settings import SamplerSettings
