@@ -10,6 +10,7 @@ import re
 import click
 
 from dnnlib.cli import Command
+from dnnlib.text import printable
 from training.data.dataset_import import check_apart, import_dataset
 from training.data.image_recipe import TRANSFORMS, Recipe
 from training.data.sources import LABEL_SOURCES, SPLITS, open_source
@@ -87,7 +88,8 @@ def main(
     The last two leave out images that are too small.
 
     Grayscale stays one channel, except after a first image in colour. Opaque alpha is dropped; images with
-    transparency are refused. 16 bits become 8 (round(v / 257)); EXIF's orientation is carried out.
+    transparency are refused. 16 bits become 8 (round(v / 257)); EXIF's orientation is carried out. Of an
+    animation, or of several pages, the first is taken, and a line says of how many.
 
     Progress goes to stderr, a JSON summary to stdout. --dest appears only when it is whole; equal input gives
     equal bytes.
@@ -98,6 +100,9 @@ def main(
     for note in opened.notes:
         click.echo(note, err=True)
     summary = import_dataset(opened, dest, recipe, max_images, overwrite)
+    if summary.cut:
+        first = printable(min(opened.several))
+        click.echo(f"cut: {summary.cut} pictures to their first frame or page, such as {first}", err=True)
     click.echo(json.dumps(dataclasses.asdict(summary)))
 
 

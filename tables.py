@@ -71,7 +71,7 @@ SEARCH: FlagGroups = {
     ],
     "Metric": [
         flag("--detector", f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL"),
-        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM", old=["--reference"], required=True, metavar="NPZ|URL"),
+        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM or EDM2", old=["--reference"], required=True, metavar="NPZ|PKL|URL"),
         flag("--ref-images", "The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ"),
         flag("--results", "Folder of results  [default: in --outdir]", metavar="DIR"),
     ],

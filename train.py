@@ -101,9 +101,9 @@ FLAGS: FlagGroups = {
     "Reports": [
         flag("--tick", "Thousand images between lines of stats.jsonl", type=_COUNT, default=50, show_default=True, metavar="KIMG"),
         flag("--snap", "Ticks between snapshots, each a place to resume from", type=_COUNT, default=50, show_default=True, metavar="TICKS"),
-        flag("--sheet", "Images of each snapshot, COLSxROWS, or none", default="8x4", show_default=True, metavar="SIZE"),
+        flag("--grid", "A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", show_default=True, metavar="SIZE"),
         flag("--fid-num", "Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
-        flag("--ref", "FID's reference statistics: path or URL", old=["--fid-ref"], default="assets/demo/reference.npz", show_default=True, metavar="NPZ"),
+        flag("--ref", "FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", show_default=True, metavar="NPZ|PKL|URL"),
         flag("--detector", "FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL"),
     ],
 }  # fmt: skip
@@ -132,7 +132,7 @@ def main(**flags: Any) -> None:
     config = _config(flags)
     device = distributed.init(flags["device"], flags["tf32"])
     torch.backends.cudnn.benchmark = True
-    monitor = Monitor(flags["outdir"], device, flags["sheet"], flags["fid_num"], flags["ref"], flags["detector"])
+    monitor = Monitor(flags["outdir"], device, flags["grid"], flags["fid_num"], flags["ref"], flags["detector"])
     image_shape = ImageDataset(config.data, use_labels=False).image_shape
     monitor.check(image_shape)
     _tell_of_lost_attention(config.network, image_shape[-1])

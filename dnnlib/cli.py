@@ -58,7 +58,7 @@ class Interrupted(click.ClickException):
 def warn(message: str) -> None:
     """Print a line on stderr, once for all ranks."""
     if _first_rank():
-        click.echo(f"Warning: {printable(message, MOST)}", err=True)
+        tqdm.tqdm.write(f"Warning: {printable(message, MOST)}", file=sys.stderr)  # above bars, not into them
 
 
 def _first_rank() -> bool:

@@ -21,7 +21,11 @@ _WHITE_IS_ZERO, _PLANES_APART, _UNSIGNED = 0, 2, 1
 _BIG, _LITTLE, _NATIVE = ";16B", ";16L", ";16N"
 
 
-def read_pixels(file: str | os.PathLike[str] | IO[bytes], where: str | None = None) -> Image.Image:
+def read_pixels(
+    file: str | os.PathLike[str] | IO[bytes],
+    where: str | None = None,
+    on_several: Callable[[], None] = lambda: None,
+) -> Image.Image:
     """A picture as it is meant to be seen: "L" (grayscale) or "RGB", 8 bits a channel, upright.
 
     - 16 bits a channel: value v becomes round(v / 257), since 65535 is white, whatever range the pixels take up.
@@ -34,6 +38,7 @@ def read_pixels(file: str | os.PathLike[str] | IO[bytes], where: str | None = No
     Args:
         file: a path, or a seekable file open for reading.
         where: what messages call it; by default the path.
+        on_several: is called if the file holds more frames or pages than the first, which are passed over.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if `open_picture` refuses it, it is transparent in places, or its values have no known range
@@ -41,11 +46,13 @@ def read_pixels(file: str | os.PathLike[str] | IO[bytes], where: str | None = No
     """
     if isinstance(file, str | os.PathLike):
         with open(file, "rb") as opened:
-            return read_pixels(opened, where or printable(file))
+            return read_pixels(opened, where or printable(file), on_several)
     where = where or "the picture"
 
     facts = _Facts()
     image = _upright(open_picture(file, where, facts.note))
+    if facts.several:
+        on_several()
     problem = facts.problem()
     if problem:
         raise ValueError(f"{where} has {problem}; convert it to 8 or 16 bits first")
@@ -69,6 +76,8 @@ class _Facts:
         bits: of a sample in a PNG or TIFF; 0 if unknown.
         tags: of a TIFF.
         precision: bits of each component of a JPEG 2000.
+        several: whether there are more frames or pages than the first. The companions that cameras put into a JPEG
+            (MPO: the other eye's view, a map of brightness) are none.
     """
 
     format: str = ""
@@ -76,11 +85,13 @@ class _Facts:
     bits: int = 0
     tags: Any = None
     precision: tuple[int, ...] = ()
+    several: bool = False
 
     def note(self, image: ImageFile.ImageFile) -> None:
         """Fill in what `image`, opened and not yet decoded, says."""
         self.format = image.format or ""
         self.raw = _raw_mode(image)
+        self.several = self.format != "MPO" and _has_several(image)
         head = image.fp
         if head is None:
             return
@@ -201,6 +212,13 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     args = image.tile[0].args
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
+
+
+def _has_several(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # Pillow looks at a GIF's second frame, and that one is damaged
+        return True
 
 
 def _taken_as(raw: str) -> Callable[[ImageFile.ImageFile], None]:

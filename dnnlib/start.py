@@ -1,14 +1,18 @@
 """Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line.
 
 So does a package that is missing, as outside of .venv. And before torch, which reads its settings of threads as it
-is loaded. Streams that are closed are opened, before a file of ours gets their number.
+is loaded. Streams that are closed are opened, before a file of ours gets their number; what stderr cannot take is
+dropped.
 """
 
+import contextlib
+import io
 import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from dnnlib import threads
 from dnnlib.places import INSTALLED, ROOT
@@ -32,7 +36,8 @@ PROGRAMS = (
 
 def stop_importing(number: int, frame: FrameType | None) -> None:
     """End the process at once: nothing has begun, and half-imported libraries would answer with a traceback."""
-    os.write(2, b"\nInterrupted\n")
+    with contextlib.suppress(OSError):
+        os.write(2, b"\nInterrupted\n")
     os._exit(INTERRUPTED)
 
 
@@ -45,7 +50,8 @@ def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: 
     if INSTALLED:
         cure = "pip install 'skip-tuning-edm[programs]'"
     message = f"Error: {sys.executable} lacks the package {error.name}: {cure}\n"
-    os.write(2, message.encode())
+    with contextlib.suppress(OSError):
+        os.write(2, message.encode())
     os._exit(2)
 
 
@@ -62,6 +68,43 @@ def open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for good
+
+
+class _Standard(io.FileIO):
+    """A standard stream, written to without buffer, that fails once and by its name, or never.
+
+    Args:
+        descriptor: 1 or 2.
+        name: what the error calls it; empty drops what cannot be written, as on a full disk.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.called, self.dropping = name, not name
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or drop all of them."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if self.dropping:
+                return len(data)
+            if not isinstance(error, BrokenPipeError):  # of which click makes a quiet end
+                error.filename, self.dropping = self.called, True
+            raise
+
+
+def guard_streams() -> None:
+    """Let a result that stdout cannot take be one error, and nothing one where it is a bar or a note on stderr.
+
+    Without this Python tries again as it ends, with lines and an exit status of its own; and a full disk under a file
+    of stderr would cost the result.
+    """
+    for name, descriptor, called in (("stdout", 1, "stdout"), ("stderr", 2, "")):
+        old = getattr(sys, name)
+        buffer = io.BufferedWriter(_Standard(descriptor, called))
+        like = {"line_buffering": old.line_buffering, "write_through": old.write_through}
+        setattr(sys, name, io.TextIOWrapper(buffer, old.encoding, old.errors, **like))
 
 
 def is_program() -> bool:
@@ -88,5 +131,6 @@ if is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handle
     signal.signal(signal.SIGINT, stop_importing)
 if is_program():
     open_closed_streams()
+    guard_streams()
     sys.excepthook = say_what_is_missing
     threads.set_defaults()

@@ -303,7 +303,7 @@ def main() -> None:
     help="File to write",
 )
 @click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=6, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of weights, order and flips")
 def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed: int) -> None:
     """Train, test and write the detector; print what is recorded in the file as JSON.
 

@@ -31,24 +31,24 @@ class Monitor:
     Args:
         outdir: the run's folder.
         device: of this rank.
-        sheet: columns and rows of the picture, as "8x4"; "none" for no pictures.
+        grid: columns and rows of the picture, as "8x4"; "none" for no pictures.
         fid_num: images that FID is measured on, seeds 0 to fid_num - 1; 0 for no FID.
         reference: statistics that FID is measured against: path or URL.
         detector: a name in configs/detectors.toml, a path or a URL; None takes the one that `reference` was made with.
     Raises:
-        ValueError: if `sheet` is no size, or FID is wanted, and the reference is not of the detector.
+        ValueError: if `grid` is no size, or FID is wanted, and the reference is not of the detector.
         FileNotFoundError, RuntimeError: if FID is wanted, and the reference or the detector is missing.
     """
 
     def __init__(
-        self, outdir: str | Path, device: torch.device, sheet: str, fid_num: int, reference: str, detector: str | None
+        self, outdir: str | Path, device: torch.device, grid: str, fid_num: int, reference: str, detector: str | None
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
         self._told: set[str] = set()
         try:
-            self.columns, self.rows = (0, 0) if sheet == "none" else sheet_size(sheet)
+            self.columns, self.rows = (0, 0) if grid == "none" else sheet_size(grid)
         except ValueError as error:
-            raise ValueError(f"--sheet={error}, or none") from None
+            raise ValueError(f"--grid={error}, or none") from None
         if fid_num:
             path = fetch(reference) if is_url(reference) else located(reference)
             found = load_detector(detector_of(Statistics.load(path), detector), device)

@@ -25,7 +25,7 @@ def test_fashion_mnist_in_a_frame(tmp_path: Path) -> None:
     dest = tmp_path / "new" / "a.zip"
     summary = convert(tmp_path / "mnist", dest, "--pad", "32x32")
     assert summary == {
-        "path": str(dest), "images": 5, "skipped": 0, "resolution": 32, "channels": 1, "classes": 10
+        "path": str(dest), "images": 5, "skipped": 0, "cut": 0, "resolution": 32, "channels": 1, "classes": 10
     }  # fmt: skip
     written, written_labels = read_as_edm_does(dest)
     assert np.array_equal(written, np.pad(images, [(0, 0), (2, 2), (2, 2)]))

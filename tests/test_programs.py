@@ -18,7 +18,10 @@ from dnnlib.start import PROGRAMS
 # Flags of past documents, and what they are called now: one name for one thing.
 FORMER = {
     ("demo", "--out"): "--dest",
+    ("finetune network", "--duration"): "--duration-images",
+    ("finetune network", "--ema"): "--ema-images",
     ("finetune network", "--out"): "--outdir",
+    ("finetune rho", "--duration"): "--duration-images",
     ("finetune rho", "--out"): "--dest",
     ("demo_detector train", "--out"): "--dest",
     ("tables tune", "--data"): "--ref-images",
@@ -26,6 +29,7 @@ FORMER = {
     ("tables tune", "--reference"): "--ref",
     ("train", "--fid-detector"): "--detector",
     ("train", "--fid-ref"): "--ref",
+    ("train", "--sheet"): "--grid",
 }
 
 
@@ -91,6 +95,16 @@ def test_one_name_is_one_thing() -> None:
                     assert meaning and "EDM's time step exponent" in str(getattr(parameter, "help", "")), name
 
 
+def test_one_name_has_one_unit() -> None:
+    """A length is in million images (EDM's flags) or its name says what it is in."""
+    kinds: dict[str, set[str]] = {}
+    for command in COMMANDS.values():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                kinds.setdefault(parameter.opts[0], set()).add(parameter.type.name.partition(" ")[0])
+    assert {flag for flag, found in kinds.items() if len(found & {"integer", "float"}) > 1} == set()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_counts_are_bounded(name: str) -> None:
     for parameter in COMMANDS[name].params:
@@ -105,7 +119,7 @@ def test_counts_are_bounded(name: str) -> None:
     [
         ("demo", "--dest", []),
         ("fid ref", "--dest", ["--data", "assets/demo/images.zip"]),
-        ("finetune rho", "--dest", ["--duration", "32"]),
+        ("finetune rho", "--dest", ["--duration-images", "32"]),
         ("demo_detector train", "--dest", ["--data", "assets/demo/images.zip"]),
         ("tables run", "--results", ["table2"]),
         ("tables run", "--results", ["table2", "--dry-run"]),

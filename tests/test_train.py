@@ -80,7 +80,7 @@ LINE = "--arch ddpmpp --cbase 16 --cres 1 --num-blocks 1 --attn 0 --batch 16 --l
 
 
 def test_picture_and_fid_of_a_snapshot(data: Path, tmp_path: Path) -> None:
-    flags = [*shlex.split(LINE), "--sheet", "2x1", "--fid-num", "4"]
+    flags = [*shlex.split(LINE), "--grid", "2x1", "--fid-num", "4"]
     result = CliRunner().invoke(train.main, ["--outdir", str(tmp_path / "run"), "--data", str(data), *flags])
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "run" / "images-000000.png") as picture:
@@ -92,9 +92,9 @@ def test_picture_and_fid_of_a_snapshot(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sheet", "8by8"], "--sheet=8by8 is not COLSxROWS"),
-        (["--sheet", "99999x99999"], "--sheet=99999x99999 is no sheet of 1 to 10,000 images"),
-        (["--sheet", "9" * 5000 + "x1"], "is not COLSxROWS"),
+        (["--grid", "8by8"], "--grid=8by8 is not COLSxROWS"),
+        (["--grid", "99999x99999"], "--grid=99999x99999 is no sheet of 1 to 10,000 images"),
+        (["--grid", "9" * 5000 + "x1"], "is not COLSxROWS"),
         (["--num-blocks", "10000000"], "more than 5,000 tensors of weights"),
         (["--batch", "10000000"], "batch is 10,000,000 images; it must be at most 1,000,000"),
         (["--batch", "32", "--duration", "0.000016"], "no more than the duration, 16 images"),
@@ -132,7 +132,7 @@ def test_numbers_that_are_none(flags: str, message: str) -> None:
 
 
 def dry_run(data: Path, outdir: Path, *flags: str) -> Result:
-    line = ["--outdir", str(outdir), "--data", str(data), *shlex.split(LINE), "--sheet", "none", "--dry-run", *flags]
+    line = ["--outdir", str(outdir), "--data", str(data), *shlex.split(LINE), "--grid", "none", "--dry-run", *flags]
     return CliRunner().invoke(train.main, line)
 
 
@@ -159,7 +159,7 @@ def test_a_dry_run_prints_the_settings_and_leaves_nothing(data: Path, tmp_path: 
 )
 def test_a_dry_run_refuses_what_the_run_would(data: Path, tmp_path: Path, flags: str, message: str) -> None:
     if "--lr" in flags:
-        line = ["--outdir", str(tmp_path / "run"), "--data", str(data), *shlex.split(LINE), "--sheet", "none"]
+        line = ["--outdir", str(tmp_path / "run"), "--data", str(data), *shlex.split(LINE), "--grid", "none"]
         assert CliRunner().invoke(train.main, line).exit_code == 0
     result = dry_run(data, tmp_path / "run", *shlex.split(flags))
     assert result.exit_code == 2 and result.stdout == ""

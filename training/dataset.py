@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, Sampler
 
+from dnnlib.cli import warn
 from dnnlib.text import printable
 from training.data.image_files import ImageFiles
 from training.data.image_names import LABEL_FILE, suffix
@@ -48,6 +49,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self._files = ImageFiles(path)
         self._names = self._files.names
         _refuse_unread(self._files)
+        if self._files.archives:
+            warn(self._files.about_archives())
         self._decoded: Tensor | None = None
         # Classes stay integers until they are asked for: a million one-hot vectors would take gigabytes.
         self._labels = _read_labels(self._files) if use_labels else torch.zeros(len(self._names), 0)
@@ -110,7 +113,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image)
 
     def _read(self, name: str) -> np.ndarray:
+        said = bool(self._files.several)
         image = self._files.image(name)
+        if self._files.several and not said:
+            warn(f"{self._files.where(name)} holds several frames or pages; of such files the first is taken")
         pixels = np.array(image).reshape(image.height, image.width, len(image.getbands()))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
 

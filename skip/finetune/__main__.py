@@ -28,7 +28,8 @@ COMMON: FlagGroups = {
         flag("--weighting", "Of noise levels", type=click.Choice(list(WEIGHTINGS)), default="edm", show_default=True),
     ],
     "How": [
-        flag("--duration", "Length in images, a multiple of the batch", type=click.IntRange(min=1), required=True),
+        flag("--duration-images", "Length, a multiple of the batch", old=["--duration"], type=click.IntRange(min=1),
+             required=True, metavar="INT"),
         flag("--batch", "Images a step, over all ranks", type=click.IntRange(min=1), default=32, show_default=True),
         flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=click.IntRange(min=1)),
         flag("--seed", "Of order, noise levels and noise", type=SEED, default=0, show_default=True),
@@ -50,9 +51,9 @@ NETWORK: FlagGroups = {
     "Weights": [
         flag("--factor", "Of the feature loss, beside the pixel loss", type=Finite(), default=1.0,
              show_default=True),
-        flag("--every", "Images between snapshots  [default: --duration]", type=click.IntRange(min=1)),
-        flag("--ema", "Half-life in images of averaged weights, for the snapshots; 0: none", type=click.IntRange(min=0),
-             default=0, show_default=True),
+        flag("--every", "Images between snapshots  [default: --duration-images]", type=click.IntRange(min=1)),
+        flag("--ema-images", "Half-life of averaged weights, for the snapshots; 0: none", old=["--ema"],
+             type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
         flag("--lr", "Adam's learning rate", type=Finite(), default=1e-5, show_default=True),
         flag("--outdir", "Folder of snapshots and of the state", old=["--out"], required=True),
     ],
@@ -83,10 +84,10 @@ def rho_command(**flags: Any) -> None:
             "another --dest, or move it away"
         )
     fitted = tune_rho(
-        settings, flags["duration"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
+        settings, flags["duration_images"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
     )
     if distributed.rank() == 0:
-        about = {"bounded": flags["bounded"], "images": flags["duration"]}
+        about = {"bounded": flags["bounded"], "images": flags["duration_images"]}
         save_scale(out, fitted.scale, **as_json(settings), **about)
         rho, mean = fitted.path[-1], fitted.losses.chunk(4)
         found = {"rho": rho.tolist(), "mean": float(rho.mean()), "min": float(rho.min()), "max": float(rho.max())}
@@ -100,13 +101,13 @@ def rho_command(**flags: Any) -> None:
 def network_command(**flags: Any) -> None:
     """Train all weights on pixel and feature loss; print the snapshots' paths as JSON."""
     device = distributed.init(flags["device"], flags["tf32"])
-    every = flags["every"] or flags["duration"]
+    every = flags["every"] or flags["duration_images"]
     paths = tune_network(
-        _settings(flags), flags["duration"], every, Path(flags["outdir"]), device, flags["factor"], flags["ema"],
-        flags["batch_gpu"],
+        _settings(flags), flags["duration_images"], every, Path(flags["outdir"]), device, flags["factor"],
+        flags["ema_images"], flags["batch_gpu"],
     )  # fmt: skip
     if distributed.rank() == 0:
-        click.echo(json.dumps({"images": flags["duration"], "snapshots": [str(path) for path in paths]}))
+        click.echo(json.dumps({"images": flags["duration_images"], "snapshots": [str(path) for path in paths]}))
     distributed.shutdown()
 
 

@@ -7,9 +7,9 @@ The paper sets both against Skip-Tuning, which trains nothing. It states neither
 
 Reference: Skip-Tuning, section 5.3, Tables 11 and 12, https://arxiv.org/abs/2402.15170
 
-    python -m skip.finetune rho --bounded --duration 6400 --dest out/rho.json
+    python -m skip.finetune rho --bounded --duration-images 6400 --dest out/rho.json
     python generate.py --rho-layers out/rho.json
-    python -m skip.finetune network --duration 12800 --every 3200 --outdir out/finetuned
+    python -m skip.finetune network --duration-images 12800 --every 3200 --outdir out/finetuned
     python generate.py --network out/finetuned/network-snapshot-012800.safetensors
 """
 

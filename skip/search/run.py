@@ -2,16 +2,15 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from dnnlib.claims import claim
+from dnnlib.cli import warn
 from dnnlib.files import read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
@@ -143,8 +142,7 @@ class Tuner:
             f"{detector.name}: covariances are singular, and the FID is too large by an amount that may depend on "
             f"rho; take several times as many (--num, --budget)"
         )
-        if distributed.rank() == 0:
-            tqdm.write(f"Warning: {text}", file=sys.stderr)
+        warn(text)
         return [text]
 
     def _begin(self, asked: Plan) -> None:

@@ -95,6 +95,44 @@ def test_programs_open_closed_streams(tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 
 
+GUARDED = """
+import sys
+from dnnlib.start import guard_streams
+guard_streams()
+for word in ("bar", "note"):
+    print(word, file=sys.stderr)
+try:
+    print("result", flush=True)
+except OSError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    "to, status, out, err",
+    [
+        ("2>/dev/full", 0, "result\n", ""),
+        (">/dev/full", 1, "", "bar\nnote\nrefused: [Errno 28] No space left on device: 'stdout'\n"),
+        (">/dev/full 2>&1", 1, "", ""),
+    ],
+)
+def test_a_full_disk_costs_no_more_than_what_is_written_to_it(to: str, status: int, out: str, err: str) -> None:
+    """Where stdout is full Python tries again as it ends, and would exit with 120 and lines of its own."""
+    command = ["sh", "-c", f'exec "$@" {to}', "sh", sys.executable, "-c", GUARDED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_programs_go_on_where_notes_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, sys\nprint('note', file=sys.stderr, flush=True)\nos._exit(7)\n")
+    (tmp_path / "numpy.py").write_text((tmp_path / "torch.py").read_text())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", sys.executable, "generate.py"]
+    assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 7
+
+
 def test_the_installed_command_is_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_program()
     monkeypatch.setitem(sys.modules, COMMAND, ModuleType(COMMAND))

@@ -218,7 +218,7 @@ def arguments(data: Path, outdir: Path, *more: str) -> list[str]:
 
 def test_killed_program_goes_on(data: Path, tmp_path: Path) -> None:
     """The state is saved after each step, as if each took ten minutes."""
-    more = ["--duration", "0.00008", "--sheet", "none", "--device", "cpu"]
+    more = ["--duration", "0.00008", "--grid", "none", "--device", "cpu"]
     outdir, save = tmp_path / "killed", {"training.run.watch:SAVE_SECONDS": 0.0}
     at = ("training.run.watch:Watch.step", 4)
     processes.run("train.py", *arguments(data, outdir, *more), patches=save, kill_at=at)

@@ -31,11 +31,18 @@ _Save = Callable[[str, bytes], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: `classes` is the length of a label vector (0: none), `skipped` pictures left out."""
+    """What was written.
+
+    Attributes:
+        skipped: pictures left out.
+        cut: pictures, among those read, of which only the first frame or page was taken.
+        classes: length of a label vector, 0 for none.
+    """
 
     path: str
     images: int
     skipped: int
+    cut: int
     resolution: int
     channels: int
     classes: int
@@ -108,6 +115,7 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
         path=str(dest),
         images=len(names),
         skipped=len(indices) - len(names) + len(source.unread),
+        cut=len(source.several),
         resolution=first.width,
         channels=len(first.getbands()),
         classes=_label_dim(labels),

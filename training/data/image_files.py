@@ -17,7 +17,7 @@ from PIL import Image
 from dnnlib.folders import walk_files
 from dnnlib.pixels import read_pixels
 from dnnlib.text import printable
-from training.data.image_names import LABEL_FILE, is_junk, known_suffixes, picture_suffixes, suffix, wrapper
+from training.data.image_names import ARCHIVES, LABEL_FILE, is_junk, known_suffixes, picture_suffixes, suffix, wrapper
 
 MOST_BYTES = 2**30  # of one file in a data set: more than the largest picture that is read
 MOST_CLASSES = 1_000_000  # a label beyond is a mistake, and its one-hot vector would take all memory
@@ -40,7 +40,9 @@ class ImageFiles:
     Attributes:
         names: of the images.
         unread: relative names of pictures whose format is not read, such as .heic.
+        archives: relative names of archives among the files, which are not looked into.
         stray_labels: files called dataset.json that stand where they count for nothing.
+        several: names of the images read so far whose files hold more frames or pages than the first, which is taken.
     Raises:
         FileNotFoundError: if `path` does not exist.
         ValueError: if it is neither a zip nor a folder, holds no image, a link leads nowhere, or a name leaves the
@@ -65,6 +67,8 @@ class ImageFiles:
         self._wrapper = wrapper(images, label_files)
         self.names = [name[len(self._wrapper) :] for name in images]
         self.unread = [name for name in everything if suffix(name) in pictures - known]
+        self.archives = [name for name in everything if name.lower().endswith(ARCHIVES)]
+        self.several: set[str] = set()
         self.has_label_file = self._wrapper + LABEL_FILE in label_files
         self.stray_labels = [name for name in label_files if name != self._wrapper + LABEL_FILE]
         if not self.names:
@@ -79,7 +83,7 @@ class ImageFiles:
 
     def image(self, name: str) -> Image.Image:
         """One image as `dnnlib.pixels.read_pixels` gives it, "L" or "RGB"; ValueError that names the file."""
-        return read_pixels(io.BytesIO(self.read(name)), self.where(name))
+        return read_pixels(io.BytesIO(self.read(name)), self.where(name), lambda: self.several.add(name))
 
     def where(self, name: str) -> str:
         """How messages name the file `name`."""
@@ -89,6 +93,14 @@ class ImageFiles:
     def stat(self, name: str) -> os.stat_result:
         """Size and times of the file `name` in a folder, or of the zip."""
         return os.stat(self.path if self.is_zip else self.path / self._at(name))
+
+    def about_archives(self) -> str:
+        """A line that says which archives are passed over; empty if there are none."""
+        if not self.archives:
+            return ""
+        count = "1 archive" if len(self.archives) == 1 else f"{len(self.archives)} archives"
+        first = printable(self.archives[0])
+        return f"passed over: {count} within {printable(self.path)}, the first is {first}; unpack what belongs to it"
 
     def labels(self) -> np.ndarray | None:
         """Labels in the order of `names`, from dataset.json; None where that says null or does not exist.
@@ -157,6 +169,8 @@ class ImageFiles:
 
     def _empty(self, known: frozenset[str]) -> str:
         others = f"; {len(self.unread)} are of other formats, the first is {self.unread[0]}" if self.unread else ""
+        if self.archives:
+            others += f"; archives in it are not looked into, the first is {self.archives[0]}"
         return f"{printable(self.path)} holds no images{printable(others)}; known suffixes: {' '.join(sorted(known))}"
 
 

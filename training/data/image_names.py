@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from PIL import features
 
 LABEL_FILE = "dataset.json"
+# Files that may hold many pictures.
+ARCHIVES = (".zip", ".npz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".parquet")
 
 # By the names of dnnlib.pictures.FORMATS.
 _SUFFIXES = {

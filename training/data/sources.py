@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Source:
         read: gives image i, decoded; ValueError that names it if it is corrupt.
         labels: classes, int64 [N], or vectors, float64 [N, label_dim]; None without labels.
         unread: names of pictures that are left out, since their format is not read.
+        several: names of those, among what was read, of which only the first frame or page was taken.
         notes: lines that say where the labels come from, or why there are none.
     """
 
@@ -40,6 +41,7 @@ class Source:
     read: Callable[[int], Image.Image]
     labels: np.ndarray | None
     unread: Sequence[str] = ()
+    several: Collection[str] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -135,6 +137,7 @@ def _open_images(path: Path, split: str | None, labels: str) -> Source:
         read=lambda index: files.image(files.names[index]),
         labels=values,
         unread=files.unread,
+        several=files.several,
         notes=notes + _notes_on_unread(files),
     )
 
@@ -207,8 +210,9 @@ def _is_chunk(name: str) -> bool:
 
 
 def _notes_on_unread(files: ImageFiles) -> list[str]:
-    if not files.unread:
-        return []
-    kinds = ", ".join(sorted({suffix(name) for name in files.unread}))
-    first = printable(files.unread[0])
-    return [f"left out: {len(files.unread)} pictures of formats that are not read ({kinds}), the first is {first}"]
+    notes = [files.about_archives()] if files.archives else []
+    if files.unread:
+        kinds = ", ".join(sorted({suffix(name) for name in files.unread}))
+        first, count = printable(files.unread[0]), len(files.unread)
+        notes.append(f"left out: {count} pictures of formats that are not read ({kinds}), the first is {first}")
+    return notes

@@ -1,7 +1,6 @@
 """What a cell of a table measures: settings that every study shares, and the study's interface."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -10,8 +9,8 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from dnnlib.cli import warn
 from dnnlib.keywords import check_keywords
 from dnnlib.seeds import Seeds, parse_seeds
 from sampling.settings import NETWORK_GRIDS, SamplerSettings
@@ -65,7 +64,7 @@ class Job:
         """Say something on stderr, once."""
         if text not in self.said:
             self.said.add(text)
-            tqdm.write(f"Warning: {text}", file=sys.stderr)
+            warn(text)
 
 
 @dataclass(frozen=True, kw_only=True)

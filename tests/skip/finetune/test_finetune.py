@@ -289,12 +289,12 @@ def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
-    first = ["network", *flags, "--every", "8", "--duration", "8", "--lr", "1e18"]
+    first = ["network", *flags, "--every", "8", "--duration-images", "8", "--lr", "1e18"]
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
         assert CliRunner().invoke(main, first).exit_code == 0
     kept = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    again = CliRunner().invoke(main, [*first[:-4], "--duration", "24", "--lr", "1e18"])
+    again = CliRunner().invoke(main, [*first[:-4], "--duration-images", "24", "--lr", "1e18"])
     assert again.exit_code == 2
     (line,) = [line for line in again.stderr.splitlines() if line.startswith("Error: ")]
     assert "NaN or infinity" in line or "is nan" in line
@@ -307,7 +307,7 @@ def test_a_full_disk_is_one_line_of_its_own(small: FineTuning, tmp_path: Path, m
 
     monkeypatch.setattr(torch, "save", full)
     flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
-    result = CliRunner().invoke(main, ["network", *flags, "--duration", "8"])
+    result = CliRunner().invoke(main, ["network", *flags, "--duration-images", "8"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
     assert "finetuning-state.pt" in result.stderr and not (tmp_path / "run").exists()
@@ -365,7 +365,7 @@ def on_two_ranks(*args: str) -> dict[str, Any]:
 
 
 def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> None:
-    flags = ["--network", small.network, "--batch", "8", "--duration", "24", "--bounded", "--rho-start", "0.5"]
+    flags = ["--network", small.network, "--batch", "8", "--duration-images", "24", "--bounded", "--rho-start", "0.5"]
     two = on_two_ranks("rho", *flags, "--lr", "0.1", "--out", str(tmp_path / "two.json"))
     one = tune_rho(replace(small, lr=0.1), 24, tmp_path / "one", CPU, bounded=True, start=0.5)
     assert two["rho"] == pytest.approx(one.scale.layers, rel=1e-5)
@@ -375,7 +375,7 @@ def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> N
 
 def test_two_ranks_agree_with_one_on_weights(small: FineTuning, tmp_path: Path) -> None:
     """By the losses: where a gradient is 0, Adam makes steps of its rounding, and no weight is the same."""
-    flags = ["--network", small.network, "--batch", "8", "--duration", "24", "--lr", "0.001"]
+    flags = ["--network", small.network, "--batch", "8", "--duration-images", "24", "--lr", "0.001"]
     two = on_two_ranks("network", *flags, "--out", str(tmp_path / "two"))
     assert two["snapshots"] == [str(tmp_path / "two" / "network-snapshot-000024.safetensors")]
     tune_network(replace(small, lr=0.001), 24, 24, tmp_path / "one", CPU)
@@ -398,17 +398,17 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("rho --duration 20", "the length is 20; it must be a positive multiple of the batch, 8"),
-        ("rho --duration 16 --lr 0", "lr is 0; it must be positive"),
-        ("rho --duration 16 --bounded --rho-start 1", "starts at 1.0; it must lie between 0 and 1"),
-        ("rho --duration 16 --detector nonsense", "no detector is called 'nonsense'"),
-        ("rho --duration 16 --data nowhere.zip", "nowhere.zip"),
+        ("rho --duration-images 20", "the length is 20; it must be a positive multiple of the batch, 8"),
+        ("rho --duration-images 16 --lr 0", "lr is 0; it must be positive"),
+        ("rho --duration-images 16 --bounded --rho-start 1", "starts at 1.0; it must lie between 0 and 1"),
+        ("rho --duration-images 16 --detector nonsense", "no detector is called 'nonsense'"),
+        ("rho --duration-images 16 --data nowhere.zip", "nowhere.zip"),
         (
-            "network --duration 24 --every 16",
+            "network --duration-images 24 --every 16",
             "the length is 24; it must be a multiple of the interval of snapshots, 16",
         ),
-        ("network --duration 16 --factor -1", "the factor is -1;"),
-        ("network --duration 16 --factor nan", "nan is no finite number"),
+        ("network --duration-images 16 --factor -1", "the factor is -1;"),
+        ("network --duration-images 16 --factor nan", "nan is no finite number"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(small: FineTuning, tmp_path: Path, flags: str, message: str) -> None:
@@ -432,7 +432,7 @@ def test_a_run_of_other_settings_is_refused(small: FineTuning, tmp_path: Path) -
 def test_coefficients_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
     (tmp_path / "rho.json").write_text("{}")
     flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--dest", str(tmp_path / "rho.json")]
-    result = CliRunner().invoke(main, ["rho", *flags, "--duration", "8"])
+    result = CliRunner().invoke(main, ["rho", *flags, "--duration-images", "8"])
     assert result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
     assert (tmp_path / "rho.json").read_text() == "{}"
 

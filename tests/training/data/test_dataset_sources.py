@@ -275,6 +275,55 @@ def test_every_suffix_of_a_picture_is_read_or_named(tmp_path: Path) -> None:
     assert "2 are of other formats, the first is n.heic" in refused(tmp_path / "in", tmp_path / "c.zip")
 
 
+def frames(kind: str, count: int) -> bytes:
+    """A picture of `count` frames or pages, unlike one another."""
+    first, *others = [Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)) for i in range(count)]
+    file = io.BytesIO()
+    first.save(file, kind, save_all=True, append_images=others, **({} if kind == "TIFF" else {"duration": 100}))
+    return file.getvalue()
+
+
+def test_pictures_of_several_frames_are_cut_to_the_first_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"a.gif": "GIF", "b.webp": "WEBP", "c.png": "PNG", "d.tiff": "TIFF", "e.avif": "AVIF", "f.mpo": "MPO"}
+    many = packed(tmp_path / "many.zip", {name: frames(kind, 3) for name, kind in kinds.items()})
+    result = run("--source", many, "--dest", tmp_path / "a.zip")
+    assert (json.loads(result.stdout)["images"], json.loads(result.stdout)["cut"]) == (6, 5)
+    assert "cut: 5 pictures to their first frame or page, such as a.gif\n" in result.stderr
+    written, _ = read_as_edm_does(tmp_path / "a.zip")
+    assert written.max() < 8  # the first frame is black, but for AVIF's and JPEG's rounding
+
+    one = packed(tmp_path / "one.zip", {name: frames(kind, 1) for name, kind in kinds.items() if kind != "MPO"})
+    result = run("--source", one, "--dest", tmp_path / "b.zip")
+    assert json.loads(result.stdout)["cut"] == 0 and "cut:" not in result.stderr
+
+    capsys.readouterr()
+    dataset = ImageDataset(many, use_labels=False, preload=True)
+    words = f"Warning: a.gif in {many} holds several frames or pages; of such files the first is taken\n"
+    assert len(dataset) == 6 and capsys.readouterr().err == words
+
+
+def test_a_damaged_second_frame_leaves_the_first(tmp_path: Path) -> None:
+    whole = frames("GIF", 2)
+    for length in range(len(whole) - 30, len(whole)):
+        put(tmp_path / "in" / "good.png", noise(8, 8, 3))
+        (tmp_path / "in" / "a.gif").write_bytes(whole[:length])
+        assert convert(tmp_path / "in", tmp_path / "a.zip", "--overwrite")["images"] == 2
+
+
+def test_archives_among_the_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = packed(tmp_path / "inner.zip", {"x.png": png(1), "y.png": png(2)}).read_bytes()
+    outer = packed(tmp_path / "outer.zip", {"a.png": png(1), "more/b.zip": inner, "more/c.TAR.gz": b"", "t.txt": b""})
+    words = f"passed over: 2 archives within {outer}, the first is more/b.zip; unpack what belongs to it\n"
+    assert run("--source", outer, "--dest", tmp_path / "a.zip").stderr.startswith(words)
+    capsys.readouterr()
+    assert len(ImageDataset(outer, use_labels=False)) == 1 and capsys.readouterr().err == f"Warning: {words}"
+
+    alone = packed(tmp_path / "alone.zip", {"images.zip": inner})
+    assert "archives in it are not looked into, the first is images.zip" in refused(alone, tmp_path / "b.zip")
+
+
 def test_a_small_file_that_promises_much_is_refused_at_once(tmp_path: Path) -> None:
     folder, dest = tmp_path / "mnist", tmp_path / "a.zip"
     mnist_folder(folder)
