@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from dnnlib.cli import warn
 from sampling.generate import Batch, Labels, check_guidance, check_labels, draw_classes, generate
 from sampling.guidance import check_scale
 from sampling.noise import SeedNoise
@@ -150,14 +149,13 @@ class ImageSource:
         checkpoint = describe(self.network, self.autoencoder)
         if net.assumed:
             checkpoint["assumed"] = net.assumed
-            warn(f"{self.network}: its file does not tell all; taken from the published networks: {net.assumed}")
         if self.guide is not None and guided:
             checkpoint |= {"guide": self.guide}
         record = self._record(net, device, noise_device, checkpoint)
         return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide, compile)
 
     def _record(
-        self, net: Precond, device: torch.device, noise_device: torch.device, checkpoint: dict[str, str | None]
+        self, net: Precond, device: torch.device, noise_device: torch.device, checkpoint: dict[str, Any]
     ) -> dict[str, Any]:
         """Every setting that determines the images, resolved, as JSON; equal settings give equal records."""
         labels: str | int | None = self.labels if self.class_idx is None else self.class_idx
@@ -177,10 +175,11 @@ class ImageSource:
             record["decoder_dtype"] = str(decoder.dtype).removeprefix("torch.")
         if "autoencoder_sha256" in checkpoint:
             record["autoencoder_sha256"] = checkpoint["autoencoder_sha256"]
+        record |= _heads(checkpoint)
 
         if self.scale_of_guidance != 1:
-            guide = None if self.guide is None else describe(self.guide)["sha256"]
-            record["guidance"] = {"scale": self.guidance, "guide_sha256": guide}
+            guide = {"sha256": None} if self.guide is None else describe(self.guide)
+            record["guidance"] = {"scale": self.guidance, "guide_sha256": guide["sha256"]} | _heads(guide)
             record["sampler"]["nfe"] *= 2  # Guided asks both at every evaluation
         return record
 
@@ -196,6 +195,11 @@ class ImageSource:
         if scale.time != "constant":
             record |= {"axis": scale.axis, "sigma_min": scale.sigma_min, "sigma_max": scale.sigma_max}
         return record
+
+
+def _heads(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """What configs/networks.toml says of the attention of a network whose file does not."""
+    return {name: checkpoint[name] for name in ("num_heads", "head_channels") if name in checkpoint}
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ class LoadedSource:
     net: SkipTuned
     device: torch.device
     noise_device: torch.device
-    checkpoint: dict[str, str | None]
+    checkpoint: dict[str, Any]
     record: dict[str, Any]
     guide: Precond | None = None
     compiled: bool = False

@@ -15,8 +15,8 @@ import json
 import math
 import os
 import textwrap
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from dnnlib.cli import Group
+from dnnlib.cli import Group, warn
 from dnnlib.files import check_writable
 from dnnlib.keywords import check_keywords
 from dnnlib.text import printable
@@ -45,7 +45,7 @@ from training.families.table import FAMILIES
 from training.families.uvit import checkpoint as uvit_checkpoint
 from training.families.uvit.checkpoint import is_uvit, read_uvit
 from training.precond import Precond
-from training.presets import Preset, load_presets, resolve
+from training.presets import NETWORKS_TOML, Preset, load_presets, resolve
 
 FORMAT = "skip-tuning-edm/1"
 LINE = 130  # characters in a line of the list
@@ -83,10 +83,16 @@ def load_network(
     try:
         kind = _format(path)
         class_name, kwargs, tensors = kind.read(path)
+        heads = preset.heads if preset else {}
+        kwargs = _with_heads(kind, kwargs, heads)
         net = _build(class_name, kwargs, tensors)
     except ValueError as error:
         raise ValueError(f"{path}: {error}{copy_note(path)}") from error
-    net.assumed = kind.assumed(kwargs)
+    told = {kind.heads[name] for name in heads}
+    net.assumed = ", ".join(words for name, words in kind.assumed(kwargs).items() if name not in told)
+    if net.assumed:
+        way_out = f"; other heads: num_heads or head_channels of an entry in {NETWORKS_TOML}" if not told else ""
+        warn(f"{source}: its file does not tell all; taken from the published networks: {net.assumed}{way_out}")
     if preset is not None and preset.dtype is not None:
         net.cuda_dtype = getattr(torch, preset.dtype)
     second = _autoencoder_file(preset, autoencoder)
@@ -100,19 +106,21 @@ def load_network(
     return net.to(device).eval().requires_grad_(False)
 
 
-def describe(
-    source: str | os.PathLike[str], autoencoder: str | os.PathLike[str] | None = None
-) -> dict[str, str | None]:
+def describe(source: str | os.PathLike[str], autoencoder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """What a record of a run should say of a network: source, path, sha256 and licence (None if unknown).
 
-    If the network has its autoencoder from another file (see `load_network`), also autoencoder and autoencoder_sha256.
+    Where its entry in configs/networks.toml says so, also num_heads or head_channels. If the network has its
+    autoencoder from another file (see `load_network`), also autoencoder and autoencoder_sha256.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as `training.presets.resolve`.
     """
     path, preset = resolve(source)
     licence = preset.licence if preset else None
-    facts = {"source": str(source), "path": str(path), "sha256": file_sha256(path), "licence": licence}
+    facts: dict[str, Any] = {
+        "source": str(source), "path": str(path), "sha256": file_sha256(path), "licence": licence
+    }  # fmt: skip
+    facts |= preset.heads if preset else {}
     second = _autoencoder_file(preset, autoencoder)
     if second is not None:
         facts |= {"autoencoder": str(second), "autoencoder_sha256": file_sha256(second)}
@@ -154,7 +162,8 @@ class _Format:
     name: str
     recognise: Callable[[bytes], bool]  # from the first bytes of the file
     read: Callable[[Path], Contents]
-    assumed: Callable[[dict[str, Any]], str] = lambda kwargs: ""  # of the arguments, those that it does not tell
+    assumed: Callable[[dict[str, Any]], dict[str, str]] = lambda kwargs: {}  # arguments that it does not tell, in words
+    heads: Mapping[str, str] = field(default_factory=dict)  # of these, by `Preset.heads`' names
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -169,11 +178,13 @@ def _is_pickle(head: bytes) -> bool:
 _FORMATS = (
     _Format("safetensors", _is_safetensors, _read_safetensors),
     _Format("a snapshot pickle of EDM or EDM2", _is_pickle, read_snapshot),
-    _Format("LDM's .ckpt", is_lightning, read_ldm, ldm_checkpoint.assumed),
+    _Format("LDM's .ckpt", is_lightning, read_ldm, ldm_checkpoint.assumed,
+            {"num_heads": "num_heads", "head_channels": "num_head_channels"}),
     # Some of U-ViT's have a time_embed as well.
-    _Format("U-ViT's .pth", is_uvit, read_uvit, uvit_checkpoint.assumed),
-    _Format("OpenAI's .pt", is_openai, read_openai, networks_openai.assumed),
-)
+    _Format("U-ViT's .pth", is_uvit, read_uvit, uvit_checkpoint.assumed, {"num_heads": "num_heads"}),
+    _Format("OpenAI's .pt", is_openai, read_openai, networks_openai.assumed,
+            {"head_channels": "channels_per_head"}),
+)  # fmt: skip
 
 _OTHER_FILES = {
     b"\x89PNG": "a PNG image",
@@ -201,6 +212,18 @@ def _format(path: Path) -> _Format:
     looks = [words for magic, words in _OTHER_FILES.items() if head.startswith(magic) or text.startswith(magic)]
     guess = f"it looks like {looks[0]}" if looks else f"it begins with {head[:8]!r}"
     raise ValueError(f"no network in a known format ({', '.join(kind.name for kind in _FORMATS)}); {guess}")
+
+
+def _with_heads(kind: _Format, kwargs: dict[str, Any], heads: Mapping[str, int]) -> dict[str, Any]:
+    """The arguments, with the heads that an entry of configs/networks.toml gives in place of the assumed ones."""
+    for name in heads:
+        if name not in kind.heads:
+            known = f"give {', '.join(kind.heads)}" if kind.heads else "its files tell it themselves"
+            raise ValueError(f"{NETWORKS_TOML} gives {name}, which {kind.name} does not take: {known}")
+    if not heads:
+        return kwargs
+    others = {name: value for name, value in kwargs.items() if name not in kind.heads.values()}
+    return others | {kind.heads[name]: value for name, value in heads.items()}
 
 
 def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:
@@ -337,6 +360,8 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
     facts = describe(source, autoencoder)
     licence = facts["licence"] or "that of the source"
     more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}
+    if net.assumed:
+        more["assumed"] = net.assumed  # in the file of the result it is one argument among others
     save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
     count = sum(p.numel() for p in net.parameters())
     click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")

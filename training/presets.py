@@ -27,6 +27,8 @@ class Preset:
         sha256: of the file, where it is known.
         size: of the file in MB, about: parameters times their bytes; None if unknown.
         autoencoder: the second file that a latent network needs: a URL, or a path as `path`.
+        num_heads, head_channels: of the network's attention, how many heads or how many channels in each, where its
+            file does not tell it and is unlike the published ones.
         dtype: what the network computes in on a CUDA device, "float16" or "bfloat16"; None: what its file says.
         defaults: sampler settings for those that the user does not choose: fields of
             `sampling.settings.SamplerSettings`, and "guidance"; see `skip.options.image_source`.
@@ -41,6 +43,8 @@ class Preset:
     sha256: str | None = None
     size: int | None = None
     autoencoder: str | None = None
+    num_heads: int | None = None
+    head_channels: int | None = None
     dtype: str | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -50,6 +54,18 @@ class Preset:
             raise ValueError(f"network {self.name!r} needs either a url or a path")
         if self.dtype not in (None, *HALVES):
             raise ValueError(f"its dtype is {self.dtype!r}; it may be {' or '.join(HALVES)}, and is so on CUDA only")
+
+        for name, value in self.heads.items():
+            if value < 1:
+                raise ValueError(f"its {name} is {value}; it must be at least 1")
+        if len(self.heads) > 1:
+            raise ValueError("it has num_heads and head_channels; give one of them")
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Of num_heads and head_channels what is given."""
+        given = {"num_heads": self.num_heads, "head_channels": self.head_channels}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def local_path(self) -> Path:

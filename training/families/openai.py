@@ -124,9 +124,10 @@ def read_openai(path: Path, kind: str | None = None) -> tuple[str, dict[str, Any
     return "ConsistencyPrecond", kwargs | {"sigma_min": sigma_min, "sigma_max": sigma_max}, tensors
 
 
-def assumed(kwargs: Mapping[str, Any]) -> str:
-    """What `read_openai` took from the published files, as no shape tells it; for people."""
-    return f"{kwargs['img_resolution']} pixels, {kwargs['channels_per_head']} channels a head"
+def assumed(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments that `read_openai` took from the published files, as no shape tells them; in words for people."""
+    heads = f"{kwargs['channels_per_head']} channels a head"
+    return {"img_resolution": f"{kwargs['img_resolution']} pixels", "channels_per_head": heads}
 
 
 def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

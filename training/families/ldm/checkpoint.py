@@ -50,11 +50,12 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     return "LDMPrecond", kwargs, {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()}
 
 
-def assumed(kwargs: Mapping[str, Any]) -> str:
-    """What `read_ldm` took from the published files, as no shape tells it; for people."""
-    heads, width = kwargs.get("num_heads"), kwargs.get("num_head_channels")
-    attention = f"{width} channels a head" if heads is None else f"attention heads: {heads}"
-    return f"latents of {kwargs['img_resolution']} x {kwargs['img_resolution']}, {attention}"
+def assumed(kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """The arguments that `read_ldm` took from the published files, as no shape tells them; in words for people."""
+    side = kwargs["img_resolution"]
+    attention = {"num_heads": "attention heads: {}", "num_head_channels": "{} channels a head"}
+    heads = {name: words.format(kwargs[name]) for name, words in attention.items() if name in kwargs}
+    return {"img_resolution": f"latents of {side} x {side}"} | heads
 
 
 def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

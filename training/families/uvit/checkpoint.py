@@ -43,10 +43,10 @@ def read_uvit(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     return name, kwargs, {f"model.{name}": value for name, value in tensors.items()}
 
 
-def assumed(kwargs: dict[str, Any]) -> str:
-    """What `read_uvit` took from the published files of that size, as no shape tells it; for people."""
+def assumed(kwargs: dict[str, Any]) -> dict[str, str]:
+    """The arguments that `read_uvit` took from the published files of that size, as no shape tells them; in words."""
     times = "continuous" if kwargs.get("beta_schedule") == "vp" else "discrete"
-    return f"{kwargs['num_heads']} heads, {times} times"
+    return {"num_heads": f"{kwargs['num_heads']} heads", "beta_schedule": f"{times} times"}
 
 
 def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from training.families.latent.autoencoder import KLDecoder, read_decoder
 from training.families.latent.continuous import ContinuousTimes
 from training.families.uvit.checkpoint import _arguments, is_uvit, read_uvit
 from training.families.uvit.network import UViT, UViTPrecond
+from training.presets import Preset
 
 FACTS, ARRAYS = golden_json("uvit")["nets"], golden_npz("uvit")
 
@@ -308,6 +309,38 @@ def test_what_the_file_does_not_tell_is_said_and_recorded(tmp_path: Path, capsys
     checkpoint = ImageSource(network=str(path)).load("cpu").checkpoint
     assert "heads" in net.assumed and checkpoint["assumed"] == net.assumed
     assert net.assumed in capsys.readouterr().err
+
+
+def test_heads_that_the_file_does_not_tell_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_uvit(tmp_path / "uvit.pth", num_heads=4)
+    entry = {"path": str(tmp_path / "uvit.pth"), "licence": "ours"}
+    presets = {
+        "plain": Preset("plain", **entry),
+        "mine": Preset("mine", **entry, num_heads=4),
+        "wide": Preset("wide", **entry, head_channels=16),
+    }
+    for module in ("training.presets", "skip.options", "training.checkpoint"):
+        monkeypatch.setattr(f"{module}.load_presets", lambda: presets)
+    plain, mine = load_network("plain"), load_network("mine")
+    said = [line for line in capsys.readouterr().err.splitlines() if "heads" in line]
+    assert (plain.init_kwargs["num_heads"], mine.init_kwargs["num_heads"]) == (1, 4)
+    assert len(said) == 1 and "1 heads, discrete times; other heads: num_heads" in said[0]  # of the plain one
+    assert "heads" not in mine.assumed and "discrete times" in mine.assumed
+
+    x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([10.0, 500.0]), torch.eye(3)[:2]
+    with torch.inference_mode():
+        assert torch.equal(mine.model(x, t, labels), raw(x, t, labels))
+        assert not torch.allclose(plain.model(x, t, labels), raw(x, t, labels))
+    records = [ImageSource(network=name).load("cpu").record for name in ("plain", "mine")]
+    assert records[1] == records[0] | {"num_heads": 4}
+    with pytest.raises(ValueError, match=r"gives head_channels, which U-ViT's \.pth does not take: give num_heads"):
+        load_network("wide")
+    with pytest.raises(ValueError, match="its num_heads is 0; it must be at least 1"):
+        Preset("none", **entry, num_heads=0)
+    with pytest.raises(ValueError, match="give one of them"):
+        Preset("both", **entry, num_heads=1, head_channels=64)
 
 
 @torch.inference_mode()
