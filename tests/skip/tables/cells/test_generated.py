@@ -11,6 +11,7 @@ from PIL import Image
 
 import fid
 from dnnlib.pictures import decode_png
+from metrics.images import open_images
 from metrics.statistics import Statistics
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.settings import Job
@@ -63,6 +64,29 @@ def test_a_wrong_reference_is_refused_before_there_are_images(tmp_path: Path) ->
             with pytest.raises((ValueError, FileNotFoundError), match=message):
                 refused()
         assert not (tmp_path / "partial").exists()
+
+
+def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tmp_path: Path) -> None:
+    """What --ref and --ref-images of `tables.py tune` become; fid.py's --ref-images alone takes the statistics."""
+    real = open_images("assets/demo/images.zip", 40)
+    arrays = {"arr_0": real.batch(range(40)).permute(0, 2, 3, 1).numpy()}
+    with np.load("assets/demo/reference.npz") as published:
+        own = {"mu": published["mu"], "sigma": published["sigma"]}
+    np.savez(tmp_path / "adm.npz", **arrays, **own)
+    np.savez(tmp_path / "images.npz", **arrays)
+    np.savez(tmp_path / "moved.npz", mu=own["mu"] + 1, sigma=own["sigma"])
+
+    def measured(reference: str, data: str) -> dict[str, float]:
+        few = {"network": "demo", "sampler": "euler", "steps": 2, "seeds": "0-7", "detector": "demo"}
+        study = Images(**few, reference=reference, data=data, metrics=("fid", "kid"))  # type: ignore[arg-type]
+        found = study.run(job(tmp_path / f"{Path(reference).stem}-{Path(data).stem}"))
+        return {name.partition("-")[0]: estimate.value for name, estimate in found.items()}
+
+    adm, images, moved = (f"{tmp_path}/{name}.npz" for name in ("adm", "images", "moved"))
+    plain = measured("assets/demo/reference.npz", images)
+    assert measured(adm, adm) == plain, "its statistics beside its images"
+    beside = measured(moved, adm)
+    assert beside["kid"] == plain["kid"] and beside["fid"] > plain["fid"] + 1, "data does not replace the reference"
 
 
 def test_few_images_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
