@@ -17,7 +17,7 @@ import skip
 from skip.diffusers import UP_BLOCKS, sigma_from_scheduler
 from skip.scale import SkipScale
 
-diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
+diffusers: Any = None
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"sample_size": 8, "norm_num_groups": 2, "layers_per_block": 1, "attention_head_dim": 4}
@@ -27,6 +27,13 @@ K_BLOCKS = {
     "down_block_types": ("DownBlock2D", "KDownBlock2D"),
     "up_block_types": ("UpBlock2D", "KUpBlock2D"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """Imported with the first test: it takes seconds, and every worker collects every file."""
+    global diffusers
+    diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
 
 
 def pixel_unet(**other: Any) -> Any:

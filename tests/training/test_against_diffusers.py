@@ -12,13 +12,21 @@ import skip
 from training.families.latent.autoencoder import KLDecoder, LatentDecoder, VQDecoder, read_decoder
 from training.families.ldm.unet import LDMUNet
 
-diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
-conversion = pytest.importorskip("diffusers.loaders.single_file_utils")
+diffusers: Any = None
+conversion: Any = None
 
 UNET = {"sample_size": 16, "in_channels": 3, "out_channels": 3, "block_out_channels": (32, 64), "layers_per_block": 1}
 AUTOENCODER = {
     "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "layers_per_block": 1,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """Imported with the first test: it takes seconds, and every worker collects every file."""
+    global diffusers, conversion
+    diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
+    conversion = pytest.importorskip("diffusers.loaders.single_file_utils")
 
 
 def published(**settings: Any) -> dict[str, Any]:
