@@ -43,7 +43,7 @@ def network(facts: str = "fullsize_edm_imagenet64_cond_adm") -> bytes:
     """
     kwargs = golden_json(facts)["network_kwargs"]
     kwargs = {name: value for name, value in kwargs.items() if name != "class_name"}
-    tiny = {"model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
+    tiny = {"model_channels": 16, "channel_mult": [1, 1, 1], "num_blocks": 1, "attn_resolutions": []}
     net = fill(EDMPrecond(**kwargs | tiny))
     return edm_pickles.edm_snapshot("EDMPrecond", kwargs | tiny, net.state_dict(), location="cuda:0")
 
@@ -81,7 +81,7 @@ def reference() -> bytes:
 
 def edm2() -> bytes:
     """EDM2's ImageNet-64 network, a snapshot pickle of float16 numbers, but with few channels."""
-    tiny = {"model_channels": 16, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": []}
+    tiny = {"model_channels": 16, "channel_mult": [1, 1, 1], "num_blocks": 1, "attn_resolutions": []}
     return edm2_snapshot(fill_edm2(EDM2Precond(64, 3, 1000, channels_per_head=16, **tiny)))
 
 

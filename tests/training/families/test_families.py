@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import standins_ldm
+import standins_uvit
 import torch
 from conftest import relative_error
 from standins_edm2 import edm2_snapshot, fill_edm2
@@ -12,6 +14,7 @@ from standins_ldm import write_ldm
 from standins_openai import written as openai
 from standins_uvit import write_uvit
 from tiny_network import tiny_network
+from torch.overrides import TorchFunctionMode
 
 from sampling.generate import check_guidance
 from sampling.samplers import SAMPLERS, sample
@@ -21,8 +24,12 @@ from skip.source import ImageSource
 from skip.tuned import SkipTuned
 from training.checkpoint import load_network, save_network
 from training.families.edm2.unet import EDM2Precond
+from training.families.latent.autoencoder import VQDecoder
+from training.families.ldm.unet import LDMUNet
 from training.families.table import FAMILIES
+from training.families.uvit.network import UViT
 from training.networks import SKIP_TARGETS
+from training.precond import EDMPrecond
 
 
 def edm2(folder: Path) -> Path:
@@ -199,3 +206,33 @@ def test_broken_files_are_refused(name: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=path.name):
         load_network(path)
+
+
+class Called(TorchFunctionMode):
+    """Keeps the names of torch's functions that were called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.__name__)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EDMPrecond(16, 1),
+        lambda: EDM2Precond(16, 1, model_channels=16, channel_mult=[1], num_blocks=1, channels_per_head=16),
+        lambda: UViT(**standins_uvit.TINY),
+        lambda: LDMUNet(**standins_ldm.TINY),
+        lambda: VQDecoder(**standins_ldm.VQ),
+    ],
+    ids=["edm", "edm2", "uvit", "ldm", "vq"],
+)
+def test_a_skeleton_is_made_without_torchs_compiler(make: Callable[[], object]) -> None:
+    """On the meta device these import it, which takes seconds of each start; in place, as `mul_`, they do not."""
+    with torch.device("meta"), Called() as called:
+        make()
+    assert called.names & {"rand", "randn"} and not called.names & {"mul", "add", "sub", "rsub", "normal_"}

@@ -104,8 +104,9 @@ class MPFourier(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", 2 * math.pi * torch.randn(num_channels))
-        self.register_buffer("phases", 2 * math.pi * torch.rand(num_channels))
+        # In place, for the sake of the meta device: see Init.
+        self.register_buffer("freqs", torch.randn(num_channels).mul_(2 * math.pi))
+        self.register_buffer("phases", torch.rand(num_channels).mul_(2 * math.pi))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map noise labels [N] to float32 [N, num_channels]."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
-from training.blocks.layers import Conv2d
+from training.blocks.layers import Conv2d, embedding
 from training.families.ldm.blocks import GroupNorm32
 from training.kernels import onednn
 
@@ -222,7 +222,7 @@ class VQDecoder(LatentDecoder):
     ) -> None:
         super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
         self.init_kwargs["n_embed"] = n_embed
-        self.quantize = nn.ModuleDict({"embedding": nn.Embedding(n_embed, embed_dim)})
+        self.quantize = nn.ModuleDict({"embedding": embedding(n_embed, embed_dim)})
 
     def indices(self, z: Tensor) -> Tensor:
         """Which entry of the codebook is nearest to each vector of z [N, embed_dim, H, W]: [N, H, W]."""

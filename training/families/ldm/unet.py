@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, Linear, PositionalEmbedding
+from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
@@ -160,7 +160,7 @@ class ClassEmbedder(nn.Module):
 
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_classes, dim)
+        self.embedding = embedding(num_classes, dim)
 
     def forward(self, labels: Tensor | None) -> Tensor:
         """See `training.blocks.transformer.class_token`."""

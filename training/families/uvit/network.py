@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, Linear, PositionalEmbedding
+from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
 from training.blocks.skip_block import SkipBlock
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
@@ -155,7 +155,7 @@ class UViT(nn.Module):
         self.extras, self.null_class = 1 + (num_classes > 0), null_class
         block = partial(Block, embed_dim, num_heads, mlp_ratio, qkv_bias)
 
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim))
+        self.pos_embed = nn.Parameter(torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim).mul_(0.02))
         self.patch_embed = PatchEmbedding(patch_size, in_chans, embed_dim)
         self.embed_time = PositionalEmbedding(embed_dim)
         self.time_embed: nn.Sequential | None = None
@@ -163,7 +163,7 @@ class UViT(nn.Module):
             self.time_embed = nn.Sequential(
                 Linear(embed_dim, 4 * embed_dim), nn.SiLU(), Linear(4 * embed_dim, embed_dim)
             )
-        self.label_emb = nn.Embedding(num_classes, embed_dim) if num_classes > 0 else None
+        self.label_emb = embedding(num_classes, embed_dim) if num_classes > 0 else None
         self.in_blocks = nn.ModuleList(block() for _ in range(depth // 2))
         self.mid_block = block()
         self.out_blocks = nn.ModuleList(block(skip=True) for _ in range(depth // 2))
