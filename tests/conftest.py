@@ -1,6 +1,7 @@
 """What the tests share: reference vectors, and networks filled by the rule the vectors were made with."""
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,14 @@ def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
         if kernels == "winograd":
             patch.setattr(winograd, "MIN_CHANNELS", 1)
             patch.setattr(winograd, "MIN_RESOLUTION", 4)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, so files need not have reached the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 
