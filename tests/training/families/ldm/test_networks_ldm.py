@@ -17,6 +17,7 @@ from training.checkpoint import load_network, save_network
 from training.families.latent.autoencoder import KLDecoder
 from training.families.ldm.checkpoint import _arguments, read_ldm
 from training.families.ldm.unet import ClassEmbedder, LDMPrecond, LDMUNet
+from training.presets import Preset
 
 FACTS, ARRAYS = golden_json("ldm"), golden_npz("ldm")
 PUBLISHED = golden_json("fullsize_ldm_cin256_v2")
@@ -260,6 +261,21 @@ def test_a_file_tells_its_network(tmp_path: Path, settings: dict[str, Any]) -> N
     labels = None if settings is PLAIN else torch.eye(9)[[0, 2]] * torch.tensor([[0.0], [1.0]])
     expected = x - sigma * unet(x / (1 + sigma**2).sqrt(), net.table.timestep(sigma)[None], context)
     assert relative_error(net(x, sigma, labels), expected) < 1e-5
+
+
+@pytest.mark.parametrize("settings", [{}, PLAIN], ids=["classes", "unconditional"])
+@pytest.mark.parametrize(
+    ("told", "keyword", "value"), [("num_heads", "num_heads", 2), ("head_channels", "num_head_channels", 16)]
+)
+def test_heads_take_the_place_of_those_assumed(
+    tmp_path: Path, settings: dict[str, Any], told: str, keyword: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ldm(tmp_path / "model.ckpt", **settings)
+    preset = Preset("mine", licence="ours", path=str(tmp_path / "model.ckpt"), **{told: value})  # type: ignore[arg-type]
+    monkeypatch.setattr("training.presets.load_presets", lambda: {"mine": preset})
+    net = load_network("mine")
+    heads = {name: net.init_kwargs[name] for name in ("num_heads", "num_head_channels") if name in net.init_kwargs}
+    assert heads == {keyword: value} and net.assumed == "latents of 16 x 16"
 
 
 def test_averaged_weights_are_preferred_where_the_file_has_them_all(tmp_path: Path) -> None:
