@@ -18,6 +18,7 @@ from dnnlib.pictures import (
     encode_png,
     open_picture,
     save_png,
+    sheet_size,
     side_by_side,
     to_pil,
 )
@@ -174,3 +175,18 @@ def test_a_cut_or_flipped_png_is_named_wherever_it_happens() -> None:
         with pytest.raises(ValueError, match=r"^x is "):
             decode_png(bytes(flipped), "x")
     assert np.array_equal(decode_png(png + b"after the end"), decode_png(png))
+
+
+def test_a_png_that_lacks_its_last_bytes_is_cut_short() -> None:
+    whole = encode_png(picture(1, 7))
+    check_png(whole, "it")
+    for length in range(len(whole) - 12, len(whole)):  # all of IEND: length, name and checksum
+        with pytest.raises(ValueError, match="the PNG is cut short"):
+            check_png(whole[:length], "it")
+
+
+def test_the_largest_sheet_and_what_is_none() -> None:
+    assert sheet_size("8x4") == (8, 4) and sheet_size("100x100") == (100, 100) and sheet_size("1x10000") == (1, 10000)
+    for text in ("100x101", "10001x1", "0x5", "5x0"):
+        with pytest.raises(ValueError, match=f"{text} is no sheet of 1 to 10,000 images"):
+            sheet_size(text)

@@ -142,7 +142,7 @@ def test_a_tiff_of_16_bits_is_rounded_not_cut(order: str, compressed: bool) -> N
 def test_a_tiff_says_what_is_white_and_how_many_bits_count() -> None:
     gray = samples(4, 4).astype(np.uint16)
     assert np.array_equal(read(tiff(gray, "<", t262=0)), rounded(65535 - gray.astype(int)))
-    twelve = np.arange(0, 4096, 273)[:16].reshape(4, 4)
+    twelve = np.arange(0, 4096, 265).reshape(4, 4)
     pairs = twelve.reshape(-1, 2)
     packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
     data = packed.astype(np.uint8).reshape(4, 6)
@@ -163,6 +163,10 @@ def test_values_of_unknown_range_are_refused() -> None:
     deep = file.getvalue().replace(b"\x00\x03\x07\x01\x01", b"\x00\x03\x0f\x01\x01")
     assert deep != file.getvalue()
     assert "16 bits a channel in JPEG 2000" in refusal(deep)
+    file = io.BytesIO()
+    Image.fromarray(RANDOM.randint(0, 256, (8, 8)).astype(np.uint8)).save(file, "jpeg2000")
+    flat = file.getvalue().replace(b"\x00\x01\x07\x01\x01", b"\x00\x01\x06\x01\x01")
+    assert "7 bits a channel in JPEG 2000" in refusal(flat)
 
 
 @pytest.mark.parametrize("most", [255, 1000, 4095, 65535])

@@ -367,6 +367,13 @@ def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, monkey
     path = packed(tmp_path / "a.zip", {"a.png": data})
     assert f"it unfolds to {len(data)} bytes, more than any picture has" in refused(path, dest)
 
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(data)
+    assert f"it has {len(data)} bytes, more than any picture has" in refused(folder, dest)
+    monkeypatch.setattr(image_files, "MOST_BYTES", len(data))
+    assert convert(folder, dest)["images"] == convert(path, tmp_path / "b.zip")["images"] == 1
+
 
 def test_a_zip_of_links_and_one_with_a_password_are_one_line(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
