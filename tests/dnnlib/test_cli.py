@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from tqdm import tqdm
 
 from dnnlib.cli import Command, Group
+from dnnlib.interrupts import Stopped
 
 
 @pytest.fixture
@@ -165,3 +166,21 @@ def test_help_is_short_too(args: list[str]) -> None:
 def test_without_a_command_there_is_help() -> None:
     result = run()
     assert result.exit_code == 2 and "draw  One of them." in result.stderr
+
+
+@pytest.mark.usefixtures("sigint_kept")
+def test_a_signal_is_one_line_and_the_status_that_shells_have_for_it() -> None:
+    result = CliRunner().invoke(raising(Stopped(signal.SIGTERM, "stopped at 8 images"), resumes=True))
+    words = "\nstopped at 8 images: the same command goes on where this one was\n"
+    assert (result.exit_code, result.stderr) == (143, words)
+
+
+def test_counts_go_as_far_as_libraries_count() -> None:
+    @click.command(cls=Command)
+    @click.option("--size", type=click.IntRange(min=1))
+    def measure(size: int) -> None:
+        click.echo(size)
+
+    assert CliRunner().invoke(measure, ["--size", "2147483647"]).output == "2147483647\n"
+    refused = CliRunner().invoke(measure, ["--size", "2147483648"])
+    assert refused.exit_code == 2 and "2147483648 is more than 2,147,483,647" in refused.stderr
