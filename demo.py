@@ -36,7 +36,7 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
     if rho is not None:
         raise ValueError(f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}")
     warn_beyond([rho_bottom])
-    check_writable(dest)
+    check_writable(dest, "--dest")
     seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]  # seed modulo 10 is the class
     device = distributed.init()
     sheets, captions = [], []

@@ -199,7 +199,7 @@ def _check_destination(dest: str, overwrite: bool) -> None:
         raise ValueError(f"--dest={dest}: statistics are written as npz; name a file that ends in .npz")
     if Path(dest).exists() and not overwrite:
         raise ValueError(f"--dest={dest} is there already; name another file, or replace it with --overwrite")
-    check_writable(dest)
+    check_writable(dest, "--dest")
 
 
 def _check_colours(channels: int, asked: References) -> None:

@@ -83,7 +83,7 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], columns > 0, (side, side))
 
     with folder.open(seeds, flags["overwrite"]) if distributed.rank() == 0 else contextlib.nullcontext():
-        distributed.require_shared(folder.outdir, "--outdir")  # waits until it is claimed
+        distributed.require_shared(folder.outdir)  # waits until it is claimed
         share = seeds[distributed.rank() :: distributed.world_size()]
         made = torch.tensor(_make(source, folder, share, flags["batch"]), device=device)
         made = distributed.all_reduce_sum(made)  # waits for every rank

@@ -114,22 +114,22 @@ def _sync_file_system(folder: Path) -> bool:
     return True
 
 
-def check_writable(dest: str | os.PathLike[str], flag: str = "--dest", folder: bool = False) -> None:
-    """Refuse a --dest that cannot be written, before the work, and without leaving a trace; folders are made later.
+def check_writable(dest: str | os.PathLike[str], name: str, folder: bool = False) -> None:
+    """Refuse a place that cannot be written, before the work, and without leaving a trace; folders are made later.
 
     Args:
         dest: the place.
-        flag: that named it.
+        name: what the user calls it, as a flag.
         folder: it is a folder, not a file.
     Raises:
         ValueError: naming the place and the reason.
     """
     path = Path(dest).absolute()
     if path.is_dir() and not folder:
-        raise ValueError(f"{flag}={dest} is a folder; name a file in it")
+        raise ValueError(f"{name}={dest} is a folder; name a file in it")
     if path.exists() and not (path.is_dir() if folder else path.is_file()):
         kind = "folder" if folder else "ordinary file"
-        raise ValueError(f"{flag}={dest} is no {kind}; choose another place")
+        raise ValueError(f"{name}={dest} is no {kind}; choose another place")
     above = [path, *path.parents] if folder else path.parents
     there = path
     try:
@@ -137,7 +137,7 @@ def check_writable(dest: str | os.PathLike[str], flag: str = "--dest", folder: b
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         reason = f"{there} ({error.strerror})"
-        raise ValueError(f"{flag}={dest}: cannot write to {reason}; choose another place") from error
+        raise ValueError(f"{name}={dest}: cannot write to {reason}; choose another place") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any, checksum: bool = False) -> None:

@@ -54,7 +54,7 @@ class RunFolder:
         size: tuple[int, int] | None = None,
     ) -> None:
         if not os.fspath(outdir):
-            raise ValueError("--outdir is empty; name a folder, . for the one you are in")
+            raise ValueError("the output folder has no name; name one, . for the one you are in")
         self.outdir, self.subdirs, self.kind, self.sheet, self.size = Path(outdir), subdirs, kind, sheet, size
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
         self._claim: Claim | None = None
@@ -74,7 +74,7 @@ class RunFolder:
         Raises:
             ValueError: if it cannot be read.
         """
-        path, cure = self.outdir / RECORD, "choose another --outdir or remove it"
+        path, cure = self.outdir / RECORD, "choose another folder or remove it"
         try:
             record = read_json_object(path, cure, MOST_BYTES)
         except FileNotFoundError:
@@ -107,7 +107,7 @@ class RunFolder:
             OSError: if the folder cannot be written.
         """
         if self.outdir.exists() and not self.outdir.is_dir():
-            raise ValueError(f"{self.outdir} is a file; choose a folder as --outdir")
+            raise ValueError(f"{self.outdir} is a file; name a folder")
 
         def begin(alone: bool) -> None:
             self._begin(seeds, overwrite, alone)
@@ -238,7 +238,7 @@ class RunFolder:
         self._check_others(record, alone, overwrite)
         problem = self._other_images(record, seeds)
         if problem and not overwrite:
-            raise ValueError(f"{self.outdir} holds images {problem}; choose another --outdir, or --overwrite them")
+            raise ValueError(f"{self.outdir} holds images {problem}; choose another folder, or overwrite them")
         if problem:
             self._remove(record, seeds)
         if problem or (record and _differences(record["settings"], self.settings)):
@@ -260,7 +260,7 @@ class RunFolder:
             return
         differing = _differences(record["settings"], self.settings)
         if differing:
-            wait = "wait for it" if overwrite else "choose another --outdir"
+            wait = "wait for it" if overwrite else "choose another folder"
             raise RuntimeError(f"another run is making images with {differing} in {self.outdir}; {wait}")
 
     def _other_images(self, record: dict[str, Any], seeds: Sequence[int]) -> str:
@@ -281,11 +281,11 @@ class RunFolder:
             self._check_no_others(made, seeds)
             return
         if archive != self._archive(self.kind):
-            raise ValueError(f"{archive} holds these images already; choose another --outdir for --format={self.kind}")
+            raise ValueError(f"{archive} holds these images already; choose another folder for {self.kind}")
         if without(seeds, made):
-            raise ValueError(f"{archive} holds the seeds {format_seeds(made)}; choose another --outdir for others")
+            raise ValueError(f"{archive} holds the seeds {format_seeds(made)}; choose another folder for others")
         if self.sheet and not (self.outdir / SHEET).exists():
-            raise ValueError(f"{archive} is packed: for a contact sheet make its images again, in another --outdir")
+            raise ValueError(f"{archive} is packed: for a contact sheet make its images again, in another folder")
         try:
             check_archive(archive)
         except ValueError as error:
@@ -296,7 +296,7 @@ class RunFolder:
         if others:
             raise ValueError(
                 f"{self.outdir} still lacks the seeds {format_seeds(others)} of an earlier command; "
-                f"add them to --seeds, or choose another --outdir for --format={self.kind}"
+                f"make them too, or choose another folder for {self.kind}"
             )
 
     # ---- files

@@ -71,7 +71,7 @@ def scratch_folder() -> Path:
         folder = Path(tempfile.gettempdir()) / f"skip-tuning-edm-{user}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_writable(folder)
-        warn(f"{error}; until then features are kept in {folder}, or where --features says")
+        warn(f"{error}; until then features are kept in {folder}, or in a folder that you name for them")
     return folder
 
 

@@ -312,7 +312,7 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
           --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
     """
-    check_writable(out)
+    check_writable(out, "--dest")
     images, classes = _read(data)
     if test is None:
         (images, classes), (test_images, test_classes) = _held_out(images, classes)

@@ -125,7 +125,7 @@ class Evaluation:
         """
         if "logits" in needed(names) and self.detector.num_logits == 0:
             raise ValueError(
-                f"the Inception Score needs classes, and {self.detector.name} has none; drop it, or change --detector"
+                f"the Inception Score needs classes, and {self.detector.name} has none; drop it, or change the detector"
             )
         gaussian = None
         if reference is not None:
@@ -134,8 +134,8 @@ class Evaluation:
             try:
                 Statistics(own[0], own, None, self.detector.name, self.detector.sha256).require_comparable(reference)
             except ValueError as error:
-                raise ValueError(f"--ref does not fit --detector: {error}") from error
-            gaussian = Gaussian(reference, "--ref's covariance", self.device)
+                raise ValueError(f"the reference does not fit the detector: {error}") from error
+            gaussian = Gaussian(reference, "the reference's covariance", self.device)
             _ = gaussian.root  # found now, so that a matrix which is no covariance is refused before there are images
         if real is None:
             yield Target(gaussian)
@@ -201,7 +201,7 @@ class Evaluation:
         if reference is None or reference.statistics.detector is not None or self.detector.name.startswith(INCEPTION):
             return set()
         return {
-            f"--ref does not say which detector it was made with; a distance in {self.detector.name}'s features means "
+            f"the reference does not say which detector made it; a distance in {self.detector.name}'s features means "
             "something only if it was that one, and statistics published with EDM and ADM are Inception's"
         }
 
@@ -221,7 +221,7 @@ def _alone(folder: Path) -> Iterator[None]:
             held.enter_context(locked(Path(f"{folder}.lock"), LOOK_SECONDS))
         except filelock.Timeout as error:
             raise RuntimeError(
-                f"another run is at the same images, in {folder}; wait for it, or give --features"
+                f"another run is at the same images, in {folder}; wait for it, or keep features in another folder"
             ) from error
         for left in folder.parent.glob("*.lock"):  # by killed runs
             with contextlib.suppress(filelock.Timeout), locked(left, 0):

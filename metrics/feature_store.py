@@ -226,7 +226,7 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
         if first:
             for reason in store.remove_damaged():
                 tqdm.write(f"{reason}; its images are done again", file=sys.stderr)
-        distributed.require_shared(store.folder, "--features or --results, or SKIP_TUNING_CACHE")
+        distributed.require_shared(store.folder)
         done = _known_to_rank_0(store, ids)
         chunks = len(store.chunks()) if first else 0
 

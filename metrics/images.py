@@ -45,7 +45,7 @@ class Images(Protocol):
 class StoredImages:
     """Images in a folder (with its sub-folders) or in a zip, in the order of their names.
 
-    The contact sheet that generate.py --grid puts beside its images is passed over.
+    The contact sheet that generate.py puts beside its images is passed over.
 
     Args:
         path: the folder or zip.
@@ -130,7 +130,7 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
     kind = ArrayImages if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir() else StoredImages
     images: Images = kind(path, num, seed)
     if num is not None and len(images) < num:
-        raise ValueError(f"{path} holds {len(images)} images, but {num} are expected: make more, or lower --num")
+        raise ValueError(f"{path} holds {len(images)} images, but {num} are expected: make more, or ask for fewer")
     if len(images) < 2:
         raise ValueError(f"{path} holds {len(images)} image; statistics need at least 2")
     return images

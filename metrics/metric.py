@@ -75,10 +75,10 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Metric:
-    """One entry of --metrics.
+    """One metric, of one or several numbers.
 
     Args:
-        name: what --metrics calls it.
+        name: what users ask for.
         quantities: the numbers that it gives, by name.
         needs: beside the features of the generated images.
         protocol: how it is computed, in one line: what its value must be published with.

@@ -13,7 +13,7 @@ from metrics.statistics import Statistics
 
 
 class References:
-    """The files that --ref and --ref-images name, read and checked before anything is computed.
+    """The files that real images are known by, read and checked before anything is computed.
 
     A reference batch of the ADM evaluator holds both images and the statistics (mu, sigma) of many more. Its
     statistics are then the reference, as they are to that evaluator, and its images serve the metrics that need
@@ -23,7 +23,7 @@ class References:
         ref: statistics, a path or URL; None takes those of `ref_images`.
         ref_images: images, a path; None where no metric needs them.
     Attributes:
-        statistics: of --ref, or those in the file of --ref-images; None if there are none. Of a file for two detectors
+        statistics: of `ref`, or those in the file of `ref_images`; None if there are none. Of a file for two detectors
             they are Inception's: `fitting` knows better.
         real: the images, or None.
         record: what a result tells of them, as JSON.
@@ -46,7 +46,7 @@ class References:
             if self.statistics is not None and self.statistics.count is not None:
                 self.record["reference_num"] = self.statistics.count
         if self.own:
-            self.record["reference_statistics"] = "mu and sigma in the file of --ref-images, not those of its images"
+            self.record["reference_statistics"] = "mu and sigma in the file of images, not those of its images"
         if ref_images is not None:
             self.real = open_images(located(ref_images))
             self.record |= {"reference_images": ref_images, "reference_images_num": len(self.real)}
@@ -63,7 +63,7 @@ class References:
         """The statistics of this detector's features; None takes those of the real images.
 
         Raises:
-            ValueError: if --ref has none. Where the file of --ref-images has those of another detector, its images
+            ValueError: if `ref` has none. Where the file of `ref_images` has those of another detector, its images
                 take their place, and the record says so.
         """
         if self._path is None:
@@ -77,7 +77,7 @@ class References:
         if differs:
             for key in ("reference", "reference_sha256", "reference_num"):
                 self.record.pop(key, None)
-            said = "of the images: mu and sigma in the file of --ref-images are another detector's"
+            said = "of the images: mu and sigma in their file are another detector's"
             self.record["reference_statistics"] = said
             return None
         return found
@@ -110,6 +110,6 @@ def detector_of(statistics: Statistics | None, given: str | None, default: str =
     if source not in load_entries():
         raise ValueError(
             f"the reference was made with the detector {source!r}, which configs/detectors.toml does not name: "
-            "give it as --detector"
+            "name it as the detector yourself"
         )
     return source

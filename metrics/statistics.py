@@ -38,7 +38,7 @@ class Statistics:
         count: N, the number of images; None where a file does not tell.
         detector: name of the feature network; None where a file does not tell.
         detector_hash: sha256 of its weights, or what else tells two of the same name apart; None if unknown.
-        detector_source: what --detector was when they were made: a name, path or URL; None if unknown.
+        detector_source: how the detector was named when they were made: a name, path or URL; None if unknown.
         channels: of the images, 1 (grayscale) or 3 (RGB); None where a file does not tell.
     Raises:
         ValueError: if the shapes do not belong together or a value is not finite.

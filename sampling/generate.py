@@ -174,12 +174,12 @@ def check_guidance(net: ImageNetwork, scale: float, guide: ImageNetwork | None, 
         if net.label_dim == 0:
             raise ValueError(
                 f"guidance {scale:g} is asked for, but the network is unconditional: it has no class to leave out; "
-                "name a weaker network as its guide (--guide)"
+                "name a weaker network as its guide"
             )
         if not getattr(net, "has_no_class", True):
             raise ValueError(
                 f"guidance {scale:g} is asked for, but the network was trained with classes only, and none of them is "
-                '"no class": name a weaker network as its guide (--guide)'
+                '"no class": name a weaker network as its guide'
             )
         return
     for what in ("img_channels", "img_resolution"):

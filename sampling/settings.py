@@ -87,7 +87,7 @@ class SamplerSettings:
             if self.steps is not None and self.steps < 2:
                 raise ValueError(
                     f"steps is {self.steps}, but a grid has 2 noise levels or more; "
-                    "for a single step list its level, as --sigmas=80"
+                    "for a single step list its level, as 80"
                 )
             if self.steps is not None and self.steps > MOST_STEPS:
                 raise ValueError(f"steps is {self.steps}; at most {MOST_STEPS:,} noise levels are computed")
@@ -97,7 +97,7 @@ class SamplerSettings:
             raise ValueError(f"the {self.grid} grid has the range of the network's table: drop sigma_min and sigma_max")
         if self.exponent is not None and self.grid not in ("edm", "time_uniform"):
             raise ValueError(
-                f"the exponent {self.exponent:g} (--rho) is given, but the {self.grid} grid has none; "
+                f"the time step exponent {self.exponent:g} is given, but the {self.grid} grid has none; "
                 "drop it, or use the edm grid"
             )
         with_ending(torch.ones(1), self.ending)

@@ -121,7 +121,7 @@ def value(command: str) -> float:
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        ("one", "one holds 1 images, but 12 are expected: make more, or lower --num"),
+        ("one", "one holds 1 images, but 12 are expected: make more, or ask for fewer"),
         ("empty", "empty holds no images"),
         ("sizes", r"sizes/07.png is \(1, 16, 16\), the first image is \(1, 32, 32\).*dataset_tool.py"),
         ("colours", r"colours/07.png is \(3, 32, 32\), the first image is \(1, 32, 32\)"),
@@ -153,14 +153,17 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--detector demo --ref small.npz", "--ref does not fit --detector: statistics of dimension 128 and 3"),
+        (
+            "--detector demo --ref small.npz",
+            "reference does not fit the detector: statistics of dimension 128 and 3",
+        ),
         ("--detector demo --ref other.npz", "statistics of detector demo-fashion-mnist and inception-2015-12-05"),
         ("--detector demo --ref retrained.npz", "statistics of detector hash .* and 0000"),
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
         ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
         ("--detector demo --ref none.npz", "none.npz: no such file"),
-        ("--detector demo --ref lopsided.npz", "--ref's covariance is not symmetric"),
-        ("--detector demo --ref negative.npz", "--ref's covariance has the eigenvalue -"),
+        ("--detector demo --ref lopsided.npz", "the reference's covariance is not symmetric"),
+        ("--detector demo --ref negative.npz", "the reference's covariance has the eigenvalue -"),
         ("--detector demo --ref nan.npz", "nan.npz: the statistics hold NaN or infinity"),
         ("--detector demo --ref of-rgb.npz", "the generated images are grayscale, those of --ref RGB; convert one set"),
         ("--detector demo", "fid needs the real images' statistics: give --ref, or the images as --ref-images"),
@@ -245,7 +248,7 @@ def test_gen_and_calc_take_the_detector_of_the_reference(tmp_path: Path) -> None
         assert json.loads(done.stdout)["detector"]["name"] == "demo-fashion-mnist"
     np.savez(tmp_path / "elsewhere.npz", **held | {"detector_source": np.array("https://host/evil.pt")})
     said = refused(f"calc --images good --num 12 --ref {tmp_path}/elsewhere.npz", early=True)
-    assert "made with the detector 'https://host/evil.pt'" in said and "give it as --detector" in said
+    assert "made with the detector 'https://host/evil.pt'" in said and "name it as the detector yourself" in said
 
 
 def test_an_adm_reference_batch_gives_its_own_mean_and_covariance(tmp_path: Path) -> None:
@@ -260,7 +263,7 @@ def test_an_adm_reference_batch_gives_its_own_mean_and_covariance(tmp_path: Path
     found = json.loads(done.stdout)
     assert found["metrics"]["fid-demo-fashion-mnist"] == value(f"calc --images good --num 12 {DEMO}")
     assert found["protocol"]["reference"].endswith("virtual.npz")
-    assert "mu and sigma in the file of --ref-images" in found["protocol"]["reference_statistics"]
+    assert "mu and sigma in the file of images" in found["protocol"]["reference_statistics"]
     assert found["protocol"]["reference_images_num"] == 12
 
     done = run(flags.replace("virtual", "other"))

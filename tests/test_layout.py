@@ -1,6 +1,7 @@
 """The layers: imports point down only, nothing is circular, and sampling stands alone."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -163,3 +164,21 @@ def test_every_folder_says_what_lives_there() -> None:
     for top in LAYERS[1:]:
         for path in (ROOT / top).rglob("__init__.py"):
             assert ast.get_docstring(ast.parse(path.read_text())), f"{path} says nothing"
+
+
+# Programs, and what makes them.
+KNOW_FLAGS = {"dnnlib.cli", "dnnlib.flags", "metrics.demo_detector"}
+GROUND = ("dnnlib", "torch_utils", "sampling", "metrics")
+
+
+def test_the_ground_does_not_know_the_roof() -> None:
+    """What a library says must make sense to who calls it from Python: no flag of a program is named."""
+    found = []
+    for name, path in sources().items():
+        if layer(name) not in GROUND or name in KNOW_FLAGS:
+            continue
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found += [f"{name}: {flag}" for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)]
+    assert found == []

@@ -69,8 +69,7 @@ def _refuse_one_gpu_for_all(device: str) -> None:
     here = os.environ.get("LOCAL_WORLD_SIZE", "1")
     if "RANK" in os.environ and device.startswith("cuda:") and here != "1":
         raise ValueError(
-            f"--device={device} would be the one GPU of all {here} ranks of this machine; --device=cuda is each "
-            "rank's own"
+            f"{device} would be the one GPU of all {here} ranks of this machine; the device cuda is each rank's own"
         )
 
 
@@ -179,16 +178,15 @@ def claimed(folder: str | os.PathLike[str]) -> Iterator[None]:
         RuntimeError: if another run is at work there, or the ranks do not share it.
     """
     with claim(folder) if rank() == 0 else contextlib.nullcontext():
-        require_shared(folder, "--outdir")  # no rank begins before
+        require_shared(folder)  # no rank begins before
         yield
 
 
-def require_shared(folder: str | os.PathLike[str], named_by: str) -> None:
+def require_shared(folder: str | os.PathLike[str]) -> None:
     """Refuse, before any work, a folder that is another one on some ranks; every rank calls it, and waits for all.
 
     Args:
         folder: where rank 0 writes and the others look.
-        named_by: the flag or variable that names it.
     Raises:
         RuntimeError: on all ranks; how many do not see it.
     """
@@ -202,7 +200,7 @@ def require_shared(folder: str | os.PathLike[str], named_by: str) -> None:
     if lost:
         raise RuntimeError(
             f"{folder} is not one folder for all ranks: {lost} of {world_size()} do not see what rank 0 writes to it "
-            f"on {host}; choose one that all machines share ({named_by})"
+            f"on {host}; choose one that all machines share (for the cache: SKIP_TUNING_CACHE)"
         )
 
 

@@ -75,7 +75,7 @@ def rho_command(**flags: Any) -> None:
     """Train the skip coefficients alone; print them as JSON."""
     device = distributed.init(flags["device"], flags["tf32"])
     settings, out = _settings(flags), Path(flags["dest"])
-    check_writable(out)
+    check_writable(out, "--dest")
     warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
     state = out.with_name(f"{out.name}.state")
     if out.exists() and not state.exists():

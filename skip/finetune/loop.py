@@ -278,7 +278,7 @@ def _go_on(
 @contextlib.contextmanager
 def _alone(saved: Path) -> Iterator[None]:
     with claim_file(saved) if distributed.rank() == 0 else contextlib.nullcontext():
-        distributed.require_shared(saved.parent, "--outdir, --dest or --results")  # no rank begins before
+        distributed.require_shared(saved.parent)  # no rank begins before
         yield
 
 

@@ -255,7 +255,7 @@ def test_an_archive_takes_no_more_seeds_and_no_other_kind(tmp_path: Path) -> Non
     finished(tmp_path, [0, 1], kind="zip")
     with pytest.raises(ValueError, match=r"images\.zip holds the seeds 0-1"):
         opened(RunFolder(tmp_path, SETTINGS, kind="zip"), [1, 2])
-    with pytest.raises(ValueError, match=r"images\.zip holds these images already; .* --format=npz"):
+    with pytest.raises(ValueError, match=r"images\.zip holds these images already; .* for npz"):
         opened(RunFolder(tmp_path, SETTINGS, kind="npz"), [0, 1])
     with pytest.raises(ValueError, match=r"steps=5 \(now 6\)"):
         opened(RunFolder(tmp_path, OTHER, kind="zip"), [0])

@@ -425,7 +425,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
     folder = util.scratch_folder()
     assert folder.parent == tmp_path and folder.is_dir()
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "SKIP_TUNING_CACHE" in told and "--features" in told and str(folder) in told
+    assert told.count("\n") == 1 and "SKIP_TUNING_CACHE" in told and "name for them" in told and str(folder) in told
 
 
 def test_without_a_home_only_downloads_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

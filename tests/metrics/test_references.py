@@ -47,7 +47,7 @@ def test_of_another_detector_the_images_count(batch: str) -> None:
     own = References(None, batch)
     assert own.fitting(detector(dim=128)) is None
     said = own.record["reference_statistics"]
-    assert said == "of the images: mu and sigma in the file of --ref-images are another detector's"
+    assert said == "of the images: mu and sigma in their file are another detector's"
     assert own.record.keys() == {"reference_statistics", "reference_images", "reference_images_num"}
 
 

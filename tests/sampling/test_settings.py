@@ -125,7 +125,7 @@ def test_levels_are_rounded_to_the_networks_own() -> None:
         ({"sigmas": "80,1", "steps": 3}, "steps is 3, but 2 noise levels are listed"),
         ({"sigmas": "80,1", "sigma_max": 80.0}, "sigma_max is given, but the noise levels are listed"),
         ({"sigmas": "80,1", "exponent": 7.0}, "exponent is given, but the noise levels are listed"),
-        ({"sigmas": "vp", "exponent": 7.0}, "the exponent 7 .* but the vp grid has none"),
+        ({"sigmas": "vp", "exponent": 7.0}, "exponent 7 .* but the vp grid has none"),
         ({"sampler": "unipc", "exponent": 7.0}, "the logsnr grid has none"),
         ({"ending": "nowhere"}, "unknown ending 'nowhere'"),
     ],

@@ -96,7 +96,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_ranks_do_not_share_a_gpu(two_gpus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"--device=cuda:0 would be the one GPU of all 2 ranks .* --device=cuda is"):
+    with pytest.raises(ValueError, match=r"cuda:0 would be the one GPU of all 2 ranks .* the device cuda is"):
         distributed.init("cuda:0")
     assert not two_gpus
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # the other rank is on another machine
@@ -126,9 +126,9 @@ RANK = textwrap.dedent("""
     distributed.TOKEN_SECONDS = 0.2
     distributed.init("cpu")
     assert distributed.as_rank_0_says([distributed.rank() == 0, False]) == [True, False]
-    distributed.require_shared(sys.argv[1], "--outdir")
+    distributed.require_shared(sys.argv[1])
     try:
-        distributed.require_shared("out", "--outdir")
+        distributed.require_shared("out")
     except RuntimeError as error:
         print(error)
     distributed.shutdown()
@@ -157,7 +157,7 @@ def test_a_folder_that_is_another_one_on_each_machine_is_refused(tmp_path: Path)
         assert process.returncode == 0
         (line,) = told.splitlines()
         assert line.startswith("out is not one folder for all ranks: 1 of 2 do not see what rank 0 writes to it on ")
-        assert line.endswith("choose one that all machines share (--outdir)")
+        assert line.endswith("choose one that all machines share (for the cache: SKIP_TUNING_CACHE)")
     assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == []
 
 

@@ -44,7 +44,7 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
     first = distributed.rank() == 0
     missing = [first and not _is_whole(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
     todo = [number for number, flag in enumerate(distributed.as_rank_0_says(missing)) if flag]
-    distributed.require_shared(folder, "--results")
+    distributed.require_shared(folder)
     mine = todo[distributed.rank() :: distributed.world_size()]
     with tqdm(total=sum(len(chunks[n]) for n in mine), unit="img", desc=desc, disable=distributed.rank() != 0) as bar:
         for number in mine:
