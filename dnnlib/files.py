@@ -168,7 +168,7 @@ def read_json_object(
         ValueError: naming the file, if it holds something else, is larger, or was changed.
     """
     try:
-        value = json.loads(_read_text(Path(path), most))
+        value = json.loads(read_text(Path(path), most))
         if not isinstance(value, dict):
             raise ValueError("it is no JSON object")
         said = value.pop(_CHECKSUM, None)
@@ -192,7 +192,7 @@ def read_json_lines(path: Path) -> list[dict[str, float]]:
         ValueError: naming the file and its first line that is none, or that was changed.
     """
     try:
-        lines = _read_text(path, _MOST_JSON_LINES).splitlines()
+        lines = read_text(path, _MOST_JSON_LINES).splitlines()
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({printable(error)}); remove it to go on without") from error
     found = []
@@ -224,7 +224,16 @@ def _checksum(value: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(value).encode()):08x}"
 
 
-def _read_text(path: Path, most: int) -> str:
+def read_text(path: Path, most: int) -> str:
+    """A file's text, in UTF-8.
+
+    Args:
+        path: of the file.
+        most: bytes.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is a pipe, larger, or no text.
+    """
     if path.is_fifo():  # nobody may ever write to it
         raise ValueError("it is a pipe, no file")
     with open(path, "rb") as file:

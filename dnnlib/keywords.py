@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from dnnlib.files import read_text
 from dnnlib.text import printable
 
 LARGEST = 2**31 - 1  # of a count
+_MOST_TOML = 2**20  # bytes
 _PLAIN: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -38,6 +40,19 @@ def check_keywords(kwargs: Mapping[str, Any], kinds: Sequence[type]) -> None:
             raise ValueError(f"{name} is {shown(value)}; it must be {_described(hints[name])}")
 
 
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: naming the file, if it is not TOML, or larger than any of ours by far.
+    """
+    try:
+        return tomllib.loads(read_text(Path(path), _MOST_TOML))
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
+        raise ValueError(f"{path} is not valid TOML: {printable(error)}") from error
+
+
 Entry = TypeVar("Entry")
 
 
@@ -48,12 +63,8 @@ def load_tables(path: str | os.PathLike[str], kind: type[Entry]) -> dict[str, En
         OSError: if the file cannot be read.
         ValueError: if it is not TOML, or a table has an unknown or a missing key, or a value of another type.
     """
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
-        raise ValueError(f"{path} is not valid TOML: {printable(error)}") from error
     entries = {}
-    for name, table in tables.items():
+    for name, table in read_toml(path).items():
         try:
             if not isinstance(table, dict):
                 raise ValueError(f"it is {shown(table)}, no table")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dnnlib.arrays import open_arrays, read_arrays
 from dnnlib.claims import claim
-from dnnlib.files import atomic_write, remove_partial_files, write_json
+from dnnlib.files import atomic_write, read_json_object, remove_partial_files, write_json
 from metrics.detector import Detector
 from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
@@ -76,11 +76,8 @@ class FeatureStore:
 
     def _check_settings(self) -> None:
         path = self.folder / SETTINGS_FILE
-        try:
-            same = not path.exists() or json.loads(path.read_text()) == self.settings
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({error}); remove {self.folder}, or choose another folder") from error
-        if not same:
+        cure = f"remove {self.folder}, or choose another folder"
+        if path.exists() and read_json_object(path, cure) != self.settings:
             raise ValueError(f"{self.folder} holds features of other images or another detector; choose another folder")
 
     @contextlib.contextmanager

@@ -43,6 +43,23 @@ def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], opt
         raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
 
 
+def check_like(found: Any, expected: Mapping[str, Tensor]) -> None:
+    """Refuse what is not, name by name, a tensor of the shape and dtype that is expected.
+
+    Args:
+        found: from a file.
+        expected: what goes on from it.
+    Raises:
+        ValueError: naming the first difference.
+    """
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError("there is something else in the place of tensors by name")
+    check_names(expected, found)
+    for name, value in expected.items():
+        if found[name].dtype != value.dtype or found[name].layout != value.layout:
+            raise ValueError(f"{name} is {found[name].dtype}, {found[name].layout}; it must be {value.dtype}")
+
+
 def _first(names: list[str]) -> str:
     shown = [printable(name, NAME_LENGTH) for name in names[:NAMES_SHOWN]]
     return ", ".join(shown + ["..."] * (len(names) > NAMES_SHOWN))

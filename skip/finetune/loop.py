@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +28,11 @@ from skip.studies.inputs import RealImages
 from skip.studies.score_matching import WEIGHTINGS, draw_sigma
 from skip.tuned import SkipTuned
 from torch_utils import distributed
-from torch_utils.weights import read_saved
+from torch_utils.weights import check_like, read_saved
 from training.dataset import InfiniteSampler
 from training.precond import Precond
-from training.run.optimizer import adam, sum_over_ranks
+from training.run.optimizer import adam, sum_over_ranks, take_moments
+from training.run.state import saved_number
 from training.run.watch import Watch, check_tensors
 
 PRELOAD_BYTES = 2**30
@@ -162,18 +163,31 @@ class Run:
         try:
             saved = read_saved(path, device)
             settings = json.loads(saved["settings"])
+            if not isinstance(settings, dict):
+                raise ValueError("what it records as the settings is no object")
             if settings == self.settings:
-                for mine, theirs in ((self.parameters, saved["parameters"]), (self.also, saved["also"])):
-                    for a, b in zip(mine, theirs, strict=True):
-                        a.copy_(b)
-                self.optimizer.load_state_dict(saved["optimizer"])
-                self.images_seen, self.history = int(saved["images_seen"]), list(saved["history"].cpu())
+                self._take(saved)
         except Exception as error:  # damage can show in any way
             raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:
                 raise ValueError(f"{path} is of a run with {name}={a!r}, now {b!r}; choose another place or remove it")
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        """Go on from what `save` wrote; errors as of `load`."""
+        for mine, theirs in ((self.parameters, saved["parameters"]), (self.also, saved["also"])):
+            own = {str(index): value for index, value in enumerate(mine)}
+            found = {str(index): value for index, value in enumerate(theirs)}
+            check_like(found, own)
+            for name, value in own.items():
+                value.copy_(found[name])
+        take_moments(self.optimizer, saved["optimizer"])
+        self.images_seen = saved_number("images_seen", saved["images_seen"], int)
+        history = saved["history"]
+        if history.ndim != 2 or history.dtype != torch.float64 or not history.isfinite().all():
+            raise ValueError("its history is no table of numbers")
+        self.history = list(history.cpu())
 
 
 def fit(

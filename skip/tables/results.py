@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from dnnlib.files import write_json
+from dnnlib.files import read_text, write_json
 from dnnlib.places import ROOT, located
 from dnnlib.text import printable
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
@@ -173,9 +173,7 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
         ValueError: naming the file, if it is none.
     """
     try:
-        if size > MOST_BYTES:
-            raise ValueError(f"it has {size} bytes")
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_text(path, MOST_BYTES))
         said = record.pop(CHECKSUM, None)
         if said is not None and said != _checksum(record):
             raise ValueError("its checksum is another")

@@ -1,17 +1,16 @@
 """configs/<item>.toml: which cells a table or figure of the paper has, and what the paper states of them."""
 
 import itertools
+import math
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dnnlib.keywords import check_keywords, shown
+from dnnlib.keywords import check_keywords, read_toml, shown
 from dnnlib.places import ROOT
-from dnnlib.text import printable
 from skip.evidence.claims import Claim
 from skip.tables.cells.generated import Generated
 from skip.tables.cells.kinds import KINDS, TUPLES
@@ -20,6 +19,7 @@ from skip.tables.cells.settings import Study, build, plain
 CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
 DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
+MOST_CELLS = 10_000
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 Made = TypeVar("Made")
@@ -132,7 +132,7 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
     Raises:
         ValueError: naming the file and what is wrong in it.
     """
-    profiles = _read(folder / PROFILES_TOML)
+    profiles = read_toml(folder / PROFILES_TOML)
     if profile not in profiles:
         raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(profiles)}")
     for one, table in profiles.items():
@@ -143,7 +143,7 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
     if not path.exists():
         raise ValueError(f"there is no item {name!r}; choose from {', '.join(item_names(folder))}")
     try:
-        return _item(name, profile, _read(path), profiles, seeds)
+        return _item(name, profile, read_toml(path), profiles, seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: {reason}") from error
@@ -154,6 +154,9 @@ def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, An
     _refuse_unknown(table, known | set(profiles))
     own = table.get(profile, {})
     _refuse_unknown(own, {"requires", "settings", "cells", "notes", "claims"})
+    words = {"title", "source", "notes", "requires"}
+    for one in (table, own):
+        check_keywords({key: one[key] for key in words & one.keys()}, [Item])
     requires = own.get("requires", table.get("requires"))
     kind = KINDS.get(table["study"])
     if kind is None:
@@ -201,6 +204,8 @@ def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for key, value in group.items():
         many = isinstance(value, list) and (key not in TUPLES or (value and isinstance(value[0], list)))
         axes.append([(key, one) for one in (value if many else [value])])
+    if (count := math.prod(map(len, axes))) > MOST_CELLS:
+        raise ValueError(f"[[cells]] makes {count:,} combinations; an item may have {MOST_CELLS:,}")
     return (dict(chosen) for chosen in itertools.product(*axes))
 
 
@@ -209,25 +214,29 @@ def _cells(study: str, studies: list[Study], published: list[dict[str, Any]]) ->
     names = dict.fromkeys(key for settings in every for key in settings)
     differing = [key for key in names if len({repr(settings.get(key)) for settings in every}) > 1]
     cells, used = [], set()
+    stated = [_stated(entry) for entry in published]
     for one, settings in zip(studies, every, strict=True):
-        stated = []
-        for number, entry in enumerate(published):
-            _refuse_unknown(entry, {"match", "metric", "value", "where"})
-            if all(settings.get(key) == value for key, value in entry["match"].items()):
-                stated.append(Published(entry["metric"], entry["value"], entry["where"]))
+        here = []
+        for number, (match, value) in enumerate(stated):
+            if all(settings.get(key) == wanted for key, wanted in match.items()):
+                here.append(value)
                 used.add(number)
-        cells.append(Cell(study, one, {key: settings.get(key) for key in differing}, tuple(stated)))
-    for number, entry in enumerate(published):
+        cells.append(Cell(study, one, {key: settings.get(key) for key in differing}, tuple(here)))
+    for number, (match, value) in enumerate(stated):
         if cells and number not in used:
-            raise ValueError(f"no cell matches the published value {entry['value']} ({entry['match']})")
+            raise ValueError(f"no cell matches the published value {value.value} ({match})")
     return tuple(cells)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
-        raise ValueError(f"{path} is not valid TOML: {printable(error)}") from error
+def _stated(entry: Any) -> tuple[dict[str, Any], Published]:
+    """What the paper states: of which cells, and what."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"[[published]] is {shown(entry)}, no table")
+    _refuse_unknown(entry, {"match", "metric", "value", "where"})
+    match = entry["match"]
+    if not isinstance(match, dict):
+        raise ValueError(f"match is {shown(match)}; it must be a table of settings")
+    return match, _built(Published, {key: value for key, value in entry.items() if key != "match"})
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:

@@ -1,10 +1,12 @@
 """Keywords from a file: each is of the type that its constructor asks for, and its text in a message is short."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dnnlib.keywords import check_keywords, shown
+from dnnlib.keywords import check_keywords, read_toml, shown
 from training.families.table import FAMILIES
 from training.precond import EDMPrecond
 
@@ -51,6 +53,14 @@ def test_the_keywords_of_every_part_are_known(family: str, kwargs: dict[str, Any
     with pytest.raises(ValueError, match="must be") as caught:
         check_keywords(kwargs, FAMILIES[family].constructors())
     assert words in str(caught.value)
+
+
+def test_a_pipe_or_a_gigantic_file_is_no_toml(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "big").write_text(" " * 2_000_000)
+    for name, words in (("pipe", "it is a pipe, no file"), ("big", "it has more than 1,048,576 bytes")):
+        with pytest.raises(ValueError, match=f"{name} is not valid TOML: {words}"):
+            read_toml(tmp_path / name)
 
 
 def test_a_list_that_unfolds_is_not_unfolded() -> None:

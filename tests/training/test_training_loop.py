@@ -1,9 +1,11 @@
 """Training: against a step written out by hand, and killed runs against uninterrupted ones."""
 
+import copy
 import dataclasses
 import filecmp
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,10 @@ from training.checkpoint import load_network, save_network
 from training.dataset import ImageDataset
 from training.loss import EDMLoss
 from training.precond import EDMPrecond
+from training.run import state as run_state
 from training.run import watch
 from training.run.config import TrainingConfig, crossed
-from training.run.state import CONFIG_FILE, STATE_FILE, start
+from training.run.state import CONFIG_FILE, STATE_FILE, TrainingState, start
 from training.training_loop import rank_batches, snapshot_path, train, training_step
 
 CPU = torch.device("cpu")
@@ -321,6 +324,58 @@ def test_a_flipped_bit_in_what_a_run_goes_on_from_is_named(data: Path, tmp_path:
         with pytest.raises(ValueError, match=message):
             train(config(data, duration=32), tmp_path, CPU)
         (tmp_path / name).write_bytes(whole)
+
+
+def after_a_step(data: Path, folder: Path) -> TrainingState:
+    small = config(data, network=NETWORK | {"channel_mult": [1]})
+    state = start(small, ImageDataset(data), folder, CPU)
+    training_step(small, state, state.net, EDMLoss(), (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16]))
+    state.images_seen = 16
+    return state
+
+
+def test_a_state_that_holds_something_else_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a checksum that is right: what torch would take, and use or fail at later."""
+    state, path = after_a_step(data, tmp_path / "none"), tmp_path / STATE_FILE
+    state.save(path)
+    name, one = next(iter(state.net.state_dict())), torch.zeros(())
+    wrong: list[tuple[list[Any], Any, str]] = [
+        (["images_seen"], -1, "images_seen is -1; it must be a count"),
+        (["images_seen"], 10**30, "it must be a count"),
+        (["images_seen"], 16.0, "images_seen is 16.0; it must be a count"),
+        (["loss_sum"], float("nan"), "loss_sum is nan; it must be a finite number"),
+        (["seconds"], "1", "seconds is '1'; it must be a finite number"),
+        (["net"], [one], "in the place of tensors by name"),
+        (["ema", name], 1, "in the place of tensors by name"),
+        (["ema", name], one, "of the wrong shape"),
+        (["net", name], state.net.state_dict()[name].half(), "torch.float16"),
+        (["optimizer"], None, "in the place of the optimizer's moments"),
+        (["optimizer", "state", 999], {}, "not of number 999"),
+        (["optimizer", "state", 0, "exp_avg"], one, "of the wrong shape"),
+        (["optimizer", "state", 0, "step"], -one - 1, "the optimizer has made -1.0 steps"),
+    ]
+    whole = torch.load(path, weights_only=True)
+    for keys, value, message in wrong:
+        saved = copy.deepcopy(whole)
+        place = saved
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        monkeypatch.setattr(run_state, "read_saved", lambda path, device, saved=saved: saved)
+        with pytest.raises(ValueError, match=rf"cannot resume from .*{STATE_FILE}: .*{re.escape(message)}"):
+            state.load(path, CPU)
+
+
+def test_a_run_keeps_its_own_settings_of_the_optimizer(data: Path, tmp_path: Path) -> None:
+    state = after_a_step(data, tmp_path / "none")
+    state.optimizer.param_groups[0]["betas"] = (0.1, 0.2)
+    state.save(tmp_path / STATE_FILE)
+    other = start(config(data, network=NETWORK | {"channel_mult": [1]}), ImageDataset(data), tmp_path, CPU).optimizer
+    assert other.param_groups[0]["betas"] == (0.9, 0.999)
+    for a, b in zip(state.optimizer.state.values(), other.state.values(), strict=True):
+        assert torch.equal(a["exp_avg"], b["exp_avg"]) and float(b["step"]) == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, " " * 2_000_000, '"\udcff"'])

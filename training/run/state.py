@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib.files import atomic_write, read_json_object, remove_partial_files, write_json
+from dnnlib.keywords import shown
 from dnnlib.text import printable
 from torch_utils import distributed
-from torch_utils.weights import check_names, read_saved
+from torch_utils.weights import check_like, check_names, read_saved
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
 from training.run.config import TrainingConfig
-from training.run.optimizer import adam
+from training.run.optimizer import adam, take_moments
 from training.run.size import check_batch, check_network
 from training.run.watch import check_tensors
 
@@ -33,6 +35,8 @@ NUMBERS: dict[str, type[int] | type[float]] = {
     "loss_sum": float,
     "loss_steps": int,
 }
+_NEWER = {"seconds": 0.0, "loss_sum": 0.0, "loss_steps": 0}  # states of before they were kept lack them
+MOST_IMAGES = 10**15  # that a run can have seen
 _MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}  # none of them changes what a step does
 
 
@@ -85,13 +89,31 @@ class TrainingState:
             ValueError: if the file is damaged or of another network.
         """
         try:
-            saved = read_saved(path, device)
+            saved = _NEWER | read_saved(path, device)
             for name in self.PARTS:
-                getattr(self, name).load_state_dict(saved[name])
+                part = getattr(self, name)
+                if isinstance(part, torch.optim.Optimizer):
+                    take_moments(part, saved[name])
+                else:
+                    check_like(saved[name], part.state_dict())
+                    part.load_state_dict(saved[name])
             for name, kind in NUMBERS.items():
-                setattr(self, name, kind(saved.get(name, 0)))  # states of before some were kept lack them
+                setattr(self, name, saved_number(name, saved[name], kind))
         except Exception as error:  # damage can show in any way
             raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
+
+
+def saved_number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
+    """A number that a state holds: a count, or any finite one.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if kind is int and type(value) is int and 0 <= value <= MOST_IMAGES:
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"{name} is {shown(value)}; it must be {'a count' if kind is int else 'a finite number'}")
 
 
 def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device) -> TrainingState:

@@ -23,7 +23,7 @@ from dnnlib.interrupts import Stopped
 from metrics.detector import load_detector
 from skip.finetune import objectives
 from skip.finetune.__main__ import main
-from skip.finetune.loop import Examples, FineTuning, example_seeds
+from skip.finetune.loop import Examples, FineTuning, Run, example_seeds
 from skip.finetune.objectives import (
     coefficients,
     first_theta,
@@ -417,6 +417,23 @@ def test_nonsense_is_refused_in_one_line(small: FineTuning, tmp_path: Path, flag
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
     assert message in line
+
+
+def test_a_state_that_holds_something_else_is_named(tmp_path: Path) -> None:
+    """With a checksum that is right."""
+    run = Run({"lr": 0.1}, [torch.zeros(3, requires_grad=True)], 0.1)
+    run.history, path = [torch.ones(2, dtype=torch.float64)], tmp_path / "state"
+    run.save(path)
+    saved = torch.load(path, weights_only=True)
+    for name, value, message in (
+        ("settings", "[]", "what it records as the settings is no object"),
+        ("parameters", [torch.zeros(())], "of the wrong shape"),
+        ("images_seen", "8", "images_seen is '8'; it must be a count"),
+        ("history", saved["history"] * float("nan"), "its history is no table of numbers"),
+    ):
+        torch.save(saved | {name: value}, path)
+        with pytest.raises(ValueError, match=rf"cannot resume from .*state: .*{message}"):
+            run.load(path, CPU)
 
 
 def test_a_run_of_other_settings_is_refused(small: FineTuning, tmp_path: Path) -> None:

@@ -160,6 +160,12 @@ def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str)
         ("cells = 3", "table9.toml"),
         ('settings = "a"', "table9.toml"),
         ("claims = [7]", "[claim] is 7, no table"),
+        ("notes = 7", "notes is 7; it must be a list, each of it a text"),
+        ("demo.requires = 1", "requires is 1; it must be a text or absent"),
+        (
+            f"[[cells]]\nsteps = {list(range(1, 201))}\nrho = {[0.5] * 200}",
+            "makes 40,000 combinations; an item may have",
+        ),
     ],
 )
 def test_values_of_another_type_are_refused_by_file_key_and_value(configs: Path, text: str, message: str) -> None:
@@ -185,6 +191,19 @@ def test_published_value_without_a_cell_is_refused(configs: Path) -> None:
     text = '[[cells]]\nrho = 1.0\n[[published]]\nmatch = { rho = 0.5 }\nmetric = "fid"\nvalue = 1.5\nwhere = "x"\n'
     with pytest.raises(ValueError, match=r"no cell matches the published value 1.5"):
         written(configs, text, profile="paper")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("match = {}\nmetric = []\nvalue = 1\nwhere = 'x'", "metric is of the type list; it must be a text"),
+        ("match = {}\nmetric = 'fid'\nvalue = '1'\nwhere = 'x'", "value is '1'; it must be a number"),
+        ("match = 3\nmetric = 'fid'\nvalue = 1\nwhere = 'x'", "match is 3; it must be a table of settings"),
+    ],
+)
+def test_published_values_of_another_type_are_refused(configs: Path, entry: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        written(configs, f"[[published]]\n{entry}\n", profile="paper")
 
 
 def test_missing_items_and_profiles_are_answered_with_the_names() -> None:
