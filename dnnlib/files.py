@@ -57,8 +57,8 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
         with _partial_file(target) as file:
             partial = Path(file.name)
             yield file
+            file.flush()  # a full disk shows here, and not under the final name
             if flush:
-                file.flush()
                 os.fsync(file.fileno())
             if fcntl is None:
                 file.close()  # Windows renames no open file

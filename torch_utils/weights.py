@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from dnnlib.files import atomic_write
 from dnnlib.text import printable
 from torch_utils.torch_files import check_tensors, read_archive
 
@@ -122,6 +123,21 @@ def read_saved(path: Path, device: str | torch.device = "cpu") -> Any:
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {damaged} is another")
     return load_pickled(path, device)
+
+
+def write_saved(path: str | os.PathLike[str], value: Any) -> None:
+    """torch.save of plain tensors and numbers, atomically.
+
+    Raises:
+        OSError: if the file cannot be written, or the disk is full; it names the file.
+    """
+    with atomic_write(path) as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # of which torch says "unexpected pos 64 vs 0"
+                raise error.__context__ from None
+            raise
 
 
 class OldTorchError(ValueError):

@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnlib.claims import claim_file
-from dnnlib.files import atomic_write
 from dnnlib.interrupts import Stopped
 from dnnlib.numbers import check_positive
 from dnnlib.text import printable
@@ -28,7 +27,7 @@ from skip.studies.inputs import RealImages
 from skip.studies.score_matching import WEIGHTINGS, draw_sigma
 from skip.tuned import SkipTuned
 from torch_utils import distributed
-from torch_utils.weights import check_like, read_saved
+from torch_utils.weights import check_like, read_saved, write_saved
 from training.dataset import InfiniteSampler
 from training.precond import Precond
 from training.run.optimizer import adam, sum_over_ranks, take_moments
@@ -146,8 +145,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "history": torch.stack(self.history) if self.history else torch.zeros(0, 1, dtype=torch.float64),
         }
-        with atomic_write(path) as file:
-            torch.save(saved, file)
+        write_saved(path, saved)
 
     @torch.no_grad()
     def load(self, path: Path, device: torch.device) -> None:

@@ -287,3 +287,18 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for read in (read_json_lines, read_json_object):
         with pytest.raises(ValueError, match=r"pipe is damaged \(it is a pipe, no file\)"):
             read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_file_is_whole_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: bool) -> None:
+    """Also one that is not waited for: what is still in a buffer may find the disk full."""
+    sizes, replace = [], os.replace
+
+    def measured(source: Path, target: Path) -> None:
+        sizes.append(source.stat().st_size)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", measured)
+    with atomic_write(tmp_path / "file", flush=flush) as file:
+        file.write(b"a few bytes")
+    assert sizes == [11]

@@ -1,12 +1,19 @@
 """Modules that are made for tensors: on the meta device, and no larger than the tensors are."""
 
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 from torch import nn
 
-from torch_utils.weights import assembled, check_names, read_saved, read_state_dict
+from dnnlib.files import atomic_write
+from torch_utils import weights
+from torch_utils.weights import assembled, check_names, read_saved, read_state_dict, write_saved
 
 
 class Layer(nn.Module):
@@ -113,3 +120,31 @@ def test_keys_that_are_no_text_are_refused(tmp_path: Path) -> None:
     torch.save({3: torch.zeros(1)}, tmp_path / "file.pt")
     with pytest.raises(ValueError, match="a key that is no text"):
         read_state_dict(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("space", [0, 100, 2000])
+def test_a_disk_that_is_full_in_the_middle_of_a_state_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: int
+) -> None:
+    """Where torch's writer says "unexpected pos 64 vs 0"."""
+
+    @contextlib.contextmanager
+    def filling_up(path: Path) -> Iterator[IO[bytes]]:
+        with atomic_write(path) as file:
+            write = file.raw.write  # type: ignore[attr-defined]
+
+            class Disk:
+                def write(self, data: bytes) -> int:
+                    if file.tell() + len(data) > space:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    return int(write(data))
+
+                def flush(self) -> None:
+                    pass
+
+            yield Disk()  # type: ignore[misc]
+
+    monkeypatch.setattr(weights, "atomic_write", filling_up)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/state'"):
+        write_saved(tmp_path / "state", {"a": torch.zeros(500), "b": torch.ones(300)})
+    assert not list(tmp_path.iterdir())

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dnnlib.files import atomic_write, read_json_object, remove_partial_files, write_json
+from dnnlib.files import read_json_object, remove_partial_files, write_json
 from dnnlib.keywords import shown
 from dnnlib.text import printable
 from torch_utils import distributed
-from torch_utils.weights import check_like, check_names, read_saved
+from torch_utils.weights import check_like, check_names, read_saved, write_saved
 from training.checkpoint import load_network
 from training.dataset import ImageDataset
 from training.precond import PRECONDS, Precond
@@ -79,8 +79,7 @@ class TrainingState:
         """Write plain tensors and numbers, atomically."""
         saved = {name: getattr(self, name).state_dict() for name in self.PARTS}
         saved |= {name: getattr(self, name) for name in NUMBERS}
-        with atomic_write(path) as file:
-            torch.save(saved, file)
+        write_saved(path, saved)
 
     def load(self, path: Path, device: torch.device) -> None:
         """Read what `save` wrote; nothing in the file is executed.
