@@ -13,11 +13,12 @@ import torch.distributed as dist
 
 from dnnlib.claims import claim, has_token, token
 from torch_utils.precision import allow_tf32
-from torch_utils.watchdog import ADDRESS_BYTES, Watchdog
+from torch_utils.watchdog import ADDRESS_BYTES, Watchdog, end_with_launcher
 
 # What a network file system says of a folder may be as old as this (NFS, acdirmax); of names never asked for it is new.
 PATIENCE_SECONDS, TOKEN_SECONDS, LOOK_SECONDS = 60.0, 5.0, 0.1
 _TOKEN_BYTES = 8
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # it sets this for those that it starts
 # How many processes a launcher started that tells them nothing of one another.
 _LAUNCHERS = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE"}
 
@@ -44,6 +45,8 @@ def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.
     chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    if _TORCHRUN in os.environ:
+        end_with_launcher()
     if "RANK" in os.environ and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         bound = chosen if backend == "nccl" else None  # else NCCL guesses, and may hang or take GPU 0 for all

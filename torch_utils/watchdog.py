@@ -1,18 +1,38 @@
-"""Ends a process of a distributed run soon after another one died: a collective would wait for it for hours."""
+"""Ends a process of a distributed run soon after another one died, or what started them: it would go on for hours."""
 
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
+import time
 
 _PORT_BYTES, _TOKEN_BYTES, _RANK_BYTES = 2, 16, 4
 ADDRESS_BYTES = _PORT_BYTES + _TOKEN_BYTES
 _GOODBYE = b"."
 _CONNECT_SECONDS = 30.0
+_LAUNCHER_SECONDS = 1.0
 # A machine that is cut off sends nothing: the kernel asks after so many silent seconds, so often, and so many times.
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+
+def end_with_launcher() -> None:
+    """Let this process end soon after the one that started it, which is looked for in the background.
+
+    torchrun that is killed (SIGKILL, or no memory) cannot end its ranks, and they would go on for hours. They end by
+    SIGTERM, as torchrun ends them too: a training saves its state first.
+    """
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(_LAUNCHER_SECONDS)
+    sys.stderr.write(f"\nError: rank {os.environ.get('RANK')} stops, as torchrun was killed\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Watchdog:

@@ -66,3 +66,17 @@ def test_one_that_leaves_does_not(three: list["subprocess.Popen[str]"]) -> None:
         process.stdin.write("leave\n\n")
         process.stdin.flush()
         assert process.wait(timeout=60) == 0
+
+
+def test_a_rank_ends_when_its_launcher_was_killed() -> None:
+    """Its pipes close with it, which the test waits for."""
+    wait = "print(1, flush=True); time.sleep(600)"
+    rank = f"import time; from torch_utils.watchdog import end_with_launcher as end; end(); {wait}"
+    launcher = (
+        "import os, signal, subprocess, sys\n"
+        f"rank = subprocess.Popen([sys.executable, '-c', {rank!r}], stdout=subprocess.PIPE)\n"
+        "rank.stdout.readline()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", launcher], capture_output=True, text=True, timeout=60)
+    assert "stops, as torchrun was killed" in done.stderr
