@@ -174,18 +174,6 @@ class FeatureStatistics:
             mean = x.mean(0)
             self._join(len(x), mean, x - mean)
 
-    def merge(self, other: "FeatureStatistics") -> None:
-        """Add what another one has gathered.
-
-        Raises:
-            ValueError: if its dimension differs.
-        """
-        if other.mean.shape != self.mean.shape:
-            raise ValueError(f"statistics of {len(other.mean)} and {len(self.mean)} dimensions cannot be merged")
-        if other.count > 0:
-            self.scatter += other.scatter.to(self.mean.device)
-            self._join(other.count, other.mean.to(self.mean.device), self.mean.new_empty(0, len(self.mean)))
-
     def all_reduced(self) -> "FeatureStatistics":
         """The statistics of all ranks' images together; every rank must call it, those without images too.
 
@@ -212,38 +200,6 @@ class FeatureStatistics:
             raise ValueError(f"a covariance needs at least 2 images; {self.count} given")
         cov = (self.scatter + self.scatter.T) / (2 * (self.count - 1))
         return Statistics(self.mean.cpu().numpy(), cov.cpu().numpy(), self.count, detector, detector_hash)
-
-    def save(self, path: str | os.PathLike[str], progress: Mapping[str, np.ndarray] | None = None) -> None:
-        """Write the sums so that a killed run can continue from them; whole or not at all.
-
-        Args:
-            path: npz file.
-            progress: arrays that tell what is inside, such as the seeds done; in one file, so that they agree.
-        """
-        state = {"count": np.array(self.count), "mean": self.mean.cpu().numpy(), "scatter": self.scatter.cpu().numpy()}
-        _save(path, {**state, **{f"progress_{key}": value for key, value in (progress or {}).items()}})
-
-    @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], device: str | torch.device
-    ) -> tuple["FeatureStatistics", dict[str, np.ndarray]]:
-        """Read what `save` wrote.
-
-        Returns:
-            The statistics, and `progress`.
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no file of `save`.
-        """
-        with open_arrays(path) as file:
-            file.require("count", "mean", "scatter")
-            arrays = {name: file.read(name) for name in file.names}
-        stats = cls(len(arrays["mean"]), device)
-        stats.count = int(arrays["count"])
-        stats.mean = torch.from_numpy(arrays["mean"]).to(device)
-        stats.scatter = torch.from_numpy(arrays["scatter"]).to(device)
-        progress = {key.removeprefix("progress_"): v for key, v in arrays.items() if key.startswith("progress_")}
-        return stats, progress
 
     def _join(self, count: int, mean: Tensor, centred: Tensor) -> None:
         """Add `count` rows of that mean, whose scatter is that of the rows `centred`."""

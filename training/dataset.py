@@ -25,9 +25,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         path: the zip or the folder.
         use_labels: read dataset.json; False gives label_dim 0, the empty label.
-        max_size: keep a random subset of this many images.
-        seed: which subset.
-        preload: decode every image now and keep it in memory (`nbytes` of it), instead of at each access.
     Attributes:
         name: of the data set: the file's name without its suffix.
         resolution, num_channels: image side in pixels; 1 (grayscale) or 3 (RGB).
@@ -38,14 +35,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         ValueError: if images or labels are missing, corrupt, mixed in size or not square; names the file.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        use_labels: bool = True,
-        max_size: int | None = None,
-        seed: int = 0,
-        preload: bool = False,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], use_labels: bool = True) -> None:
         self._files = ImageFiles(path)
         self._names = self._files.names
         _refuse_unread(self._files)
@@ -56,12 +46,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self._labels = _read_labels(self._files) if use_labels else torch.zeros(len(self._names), 0)
         self._one_hot = self._labels.ndim == 1
         self.label_dim = int(self._labels.max()) + 1 if self._one_hot else self._labels.shape[1]
-        if max_size is not None and max_size < 1:
-            raise ValueError(f"max_size is {max_size}; it must be at least 1")
-        if max_size is not None and max_size < len(self._names):
-            kept = np.sort(_permutation(len(self._names), seed, 0)[:max_size])
-            self._names = [self._names[i] for i in kept]
-            self._labels = self._labels[torch.from_numpy(kept)]
 
         self.name = self._files.path.stem if self._files.is_zip else self._files.path.resolve().name
         self.image_shape = tuple(self._read(self._names[0]).shape)
@@ -69,17 +53,15 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if self.resolution != width:
             where = self._files.where(self._names[0])
             raise ValueError(f"{where} is {width}x{self.resolution} (width x height); images must be square")
-        if preload:
-            self.to_tensor()
 
     @property
     def files(self) -> ImageFiles:
-        """Where the images come from: all of them, also with `max_size`."""
+        """Where the images come from."""
         return self._files
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the decoded images take: what `preload` and `to_tensor` cost."""
+        """Bytes that the decoded images take: what `to_tensor` costs."""
         return len(self) * int(np.prod(self.image_shape))
 
     def __len__(self) -> int:
@@ -146,22 +128,13 @@ class InfiniteSampler(Sampler[int]):
     Args:
         dataset_size: N >= 1.
         rank, num_replicas: this process and how many there are, 0 <= rank < num_replicas.
-        shuffle: False visits 0 ... N - 1 in order.
         seed: of the permutations.
         start: samples already consumed by all ranks together, >= 0.
     Raises:
         ValueError: if a range above is violated.
     """
 
-    def __init__(
-        self,
-        dataset_size: int,
-        rank: int = 0,
-        num_replicas: int = 1,
-        shuffle: bool = True,
-        seed: int = 0,
-        start: int = 0,
-    ) -> None:
+    def __init__(self, dataset_size: int, rank: int = 0, num_replicas: int = 1, seed: int = 0, start: int = 0) -> None:
         if dataset_size < 1:
             raise ValueError(f"dataset_size is {dataset_size}; it must be at least 1")
         if not 0 <= rank < num_replicas:
@@ -169,13 +142,13 @@ class InfiniteSampler(Sampler[int]):
         if start < 0:
             raise ValueError(f"start is {start}; it must be at least 0")
         self.dataset_size, self.rank, self.num_replicas = dataset_size, rank, num_replicas
-        self.shuffle, self.seed, self.start = shuffle, seed, start
+        self.seed, self.start = seed, start
 
     def __iter__(self) -> Iterator[int]:
         position = self.start + self.rank
         epoch, order = -1, np.arange(self.dataset_size)
         while True:
-            if self.shuffle and epoch != position // self.dataset_size:
+            if epoch != position // self.dataset_size:
                 epoch = position // self.dataset_size
                 order = _permutation(self.dataset_size, self.seed, epoch)
             yield int(order[position % self.dataset_size])

@@ -200,8 +200,6 @@ def training_step(
 @torch.no_grad()
 def _average(state: TrainingState, beta: float) -> None:
     torch._foreach_lerp_(list(state.ema.parameters()), list(state.net.parameters()), 1 - beta)
-    for mean, now in zip(state.ema.buffers(), state.net.buffers(), strict=True):
-        mean.copy_(now)
 
 
 def rank_batches(

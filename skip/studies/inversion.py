@@ -1,6 +1,6 @@
 """Inversion (Table 13): from images back to noise, and how far that noise is from N(0, I)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -115,22 +115,3 @@ def gaussian_distances(
             for form, unbiased in STATISTICS.items():
                 values[f"{name}_{form}"].append(mmd2(x, fresh, kernel, unbiased))
     return {name: tuple(drawn) for name, drawn in values.items()}
-
-
-def relative(values: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
-    """Mean over draws, divided by the mean at rho = 1: the rows of Table 13.
-
-    Args:
-        values, baseline: from `gaussian_distances` for the same images, seed and kernels.
-    Returns:
-        By name, the ratio; it is negative where an unbiased estimate is. None where the baseline's mean is not above 0:
-        the baseline cannot then be told from true noise, and a ratio to it says nothing. A V-statistic's ratio always
-        exists, but the excess of O(1/N) that both share draws it towards 1.
-    Raises:
-        ValueError: if the two do not hold the same names, each with the same number of draws.
-    """
-    counts, base_counts = ({name: len(drawn) for name, drawn in each.items()} for each in (values, baseline))
-    if counts != base_counts or 0 in counts.values():
-        raise ValueError(f"draws are {counts} and of the baseline {base_counts}; make both with the same settings")
-    sums = {name: (sum(values[name]), sum(baseline[name])) for name in values}
-    return {name: total / base if base > 0 else None for name, (total, base) in sums.items()}

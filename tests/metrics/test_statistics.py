@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
-import torch
 from conftest import golden_npz
 
 from metrics.statistics import FeatureStatistics, Statistics, same_summary
@@ -47,16 +46,6 @@ def test_equals_the_reference_vectors() -> None:
         result = gather(stored[f"features_{name}"], [33] * 12 + [len(stored[f"features_{name}"]) - 396]).result()
         np.testing.assert_allclose(result.mean, stored[f"mu_{name}"], rtol=0, atol=1e-14)
         np.testing.assert_allclose(result.cov, stored[f"sigma_{name}"], rtol=0, atol=1e-14)
-
-
-def test_merged_parts_are_the_whole() -> None:
-    x = sample()
-    stats = gather(x[:120], [120])
-    stats.merge(FeatureStatistics(5, "cpu"))
-    stats.merge(gather(x[120:], [90, 90]))
-    whole = gather(x, [300]).result()
-    np.testing.assert_allclose(stats.result().mean, whole.mean, atol=1e-14)
-    np.testing.assert_allclose(stats.result().cov, whole.cov, atol=1e-13)
 
 
 RANKS = """
@@ -121,17 +110,6 @@ def test_reads_what_others_write(tmp_path: Path) -> None:
     assert (edm.count, edm.detector, edm.dim) == (None, None, 4)
     assert adm.mean.dtype == np.float64 and np.array_equal(adm.mean, np.ones(4))
     assert np.array_equal(Statistics.load(tmp_path / "adm.npz", "mu_s", "sigma_s").cov, cov_s)
-
-
-def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
-    x = sample()
-    whole = gather(x, [100, 100, 100])
-    gather(x[:200], [100, 100]).save(tmp_path / "part.npz", {"seeds": np.arange(200)})
-    part, progress = FeatureStatistics.load(tmp_path / "part.npz", "cpu")
-    assert progress.keys() == {"seeds"} and np.array_equal(progress["seeds"], np.arange(200))
-    part.update(x[200:])
-    assert part.count == 300 and torch.equal(part.mean, whole.mean) and torch.equal(part.scatter, whole.scatter)
-    assert [path.name for path in tmp_path.iterdir()] == ["part.npz"]
 
 
 def test_files_that_are_no_statistics(tmp_path: Path) -> None:
@@ -214,8 +192,6 @@ def test_what_cannot_be_gathered_or_compared() -> None:
     stats = FeatureStatistics(5, "cpu")
     with pytest.raises(ValueError, match="features have 4 dimensions, the statistics 5"):
         stats.update(np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="statistics of 4 and 5 dimensions cannot be merged"):
-        stats.merge(FeatureStatistics(4, "cpu"))
     stats.update(np.zeros((1, 5)))
     with pytest.raises(ValueError, match="needs at least 2 images; 1 given"):
         stats.result()

@@ -78,9 +78,9 @@ def test_a_folder_reads_as_the_zip_does(tmp_path: Path) -> None:
 
 def test_preloaded_equals_read_on_demand(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", members(pixels(5), [3, 1, 0, 2, 2]))
-    lazy, eager = ImageDataset(path), ImageDataset(path, preload=True)
-    path.unlink()
+    lazy, eager = ImageDataset(path), ImageDataset(path)
     images, labels = eager.to_tensor()
+    path.unlink()
     assert images.shape == (5, 3, 4, 4) and images.dtype == torch.uint8
     assert labels.shape == (5, 4) and labels.dtype == torch.float32
     for index in range(5):  # `lazy` still has its archive open
@@ -103,19 +103,6 @@ def test_labels_are_found_by_name_not_by_place(tmp_path: Path) -> None:
     content["dataset.json"] = json.dumps({"labels": pairs}).encode()
     data = ImageDataset(write_zip(tmp_path / "a.zip", content))
     assert data.to_tensor()[1].argmax(1).tolist() == [3, 4, 5] and data.label_dim == 6
-
-
-def test_max_size_keeps_a_seeded_subset_with_its_labels(tmp_path: Path) -> None:
-    images = pixels(20)
-    path = write_zip(tmp_path / "a.zip", members(images, list(range(20))))
-    subset = ImageDataset(path, max_size=6)
-    kept = subset.to_tensor()[1].argmax(1).tolist()
-    assert len(subset) == 6 and kept == sorted(set(kept)) and kept != list(range(6))
-    assert subset.label_dim == 20  # classes do not shrink with the subset
-    assert np.array_equal(subset.to_tensor()[0].numpy(), images[kept])
-    assert torch.equal(subset.to_tensor()[1], ImageDataset(path, max_size=6).to_tensor()[1])
-    assert not torch.equal(subset.to_tensor()[1], ImageDataset(path, max_size=6, seed=1).to_tensor()[1])
-    assert len(ImageDataset(path, max_size=99)) == 20
 
 
 def test_forked_workers_read_what_the_parent_reads(tmp_path: Path) -> None:
@@ -155,7 +142,7 @@ def test_a_bad_image_is_named(tmp_path: Path, second: bytes, message: str) -> No
     with pytest.raises(ValueError, match=message):
         ImageDataset(path, use_labels=False)[1]
     with pytest.raises(ValueError, match=message):
-        ImageDataset(path, use_labels=False, preload=True)
+        ImageDataset(path, use_labels=False).to_tensor()
 
 
 def test_damage_inside_the_zip_is_named(tmp_path: Path) -> None:
@@ -216,8 +203,6 @@ def test_what_is_no_zip_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("text")
     with pytest.raises(ValueError, match=r"text.zip is not a zip file"):
         ImageDataset(tmp_path / "text.zip")
-    with pytest.raises(ValueError, match="max_size is 0"):
-        ImageDataset(write_zip(tmp_path / "a.zip", members(pixels(2), [0, 1])), max_size=0)
 
 
 def test_other_modes_are_read_as_dataset_tool_reads_them(tmp_path: Path) -> None:
@@ -249,7 +234,6 @@ def test_every_epoch_is_another_permutation() -> None:
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert take(21, 7) == order and take(21, 7, seed=1) != order
-    assert take(10, 4, shuffle=False) == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 @pytest.mark.parametrize("start", [0, 1, 6, 7, 8, 20, 21, 50])

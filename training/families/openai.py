@@ -105,22 +105,19 @@ def is_openai(head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04") and b"/data.pkl" in head and b"time_embed.0.weight" in head
 
 
-def read_openai(path: Path, kind: str | None = None) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+def read_openai(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Read a published consistency model, or the diffusion model that it was distilled from.
 
     Args:
-        path: a torch.save file of a bare state dict; only tensors are accepted.
-        kind: "cd" (consistency distillation), "ct" (consistency training) or "edm"; None takes it from the file name,
-            as in cd_imagenet64_lpips.pt.
+        path: a torch.save file of a bare state dict; only tensors are accepted. Its name begins with its kind: "cd"
+            (consistency distillation), "ct" (consistency training) or "edm", as in cd_imagenet64_lpips.pt.
     Returns:
         "ConsistencyPrecond", its keywords and its state_dict.
     Raises:
         ValueError: if the file is damaged or holds something else, or its name does not tell the kind.
     """
     kwargs, tensors = convert(read_state_dict(path))
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
-    sigma_min, sigma_max = KINDS[_kind(path.name) if kind is None else kind]
+    sigma_min, sigma_max = KINDS[_kind(path.name)]
     return "ConsistencyPrecond", kwargs | {"sigma_min": sigma_min, "sigma_max": sigma_max}, tensors
 
 

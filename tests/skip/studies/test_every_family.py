@@ -1,5 +1,6 @@
 """Every study on every family of networks, against what the denoiser itself gives."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from skip.studies.inversion import invert
 from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import losses, pixels, weight
 from skip.studies.wavelet import BANDS, band_features, bands
-from skip.studies.window import window_scales, windows
 from skip.tuned import SkipTuned
 from training.checkpoint import load_network
 
@@ -101,9 +101,10 @@ def test_inversion(net: Any) -> None:
 
 def test_windows(net: Any) -> None:
     low, high = max(net.sigma_min, 0.01), min(net.sigma_max, 10.0)
-    bounds = windows(6, 2, low, high)
-    scales = window_scales(SkipScale(0.5), bounds)
     nodes = net.round_sigma(SamplerSettings("heun", steps=6, sigma_min=low, sigma_max=high).nodes(net))
+    between = (nodes[1:-1:2] * nodes[2::2]).sqrt().tolist()
+    bounds = zip([*between, 0.0], [math.inf, *between], strict=True)
+    scales = [SkipScale(0.5, window=window) for window in bounds]
     with torch.inference_mode():
         for i, sigma in enumerate(nodes.float()):
             x, labels = pure_noise(shape(net), SEEDS, sigma).float(), random_labels(SEEDS, net.label_dim, shape(net))

@@ -18,7 +18,7 @@ from sampling.noise import SeedNoise
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
-from skip.studies.inversion import gaussian_distances, invert, noise_kernels, relative
+from skip.studies.inversion import gaussian_distances, invert, noise_kernels
 from skip.tuned import SkipTuned
 
 LOW, HIGH, STD = 0.002, 80.0, 0.5
@@ -140,16 +140,6 @@ def test_the_default_kernels_depend_on_neither_noise_nor_seed() -> None:
     for scale, seed in [(1.0, 0), (3.0, 5)]:
         explicit = gaussian_distances(scale * noise, seed, noise_kernels(12), draws=2)
         assert gaussian_distances(scale * noise, seed, draws=2) == explicit
-
-
-def test_relative_is_a_ratio_of_means_with_a_guard() -> None:
-    values = {"a": (1.0, 2.0), "b": (3.0, -5.0), "c": (1.0, 1.0), "d": (1.0, 1.0)}
-    baseline = {"a": (4.0, 2.0), "b": (1.0, 3.0), "c": (-2.0, 1.0), "d": (-1.0, 1.0)}
-    assert relative(values, baseline) == {"a": 0.5, "b": -0.5, "c": None, "d": None}
-    with pytest.raises(ValueError, match=r"draws are \{'a': 1\} and of the baseline \{'a': 2\}"):
-        relative({"a": (1.0,)}, {"a": (1.0, 2.0)})
-    with pytest.raises(ValueError, match="same settings"):
-        relative({"a": (1.0,)}, {"b": (1.0,)})
 
 
 PIXELS = torch.zeros(2, 3, 2, 2)

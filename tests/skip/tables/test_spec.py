@@ -1,13 +1,12 @@
 """The TOML files of tables and figures: all of ours are right, and wrong ones are refused by name."""
 
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skip.studies.window import windows
+from sampling.sigmas import edm
 from skip.tables.cells.kinds import KINDS, TUPLES
 from skip.tables.plan import count, dry_run, lines, select
 from skip.tables.results import Results
@@ -85,14 +84,16 @@ def test_there_is_an_item_for_everything_in_the_paper() -> None:
     assert names.index("figure9") < names.index("figure10")
 
 
-def test_windows_are_the_studys() -> None:
-    for profile, grid in (("paper", (52, 4)), ("demo", (12, 2))):
+def test_windows_are_of_equally_many_levels() -> None:
+    """Their bounds lie half a step between nodes, so that rounding moves none into another window."""
+    for profile, levels, size in (("paper", 52, 4), ("demo", 12, 2)):
         found = [c.settings.window for c in load_item("figure7", profile).cells if c.settings.rho != 1]  # type: ignore[attr-defined]
-        expected = windows(*grid)
-        assert len(found) == len(expected)
-        for (low, high), (exact_low, exact_high) in zip(found, expected, strict=True):
-            assert math.isclose(low, exact_low, rel_tol=1e-5)
-            assert math.isclose(high, exact_high, rel_tol=1e-5) or (high == 1000 and exact_high == math.inf)
+        steps = edm(levels, 0.002, 80.0) ** (1 / 7)
+        between = ((steps[:-1] + steps[1:]) / 2) ** 7
+        bounds = [1000.0, *between[size - 1 :: size].tolist(), 0.0]
+        assert len(found) == levels // size
+        for window, high, low in zip(found, bounds[:-1], bounds[1:], strict=True):
+            assert window == pytest.approx((low, high), rel=1e-5)
 
 
 def test_lists_make_every_combination(configs: Path) -> None:

@@ -300,7 +300,8 @@ def test_pictures_of_several_frames_are_cut_to_the_first_and_counted(
     assert json.loads(result.stdout)["cut"] == 0 and "cut:" not in result.stderr
 
     capsys.readouterr()
-    dataset = ImageDataset(many, use_labels=False, preload=True)
+    dataset = ImageDataset(many, use_labels=False)
+    dataset.to_tensor()
     words = f"Warning: a.gif in {many} holds several frames or pages; of such files the first is taken\n"
     assert len(dataset) == 6 and capsys.readouterr().err == words
 
