@@ -105,7 +105,7 @@ def test_both_networks_are_compiled(networks: Path) -> None:
         ({"guidance": float("nan")}, "guidance scale is nan"),
         ({"guidance": float("inf")}, "guidance scale is inf"),
         ({"guide": "weak"}, "weak.safetensors does nothing without guidance"),
-        ({"network": "plain", "guidance": 1.4}, "the network is unconditional.*--guide"),
+        ({"network": "plain", "guidance": 1.4}, "the network is unconditional.* as its guide"),
         ({"guidance": 2.0, "guide": "colour"}, "the guide has img_channels 3, the network 1"),
         ({"guidance": 2.0, "guide": "nan"}, r"nan\.safetensors: its tensor model\.map_layer0\.weight holds NaN"),
     ],

@@ -89,8 +89,7 @@ def test_who_has_left_is_not_ended_by_others(first: tuple[Watchdog, int, bytes],
         waiting = set(threading.enumerate()) - before
         watchdog.leave()
         assert one.recv(1) == two.recv(1) == b"."
-    for thread in waiting:
-        thread.join(timeout=60)
+    until(lambda: not waiting & set(threading.enumerate()))
     assert exits == []
 
 

@@ -108,7 +108,7 @@ def test_shapes_and_noise_levels(net: Any) -> None:
     if type(net).__name__ in ("ConsistencyPrecond", "UViTImagePrecond"):  # as their authors' code
         with pytest.raises(ValueError, match='none of them is "no class": give labels'):
             net(x, sigma, None)
-        with pytest.raises(ValueError, match=r"guidance 2 is asked for, .*\(--guide\)"):
+        with pytest.raises(ValueError, match=r"guidance 2 is asked for, .*as its guide"):
             check_guidance(net, 2.0, None, torch.tensor([2.0, 1.0]))
     else:
         assert net(x, sigma, None).shape == x.shape
