@@ -18,7 +18,7 @@ from metrics.evaluation import Evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--detector", "demo", "--ref", str(ROOT / "assets/demo/reference.npz"), "--device", "cpu"]
-CHUNK = 32  # images
+CHUNK = 16  # images
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def first_and_last_count(progress: str) -> tuple[int, int]:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_gen_goes_on(tmp_path: Path) -> None:
-    args = ["gen", "--seeds", "0-79", "--sampler", "euler", "--steps", "2", "--rho-bottom", "0.8", "--batch", "16"]
+    args = ["gen", "--seeds", "0-39", "--sampler", "euler", "--steps", "2", "--rho-bottom", "0.8", "--batch", "8"]
     args += ["--metrics", "fid,is"]
     whole, progress = finished([*args, "--features", str(tmp_path / "whole")])
-    assert first_and_last_count(progress) == (0, 80)
+    assert first_and_last_count(progress) == (0, 40)
 
     kept = tmp_path / "kept"
     early = killed_at_the_first_chunk([*args, "--features", str(kept)], kept)
@@ -68,8 +68,8 @@ def test_gen_goes_on(tmp_path: Path) -> None:
     again, progress = finished([*args, "--features", str(kept)])
     assert again == whole
     assert {path: identity(path) for path in early} == early, "chunks that were there were made again"
-    assert images_in(kept.glob("0*.npz")) == 80, "images that were there were made again"
-    assert first_and_last_count(progress) == (CHUNK, 80)
+    assert images_in(kept.glob("0*.npz")) == 40, "images that were there were made again"
+    assert first_and_last_count(progress) == (CHUNK, 40)
 
 
 @pytest.mark.usefixtures("small_chunks")
