@@ -86,6 +86,10 @@ def one_line_errors() -> Iterator[None]:
 
 def _told(error: Exception) -> Failure:
     kind = type(error).__name__
+    if kind == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU, of a CPU
+        told = str(error).partition("DefaultCPUAllocator: ")
+        first = (told[2] or told[0]).partition(". ")[0]  # torch goes on for a paragraph
+        return Failure(f"{printable(first, MOST // 2)}; choose a smaller --batch, in training --batch-gpu")
     foreseen = isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, RecursionError)
     if foreseen:
         return Failure(str(error) or kind)

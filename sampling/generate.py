@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from sampling.denoiser import Counted, Finite, bind
-from sampling.guidance import Guided, check_scale
+from sampling.denoiser import Counted, Denoiser, Finite, bind
+from sampling.guidance import Guided, GuidedByItself, check_scale
 from sampling.noise import DrawnAhead, SeedNoise
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
@@ -108,17 +108,49 @@ def generate(
             noise = random.randn([len(asked), *shape]).to(device)
             classes = draw_classes(random, net.label_dim, asked, labels, class_idx)
             one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
-            finite = Finite(bind(net, one_hots)), Finite(bind(net) if guide is None else bind(guide, one_hots))
-            main, weaker = Counted(finite[0]), Counted(finite[1])
-            denoise = Guided(main, weaker, guidance)
+            denoise = _Watched(net, one_hots, guidance, guide, noise.device)
             with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
                 x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
                 images = to_uint8(net.decode(x))
-                for each in finite:
-                    each.check()  # the one place where the device is waited for
-            yield Batch(images[: len(part)], classes[: len(part)], part, main.nfe + weaker.nfe)
+                denoise.check()  # the one place where the device is waited for
+            yield Batch(images[: len(part)], classes[: len(part)], part, denoise.nfe)
 
     return batches()
+
+
+class _Watched:
+    """What is sampled with: the network, guided or not, its evaluations counted and its values looked at."""
+
+    def __init__(
+        self,
+        net: ImageNetwork,
+        labels: Tensor | None,
+        guidance: float,
+        guide: ImageNetwork | None,
+        device: torch.device,
+    ) -> None:
+        self._evaluations = 1  # in a call
+        self._finite = [Finite(bind(net, labels)), Finite(bind(net) if guide is None else bind(guide, labels))]
+        if guidance != 1 and guide is None and labels is not None and device.type != "cpu":
+            self._evaluations = 2
+            self._finite = [Finite(GuidedByItself(net, labels, guidance))]
+        self._counted = [Counted(finite) for finite in self._finite]
+        self._denoise: Denoiser = self._counted[0]
+        if self._evaluations == 1:
+            self._denoise = Guided(*self._counted, guidance)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self._denoise(x, sigma)
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of an image, of the network and of the guide."""
+        return self._evaluations * sum(counted.nfe for counted in self._counted)
+
+    def check(self) -> None:
+        """Wait for the device, and raise RuntimeError if a value was not finite."""
+        for finite in self._finite:
+            finite.check()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor
 
-from sampling.denoiser import Denoiser
+from sampling.denoiser import Denoiser, Network, bind
 
 
 class Guided:
@@ -41,6 +42,27 @@ class Guided:
         if self.scale == 1:
             return D
         D_guide = self.guide(x, sigma)
+        return D_guide + self.scale * (D - D_guide)
+
+
+class GuidedByItself:
+    r"""The same with the network itself, without the class, as the guide: one call on a batch of twice the images.
+
+    Two calls on half as many leave a GPU idle between them; a CPU is busy either way.
+
+    Args:
+        net: net(x, sigma, class_labels), where labels of zeros are no class.
+        labels: one-hot [N, L].
+        scale: as in `Guided`.
+    """
+
+    def __init__(self, net: Network, labels: Tensor, scale: float) -> None:
+        check_scale(scale)
+        self.denoise, self.scale = bind(net, torch.cat([labels, torch.zeros_like(labels)])), scale
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoise `x` [N, C, H, W] at noise level `sigma`."""
+        D, D_guide = self.denoise(torch.cat([x, x]), sigma).chunk(2)
         return D_guide + self.scale * (D - D_guide)
 
 

@@ -159,14 +159,19 @@ def test_a_decoder_that_overflows_says_so(tmp_path: Path) -> None:
         net.decode(torch.zeros(1, net.img_channels, net.img_resolution, net.img_resolution))
 
 
-def test_a_batch_waits_for_the_device_once_for_each_network() -> None:
+@pytest.mark.parametrize("own_guide, waits", [(True, 1), (False, 2)])
+def test_a_batch_waits_for_the_device_once_for_each_denoiser(own_guide: bool, waits: int) -> None:
+    """With itself as its guide a network denoises both in one call."""
     scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
+    settings = SamplerSettings(steps=3, S_churn=2)
     with fake_cuda() as device:
         net = SkipTuned(tiny_network().to("cuda"), scale)
-        batches = generate_batches(net, SamplerSettings(steps=3, S_churn=2), range(2), "cuda", guidance=1.5)
+        guide = None if own_guide else tiny_network().to("cuda")
+        batches = generate_batches(net, settings, range(2), "cuda", guidance=1.5, guide=guide)
         device.waits.clear()
-        next(batches)
-        assert sum(device.waits.values()) == 2, device.waits
+        batch = next(batches)
+        assert sum(device.waits.values()) == waits, device.waits
+        assert batch.nfe == 2 * 5 and len(batch.images) == 2
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])

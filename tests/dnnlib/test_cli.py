@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from tqdm import tqdm
 
@@ -71,6 +72,16 @@ def test_an_error_without_words_is_named() -> None:
 )
 def test_what_nobody_foresaw_is_one_line_with_another_status(error: Exception, words: str) -> None:
     assert outcome(error) == (1, f"Error: {words} (not foreseen; SKIP_TUNING_TRACEBACK=1 shows where)\n")
+
+
+def test_too_large_a_batch_is_told_with_the_way_out() -> None:
+    way_out = "; choose a smaller --batch, in training --batch-gpu\n"
+    gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 7 GiB.")
+    assert outcome(gpu) == (2, f"Error: CUDA out of memory{way_out}")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**58)
+    code, output = outcome(caught.value)
+    assert code == 2 and output.startswith("Error: can't allocate memory: ") and output.endswith(way_out)
 
 
 @pytest.mark.parametrize("kind, status", [(ValueError, 2), (KeyError, 1)])

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import relative_error
 from tiny_network import tiny_network
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sampling.denoiser import bind
 from sampling.generate import Batch, generate, to_uint8
+from sampling.guidance import Guided, GuidedByItself
 from sampling.samplers import heun
 from sampling.settings import SamplerSettings
 from sampling.sigmas import edm, with_ending
@@ -74,6 +77,16 @@ def test_without_a_guide_the_network_is_its_own_without_the_class(scale: float) 
     assert torch.equal(batch.images, by_hand(net, net, scale, guide_labels=False)) and batch.nfe == 18
     assert not torch.equal(batch.images, collected(net).images)
     assert batch.classes == collected(net).classes == [drawn(seed)[1] for seed in SEEDS]
+
+
+def test_both_in_one_call_are_the_same() -> None:
+    """As on a GPU: the network's answers with and without the class, from one batch."""
+    net, x = tiny_network(), 3 * torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    labels, sigma = torch.eye(10)[[1, 7, 2]], torch.tensor(1.5, dtype=torch.float64)
+    with torch.inference_mode():
+        apart = Guided(bind(net, labels), bind(net), 2.5)(x, sigma)
+        together = GuidedByItself(net, labels, 2.5)(x, sigma)
+        assert relative_error(together, apart) < 1e-5 < relative_error(bind(net, labels)(x, sigma), apart)
 
 
 def test_a_guide_has_the_same_class() -> None:
