@@ -129,15 +129,18 @@ class _Watched:
         guide: ImageNetwork | None,
         device: torch.device,
     ) -> None:
-        self._evaluations = 1  # in a call
-        self._finite = [Finite(bind(net, labels)), Finite(bind(net) if guide is None else bind(guide, labels))]
+        self._denoise: Denoiser
         if guidance != 1 and guide is None and labels is not None and device.type != "cpu":
-            self._evaluations = 2
+            self._evaluations = 2  # in a call
             self._finite = [Finite(GuidedByItself(net, labels, guidance))]
-        self._counted = [Counted(finite) for finite in self._finite]
-        self._denoise: Denoiser = self._counted[0]
-        if self._evaluations == 1:
-            self._denoise = Guided(*self._counted, guidance)
+            self._counted = [Counted(self._finite[0])]
+            self._denoise = self._counted[0]
+        else:
+            self._evaluations = 1
+            self._finite = [Finite(bind(net, labels)), Finite(bind(net) if guide is None else bind(guide, labels))]
+            self._counted = [Counted(finite) for finite in self._finite]
+            main, weaker = self._counted
+            self._denoise = Guided(main, weaker, guidance)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self._denoise(x, sigma)
