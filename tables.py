@@ -24,6 +24,7 @@ from skip.search.plot import plot_search
 from skip.search.run import Plan, Tuner, study, told
 from skip.tables import plan
 from skip.tables.cells.generated import load_statistics
+from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
@@ -110,9 +111,10 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
     results = _results(flags, every_kind())
     for item in _items(names or item_names(), flags):
-        click.echo(plan.summary(item, results))
+        measured = MeasuredItem.read(item, results)
+        click.echo(plan.summary(measured))
         if names:
-            for line in plan.lines(item, results):
+            for line in plan.lines(measured):
                 click.echo(line)
 
 
@@ -125,17 +127,21 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
     cells = [cell for item in items for cell in item.cells]
     device = distributed.init(flags["device"], flags["tf32"])
     results = _results(flags, [computed_in(device)], new=True)
-    if not results.folder.is_dir() or any(results.state(cell) != "done" for cell in cells):
+    if not results.folder.is_dir():
         check_writable(results.folder, "--results", folder=True)
+    measured = [MeasuredItem.read(item, results) for item in items]
+    if plan.to_measure(measured):
+        check_writable(results.folder, "--results", folder=True)
+
     if flags["dry_run"]:
-        for line in plan.dry_run(items, results):
+        for line in plan.dry_run(measured):
             click.echo(line)
         check(cells, results)
-        plan.refuse_missing(cells, results)
+        plan.refuse_missing(measured)
         return
 
     if distributed.rank() == 0:
-        for line in plan.nothing_to_do(items, results):
+        for line in plan.nothing_to_do(measured, results.folder):
             click.echo(line, err=True)
     check(cells, results)
     made = run_cells(cells, results, device, flags["batch"], compile=flags["compile"])
@@ -155,7 +161,9 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
     pictures = Path(flags["pictures"]) if flags["pictures"] else None
     if pictures is not None:
         check_writable(pictures, "--pictures", folder=True)
-    click.echo(render.FORMATS[flags["format"]](items, _results(flags, every_kind()), pictures), nl=False)
+    results = _results(flags, every_kind())
+    measured = [MeasuredItem.read(item, results) for item in items]
+    click.echo(render.FORMATS[flags["format"]](measured, pictures), nl=False)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})

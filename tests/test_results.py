@@ -1,11 +1,15 @@
 """docs/results.md says what results/ holds, and results/ was made with the files that are here."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results, unique
-from skip.tables.show import render
+from skip.tables.show.markdown import overview, section
+from skip.tables.show.render import markdown
+from skip.tables.show.verdicts import verdicts
 from skip.tables.spec import Item, load_item
 from tables import paper_items
 
@@ -19,27 +23,50 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def items() -> list[Item]:
-    return [load_item(name, "demo") for name in paper_items()]
+@cache
+def item(name: str) -> Item:
+    return load_item(name, "demo")
 
 
-def test_the_document_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """python tables.py show --all --pictures docs/images/results > docs/results.md"""
+@cache
+def measured(name: str) -> MeasuredItem:
+    return MeasuredItem.read(item(name), RESULTS)
 
-    def drawn(item: Item, results: Results, pictures: Path) -> list[Path]:
-        return [path for path in (pictures / f"{item.name}.png",) if path.exists()]
 
-    monkeypatch.setattr(render, "_draw", drawn)
-    assert (ROOT / "docs" / "results.md").read_text().splitlines() == render.markdown(
-        items(), RESULTS, PICTURES
-    ).splitlines()
+@cache
+def document() -> list[str]:
+    """docs/results.md: what stands before the first item, and the section of each."""
+    first, *sections = (ROOT / "docs" / "results.md").read_text().removesuffix("\n").split("\n\n## ")
+    return [first, *(f"## {text}" for text in sections)]
+
+
+# The document is what `python tables.py show --all --pictures docs/images/results` prints; here part by part.
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(paper_items(), 1)), ids=paper_items())
+def test_a_section_of_the_document(number: int, name: str) -> None:
+    pictures = [path for path in (PICTURES / f"{name}.png",) if path.exists()]
+    assert section(measured(name), verdicts(measured(name)), pictures).splitlines() == document()[number].splitlines()
+
+
+def test_the_overview_of_the_document() -> None:
+    items = [measured(name) for name in paper_items()]
+    assert overview(items, [verdicts(one) for one in items]).splitlines() == document()[0].splitlines()
+    assert len(document()) == 1 + len(items), "a section that no item has"
+
+
+def test_a_document_is_its_overview_and_sections() -> None:
+    few = [measured(name) for name in ("table2", "figure13")]
+    judged = [verdicts(one) for one in few]
+    sections = [section(one, found) for one, found in zip(few, judged, strict=True)]
+    assert markdown(few) == "\n\n".join([overview(few, judged), *sections]) + "\n"
+    assert markdown(few[:1]) == sections[0] + "\n"
 
 
 def test_no_result_is_of_other_files() -> None:
-    cells = unique(cell for item in items() for cell in item.cells)
-    assert "stale" not in {RESULTS.state(cell) for cell in cells}
+    assert "stale" not in {outcome.state for name in paper_items() for outcome in measured(name).outcomes}
 
 
 def test_every_result_belongs_to_a_cell() -> None:
-    known = {RESULTS.path(cell) for item in [*items(), load_item("calibrate_unipc", "demo")] for cell in item.cells}
-    assert set(RESULTS.folder.glob("*.json")) <= known
+    cells = unique(cell for name in [*paper_items(), "calibrate_unipc"] for cell in item(name).cells)
+    assert set(RESULTS.folder.glob("*.json")) <= {RESULTS.path(cell) for cell in cells}

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import NormalDist
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from skip.evidence.best import best_rho
+from skip.evidence.best import Best, best_rho
 from skip.evidence.estimate import Estimate, as_text, difference, rounded
 
 Setting = float | str | None
 Seen = Literal["seen", "not seen", "undecided"]
-Kind = Literal["lower", "higher", "u_shape", "rises", "falls", "best_rises", "best_falls"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+ClaimKind = Literal["lower", "higher", "u_shape", "rises", "falls", "best_rises", "best_falls"]
+CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
 Cells = dict[Setting, Estimate]
 # settings that sentences write otherwise than the files do
 WRITTEN = {"nfe": "NFE", "s_churn": "S_churn", "window_top": "window up to"}
@@ -57,7 +57,7 @@ class Claim:
     """
 
     says: str
-    kind: Kind
+    kind: ClaimKind
     metric: str
     along: str
     for_each: str | None = None
@@ -66,8 +66,8 @@ class Claim:
     match: Mapping[str, Setting] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown kind of claim {self.kind!r}; choose from {', '.join(KINDS)}")
+        if self.kind not in CLAIM_KINDS:
+            raise ValueError(f"unknown kind of claim {self.kind!r}; choose from {', '.join(CLAIM_KINDS)}")
         if self.against is not None and (not self.against or self.baseline in self.against):
             raise ValueError(f"against is {self.against}; name values of {self.along} other than {self.baseline}")
         if self.kind in ("best_rises", "best_falls") and self.for_each is None:
@@ -106,55 +106,70 @@ def judge(claim: Claim, points: Sequence[Point]) -> Verdict:
     if claim.kind in ("best_rises", "best_falls"):
         moved = _best_moves(claim, groups)
         return Verdict(moved.seen, f"{moved.seen.capitalize()}: {claim.says} ({moved.text}).")
+
     findings = {group: _JUDGES[claim.kind](claim, cells) for group, cells in groups.items()}
     seen = _together([finding.seen for finding in findings.values()])
+
+    # A group is named if there can be several, with its own verdict where that is not the verdict on all.
     parts = []
     for group, finding in findings.items():
-        label = _named(claim.for_each, group) if claim.for_each else ""
-        if label and seen != "seen":
-            label += f", {finding.seen}"
-        parts.append(f"{label}: {finding.text}" if label else finding.text)
-    return Verdict(seen, f"{seen.capitalize()}: {claim.says} ({'; '.join(parts) or 'nothing measured yet'}).")
+        text = finding.text
+        if claim.for_each:
+            name = _named(claim.for_each, group)
+            own = "" if seen == "seen" else f", {finding.seen}"
+            text = f"{name}{own}: {text}"
+        parts.append(text)
+    told = "; ".join(parts) or "nothing measured yet"
+    return Verdict(seen, f"{seen.capitalize()}: {claim.says} ({told}).")
 
 
 def _groups(claim: Claim, points: Sequence[Point]) -> dict[Setting, Cells]:
     """The metric's estimates by `for_each` and `along`."""
-    needed = [claim.along, *([claim.for_each] if claim.for_each else []), *(claim.match or {})]
-    for what, names, given in (
-        ("setting", needed, {name for p in points for name in p.settings}),
-        ("metric", [claim.metric], {name for p in points for name in p.estimates}),
-    ):
-        for name in names:
-            if given and name not in given:
-                raise ValueError(f"no cell has the {what} {name!r}; there are {', '.join(sorted(given))}")
-    groups: dict[Setting, Cells] = {}
     wanted = claim.match or {}
-    for p in points:
-        if any(p.settings.get(name) != value for name, value in wanted.items()):
+    needed = [claim.along, *wanted]
+    if claim.for_each:
+        needed.insert(1, claim.for_each)
+    _require("setting", needed, [point.settings for point in points])
+    _require("metric", [claim.metric], [point.estimates for point in points])
+
+    groups: dict[Setting, Cells] = {}
+    for point in points:
+        if any(point.settings.get(name) != value for name, value in wanted.items()):
             continue
-        if claim.metric in p.estimates and all(name in p.settings for name in needed):
-            group = p.settings[claim.for_each] if claim.for_each else None
-            cells = groups.setdefault(group, {})
-            value = p.settings[claim.along]
-            if value in cells:
-                raise ValueError(f"two cells have {_named(claim.along, value)}: what tells them apart must be for_each")
-            cells[value] = p.estimates[claim.metric]
+        if claim.metric not in point.estimates or any(name not in point.settings for name in needed):
+            continue
+
+        group = point.settings[claim.for_each] if claim.for_each else None
+        cells = groups.setdefault(group, {})
+        value = point.settings[claim.along]
+        if value in cells:
+            raise ValueError(f"two cells have {_named(claim.along, value)}: what tells them apart must be for_each")
+        cells[value] = point.estimates[claim.metric]
+
     several = {group: cells for group, cells in groups.items() if len(cells) > 1}
     return several or groups  # a group of one cell has no direction
 
 
+def _require(what: str, names: Sequence[str], given: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a name that no point has; where there is no point, any may come."""
+    known = {name for one in given for name in one}
+    for name in names:
+        if known and name not in known:
+            raise ValueError(f"no cell has the {what} {name!r}; there are {', '.join(sorted(known))}")
+
+
 def _beats(claim: Claim, cells: Cells) -> Finding:
     """lower, higher."""
-    candidates = {
-        value: cell
-        for value, cell in cells.items()
-        if value != claim.baseline and (claim.against is None or value in claim.against)
-    }
     baseline = _named(claim.along, claim.baseline)
     if claim.baseline not in cells:
         return Finding("undecided", f"{baseline} is not measured")
+
+    candidates = {value: cell for value, cell in cells.items() if value != claim.baseline}
+    if claim.against is not None:
+        candidates = {value: cell for value, cell in candidates.items() if value in claim.against}
     if not candidates:
         return Finding("undecided", f"nothing is measured to compare with {baseline}")
+
     sign = 1 if claim.kind == "lower" else -1
     best = min(candidates, key=lambda value: sign * candidates[value].value)
     gap = difference(cells[best], cells[claim.baseline])
@@ -165,32 +180,36 @@ def _bends(claim: Claim, cells: Cells) -> Finding:
     """u_shape."""
     values = _numbers(claim, cells)
     if len(values) < 3:
-        return Finding("undecided", f"{len(values)} values of {_written(claim.along)}, too few for a U")
-    inner = values[1:-1]
+        return Finding("undecided", f"{len(values)} values of {written(claim.along)}, too few for a U")
+
+    first, *inner, last = values
     least = min(inner, key=lambda value: cells[value].value)
-    gaps = {end: difference(cells[least], cells[end]) for end in (values[0], values[-1])}
+    gaps = {end: difference(cells[least], cells[end]) for end in (first, last)}
+    seen = _together([_below(gap, 1, len(inner)) for gap in gaps.values()])
+
     moves = " and ".join(f"{_moved(gap)} against {_named(claim.along, end)}" for end, gap in gaps.items())
-    text = f"{as_text(cells[least])} at {_named(claim.along, least)}, {moves}"
-    return Finding(_together([_below(gap, 1, len(inner)) for gap in gaps.values()]), text)
+    return Finding(seen, f"{as_text(cells[least])} at {_named(claim.along, least)}, {moves}")
 
 
 def _goes(claim: Claim, cells: Cells) -> Finding:
     """rises, falls."""
     values = _numbers(claim, cells)
     if len(values) < 2:
-        return Finding("undecided", f"{len(values)} values of {_written(claim.along)}, too few for a direction")
+        return Finding("undecided", f"{len(values)} values of {written(claim.along)}, too few for a direction")
     sign = 1 if claim.kind == "falls" else -1
-    first, last = values[0], values[-1]
-    text = _compared(claim, cells, last, first)
-    steps = {(low, high): difference(cells[high], cells[low]) for low, high in pairwise(values)}
-    against = [
-        f"{_moved(step)} from {_named(claim.along, low)} to {_shown(high)}"
-        for (low, high), step in steps.items()
-        if _below(step, sign, len(steps)) == "not seen"
-    ]
+    text = _compared(claim, cells, values[-1], values[0])
+
+    # A step against the direction refutes it, whatever the ends say.
+    against = []
+    for low, high in pairwise(values):
+        step = difference(cells[high], cells[low])
+        if _below(step, sign, len(values) - 1) == "not seen":
+            against.append(f"{_moved(step)} from {_named(claim.along, low)} to {_shown(high)}")
     if against:
         return Finding("not seen", f"{text}; but {', '.join(against)}")
-    return Finding(_below(difference(cells[last], cells[first]), sign, 1), text)
+
+    whole = difference(cells[values[-1]], cells[values[0]])
+    return Finding(_below(whole, sign, 1), text)
 
 
 def _best_moves(claim: Claim, groups: Mapping[Setting, Cells]) -> Finding:
@@ -198,25 +217,38 @@ def _best_moves(claim: Claim, groups: Mapping[Setting, Cells]) -> Finding:
     for_each = str(claim.for_each)
     order = _numbers(replace(claim, along=for_each), groups)
     if len(order) < 2:
-        return Finding("undecided", f"{len(order)} values of {_written(for_each)}, too few for a direction")
-    first, last = order[0], order[-1]
-    grids = {at: _numbers(claim, groups[at]) for at in (first, last)}
-    bests = {at: best_rho(grid, [groups[at][value] for value in grid]) for at, grid in grids.items()}
-    told = [
-        f"{as_text(Estimate.plain(best.rho, best.error))} at {_named(for_each, at)}"
-        + ", an end of the grid" * best.at_edge
-        for at, best in bests.items()
-    ]
-    errors = [best.error for best in bests.values()]
-    error = None if None in errors else math.hypot(*[e for e in errors if e is not None])
-    gap = Estimate.plain(bests[last].rho - bests[first].rho, error)
-    text = f"best {_written(claim.along)} {' and '.join(told)}, difference {_moved(gap)}"
-    if any(best.at_edge for best in bests.values()):
+        return Finding("undecided", f"{len(order)} values of {written(for_each)}, too few for a direction")
+
+    bests = {at: _best(claim, groups[at]) for at in (order[0], order[-1])}
+    told = " and ".join(f"{_placed(best)} at {_named(for_each, at)}{_end(best)}" for at, best in bests.items())
+
+    first, last = bests.values()
+    error = None
+    if first.error is not None and last.error is not None:
+        error = math.hypot(first.error, last.error)  # of different cells: as if independent
+    gap = Estimate.plain(last.rho - first.rho, error)
+    text = f"best {written(claim.along)} {told}, difference {_moved(gap)}"
+
+    if first.at_edge or last.at_edge:
         return Finding("undecided", text)
-    return Finding(_below(gap, -1 if claim.kind == "best_rises" else 1, 1), text)
+    sign = 1 if claim.kind == "best_falls" else -1
+    return Finding(_below(gap, sign, 1), text)
 
 
-_JUDGES: dict[Kind, Callable[[Claim, Cells], Finding]] = {
+def _best(claim: Claim, cells: Cells) -> Best:
+    grid = _numbers(claim, cells)
+    return best_rho(grid, [cells[value] for value in grid])
+
+
+def _placed(best: Best) -> str:
+    return as_text(Estimate.plain(best.rho, best.error))
+
+
+def _end(best: Best) -> str:
+    return ", an end of the grid" if best.at_edge else ""
+
+
+_JUDGES: dict[ClaimKind, Callable[[Claim, Cells], Finding]] = {
     "lower": _beats,
     "higher": _beats,
     "u_shape": _bends,
@@ -238,9 +270,12 @@ def _below(gap: Estimate, sign: int, candidates: int) -> Seen:
 
 
 def _together(parts: Sequence[Seen]) -> Seen:
+    """Of several that must all be seen: one that contradicts decides, and one that is undecided leaves it open."""
     if "not seen" in parts:
         return "not seen"
-    return "seen" if parts and all(part == "seen" for part in parts) else "undecided"
+    if not parts or "undecided" in parts:
+        return "undecided"
+    return "seen"
 
 
 def _numbers(claim: Claim, cells: Iterable[Setting]) -> list[float]:
@@ -254,22 +289,25 @@ def _numbers(claim: Claim, cells: Iterable[Setting]) -> list[float]:
 
 
 def _compared(claim: Claim, cells: Cells, value: Setting, other: Setting) -> str:
+    """Two cells and their difference, all as precise as the difference is known."""
     gap = difference(cells[value], cells[other])
     a, b = (rounded(cells[v].value, gap.error) for v in (value, other))
     return f"{a} at {_named(claim.along, value)} against {b} at {_shown(other)}, difference {_moved(gap)}"
 
 
 def _moved(gap: Estimate) -> str:
-    return as_text(gap, "+") + (" of unknown error" if gap.error is None else "")
+    text = as_text(gap, "+")
+    return f"{text} of unknown error" if gap.error is None else text
 
 
-def _shown(value: Setting) -> str:
-    return f"{value:g}" if isinstance(value, float | int) else str(value)
-
-
-def _written(name: str) -> str:
+def written(name: str) -> str:
+    """A setting's name in words."""
     return WRITTEN.get(name.lower(), name.replace("_", " "))
 
 
 def _named(name: str, value: Setting) -> str:
-    return f"{_written(name)} {_shown(value)}"
+    return f"{written(name)} {_shown(value)}"
+
+
+def _shown(value: Setting) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else str(value)

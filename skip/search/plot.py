@@ -8,7 +8,7 @@ from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module
 from skip.evidence.estimate import Estimate, as_text, difference
 from skip.search.search import Round
-from skip.tables.show.plots import Series, draw_curves
+from skip.tables.show.plots import CurvePoint, Curves, draw_curves
 
 
 def plot_search(stages: dict[str, list[Round]], metric: str, path: Path) -> None:
@@ -44,12 +44,12 @@ def plot_search(stages: dict[str, list[Round]], metric: str, path: Path) -> None
         figure.savefig(file, format="png", dpi=120)
 
 
-def _curves(rounds: list[Round], at: float) -> Series:
+def _curves(rounds: list[Round], at: float) -> Curves:
     """Differences from the point at, of each round that measured it."""
-    curves: Series = {}
+    curves: Curves = {}
     for one in rounds:
         if at in one.rhos:
             middle = one.estimates[one.rhos.index(at)]
-            gaps = [difference(estimate, middle) for estimate in one.estimates]
-            curves[f"{one.images} images"] = [(rho, gap, None) for rho, gap in zip(one.rhos, gaps, strict=True)]
+            pairs = zip(one.rhos, one.estimates, strict=True)
+            curves[f"{one.images} images"] = [CurvePoint(rho, difference(estimate, middle)) for rho, estimate in pairs]
     return curves

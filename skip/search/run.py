@@ -22,9 +22,10 @@ from skip.search.search import Round, clearly_better, even_grid, gain, search
 from skip.source import ImageSource
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import plain
+from skip.tables.measured import SKIP_SETTINGS
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
-from skip.tables.show.points import SKIP_SETTINGS, resolve
+from skip.tables.show.words import resolve
 from skip.tables.spec import Cell
 from torch_utils import distributed
 

@@ -1,13 +1,15 @@
 """What would run: which cells, in which state, at what cost, with which downloads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dnnlib.seeds import parse_seeds
-from skip.tables.results import Results, kind_in_words, local_path, location, unique
-from skip.tables.spec import DERIVED, Cell, Item, setting
+from skip.tables.measured import MeasuredItem
+from skip.tables.results import Outcome, kind_in_words
+from skip.tables.sources import local_path, location
+from skip.tables.spec import Cell, Item
 
 
 def select(item: Item, which: str | None) -> Item:
@@ -21,101 +23,125 @@ def select(item: Item, which: str | None) -> Item:
     """
     if which is None or not item.cells:
         return item
-    if "=" in which:
-        wanted = dict(_pair(part) for part in which.split(","))
-        for name in wanted:
-            if name not in DERIVED and not any(hasattr(cell.settings, name) for cell in item.cells):
-                raise ValueError(f"--cells={which}: no cell of {item.name} has a setting {name!r}")
-        cells = [cell for cell in item.cells if all(_is(setting(cell, k), v) for k, v in wanted.items())]
-    else:
-        try:
-            numbers = parse_seeds(which)
-        except ValueError:
-            raise ValueError(f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8") from None
-        if len(numbers) > len(item.cells) or max(numbers) >= len(item.cells):
-            raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
-        cells = [item.cells[number] for number in numbers]
+    cells = _by_settings(item, which) if "=" in which else _by_number(item, which)
     if not cells:
         raise ValueError(f"--cells={which}: {item.name} has no such cell; python tables.py list {item.name} shows them")
     return replace(item, cells=tuple(cells))
 
 
-def summary(item: Item, results: Results) -> str:
+def _by_settings(item: Item, which: str) -> list[Cell]:
+    wanted = dict(_pair(part) for part in which.split(","))
+    for name in wanted:
+        if not any(name in cell.by_name for cell in item.cells):
+            raise ValueError(f"--cells={which}: no cell of {item.name} has a setting {name!r}")
+    return [cell for cell in item.cells if all(_is(cell.by_name.get(name), text) for name, text in wanted.items())]
+
+
+def _by_number(item: Item, which: str) -> list[Cell]:
+    try:
+        numbers = parse_seeds(which)
+    except ValueError:
+        raise ValueError(f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8") from None
+    if len(numbers) > len(item.cells) or max(numbers) >= len(item.cells):
+        raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
+    return [item.cells[number] for number in numbers]
+
+
+def summary(measured: MeasuredItem) -> str:
     """One line: name, cells done, evaluations to go, title."""
+    item = measured.item
     if item.requires:
         return f"{item.name:12s} needs {item.requires}"
-    cells = unique(item.cells)
-    states = [results.state(cell) for cell in cells]
-    left = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
-    todo = sum(cell.settings.evaluations() for cell in left)
-    done = f"{len(cells) - len(left):3d}/{len(cells):<3d} done"
-    stale = f", {states.count('stale')} stale: made with other files" if "stale" in states else ""
-    there = sum(results.elsewhere(cell) for cell in cells)
-    if there:
-        stale += f", {there} on another kind of device"
-    return f"{item.name:12s} {done}{stale}  {count(todo):>7s} evaluations to go  {item.title}"
+
+    left = [outcome for outcome in measured.distinct if not outcome.done]
+    of = len(measured.distinct)
+    text = f"{of - len(left):3d}/{of:<3d} done"
+
+    stale = sum(outcome.state == "stale" for outcome in left)
+    if stale:
+        text += f", {stale} stale: made with other files"
+    elsewhere = sum(outcome.elsewhere for outcome in measured.distinct)
+    if elsewhere:
+        text += f", {elsewhere} on another kind of device"
+
+    return f"{item.name:12s} {text}  {count(_evaluations(left)):>7s} evaluations to go  {item.title}"
 
 
-def lines(item: Item, results: Results) -> Iterator[str]:
+def lines(measured: MeasuredItem) -> Iterator[str]:
     """One line a cell: number, state, evaluations, settings."""
-    for number, cell in enumerate(item.cells):
-        cost = count(cell.settings.evaluations())
-        yield f"  {number:3d}  {results.state(cell):6s} {cost:>7s}  {settings(cell)}{_elsewhere(cell, results)}"
+    for number, outcome in enumerate(measured.outcomes):
+        cost = count(outcome.cell.settings.evaluations())
+        line = f"  {number:3d}  {outcome.state:6s} {cost:>7s}  {settings(outcome.cell)}"
+        if outcome.elsewhere and outcome.computed_in is not None:
+            line += f"  (in {kind_in_words(outcome.computed_in)})"
+        yield line
 
 
-def _elsewhere(cell: Cell, results: Results) -> str:
-    kind = results.computed_in(cell) if results.elsewhere(cell) else None
-    return f"  (in {kind_in_words(kind)})" if kind else ""
-
-
-def dry_run(items: list[Item], results: Results) -> Iterator[str]:
+def dry_run(items: Sequence[MeasuredItem]) -> Iterator[str]:
     """Every cell that would run, the sum, and the files that it needs and are not here."""
-    cells: list[Cell] = []
-    for item in items:
-        yield summary(item, results)
-        yield from lines(item, results)
-        cells += item.cells
-    todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
-    yield f"{len(todo)} cells to measure, {count(sum(cell.settings.evaluations() for cell in todo))} evaluations"
-    for role, name, where in _missing(todo):
-        place = f" ({where})" if str(where) != name else ""
-        yield f"{'to prepare' if _by_hand(role, where) else 'to download'}: {role} {name}{place}"
+    for measured in items:
+        yield summary(measured)
+        yield from lines(measured)
+
+    left = to_measure(items)
+    yield f"{len(left)} cells to measure, {count(_evaluations(left))} evaluations"
+    for role, name, where in _missing(left):
+        what = "to prepare" if _by_hand(role, where) else "to download"
+        place = "" if str(where) == name else f" ({where})"
+        yield f"{what}: {role} {name}{place}"
 
 
-def refuse_missing(cells: list[Cell], results: Results) -> None:
+def refuse_missing(items: Sequence[MeasuredItem]) -> None:
     """Refuse what a run would stop at.
 
     Raises:
         ValueError: if a file is not here and nothing fetches it.
     """
-    todo = [cell for cell in unique(cells) if results.state(cell) != "done"]
-    for role, name, where in _missing(todo):
+    for role, name, where in _missing(to_measure(items)):
         if _by_hand(role, where):
             raise ValueError(
                 f"the run would stop at the {role} {name}: nothing fetches it, put it there first ({where})"
             )
 
 
-def nothing_to_do(items: list[Item], results: Results) -> Iterator[str]:
-    """What to say before a run of the items that it passes over: they lack something, or are done."""
+def nothing_to_do(items: Sequence[MeasuredItem], folder: Path) -> Iterator[str]:
+    """What to say before a run of the items that it passes over: they lack something, or are done.
+
+    Args:
+        items: of the run.
+        folder: of the results.
+    """
     done = []
-    for item in items:
+    for measured in items:
+        item = measured.item
         if item.requires:
             yield f"{item.name} is left out: it needs {item.requires}"
-        elif all(results.state(cell) == "done" for cell in item.cells):
+        elif all(outcome.done for outcome in measured.outcomes):
             done.append(item.name)
     if done:
         yield (
-            f"nothing to do for {', '.join(done)}: all cells are in {results.folder} already, and tables.py show "
+            f"nothing to do for {', '.join(done)}: all cells are in {folder} already, and tables.py show "
             "lays them out; to measure them anew, name another folder, such as --results out/mine"
         )
 
 
-def _missing(cells: list[Cell]) -> list[tuple[str, str, str | Path]]:
+def to_measure(items: Sequence[MeasuredItem]) -> list[Outcome]:
+    """The cells that are not done, each once, whatever items share it."""
+    found: dict[Path, Outcome] = {}
+    for measured in items:
+        found |= {outcome.path: outcome for outcome in measured.distinct if not outcome.done}
+    return list(found.values())
+
+
+def _evaluations(outcomes: Iterable[Outcome]) -> int:
+    return sum(outcome.cell.settings.evaluations() for outcome in outcomes)
+
+
+def _missing(outcomes: Sequence[Outcome]) -> list[tuple[str, str, str | Path]]:
     """Role, name and place of each file that the cells need and that is not here."""
     found: dict[tuple[str, str], str | Path] = {}
-    for cell in cells:
-        for role, name in cell.settings.sources().items():
+    for outcome in outcomes:
+        for role, name in outcome.cell.settings.sources().items():
             path = local_path(role, name)
             if path is None or not path.exists():
                 hub = "the Hugging Face hub, unless it is cached"

@@ -1,14 +1,10 @@
-"""results/: one JSON a cell, named by a hash of the settings, with what tells the files that it was made from.
-
-That is a file's hash; but of reference statistics it is what they say, as another version or machine computes the same
-statistics into another file.
-"""
+"""results/: one JSON a cell, named by a hash of the settings, with what tells the files that it was made from."""
 
 import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +12,15 @@ from typing import Any, Literal
 import torch
 
 from dnnlib.files import read_text, write_json
-from dnnlib.places import ROOT, located
+from dnnlib.seeds import parse_seeds
 from dnnlib.text import printable
-from dnnlib.util import cached_path, fetch, file_sha256, is_url
-from metrics.detector import load_entries
-from metrics.statistics import Statistics, same_summary
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.settings import plain
+from skip.tables.sources import identity, is_made_from, local_sha256
 from skip.tables.spec import Cell
 from torch_utils.precision import KINDS, Kind
-from training.presets import load_presets
 
-State = Literal["done", "stale", "begun", "to do"]
-REFERENCE = "reference"  # the role of statistics of real images
+State = Literal["done", "stale", "begun", "to do"]  # stale: a file it was made from is another one now
 CHECKSUM = "checksum"
 MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 
@@ -49,8 +41,38 @@ def key(cell: Cell, kind: Kind = KINDS[0]) -> str:
 
 def kind_in_words(kind: Kind) -> str:
     """As "float16 on cuda", "float32 on cuda with TF32"; older results do not tell the dtype: "float32 on cpu"."""
-    dtype = printable(kind.get("dtype", "the network's dtype" if kind["device"] != "cpu" else "float32"))
-    return f"{dtype} on {printable(kind['device'])}" + (" with TF32" if kind["tf32"] else "")
+    unsaid = "float32" if kind["device"] == "cpu" else "the network's dtype"
+    text = f"{printable(kind.get('dtype', unsaid))} on {printable(kind['device'])}"
+    return f"{text} with TF32" if kind["tf32"] else text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell, and all that a folder of results says of it.
+
+    Attributes:
+        cell: what is measured.
+        state: whether it is.
+        path: of its result, there or to come.
+        values: by name; empty unless it is done.
+        least_of_three: by the name of an FID, the least of the cell's and of those of the two ranges of N seeds that
+            follow its seeds 0 to N - 1: what EDM reports. Only where all three are done.
+        computed_in: device, TF32 and, of newer results, the network's dtype; None unless it is done.
+        elsewhere: whether it is done, and only in another kind than new results here.
+    """
+
+    cell: Cell
+    state: State
+    path: Path
+    values: Mapping[str, Estimate] = field(default_factory=dict)
+    least_of_three: Mapping[str, Estimate] = field(default_factory=dict)
+    computed_in: Kind | None = None
+    elsewhere: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it is measured, with the files that are here."""
+        return self.state == "done"
 
 
 class Results:
@@ -65,64 +87,45 @@ class Results:
     def __init__(self, folder: Path, kinds: Sequence[Kind] | None = None) -> None:
         self.folder, self.kinds = folder, tuple(kinds or KINDS[:1])
 
+    def read(self, cell: Cell) -> Outcome:
+        """Everything that is known of a cell.
+
+        Raises:
+            ValueError: if the file of the result is damaged.
+        """
+        found = self._done(cell)
+        if found is None:
+            return Outcome(cell, self._not_done(cell), self._path(cell, self.kinds[0]))
+        kind, record = found
+        return Outcome(
+            cell,
+            "done",
+            self._path(cell, kind),
+            record.values,
+            self._least_of_three(cell, record.values),
+            kind | record.computed_in,
+            elsewhere=kind != self.kinds[0],
+        )
+
+    def state(self, cell: Cell) -> State:
+        """Whether a cell is done; errors as `read`."""
+        return self._not_done(cell) if self._done(cell) is None else "done"
+
+    def load(self, cell: Cell) -> dict[str, Estimate] | None:
+        """The values, or None unless the cell is done; errors as `read`."""
+        found = self._done(cell)
+        return None if found is None else dict(found[1].values)
+
     def path(self, cell: Cell) -> Path:
         """Where a cell's result is, or will be."""
-        return self._path(cell, self._kind(cell))
-
-    def computed_in(self, cell: Cell) -> Kind | None:
-        """Device, TF32 and, of newer results, the network's dtype; None unless the cell is done."""
-        kind = self._kind(cell)
-        if self._state(cell, kind) != "done":
-            return None
-        record = self._record(cell, kind)
-        return kind | (record.computed_in if record else {})
-
-    def elsewhere(self, cell: Cell) -> bool:
-        """Whether the cell is done, and only in another kind than the first."""
-        return self._kind(cell) != self.kinds[0]
-
-    def _path(self, cell: Cell, kind: Kind) -> Path:
-        return self.folder / f"{cell.study}-{key(cell, kind)}.json"
-
-    def _kind(self, cell: Cell) -> Kind:
-        """The first in which the cell is done, or the first of all."""
-        first = self.kinds[0]
-        return next((kind for kind in self.kinds if self._state(cell, kind) == "done"), first)
+        found = self._done(cell)
+        return self._path(cell, self.kinds[0] if found is None else found[0])
 
     def partial(self, cell: Cell) -> Path:
         """Where a killed run left what it had; of other files it would be another folder."""
         hashes = [local_sha256(role, name) for role, name in cell.settings.sources().items()]
         made_from = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:8]
         return self.folder / ".partial" / f"{cell.study}-{key(cell, self.kinds[0])}-{made_from}"
-
-    def state(self, cell: Cell) -> State:
-        """done; stale if a file it was made from is another one now; begun; or to do.
-
-        Raises:
-            ValueError: if the file of the result is damaged.
-        """
-        return self._state(cell, self._kind(cell))
-
-    def _state(self, cell: Cell, kind: Kind) -> State:
-        record = self._record(cell, kind)
-        if record is None:
-            return "begun" if self.partial(cell).exists() else "to do"
-        for role, name in cell.settings.sources().items():
-            if not _is_made_from(record.made_from.get(role, {}), role, name):
-                return "stale"
-        return "done"
-
-    def load(self, cell: Cell) -> dict[str, Estimate] | None:
-        """The values, or None unless the cell is done.
-
-        Raises:
-            ValueError: if the file of the result is damaged.
-        """
-        kind = self._kind(cell)
-        record = self._record(cell, kind)
-        if record is None or self._state(cell, kind) != "done":
-            return None
-        return dict(record.values)
 
     def save(self, cell: Cell, values: dict[str, Estimate], computed: Mapping[str, Any] | None = None) -> None:
         """Write a result, atomically; equal results make equal files on equal versions.
@@ -144,6 +147,41 @@ class Results:
         }
         write_json(self._path(cell, kind), record | {CHECKSUM: _checksum(record)})
 
+    def _path(self, cell: Cell, kind: Kind) -> Path:
+        return self.folder / f"{cell.study}-{key(cell, kind)}.json"
+
+    def _done(self, cell: Cell) -> "tuple[Kind, _Record] | None":
+        """The first kind in which the cell is done with the files that are here, and the result."""
+        for kind in self.kinds:
+            record = self._record(cell, kind)
+            if record is not None and record.is_of_the_files_of(cell):
+                return kind, record
+        return None
+
+    def _not_done(self, cell: Cell) -> State:
+        """How far the cell is in the kind of new results, none of which is done."""
+        if self._record(cell, self.kinds[0]) is not None:
+            return "stale"
+        return "begun" if self.partial(cell).exists() else "to do"
+
+    def _least_of_three(self, cell: Cell, values: Mapping[str, Estimate]) -> dict[str, Estimate]:
+        study: Any = cell.settings
+        names = [name for name in values if name.partition("-")[0] == "fid"]
+        n = study.count
+        if not names or parse_seeds(study.seeds) != parse_seeds(f"0-{n - 1}"):
+            return {}
+
+        ranges = [values]
+        for seeds in (f"{n}-{2 * n - 1}", f"{2 * n}-{3 * n - 1}"):
+            ranges.append(self.load(replace(cell, settings=replace(study, seeds=seeds))) or {})
+
+        least = {}
+        for name in names:
+            known = [one[name] for one in ranges if name in one]
+            if len(known) == len(ranges):
+                least[name] = min(known, key=lambda estimate: estimate.value)
+        return least
+
     def _record(self, cell: Cell, kind: Kind) -> "_Record | None":
         """What the cell's file says, None if there is none."""
         path = self._path(cell, kind)
@@ -163,6 +201,12 @@ class _Record:
     values: dict[str, Estimate]
     made_from: dict[str, dict[str, Any]]
     computed_in: dict[str, Any]
+
+    def is_of_the_files_of(self, cell: Cell) -> bool:
+        """Whether it was made from the files that the cell names, as they are now."""
+        return all(
+            is_made_from(self.made_from.get(role, {}), role, name) for role, name in cell.settings.sources().items()
+        )
 
 
 @cache
@@ -188,76 +232,6 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
 def _checksum(record: dict[str, Any]) -> str:
     """A hash of all that a result says; those of before it was written have none."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def location(role: str, name: str) -> str | Path | None:
-    """The URL or path that a name stands for; None for what another program keeps in its cache.
-
-    Args:
-        role: "network", "detector" or any other; what follows a space tells several of one role apart.
-        name: a name in configs/networks.toml or configs/detectors.toml, a path or a URL.
-    """
-    kind = role.partition(" ")[0]
-    if kind == "network" and (preset := load_presets().get(name)) is not None:
-        return preset.url or preset.local_path
-    if kind == "detector" and (entry := load_entries().get(name)) is not None:
-        return entry.url or (ROOT / entry.path if entry.path else None)
-    return name if is_url(name) else located(name)
-
-
-def local_path(role: str, name: str) -> Path | None:
-    """Where the file is on this machine, or will be once it is fetched."""
-    where = location(role, name)
-    return cached_path(where) if isinstance(where, str) else where
-
-
-def obtain(cell: Cell) -> None:
-    """Fetch what the cell needs and is not here.
-
-    Raises:
-        ValueError, RuntimeError, OSError: if a download fails.
-    """
-    for role, name in cell.settings.sources().items():
-        if isinstance(where := location(role, name), str):
-            fetch(where)
-
-
-def identity(role: str, name: str) -> dict[str, Any] | None:
-    """What tells a file from others: {"sha256"}, or {"summary"} of reference statistics; None if it is not here.
-
-    Raises:
-        ValueError: if reference statistics are damaged.
-    """
-    path = local_path(role, name)
-    if path is None or not path.is_file():
-        return None
-    if role.partition(" ")[0] != REFERENCE:
-        return {"sha256": local_sha256(role, name)}
-    about = path.stat()
-    return {"summary": _summary(path, about.st_mtime_ns, about.st_size)}
-
-
-def _is_made_from(stored: dict[str, Any], role: str, name: str) -> bool:
-    """Whether a stored identity is that of the file; so it is taken to be where the file is not here."""
-    now = identity(role, name)
-    if now is None:
-        return True
-    if "summary" not in now or "summary" not in stored:  # results of before there were summaries have hashes
-        return stored.get("sha256") == local_sha256(role, name)
-    return isinstance(stored["summary"], dict) and same_summary(stored["summary"], now["summary"])
-
-
-@cache
-def _summary(path: Path, mtime: int, size: int) -> dict[str, float]:
-    return Statistics.load(path).summary()
-
-
-def local_sha256(role: str, name: str) -> str | None:
-    """The hash of a file if it is on this machine."""
-    path = local_path(role, name)
-    if path is None or not path.is_file():
-        return None
-    return file_sha256(path)
 
 
 def unique(cells: Iterable[Cell]) -> list[Cell]:

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from dnnlib.keywords import check_keywords, read_toml, shown
 from dnnlib.places import ROOT
 from skip.evidence.claims import Claim
 from skip.tables.cells.generated import Generated
-from skip.tables.cells.kinds import KINDS, TUPLES
+from skip.tables.cells.registry import STUDIES, TUPLES
 from skip.tables.cells.settings import Study, build, plain
 
 CONFIGS = ROOT / "configs"
@@ -21,6 +21,11 @@ PROFILES_TOML = "profiles.toml"
 DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
 MOST_CELLS = 10_000
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
+
+# The keys of an item's TOML, and of its table of one profile; WORDS are taken as they are.
+KEYS = {"title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot", "claims"}
+KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
+WORDS = {"title", "source", "notes", "requires"}
 
 Made = TypeVar("Made")
 
@@ -43,7 +48,7 @@ class Cell:
     """One measurement.
 
     Attributes:
-        study: a name in KINDS.
+        study: a name in STUDIES.
         settings: everything that determines its result.
         varies: those settings that tell it from the item's other cells.
         published: what the paper states of it.
@@ -56,8 +61,15 @@ class Cell:
 
     @cached_property
     def determined_by(self) -> tuple[str, dict[str, Any]]:
-        """What its result depends on, as JSON; a table asks for it thousands of times."""
+        """What its result depends on, as JSON."""
         return self.study, plain(self.settings, defaults=False)
+
+    @cached_property
+    def by_name(self) -> dict[str, Any]:
+        """Every setting, and what follows from them: "nfe", and "window_top", the upper end of the window; or None."""
+        found = asdict(self.settings)  # type: ignore[call-overload]  # a dataclass
+        window = found.get("window")
+        return found | {"nfe": nfe(self), "window_top": None if window is None else window[1]}
 
 
 @dataclass(frozen=True)
@@ -113,12 +125,14 @@ class Item:
 def item_names(folder: Path = CONFIGS) -> list[str]:
     """The items that have a TOML, tables first, in the paper's order."""
     found = [path.stem for path in folder.glob("*.toml") if path.name not in NOT_ITEMS]
+    return sorted(found, key=_place_in_the_paper)
 
-    def order(name: str) -> tuple[int, int, str]:
-        word, number = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]  # matches all
-        return ("table", "figure").index(word) if word in ("table", "figure") else 2, int(number or 0), name
 
-    return sorted(found, key=order)
+def _place_in_the_paper(name: str) -> tuple[int, int, str]:
+    """Tables by their numbers, then figures by theirs, then all others."""
+    word, number = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]  # matches all
+    rank = {"table": 0, "figure": 1}.get(word, 2)
+    return rank, int(number or 0), name
 
 
 def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = CONFIGS) -> Item:
@@ -132,58 +146,87 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
     Raises:
         ValueError: naming the file and what is wrong in it.
     """
-    profiles = read_toml(folder / PROFILES_TOML)
+    profiles = _profiles(folder / PROFILES_TOML)
     if profile not in profiles:
         raise ValueError(f"unknown profile {profile!r}; choose from {', '.join(profiles)}")
-    for one, table in profiles.items():
-        for key in table:
-            if not any(key in _settings_of(kind) for kind in KINDS.values()):
-                raise ValueError(f"{folder / PROFILES_TOML}, [{one}]: no study has a setting {key!r}")
+
     path = folder / f"{name}.toml"
     if not path.exists():
         raise ValueError(f"there is no item {name!r}; choose from {', '.join(item_names(folder))}")
+
     try:
-        return _item(name, profile, read_toml(path), profiles, seeds)
+        table = read_toml(path)
+        _refuse_unknown(table, KEYS | set(profiles))
+        own = table.get(profile, {})
+        _refuse_unknown(own, KEYS_OF_A_PROFILE)
+        return _item(name, profile, table, own, profiles[profile], seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: {reason}") from error
 
 
-def _item(name: str, profile: str, table: dict[str, Any], profiles: dict[str, Any], seeds: str | None) -> Item:
-    known = {"title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot", "claims"}
-    _refuse_unknown(table, known | set(profiles))
-    own = table.get(profile, {})
-    _refuse_unknown(own, {"requires", "settings", "cells", "notes", "claims"})
-    words = {"title", "source", "notes", "requires"}
-    for one in (table, own):
-        check_keywords({key: one[key] for key in words & one.keys()}, [Item])
+def _profiles(path: Path) -> dict[str, Any]:
+    """The settings of each profile, all of which some study must know."""
+    profiles = read_toml(path)
+    known = {name for study in STUDIES.values() for name in _settings_of(study)}
+    for profile, table in profiles.items():
+        for key in table:
+            if key not in known:
+                raise ValueError(f"{path}, [{profile}]: no study has a setting {key!r}")
+    return profiles
+
+
+def _item(
+    name: str, profile: str, table: dict[str, Any], own: dict[str, Any], base: dict[str, Any], seeds: str | None
+) -> Item:
+    """An item from its TOML.
+
+    Args:
+        name, profile, seeds: see `load_item`.
+        table: all of the TOML.
+        own: its table [profile], which replaces what stands outside it, and adds to settings and notes.
+        base: the profile's settings.
+    """
+    for part in (table, own):
+        check_keywords({key: part[key] for key in WORDS & part.keys()}, [Item])
     requires = own.get("requires", table.get("requires"))
-    kind = KINDS.get(table["study"])
-    if kind is None:
-        raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(KINDS)}")
-    settings_of = _settings_of(kind)
-    base = {key: value for key, value in profiles[profile].items() if key in settings_of}
-    base |= table.get("settings", {}) | own.get("settings", {})
-    rows = [] if requires else own.get("cells", table.get("cells", [{}]))
-    studies = [
-        build(kind, base | row | ({"seeds": seeds} if seeds else {})) for group in rows for row in _combinations(group)
-    ]
+
+    study = STUDIES.get(table["study"])
+    if study is None:
+        raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(STUDIES)}")
+    known = _settings_of(study)
+    shared = {key: value for key, value in base.items() if key in known}
+    shared |= table.get("settings", {}) | own.get("settings", {})
+
+    # What lacks a network, say, has no cells: its settings may not even be known.
+    groups = [] if requires else own.get("cells", table.get("cells", [{}]))
+    last = {"seeds": seeds} if seeds else {}
+    settings = [build(study, shared | row | last) for group in groups for row in _combinations(group)]
+
     plot = _built(Plot, table["plot"]) if "plot" in table else None
-    for axis in (plot.x, *plot.series) if plot else ():
-        if axis not in {*settings_of, *DERIVED, "index"}:
-            raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(settings_of))}")
+    if plot is not None:
+        _check_axes(plot, known)
+
+    # The paper's numbers are of its own networks.
     published = table.get("published", []) if profile == "paper" else []
+    claims = own.get("claims", table.get("claims", ()))
     return Item(
         name,
         table["title"],
         table["source"],
         profile,
-        _cells(table["study"], studies, published),
+        _cells(table["study"], settings, published),
         (*table.get("notes", ()), *own.get("notes", ())),
         requires,
-        tuple(_built(Claim, claim) for claim in own.get("claims", table.get("claims", ()))),
+        tuple(_built(Claim, claim) for claim in claims),
         plot,
     )
+
+
+def _check_axes(plot: Plot, known: set[str]) -> None:
+    for axis in (plot.x, *plot.series):
+        if axis not in {*known, *DERIVED, "index"}:
+            raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(known))}")
 
 
 def _settings_of(kind: Any) -> set[str]:
@@ -202,30 +245,43 @@ def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
     """Every combination of the listed values; a tuple-valued setting is listed as a list of lists."""
     axes = []
     for key, value in group.items():
-        many = isinstance(value, list) and (key not in TUPLES or (value and isinstance(value[0], list)))
-        axes.append([(key, one) for one in (value if many else [value])])
+        listed = isinstance(value, list)
+        if listed and key in TUPLES:
+            listed = bool(value) and isinstance(value[0], list)
+        choices = value if listed else [value]
+        axes.append([(key, one) for one in choices])
+
     if (count := math.prod(map(len, axes))) > MOST_CELLS:
         raise ValueError(f"[[cells]] makes {count:,} combinations; an item may have {MOST_CELLS:,}")
     return (dict(chosen) for chosen in itertools.product(*axes))
 
 
-def _cells(study: str, studies: list[Study], published: list[dict[str, Any]]) -> tuple[Cell, ...]:
-    every = [plain(one) for one in studies]
-    names = dict.fromkeys(key for settings in every for key in settings)
-    differing = [key for key in names if len({repr(settings.get(key)) for settings in every}) > 1]
-    cells, used = [], set()
+def _cells(study: str, settings: list[Study], published: list[dict[str, Any]]) -> tuple[Cell, ...]:
+    """A cell for each of the settings, with what tells it from the others and what the paper states of it."""
+    every = [plain(one) for one in settings]
+    differing = _differing(every)
     stated = [_stated(entry) for entry in published]
-    for one, settings in zip(studies, every, strict=True):
+
+    cells, used = [], set()
+    for one, values in zip(settings, every, strict=True):
         here = []
         for number, (match, value) in enumerate(stated):
-            if all(settings.get(key) == wanted for key, wanted in match.items()):
+            if all(values.get(key) == wanted for key, wanted in match.items()):
                 here.append(value)
                 used.add(number)
-        cells.append(Cell(study, one, {key: settings.get(key) for key in differing}, tuple(here)))
+        varies = {key: values.get(key) for key in differing}
+        cells.append(Cell(study, one, varies, tuple(here)))
+
     for number, (match, value) in enumerate(stated):
         if cells and number not in used:
             raise ValueError(f"no cell matches the published value {value.value} ({match})")
     return tuple(cells)
+
+
+def _differing(every: list[dict[str, Any]]) -> list[str]:
+    """The settings that are not the same everywhere."""
+    names = dict.fromkeys(key for values in every for key in values)
+    return [key for key in names if len({repr(values.get(key)) for values in every}) > 1]
 
 
 def _stated(entry: Any) -> tuple[dict[str, Any], Published]:
@@ -252,8 +308,5 @@ def nfe(cell: Cell) -> int | None:
 
 
 def setting(cell: Cell, name: str) -> Any:
-    """A setting of a cell, its "nfe", or its "window_top", the upper end of its window; None where it has none."""
-    if name == "window_top":
-        window = getattr(cell.settings, "window", None)
-        return None if window is None else window[1]
-    return nfe(cell) if name == "nfe" else getattr(cell.settings, name, None)
+    """A setting of a cell, or what follows from its settings, see `Cell.by_name`; None where it has none."""
+    return cell.by_name.get(name)

@@ -8,7 +8,8 @@ import pytest
 
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.generated import Images, Sheet
-from skip.tables.cells.measured import Norms
+from skip.tables.cells.network import Norms
+from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.spec import Cell, Item, Published
 
@@ -46,6 +47,10 @@ class Desk:
 
     def item(self, *cells: Cell, name: str = "table2", profile: str = "demo", **about: Any) -> Item:
         return Item(name, "Few steps", "Table 2, section 5.1", profile, cells, **about)
+
+    def read(self, item: Item) -> MeasuredItem:
+        """The item with its results, as they are now."""
+        return MeasuredItem.read(item, self.results)
 
     def sweep(self, fids: dict[float, Estimate | float], name: str = "fid_demo", **settings: Any) -> list[Cell]:
         """Measured cells over rho."""

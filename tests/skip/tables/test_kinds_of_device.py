@@ -9,6 +9,7 @@ from small_items import Desk
 from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LastNetwork
 from skip.tables.cells.settings import Job
+from skip.tables.measured import MeasuredItem
 from skip.tables.plan import lines, nothing_to_do, summary
 from skip.tables.results import Results, key, kind_in_words
 from skip.tables.show.render import markdown
@@ -42,7 +43,7 @@ def test_a_run_measures_what_is_there_from_another_device_only(desk: Desk) -> No
     desk.save(cell, fid_demo=6.0)
     here = Results(desk.results.folder, [CUDA_KIND])
     assert desk.results.state(cell) == "done" and here.state(cell) == "to do" and here.load(cell) is None
-    assert list(nothing_to_do([item], here)) == []
+    assert list(nothing_to_do([MeasuredItem.read(item, here)], here.folder)) == []
     assert here.partial(cell) != desk.results.partial(cell), "nor does it go on with what a CPU began"
 
 
@@ -55,11 +56,12 @@ def test_show_takes_another_devices_value_and_says_so(desk: Desk) -> None:
 
     results, item = Results(desk.results.folder, KINDS), desk.item(both, elsewhere)
     assert [results.load(cell) for cell in item.cells] == [{"fid-demo": Estimate(5.0)}, {"fid-demo": Estimate(7.0)}]
-    assert "- Computed in float16 on cuda, not as this machine would: cells 1 of" in markdown([item], results)
-    assert "2/2   done, 1 on another kind of device" in summary(item, results)
-    assert [line.endswith("(in float16 on cuda)") for line in lines(item, results)] == [False, True]
-    assert results.computed_in(elsewhere) == CUDA_KIND | {"dtype": "float16"}
-    assert "Computed in" not in markdown([desk.item(both)], results)
+    measured = MeasuredItem.read(item, results)
+    assert "- Computed in float16 on cuda, not as this machine would: cells 1 of" in markdown([measured])
+    assert "2/2   done, 1 on another kind of device" in summary(measured)
+    assert [line.endswith("(in float16 on cuda)") for line in lines(measured)] == [False, True]
+    assert results.read(elsewhere).computed_in == CUDA_KIND | {"dtype": "float16"}
+    assert "Computed in" not in markdown([MeasuredItem.read(desk.item(both), results)])
 
 
 def test_kinds_in_words() -> None:

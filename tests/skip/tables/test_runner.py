@@ -14,9 +14,11 @@ from dnnlib.util import file_sha256
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.per_image import collect
 from skip.tables.cells.settings import Job, Study, build, plain
+from skip.tables.measured import MeasuredItem
 from skip.tables.plan import summary
-from skip.tables.results import Results, key, location, unique
+from skip.tables.results import Results, key, unique
 from skip.tables.runner import check, run
+from skip.tables.sources import location
 from skip.tables.spec import Cell, load_item
 from torch_utils import distributed
 
@@ -78,12 +80,12 @@ def test_a_reference_is_known_by_what_it_says(network: Path, tmp_path: Path) -> 
     item = load_item("table2", "demo")
     item = dataclasses.replace(item, cells=(one,))
     run([one], results, CPU, 1)
-    assert results.state(one) == "done" and "1/1   done  " in summary(item, results)
+    assert results.state(one) == "done" and "1/1   done  " in summary(MeasuredItem.read(item, results))
     np.savez_compressed(path, mu=mean * (1 + 1e-8), sigma=cov, channels=1)
     assert results.state(one) == "done"
     np.savez(path, mu=mean * 1.01, sigma=cov)
     assert results.state(one) == "stale"
-    assert "0/1   done, 1 stale: made with other files" in summary(item, results)
+    assert "0/1   done, 1 stale: made with other files" in summary(MeasuredItem.read(item, results))
     path.write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"ref\.npz is not an npz"):
         results.state(one)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from sampling.sigmas import edm
-from skip.tables.cells.kinds import KINDS, TUPLES
+from skip.tables.cells.registry import STUDIES, TUPLES
+from skip.tables.measured import MeasuredItem
 from skip.tables.plan import count, dry_run, lines, select
 from skip.tables.results import Results
-from skip.tables.show.points import plain_cell
 from skip.tables.spec import CONFIGS, item_names, load_item, nfe, setting
 from training.families.latent.discrete import NoiseTable
 
@@ -53,7 +53,7 @@ def test_our_items_are_right(name: str, profile: str) -> None:
         assert published.where
 
 
-def test_the_latent_networks_have_settings_of_their_own() -> None:
+def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
     cells: Any = load_item("table7", "paper").cells
     ldm, uvit = cells[:7], cells[7:]
     assert {(c.settings.network, nfe(c)) for c in ldm} == {("ldm4-imagenet-256", 2 * 10)}
@@ -63,15 +63,16 @@ def test_the_latent_networks_have_settings_of_their_own() -> None:
         ("uvi", 0.82): 2.21
     }
     item = load_item("table10", "paper")
-    timed = [cell for cell in item.cells if setting(cell, "time_range")]
+    measured = MeasuredItem.read(item, Results(tmp_path))
+    timed = [outcome for outcome in measured.outcomes if setting(outcome.cell, "time_range")]
     assert len(timed) == 4
-    for cell in timed:
-        network = setting(cell, "network")
+    for outcome in timed:
+        network = setting(outcome.cell, "network")
         betas = {"ldm4-imagenet-256": (0.0015, 0.0195), "uvit-h2-imagenet-256": (0.00085, 0.012)}[network]
         levels = NoiseTable("scaled_linear", *betas).levels
-        assert setting(cell, "time_range") == pytest.approx((float(levels[0]), float(levels[-1])), rel=1e-5)
-        plain = plain_cell(item, cell)
-        assert plain is not None and setting(plain, "network") == network
+        assert setting(outcome.cell, "time_range") == pytest.approx((float(levels[0]), float(levels[-1])), rel=1e-5)
+        baseline = measured.baseline(outcome)
+        assert baseline is not None and setting(baseline.cell, "network") == network
 
 
 BESIDE = {"calibrate_latent", "calibrate_unipc", "edm2"}
@@ -100,7 +101,7 @@ def test_lists_make_every_combination(configs: Path) -> None:
     item = written(configs, '[[cells]]\nsteps = [2, 3]\nrho = [1.0, 0.8, 0.6]\nmetrics = ["fid", "is"]\n')
     assert [tuple(cell.varies.values()) for cell in item.cells] == [(s, r) for s in (2, 3) for r in (1.0, 0.8, 0.6)]
     assert all(cell.settings.metrics == ("fid", "is") for cell in item.cells)
-    assert all(name in {f for kind in KINDS.values() for f in kind.__dataclass_fields__} for name in TUPLES)  # type: ignore[attr-defined]
+    assert all(name in {f for kind in STUDIES.values() for f in kind.__dataclass_fields__} for name in TUPLES)  # type: ignore[attr-defined]
 
 
 def test_profile_overrides_item_overrides_defaults(configs: Path) -> None:
@@ -243,8 +244,9 @@ def test_what_table_5_needs_of_unipc_is_measured_for_figure_4() -> None:
 def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     item = load_item("table2", "paper")
-    assert len(list(lines(item, Results(tmp_path)))) == len(item.cells)
-    said = list(dry_run([item, load_item("table7", "paper")], Results(tmp_path)))
+    measured = [MeasuredItem.read(one, Results(tmp_path)) for one in (item, load_item("table7", "paper"))]
+    assert len(list(lines(measured[0]))) == len(item.cells)
+    said = list(dry_run(measured))
     assert any("to download: network edm-imagenet-64x64-cond-adm (https://" in line for line in said)
     assert any("to prepare: autoencoder downloads/autoencoder_kl.pth" in line for line in said)
     cells = [*item.cells, *load_item("table7", "paper").cells]

@@ -15,10 +15,11 @@ from skip.tables.cells import finetuned
 from skip.tables.cells.finetuned import FineTuned
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job
+from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.runner import run
-from skip.tables.show.points import verdicts
 from skip.tables.show.render import markdown
+from skip.tables.show.verdicts import verdicts
 from skip.tables.spec import Cell, item_names, load_item, nfe
 from training.checkpoint import save_network
 from training.precond import EDMPrecond
@@ -159,9 +160,9 @@ def test_a_table_from_end_to_end(settings: dict[str, Any], tmp_path: Path) -> No
     assert run(item.cells, results, CPU, 4) == 0
     left = sorted(path.name.partition("-")[0] for path in (tmp_path / "results" / ".partial").iterdir())
     assert left == ["training"], "one run of all weights, for other lengths"
-    text = markdown([item], results)
+    text = markdown([MeasuredItem.read(item, results)])
     assert "rho max" in text and "| bounded rho |" in text and "index | rho" in text
-    (judged,) = verdicts(item, results)
+    (judged,) = verdicts(MeasuredItem.read(item, results))
     assert judged.seen is not None and "at trained nothing, rho 1" not in judged.sentence.partition(" against ")[0]
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from small_items import Desk
 
 from skip.evidence.estimate import Estimate
-from skip.tables.show.plots import plot, save, sheets
+from skip.tables.show.plots import plot, save
+from skip.tables.show.sheets import sheets
 from skip.tables.spec import Plot, Published
 
 RHO = Plot("rho", ("fid",), ("steps",), xlabel="rho of the deepest layer", ylabel="FID")
@@ -31,7 +32,7 @@ def drawn(axes: Any) -> dict[str, tuple[list[Any], list[float]]]:
 def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.5), 0.8: Estimate(4.0, 0.25)}, steps=9)
     cells += desk.sweep({1.0: 7.0, 0.9: 6.5}, steps=5)
-    axes, relative = plot(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO), desk.results).axes
+    axes, relative = plot(desk.read(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO))).axes
     assert drawn(axes) == {"steps 9": ([0.8, 1.0], [4.0, 6.0]), "steps 5": ([0.9, 1.0], [6.5, 7.0])}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rho of the deepest layer", "demo FID")
     bars = axes.containers[0].lines[2][0].get_segments()
@@ -44,7 +45,7 @@ def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
 def test_the_papers_values_and_name(desk: Desk) -> None:
     cell = desk.images((Published("fid", 5.88, "Figure 15"),), rho=1.0)
     desk.save(cell, fid=6.0)
-    (axes,) = plot(desk.item(cell, profile="paper", plot=replace(RHO, series=())), desk.results).axes
+    (axes,) = plot(desk.read(desk.item(cell, profile="paper", plot=replace(RHO, series=())))).axes
     assert axes.get_ylabel() == "FID" and drawn(axes) == {"paper": ([1.0], [5.88])}
 
 
@@ -52,7 +53,7 @@ def test_several_metrics_and_logarithms(desk: Desk) -> None:
     cells = [desk.images(steps=steps) for steps in (9, 5)]
     for cell in cells:
         desk.save(cell, fid=6.0, gradient_norm=2.0)
-    (axes,) = plot(desk.item(*cells, plot=Plot("nfe", ("fid", "gradient_norm"), logx=True)), desk.results).axes
+    (axes,) = plot(desk.read(desk.item(*cells, plot=Plot("nfe", ("fid", "gradient_norm"), logx=True)))).axes
     assert drawn(axes) == {"FID": ([5, 9], [6.0, 6.0]), "gradient norm": ([5, 9], [2.0, 2.0])}
     assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == ("NFE", "log", "linear")
 
@@ -61,7 +62,7 @@ def test_words_along_x_keep_their_order(desk: Desk) -> None:
     cells = [desk.images(time=time) for time in ("increasing", "constant")]
     for cell in cells:
         desk.save(cell, fid=6.0)
-    (axes,) = plot(desk.item(*cells, plot=Plot("time", ("fid",))), desk.results).axes
+    (axes,) = plot(desk.read(desk.item(*cells, plot=Plot("time", ("fid",))))).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["increasing", "constant"]
 
 
@@ -69,14 +70,14 @@ def test_along_an_index(desk: Desk) -> None:
     cells = [desk.norms(sigma=80.0), desk.norms(sigma=1.0)]
     desk.save(cells[0], **{"ratio": 9.0, "ratio[0]": 0.25, "ratio[1]": 0.75})
     desk.save(cells[1], **{"ratio[0]": 0.5, "other[1]": 1.0})
-    (axes,) = plot(desk.item(*cells, plot=Plot("index", ("ratio",))), desk.results).axes
+    (axes,) = plot(desk.read(desk.item(*cells, plot=Plot("index", ("ratio",))))).axes
     assert drawn(axes) == {"sigma 80": ([0, 1], [0.25, 0.75]), "sigma 1": ([0], [0.5])}
 
 
 def test_two_cells_at_one_place(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0}, steps=9) + desk.sweep({1.0: 7.0}, steps=5)
     with pytest.raises(ValueError, match="two cells at one rho"):
-        plot(desk.item(*cells, plot=replace(RHO, series=())), desk.results)
+        plot(desk.read(desk.item(*cells, plot=replace(RHO, series=()))))
 
 
 def test_nothing_to_draw(desk: Desk) -> None:
@@ -86,14 +87,14 @@ def test_nothing_to_draw(desk: Desk) -> None:
         desk.item(*measured),
         desk.item(*measured, plot=Plot("rho", ("recall",))),
     ):
-        assert plot(item, desk.results) is None and save(item, desk.results, Path("out")) == []
+        assert plot(desk.read(item)) is None and save(desk.read(item), Path("out")) == []
     assert not Path("out").exists()
 
 
 def test_files_are_the_same_every_time(desk: Desk) -> None:
     item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.5}, steps=9), plot=RHO)
-    paths = save(item, desk.results, Path("a"))
-    again = save(item, desk.results, Path("b"))
+    paths = save(desk.read(item), Path("a"))
+    again = save(desk.read(item), Path("b"))
     assert [path.name for path in paths] == ["table2.png", "table2.svg"] == [path.name for path in again]
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     assert b"dc:date" not in paths[1].read_bytes()
@@ -106,13 +107,13 @@ def test_sheets_side_by_side(desk: Desk) -> None:
         desk.save(cell, images=4.0)
         Image.new("RGB", (100, 50), colour).save(desk.results.path(cell).with_suffix(".png"))
     item = desk.item(*cells, name="figure5")
-    page = sheets(item, desk.results)
+    page = sheets(desk.read(item))
     assert page is not None and page.size == (224, 84)
     assert page.getpixel((50, 60)) == (255, 0, 0) and page.getpixel((170, 60)) == (0, 0, 255)
-    assert save(item, desk.results, Path("out")) == [Path("out/figure5.png")]
+    assert save(desk.read(item), Path("out")) == [Path("out/figure5.png")]
     desk.results.path(cells[1]).with_suffix(".png").unlink()
     with pytest.raises(FileNotFoundError, match=r"is gone; remove sheet-.*json"):
-        sheets(item, desk.results)
+        sheets(desk.read(item))
 
 
 def test_rows_of_sheets(desk: Desk) -> None:
@@ -121,7 +122,7 @@ def test_rows_of_sheets(desk: Desk) -> None:
     for cell in cells:
         desk.save(cell, images=4.0)
         Image.new("RGB", (400, 50), "red").save(desk.results.path(cell).with_suffix(".png"))
-    page = sheets(desk.item(*cells), desk.results)
+    page = sheets(desk.read(desk.item(*cells)))
     assert page is not None and page.size == (3 * 400 + 2 * 24, 4 * 84)  # 2, 2, 3 and 1
     assert page.getpixel((900, 60)) == (255, 255, 255) and page.getpixel((900, 2 * 84 + 60)) == (255, 0, 0)
 
@@ -133,4 +134,4 @@ def test_without_matplotlib(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     item = desk.item(*desk.sweep({1.0: 6.0}), plot=replace(RHO, series=()))
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(RuntimeError, match=r"pip install '\.\[plot\]'"):
-        plot(item, desk.results)
+        plot(desk.read(item))

@@ -12,8 +12,11 @@ from small_items import Desk
 
 from skip.evidence.claims import Claim
 from skip.evidence.estimate import Estimate
-from skip.tables.show.points import label, resolve, sweeps, verdicts
-from skip.tables.show.render import FORMATS, as_csv, as_json, command, heading, markdown
+from skip.tables.show.markdown import command, heading
+from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
+from skip.tables.show.sweeps import sweeps
+from skip.tables.show.verdicts import verdicts
+from skip.tables.show.words import label, resolve
 from skip.tables.spec import Published
 
 LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
@@ -33,7 +36,7 @@ def test_a_table_word_for_word(desk: Desk) -> None:
     cells = desk.sweep({1.0: blocks(6.0, 0.2), 0.9: blocks(5.5, 0.1)}, steps=9)
     cells += [desk.images(rho=0.8, steps=9), desk.images(rho=0.7, steps=9, labels="balanced")]
     cells = [replace(c, varies={"steps": 9, "rho": c.varies["rho"]}) for c in cells]
-    text = markdown([desk.item(*cells, notes=("UniPC is inferred.",), claims=(LOWER,))], desk.results)
+    text = markdown([desk.read(desk.item(*cells, notes=("UniPC is inferred.",), claims=(LOWER,)))])
     assert text == (
         "## Table 2: Few steps\n"
         "\n"
@@ -70,19 +73,19 @@ def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_diffe
     cells = desk.sweep({1.0: blocks(6.0, 0.2)}, steps=9)
     cells += desk.sweep({0.9: blocks(5.0, 0.2)}, steps=9, time="increasing", target="shortcut")
     cells += desk.sweep({0.8: blocks(5.0, 0.2)}, steps=5)
-    rows = [line for line in markdown([desk.item(*cells)], desk.results).splitlines() if "| 5.0 ± 0.2" in line]
+    rows = [line for line in markdown([desk.read(desk.item(*cells))]).splitlines() if "| 5.0 ± 0.2" in line]
     assert rows[0].endswith("| -1 ± 0 |")  # equal blocks: no noise is left
     assert rows[1].endswith("|  |")
     heun = replace(desk.images(sampler="heun"), varies={})
     assert "In every cell: sampler heun, labels random. Solvers: heun: sigmas edm, ending zero.\n" in markdown(
-        [desk.item(heun)], desk.results
+        [desk.read(desk.item(heun))]
     )
 
 
 def test_a_stale_cell_is_not_shown(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0, 0.9: 5.5}, steps=9)
     Path("net").write_text("another file")
-    text = markdown([desk.item(*cells)], desk.results)
+    text = markdown([desk.read(desk.item(*cells))])
     assert text.count("| stale |") == 2 and "5.5" not in text
 
 
@@ -90,13 +93,13 @@ def test_the_paper_beside_it(desk: Desk) -> None:
     stated = (Published("fid", 5.88, "Figure 15"), Published("is", 40.0, "Table 15"))
     cells = [desk.images(stated, rho=1.0), desk.images(rho=0.9)]
     item = desk.item(*cells, profile="paper")
-    before = markdown([item], desk.results)
+    before = markdown([desk.read(item)])
     assert (
         "| 1 | 18 | to do | FID 5.88, IS 40 | Figure 15; Table 15 |\n| 0.9 | 18 | to do | not stated |  |\n" in before
     )
     for cell, value in zip(cells, (6.0, 5.0), strict=True):
         desk.save(cell, fid=Estimate(value, 0.1))
-    text = markdown([item], desk.results)
+    text = markdown([desk.read(item)])
     assert (
         "| rho | NFE | FID | difference from rho 1 | paper | where |\n| --- | ---: | ---: | ---: | ---: | --- |\n"
         in text
@@ -109,7 +112,7 @@ def test_the_paper_beside_it(desk: Desk) -> None:
 def test_many_values_are_rows(desk: Desk) -> None:
     cells = [desk.images((Published("v8", 0.5, "Table 13"),), rho=1.0), desk.images(rho=0.9)]
     desk.save(cells[0], **{f"v{i}": Estimate(float(i), 0.1) for i in range(9)})
-    text = markdown([desk.item(*cells, profile="paper")], desk.results)
+    text = markdown([desk.read(desk.item(*cells, profile="paper"))])
     assert "|  | rho 1 | rho 0.9 |\n| --- | ---: | ---: |\n| v0 | 0.00 ± 0.10 | to do |\n" in text
     assert "| v8 | 8.00 ± 0.10 (paper: 0.5, Table 13) | to do |\n" in text
 
@@ -118,7 +121,7 @@ def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
     cells = [desk.norms(sigma=80.0), desk.norms(sigma=1.0), desk.norms(sigma=0.1)]
     desk.save(cells[0], **{"ratio": 0.5, "ratio[0]": 0.25, "ratio[1]": 0.75, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
     desk.save(cells[1], **{"ratio": 0.1, "ratio[0]": 0.1, "ratio[1]": 0.1, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
-    text = markdown([desk.item(*cells, name="figure2")], desk.results)
+    text = markdown([desk.read(desk.item(*cells, name="figure2"))])
     assert "## Figure 2: Few steps\n" in text
     assert "| sigma | ratio |\n| --- | ---: |\n| 80 | 0.5 |\n| 1 | 0.1 |\n| 0.1 | to do |\n" in text
     assert (
@@ -133,16 +136,16 @@ def test_best_rho_of_each_sweep(desk: Desk) -> None:
     cells += desk.sweep({rho: rho + 1 for rho in (1.0, 0.8, 0.6)}, steps=5)
     cells += desk.sweep({1.0: 2.0, 0.8: 2.0}, steps=7)
     item = desk.item(*[replace(c, varies={"steps": c.settings.steps, "rho": c.varies["rho"]}) for c in cells])
-    text = markdown([item], desk.results)
+    text = markdown([desk.read(item)])
     assert "- steps 9: 0.75 (demo FID 2, -6.25 from rho 1)\n" in text
     assert "- steps 5: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n" in text
     assert "- steps 7" not in text
-    (record,) = json.loads(as_json([item], desk.results))
+    (record,) = json.loads(as_json([desk.read(item)]))
     assert record["best"][0]["rho"] == pytest.approx(0.75) and record["best"][1]["at_edge"] is True
     errors = desk.sweep(
         {rho: blocks(2 + 100 * (rho - 0.75) ** 2, 0.01) for rho in (0.8, 0.7, 0.6)}, name="fid", steps=8
     )
-    (sweep,) = sweeps(desk.item(*errors), desk.results)
+    (sweep,) = sweeps(desk.read(desk.item(*errors)))
     assert sweep.name == "fid" and sweep.best is not None and sweep.best.error is not None and sweep.best.gain is None
 
 
@@ -150,7 +153,7 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
     cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=3, sampler="heun")
     by_nfe = Claim("FID falls with NFE", "falls", "fid", "nfe", for_each="sampler, rho")
-    one, two = verdicts(desk.item(*cells, claims=(LOWER, by_nfe)), desk.results)
+    one, two = verdicts(desk.read(desk.item(*cells, claims=(LOWER, by_nfe))))
     assert one.seen == "seen" and one.says == "demo FID is lower with rho < 1 than with rho = 1"
     assert one.sentence == (
         "Seen: demo FID is lower with rho < 1 than with rho = 1 (sampler unipc, steps 9: 5.00 at rho 0.9 against 6.00 "
@@ -158,17 +161,17 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
         "-2.00 +- 0.14)."
     )
     assert "sampler unipc, rho 0.9, undecided: 1 values of NFE" in two.sentence
-    (already,) = verdicts(desk.item(*cells, claims=(replace(LOWER, says=one.says),)), desk.results)
+    (already,) = verdicts(desk.read(desk.item(*cells, claims=(replace(LOWER, says=one.says),))))
     assert already.says == one.says
-    assert "± 0.14" in markdown([desk.item(*cells, claims=(LOWER,))], desk.results)
+    assert "± 0.14" in markdown([desk.read(desk.item(*cells, claims=(LOWER,)))])
 
 
 def test_claims_that_do_not_fit(desk: Desk) -> None:
     item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.0}))
-    (judged,) = verdicts(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),)), desk.results)
+    (judged,) = verdicts(desk.read(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),))))
     assert judged.seen is None and judged.sentence.startswith("Not measured here: FID is lower")
     with pytest.raises(ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"):
-        verdicts(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),)), desk.results)
+        verdicts(desk.read(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),))))
 
 
 def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
@@ -177,11 +180,9 @@ def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
         names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
         desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
     claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
-    found = [
-        judged.sentence.partition(" (")[0] for judged in verdicts(desk.item(*cells, claims=(claim,)), desk.results)
-    ]
+    found = [judged.sentence.partition(" (")[0] for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))]
     assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
-    text = markdown([desk.item(*cells)], desk.results)
+    text = markdown([desk.read(desk.item(*cells))])
     assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
     assert text.count("5.00 ± 0.10 (-1.00 ± 0.14)") == 4
 
@@ -190,7 +191,7 @@ def test_many_values_are_relative_to_rho_1(desk: Desk) -> None:
     cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
     for cell, value in zip(cells, (4.0, 3.0), strict=True):
         desk.save(cell, **{f"kernel{i}": Estimate(value, 0.01) for i in range(9)}, noise=Estimate(value / 1000, 0.01))
-    text = markdown([desk.item(*cells)], desk.results)
+    text = markdown([desk.read(desk.item(*cells))])
     assert text.count("| 3.000 ± 0.010 (0.750 ± 0.003 of rho 1) |") == 9
     assert "| 0.003 ± 0.010 |" in text
 
@@ -199,13 +200,13 @@ def test_the_number_of_images_of_a_sheet_is_not_compared(desk: Desk) -> None:
     cells = [desk.sheet(rho=rho) for rho in (1.0, 0.8)]
     for cell in cells:
         desk.save(cell, images=4.0)
-    assert "difference" not in markdown([desk.item(*cells)], desk.results)
+    assert "difference" not in markdown([desk.read(desk.item(*cells))])
 
 
 def test_what_the_paper_states_of_a_sheet(desk: Desk) -> None:
     stated = replace(desk.sheet(rho=1.0), published=(Published("fid", 3.64, "Figure 5"),))
-    assert "| to do | FID 3.64 | Figure 5 |" in markdown([desk.item(stated, profile="paper")], desk.results)
-    assert "not stated" not in markdown([desk.item(desk.sheet(rho=1.0), profile="paper")], desk.results)
+    assert "| to do | FID 3.64 | Figure 5 |" in markdown([desk.read(desk.item(stated, profile="paper"))])
+    assert "not stated" not in markdown([desk.read(desk.item(desk.sheet(rho=1.0), profile="paper"))])
 
 
 def test_the_least_of_three_seed_ranges(desk: Desk) -> None:
@@ -213,13 +214,13 @@ def test_the_least_of_three_seed_ranges(desk: Desk) -> None:
     cell = desk.images(rho=1.0)  # seeds 0-3
     desk.save(cell, fid=Estimate(3.0, 0.1), **{"is": 5.0})
     desk.save(desk.images(rho=1.0, seeds="4-7"), fid=Estimate(2.5, 0.1), **{"is": 4.0})
-    assert "least" not in markdown([desk.item(cell)], desk.results)
+    assert "least" not in markdown([desk.read(desk.item(cell))])
     desk.save(desk.images(rho=1.0, seeds="8-11"), fid=Estimate(3.5, 0.1), **{"is": 6.0})
-    assert "| 3.00 ± 0.10, least of three seed ranges 2.50 | 5 |" in markdown([desk.item(cell)], desk.results)
-    (record,) = json.loads(as_json([desk.item(cell)], desk.results))
+    assert "| 3.00 ± 0.10, least of three seed ranges 2.50 | 5 |" in markdown([desk.read(desk.item(cell))])
+    (record,) = json.loads(as_json([desk.read(desk.item(cell))]))
     assert record["cells"][0]["least_of_three"] == {"fid": 2.5}
     other = desk.images(rho=1.0, seeds="4-7")
-    assert "least" not in markdown([desk.item(other)], desk.results)
+    assert "least" not in markdown([desk.read(desk.item(other))])
 
 
 def test_several_items_have_an_overview(desk: Desk) -> None:
@@ -227,7 +228,7 @@ def test_several_items_have_an_overview(desk: Desk) -> None:
     for cell, value in zip(cells, (6.0, 5.0), strict=True):
         desk.save(cell, fid=Estimate(value, 0.1))
     missing = replace(desk.item(), name="table3", requires="a network")
-    text = markdown([desk.item(*cells, claims=(LOWER,)), missing], desk.results)
+    text = markdown([desk.read(desk.item(*cells, claims=(LOWER,))), desk.read(missing)])
     assert text.startswith("# Results, profile demo\n")
     assert f"| Table 2 | {LOWER.says} | seen |" in text
     assert "| Table 3 |  | not run: it needs a network |" in text
@@ -237,7 +238,7 @@ def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
     cells += desk.sweep({0.8: Estimate(5.0, 0.1)}, window=(0.5, 2.0))
     claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
-    (judged,) = verdicts(desk.item(*cells, claims=(claim,)), desk.results)
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
     assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
 
 
@@ -246,7 +247,7 @@ def test_windows_have_an_order(desk: Desk) -> None:
     for window, fid in (((2.0, 1000.0), 6.0), ((0.5, 2.0), 5.0), ((0.0, 0.5), 5.9)):
         cells += desk.sweep({0.8: Estimate(fid, 0.1)}, window=window)
     middle = Claim("a middle window helps most", "u_shape", "fid", "window_top", match={"rho": 0.8})
-    (judged,) = verdicts(desk.item(*cells, claims=(middle,)), desk.results)
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(middle,))))
     assert judged.seen == "seen" and "5.00 +- 0.10 at window up to 2, " in judged.sentence
 
 
@@ -255,9 +256,9 @@ def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
     for time, fid in (("increasing", 5.7), ("decreasing", 5.0)):
         cells += desk.sweep({0.8: Estimate(fid, 0.1)}, time=time)
     claim = Claim("decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",))
-    (judged,) = verdicts(desk.item(*cells, claims=(claim,)), desk.results)
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
     assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
-    (judged,) = verdicts(desk.item(*cells, claims=(replace(claim, baseline="none"),)), desk.results)
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(replace(claim, baseline="none"),))))
     assert "5.00 at time decreasing against 6.00 at none" in judged.sentence
 
 
@@ -265,14 +266,14 @@ def test_along_two_settings(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.0, 0.1)}, steps=20)
     cells += desk.sweep({1.0: Estimate(5.5, 0.1)}, steps=256)
     limit = Claim("FID is below the limit", "lower", "fid", "rho, steps", None, "1, steps 256", ("0.8, steps 20",))
-    (judged,) = verdicts(desk.item(*cells, claims=(limit,)), desk.results)
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(limit,))))
     assert judged.sentence.endswith(
         "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."
     )
 
 
 def test_what_cannot_run(desk: Desk) -> None:
-    assert markdown([desk.item(requires="the network of LDM")], desk.results) == (
+    assert markdown([desk.read(desk.item(requires="the network of LDM"))]) == (
         "## Table 2: Few steps\n\nNot run: it needs the network of LDM.\n"
     )
 
@@ -280,7 +281,7 @@ def test_what_cannot_run(desk: Desk) -> None:
 def test_csv_parses_back(desk: Desk) -> None:
     cells = [desk.images((Published("fid", 5.88, "Figure 15, left"),), rho=1.0), desk.images(rho=0.9)]
     desk.save(cells[1], fid_demo=Estimate(5.123456789012345, 0.1))
-    rows = list(csv.DictReader(io.StringIO(as_csv([desk.item(*cells), desk.item()], desk.results))))
+    rows = list(csv.DictReader(io.StringIO(as_csv([desk.read(desk.item(*cells)), desk.read(desk.item())]))))
     common = {"item": "table2", "profile": "demo", "study": "images", "command": "python tables.py run table2"}
     assert rows == [
         common
@@ -301,13 +302,13 @@ def test_csv_parses_back(desk: Desk) -> None:
 def test_a_published_value_stands_on_the_row_of_its_metric(desk: Desk) -> None:
     cell = desk.images((Published("fid", 5.88, "Figure 15"),), rho=1.0)
     desk.save(cell, fid_demo=6.0)
-    (row,) = csv.DictReader(io.StringIO(as_csv([desk.item(cell)], desk.results)))
+    (row,) = csv.DictReader(io.StringIO(as_csv([desk.read(desk.item(cell))])))
     assert (row["name"], row["value"], row["published"]) == ("fid-demo", "6.0", "5.88")
 
 
 def test_json_parses_back(desk: Desk) -> None:
     cells = [*desk.sweep({1.0: Estimate(6.1, 0.1)}), desk.images((Published("fid", 2.92, "Figure 16"),), rho=0.9)]
-    (record,) = json.loads(as_json([desk.item(*cells, claims=(LOWER,))], desk.results))
+    (record,) = json.loads(as_json([desk.read(desk.item(*cells, claims=(LOWER,)))]))
     done, todo = record["cells"]
     assert done["values"] == {"fid-demo": {"value": 6.1, "error": 0.1}} and done["nfe"] == 18
     assert done["state"] == "done" and done["settings"]["detector"] == "det" and done["varies"] == {"rho": 1.0}
@@ -350,7 +351,7 @@ def test_pictures_are_drawn_and_linked(desk: Desk, folder: str, link: str) -> No
     Image.new("RGB", (100, 50)).save(desk.results.path(cell).with_suffix(".png"))
     item = desk.item(cell, name="figure5", profile="paper")
     for name, render in FORMATS.items():
-        text = render([item, desk.item(requires="a network")], desk.results, Path(folder))
+        text = render([desk.read(item), desk.read(desk.item(requires="a network"))], Path(folder))
         assert (f"![Figure 5: Few steps]({link})\n" in text) == (name == "markdown")
         Path(folder, "figure5.png").unlink()  # fails unless it was drawn
-    assert "| rho | NFE | images |\n| --- | ---: | ---: |\n| 1 | 35 | 4 |\n" in markdown([item], desk.results)
+    assert "| rho | NFE | images |\n| --- | ---: | ---: |\n| 1 | 35 | 4 |\n" in markdown([desk.read(item)])

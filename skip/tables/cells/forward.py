@@ -16,7 +16,7 @@ Input = Literal["noise", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fed(Tuned):
+class ForwardPass(Tuned):
     """A network at one noise level, or at random ones.
 
     Args:

@@ -19,7 +19,7 @@ from skip.studies.inversion import gaussian_distances, invert
 from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import WEIGHTINGS, detector_features, losses, pixels
 from skip.studies.wavelet import band_features
-from skip.tables.cells.inputs import Fed
+from skip.tables.cells.forward import ForwardPass
 from skip.tables.cells.per_image import collect
 from skip.tables.cells.settings import AnyRange, Job, Tuned, sampler_of
 from skip.tuned import SkipTuned
@@ -30,7 +30,7 @@ Probe = Literal["ones", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Norms(Fed):
+class Norms(ForwardPass):
     """||d|| / ||u|| at each long skip, deepest first, its mean, and the norms of the weights that see u and d."""
 
     def evaluations(self) -> int:
@@ -58,7 +58,7 @@ class Norms(Fed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradient(Fed):
+class Gradient(ForwardPass):
     """The expected gradient norm of the network with respect to its input.
 
     Args:
@@ -95,7 +95,7 @@ class Gradient(Fed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Losses(Fed):
+class Losses(ForwardPass):
     """Score-matching losses in pixels and in features.
 
     Args:
@@ -128,7 +128,7 @@ class Losses(Fed):
         return self.count
 
     def levels(self, net: SkipTuned, seeds: list[int]) -> Tensor:
-        """Of the settings: float64 [N], see `skip.tables.cells.inputs.Fed.levels`."""
+        """Of the settings: float64 [N], see `skip.tables.cells.forward.ForwardPass.levels`."""
         if self.sigma_steps is None:
             return super().levels(net, seeds)
         nodes = edm(self.sigma_steps, max(0.002, net.sigma_min), min(80.0, net.sigma_max))

@@ -16,8 +16,8 @@ from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import RealImages, pure_noise, random_labels
 from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import detector_features, draw_sigma, losses, pixels
-from skip.tables.cells.inputs import Fed
-from skip.tables.cells.measured import Gradient, Inversion, Losses, Norms
+from skip.tables.cells.forward import ForwardPass
+from skip.tables.cells.network import Gradient, Inversion, Losses, Norms
 from skip.tables.cells.settings import Job
 from training.families.uvit.network import UViTPrecond
 
@@ -73,8 +73,8 @@ def test_gradients_are_of_few_images_at_a_time(tmp_path: Path, monkeypatch: pyte
         sizes.append(len(x))
         return torch.ones(len(x), dtype=torch.float64)
 
-    monkeypatch.setattr("skip.tables.cells.measured.gradient_norm", measure)
-    monkeypatch.setattr("skip.tables.cells.measured.MOST_WITH_GRADIENTS", 2)
+    monkeypatch.setattr("skip.tables.cells.network.gradient_norm", measure)
+    monkeypatch.setattr("skip.tables.cells.network.MOST_WITH_GRADIENTS", 2)
     measured(Gradient(network="demo", seeds="0-4", sigma=2.0), tmp_path, 4)
     assert sizes == [2, 2, 1]
 
@@ -134,23 +134,23 @@ def test_the_images_are_those_of_their_numbers() -> None:
 )
 def test_wrong_inputs_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Fed(network="demo", **settings)
+        ForwardPass(network="demo", **settings)
 
 
 def test_noise_levels_are_those_that_the_network_knows() -> None:
     narrow = {"embed_dim": 32, "depth": 2, "num_heads": 1, "beta_end": 0.0009}
     net: Any = UViTPrecond(8, 4, 0, rounding="nearest", **narrow)
-    between = Fed(network="uvit", sigma=None).levels(UViTPrecond(8, 4, 0, **narrow), list(range(500)))  # type: ignore[arg-type]
+    between = ForwardPass(network="uvit", sigma=None).levels(UViTPrecond(8, 4, 0, **narrow), list(range(500)))  # type: ignore[arg-type]
     assert float(between.min()) == net.sigma_min and float(between.max()) == net.sigma_max
-    drawn = Fed(network="uvit", sigma=None).levels(net, list(range(500)))
+    drawn = ForwardPass(network="uvit", sigma=None).levels(net, list(range(500)))
     assert torch.equal(drawn, net.round_sigma(drawn)) and drawn.dtype == torch.float64
     assert (drawn == net.sigma_min).any() and (drawn == net.sigma_max).any(), "the range is narrower than EDM's draws"
     near = net.round_sigma(torch.tensor([1.0, 1.0], dtype=torch.float64))
-    assert torch.equal(Fed(network="uvit", sigma=1.0).levels(net, [0, 1]), near) and not (near == 1).any()
+    assert torch.equal(ForwardPass(network="uvit", sigma=1.0).levels(net, [0, 1]), near) and not (near == 1).any()
     with pytest.raises(ValueError, match=r"sigma is 80; uvit knows noise levels from 0.02\d+ to 1.1\d+"):
-        Fed(network="uvit", sigma=80.0).levels(net, [0])
+        ForwardPass(network="uvit", sigma=80.0).levels(net, [0])
     edm: Any = tiny_network()
-    assert torch.equal(Fed(network="edm", sigma=None).levels(edm, SEEDS), draw_sigma(SEEDS))
+    assert torch.equal(ForwardPass(network="edm", sigma=None).levels(edm, SEEDS), draw_sigma(SEEDS))
 
 
 def test_wrong_choices_are_refused(tmp_path: Path) -> None:

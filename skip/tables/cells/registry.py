@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from skip.tables.cells.finetuned import FineTuned
 from skip.tables.cells.generated import Images, Sheet
-from skip.tables.cells.measured import Gradient, Inversion, Losses, Norms
+from skip.tables.cells.network import Gradient, Inversion, Losses, Norms
 from skip.tables.cells.settings import Study
 
-KINDS: dict[str, Callable[..., Study]] = {
+STUDIES: dict[str, Callable[..., Study]] = {
     "images": Images,
     "sheet": Sheet,
     "finetuned": FineTuned,

@@ -1,0 +1,68 @@
+"""Sheets of images side by side."""
+
+from typing import Any
+
+from PIL import Image
+
+from dnnlib.pictures import open_picture, side_by_side
+from skip.tables.measured import MeasuredItem
+from skip.tables.results import Outcome
+from skip.tables.show.words import caption
+from skip.tables.spec import Cell
+
+WIDTH = 1200  # of a row of sheets, in pixels
+
+
+def sheets(measured: MeasuredItem) -> Image.Image | None:
+    """The sheets that the cells made, each under the settings that tell it from the others.
+
+    They stand side by side; a new row begins where all settings but the last change, and where a row would be too wide.
+
+    Returns:
+        The page, or None where no cell made a sheet.
+    Raises:
+        FileNotFoundError: if a cell is done and its sheet is gone.
+    """
+    rows: list[list[Cell]] = []
+    pages: list[list[Image.Image]] = []
+    for outcome in measured.outcomes:
+        cell = outcome.cell
+        if cell.study != "sheet" or not outcome.done:
+            continue
+        page = _page(outcome)
+        fits = max(1, WIDTH // page.width)
+        if not rows or len(rows[-1]) == fits or _common(rows[-1][0]) != _common(cell):
+            rows.append([])
+            pages.append([])
+        rows[-1].append(cell)
+        pages[-1].append(page)
+
+    if not rows:
+        return None
+    lines = []
+    for cells, beside in zip(rows, pages, strict=True):
+        lines.append(side_by_side(beside, [caption(cell.varies) for cell in cells]))
+    return _below_each_other(lines)
+
+
+def _page(outcome: Outcome) -> Image.Image:
+    """The sheet of a cell that is done."""
+    path = outcome.path.with_suffix(".png")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is gone; remove {outcome.path.name} beside it and run it again")
+    return open_picture(path).convert("RGB")
+
+
+def _common(cell: Cell) -> list[Any]:
+    """What the sheets of a row have in common."""
+    return list(cell.varies.values())[:-1]
+
+
+def _below_each_other(lines: list[Image.Image]) -> Image.Image:
+    size = max(line.width for line in lines), sum(line.height for line in lines)
+    whole = Image.new("RGB", size, "white")
+    top = 0
+    for line in lines:
+        whole.paste(line, (0, top))
+        top += line.height
+    return whole

@@ -1,0 +1,123 @@
+"""What the paper says of an item, and whether the measured cells show it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from metrics.measure import QUANTITIES
+from skip.evidence.claims import Claim, Point, Seen, Setting, judge
+from skip.studies.wavelet import BANDS
+from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
+from skip.tables.results import Outcome
+from skip.tables.show.words import caption, label, resolve, shown
+
+FEATURE_LOSS = "feature loss"
+IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
+
+
+class Judged(NamedTuple):
+    """A claim: what it says, whether it is seen (None until all cells are measured), and one sentence."""
+
+    says: str
+    seen: Seen | None
+    sentence: str
+
+
+def verdicts(measured: MeasuredItem) -> list[Judged]:
+    """Every claim of the item, judged once all its cells are measured; of the "feature loss", one for each feature.
+
+    Raises:
+        ValueError: if a claim does not fit the cells.
+    """
+    claims: list[Claim] = []
+    for general in measured.item.claims:
+        claims += _each_feature(general, measured.names)
+    return [_judged(claim, measured) for claim in claims]
+
+
+def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
+    found = (resolve(claim.metric, outcome.values) for outcome in measured.outcomes)
+    names = [name for name in found if name is not None]
+    says = _says(claim, names)
+
+    missing = sum(not outcome.done for outcome in measured.outcomes)
+    if missing:
+        of = len(measured.outcomes)
+        return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
+    if not names:
+        return Judged(says, None, f"Not measured here: {says} (no cell has the metric {claim.metric}).")
+
+    first_along, *_ = _names(claim.along)
+    first_each, *_ = _names(claim.for_each)
+    simple = replace(claim, says=says, along=first_along, for_each=first_each or None)
+    try:
+        verdict = judge(simple, points(measured, claim))
+    except ValueError as error:
+        raise ValueError(f"{measured.item.name}, claim {claim.says!r}: {error}") from error
+    return Judged(says, verdict.seen, verdict.sentence)
+
+
+def points(measured: MeasuredItem, claim: Claim) -> list[Point]:
+    """The measured cells as a claim sees them.
+
+    Its metric is resolved, and a setting that is None is "none". A `for_each` or `along` of several settings,
+    "sampler, steps", becomes one: the first then says "unipc, steps 9". Along a setting that has no effect at
+    rho = 1, such as time, the cell at rho = 1 is at "none".
+
+    Raises:
+        ValueError: if the cells lack one of these settings.
+    """
+    return [_point(outcome, claim) for outcome in measured.done]
+
+
+def _point(outcome: Outcome, claim: Claim) -> Point:
+    settings: dict[str, Setting] = {}
+    for name, value in outcome.cell.by_name.items():
+        settings[name] = value if isinstance(value, float | int) else shown(value)
+    if claim.along in SKIP_SETTINGS - {"rho"} and settings.get("rho") == 1:
+        settings[claim.along] = "none"
+
+    _join(settings, _names(claim.along))
+    _join(settings, _names(claim.for_each))
+
+    estimates = dict(outcome.values)
+    metric = resolve(claim.metric, estimates)
+    if metric is not None:
+        estimates[claim.metric] = estimates[metric]
+    return Point(settings, estimates)
+
+
+def _join(settings: dict[str, Setting], names: Sequence[str]) -> None:
+    """Let the first of several settings say what all of them are."""
+    first, *rest = names
+    if not rest:
+        return
+    for name in names:
+        if name not in settings:
+            raise ValueError(f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}")
+    others = {name: settings[name] for name in rest}
+    settings[first] = f"{shown(settings[first])}, {caption(others)}"
+
+
+def _each_feature(claim: Claim, names: Sequence[str]) -> list[Claim]:
+    """A claim about the "feature loss" is one about each that is measured."""
+    features = [name for name in names if name.endswith(" loss") and name not in IMAGE_LOSSES]
+    if claim.metric != FEATURE_LOSS or not features:
+        return [claim]
+    return [replace(claim, metric=name, says=claim.says.replace(FEATURE_LOSS, name)) for name in features]
+
+
+def _names(settings: str | None) -> list[str]:
+    """ "sampler, steps" -> "sampler" and "steps"; of nothing one that is empty."""
+    return [name.strip() for name in (settings or "").split(",")]
+
+
+def _says(claim: Claim, names: Sequence[str]) -> str:
+    """The statement, with the metric called as it was measured: not FID where it is a demo FID."""
+    if claim.metric not in QUANTITIES or not names:
+        return claim.says
+    word, text = QUANTITIES[claim.metric].label, label(names[0])
+    if word == text:
+        return claim.says
+    return re.sub(rf"(?<!demo )\b{re.escape(word)}(?!\w)", lambda _: text, claim.says)

@@ -1,0 +1,61 @@
+"""What values and settings are called where people read them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dnnlib.util import is_url
+from metrics.measure import QUANTITIES
+from skip.evidence.claims import written
+
+
+def label(name: str, instead: str | None = None) -> str:
+    """A value's name for people; that of another feature network than Inception-v3 stays in it.
+
+    "fid" -> "FID", "fid-demo-fashion-mnist" -> "demo FID", "fid-clip-vitl14" -> "FID (clip-vitl14)",
+    "gradient_norm" -> "gradient norm".
+
+    Args:
+        name: as the study gives it.
+        instead: what to call the metric, instead of its own name.
+    """
+    metric, _, detector = name.partition("-")
+    if metric not in QUANTITIES:
+        return instead or name.replace("_", " ")
+
+    text = instead or QUANTITIES[metric].label
+    if not detector:
+        return text
+    if not detector.startswith("demo"):
+        return f"{text} ({detector})"
+    return text if "demo" in text else f"demo {text}"
+
+
+def resolve(metric: str, names: Iterable[str]) -> str | None:
+    """The value that a metric means: of its name, or the metric with another feature network; None if there is none."""
+    names = list(names)
+    if metric in names:
+        return metric
+    if metric not in QUANTITIES:
+        return None
+    return next((name for name in names if name.startswith(f"{metric}-")), None)
+
+
+def shown(value: Any) -> str:
+    """A setting's value in words: "0.8", "0.002 to 80", "none"; of a URL the file's name."""
+    if isinstance(value, list | tuple):
+        numbers = all(isinstance(part, float | int) for part in value)
+        return (" to " if numbers else ", ").join(map(shown, value))
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, str) and is_url(value):
+        return value.rpartition("/")[2]
+    return str(value)
+
+
+def caption(settings: Mapping[str, Any]) -> str:
+    """Settings in words: "sampler unipc, steps 9"."""
+    return ", ".join(f"{written(name)} {shown(value)}" for name, value in settings.items())
