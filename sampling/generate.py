@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -11,11 +11,9 @@ from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Denoiser, Finite, bind
 from sampling.guidance import Guided, GuidedByItself, check_scale
-from sampling.noise import DrawnAhead, SeedNoise
+from sampling.noise import DrawnAhead, Labels, SeedNoise, first_draws
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
-
-Labels = Literal["random", "balanced"]
 
 
 class ImageNetwork(Protocol):
@@ -80,8 +78,7 @@ def generate(
         seeds: one per image, 0 or more.
         device: where the network is.
         batch_size: images at a time.
-        labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
-        class_idx: the class of every image instead.
+        labels, class_idx: see `sampling.noise.first_draws`.
         noise_device: of the random draws; None is the CPU, so that an image is the same on every device.
         guidance: scale of `sampling.guidance.Guided`; 1 is none, and the guide is then not called.
         guide: the weaker network, on `device`, asked for the same class (which an unconditional one ignores); None is
@@ -104,9 +101,8 @@ def generate(
         for start in range(0, len(seeds), batch_size):
             part = list(seeds[start : start + batch_size])
             asked = part + part[-1:] * (batch_size - len(part)) if one_size else part
-            random = SeedNoise(asked, noise_device)
-            noise = random.randn([len(asked), *shape]).to(device)
-            classes = draw_classes(random, net.label_dim, asked, labels, class_idx)
+            drawn, classes, random = first_draws(asked, shape, net.label_dim, labels, class_idx, noise_device)
+            noise = drawn.to(device)
             one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
             denoise = _Watched(net, one_hots, guidance, guide, noise.device)
             with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
@@ -164,18 +160,6 @@ def _churn_noise(random: SeedNoise, device: torch.device) -> Iterator[Callable[[
         return
     with DrawnAhead(random) as ahead:
         yield ahead
-
-
-def draw_classes(
-    random: SeedNoise, label_dim: int, seeds: Sequence[int], labels: Labels, class_idx: int | None
-) -> list[int]:
-    """The class of each image; the draw is made even where it is not used, so that later draws stay the same."""
-    if label_dim == 0:
-        return []
-    drawn = [int(c) for c in random.randint(label_dim)]
-    if class_idx is not None:
-        return [class_idx] * len(seeds)
-    return [seed % label_dim for seed in seeds] if labels == "balanced" else drawn
 
 
 def check_labels(net: ImageNetwork, labels: str, class_idx: int | None) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+Labels = Literal["random", "balanced"]
 
 
 class SeedNoise:
@@ -56,6 +59,54 @@ class SeedNoise:
     def randint(self, high: int) -> Tensor:
         """One uniform integer in [0, high) per seed: int64 [N] on the generators' device."""
         return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])
+
+
+class Draws(NamedTuple):
+    """What the seeds draw before a sampler's first step, in its order.
+
+    Attributes:
+        noise: z ~ N(0, I), float32 [N, C, H, W] on the generators' device.
+        classes: one an image; empty without classes.
+        random: the generators after these draws; whatever is drawn next is independent of both.
+    """
+
+    noise: Tensor
+    classes: list[int]
+    random: SeedNoise
+
+
+def first_draws(
+    seeds: Sequence[int],
+    shape: Sequence[int],
+    label_dim: int,
+    labels: Labels = "random",
+    class_idx: int | None = None,
+    device: torch.device | str | None = None,
+) -> Draws:
+    """The noise and the classes that an image begins with: for the sampler, and for who replays its draws.
+
+    Args:
+        seeds: one per image.
+        shape: [C, H, W] of one image.
+        label_dim: L, the number of classes; 0 for an unconditional network.
+        labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
+        class_idx: the class of every image instead.
+        device: of the generators, see `SeedNoise`.
+    Raises:
+        ValueError: without seeds.
+    """
+    random = SeedNoise(seeds, device)
+    noise = random.randn([len(seeds), *shape])
+    if label_dim == 0:
+        return Draws(noise, [], random)
+
+    # Drawn even where it is not used, so that later draws stay the same.
+    classes = [int(c) for c in random.randint(label_dim)]
+    if class_idx is not None:
+        classes = [class_idx] * len(seeds)
+    elif labels == "balanced":
+        classes = [seed % label_dim for seed in seeds]
+    return Draws(noise, classes, random)
 
 
 class DrawnAhead:

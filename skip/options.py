@@ -10,7 +10,7 @@ import click
 from dnnlib.cli import warn
 from dnnlib.flags import FlagGroups, flag
 from dnnlib.keywords import check_keywords
-from sampling.generate import Labels
+from sampling.noise import Labels
 from sampling.settings import GRIDS, SamplerSettings
 from sampling.sigmas import Ending
 from skip.scale import AXES, SPACINGS, TIMES, SkipScale

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sampling.generate import Batch, Labels, check_guidance, check_labels, draw_classes, generate
+from sampling.generate import Batch, check_guidance, check_labels, generate
 from sampling.guidance import check_scale
-from sampling.noise import SeedNoise
+from sampling.noise import Labels, first_draws
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.tuned import SkipTuned
@@ -239,9 +239,8 @@ class LoadedSource:
         if self.net.label_dim == 0:
             return None
         shape = (self.net.img_channels, self.net.img_resolution, self.net.img_resolution)
+        asked = self.source.labels, self.source.class_idx, self.noise_device
         found = []
-        for seed in seeds:
-            random = SeedNoise([seed], self.noise_device)
-            random.randn([1, *shape])  # the noise is drawn before the class
-            found += draw_classes(random, self.net.label_dim, [seed], self.source.labels, self.source.class_idx)
+        for seed in seeds:  # one at a time: their noise, which is drawn first, could fill the memory
+            found += first_draws([seed], shape, self.net.label_dim, *asked).classes
         return found

@@ -112,7 +112,13 @@ FLOORS: dict[str, set[str]] = {
     "training.kernels": set(),
     "training.blocks": {"training.kernels"},
     "training.data": set(),
-    "training.families.latent": {"training.precond", "training.blocks", "training.kernels", "training.families.ldm"},
+    "training.families.latent": {
+        "training.precond",
+        "training.schedules",
+        "training.blocks",
+        "training.kernels",
+        "training.families.ldm",
+    },
     "training.families.ldm": {
         "training.networks",
         "training.blocks",

@@ -7,6 +7,24 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from training.schedules import VPSchedule
+
+
+def edm_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """EDM's w(sigma) = (sigma^2 + s^2) / (sigma s)^2, s = sigma_data.
+
+    With it, the loss of the ideal denoiser of N(0, s^2 I) is 1 a pixel at every noise level.
+
+    Reference: Karras et al., 2022, Table 1, https://arxiv.org/abs/2206.00364
+
+    Args:
+        sigma: noise levels > 0, of any shape.
+        sigma_data: standard deviation of the data in [-1, 1].
+    Returns:
+        Of the shape and dtype of sigma.
+    """
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
 
 class DenoisingLoss(Protocol):
     """w(sigma) ||D(y + sigma z; sigma) - y||^2 for random noise levels and z ~ N(0, I)."""
@@ -97,19 +115,17 @@ class EDMLoss(_Weighted):
 
     def weight(self, sigma: Tensor) -> Tensor:
         """See the class."""
-        return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
+        return edm_weight(sigma, self.sigma_data)
 
 
 @dataclass(frozen=True)
 class VPLoss(_Weighted):
     r"""The loss of variance-preserving diffusion: t ~ U(epsilon_t, 1),  w(sigma) = 1 / sigma^2.
 
-    sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1)
-
     Reference: Song et al., 2021, https://arxiv.org/abs/2011.13456, as in Karras et al., 2022, Table 1
 
     Args:
-        beta_d, beta_min: slope and offset of the noise schedule.
+        beta_d, beta_min: of sigma(t), see `training.schedules.VPSchedule`.
         epsilon_t: the smallest time.
     """
 
@@ -119,8 +135,7 @@ class VPLoss(_Weighted):
 
     def level(self, random: Tensor) -> Tensor:
         """sigma(1 + (epsilon_t - 1) u)."""
-        t = 1 + random * (self.epsilon_t - 1)
-        return (0.5 * self.beta_d * t**2 + self.beta_min * t).expm1().sqrt()
+        return VPSchedule(self.beta_d, self.beta_min).sigma(1 + random * (self.epsilon_t - 1))
 
 
 @dataclass(frozen=True)

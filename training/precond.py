@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d
 from training.networks import DhariwalUNet, SkipTarget, SongUNet
+from training.schedules import VPSchedule, iddpm_levels
 
 NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
     "DhariwalUNet": DhariwalUNet,
     "SongUNet": SongUNet,
 }
-MAX_LEVELS = 10_000  # of iDDPM's table, ten times as many as published; each takes a step in Python
 
 
 class Scalings(NamedTuple):
@@ -229,10 +229,13 @@ class VPPrecond(Precond):
     """Variance-preserving preconditioning (Song et al., 2021).
 
     c_skip = 1,  c_out = -sigma,  c_in = 1 / sqrt(sigma^2 + 1),  c_noise = (M - 1) t(sigma), where
-    sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1).
+    log(1 + sigma(t)^2) = beta_d t^2 / 2 + beta_min t.
+
+    `sigma` and `sigma_inv` have EDM's form of these formulas: in float32 the published networks carry its rounding, of
+    2.4% at the lowest level.
 
     Args:
-        beta_d, beta_min: slope and offset of the noise schedule.
+        beta_d, beta_min: see `training.schedules.VPSchedule`.
         M: number of discrete training times.
         epsilon_t: the smallest training time.
     """
@@ -251,20 +254,20 @@ class VPPrecond(Precond):
         **model_kwargs: Any,
     ) -> None:
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
-        self.beta_d, self.beta_min, self.M, self.epsilon_t = beta_d, beta_min, M, epsilon_t
+        self.schedule, self.M, self.epsilon_t = VPSchedule(beta_d, beta_min), M, epsilon_t
         self.init_kwargs |= {"beta_d": beta_d, "beta_min": beta_min, "M": M, "epsilon_t": epsilon_t}
         with torch.device("cpu"):  # real numbers even where the network is built on the meta device
             self.sigma_min, self.sigma_max = float(self.sigma(epsilon_t)), float(self.sigma(1))
 
     def sigma(self, t: float | Tensor) -> Tensor:
         """Noise level at time t in [0, 1]."""
-        t = torch.as_tensor(t)
-        return ((0.5 * self.beta_d * t**2 + self.beta_min * t).exp() - 1).sqrt()
+        return (self.schedule.log_gain(torch.as_tensor(t)).exp() - 1).sqrt()
 
     def sigma_inv(self, sigma: float | Tensor) -> Tensor:
         """Time at which the noise level is sigma."""
+        beta_d, beta_min = self.schedule.beta_d, self.schedule.beta_min
         sigma = torch.as_tensor(sigma)
-        return ((self.beta_min**2 + 2 * self.beta_d * (1 + sigma**2).log()).sqrt() - self.beta_min) / self.beta_d
+        return ((beta_min**2 + 2 * beta_d * (1 + sigma**2).log()).sqrt() - beta_min) / beta_d
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
@@ -301,14 +304,12 @@ class VEPrecond(Precond):
 class iDDPMPrecond(Precond):
     """Improved-DDPM preconditioning (Nichol & Dhariwal, 2021) at M discrete levels u_0 > .. > u_{M-1} > u_M = 0.
 
-    u_{j-1} = sqrt((u_j^2 + 1) / max(abar_{j-1} / abar_j, C_1) - 1),  abar_j = sin^2(pi j / (2 M (C_2 + 1)));
     c_skip = 1,  c_out = -sigma,  c_in = 1 / sqrt(sigma^2 + 1),  c_noise = M - 1 - argmin_j |u_j - sigma|.
 
     The network's second half of output channels (a learned variance) is not used.
 
     Args:
-        C_1, C_2: of the cosine schedule above.
-        M: number of levels, 1 to MAX_LEVELS.
+        C_1, C_2, M: of the levels, see `training.schedules.iddpm_levels`.
     Raises:
         ValueError: if M is out of range.
     """
@@ -331,19 +332,9 @@ class iDDPMPrecond(Precond):
         super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
         self.C_1, self.C_2, self.M = C_1, C_2, M
         self.init_kwargs |= {"C_1": C_1, "C_2": C_2, "M": M}
-        if not 1 <= M <= MAX_LEVELS:
-            raise ValueError(f"M is {M}; it must be from 1 to {MAX_LEVELS}")
-        with torch.device("cpu"):  # real numbers even where the network is built on the meta device
-            u = torch.zeros(M + 1)
-            for j in range(M, 0, -1):
-                ratio = (self.alpha_bar(j - 1) / self.alpha_bar(j)).clip(min=C_1)
-                u[j - 1] = ((u[j] ** 2 + 1) / ratio - 1).sqrt()
+        u = iddpm_levels(M, C_1, C_2)
         self.register_buffer("u", u)
         self.sigma_min, self.sigma_max = float(u[M - 1]), float(u[0])
-
-    def alpha_bar(self, j: int) -> Tensor:
-        """The squared signal level of step j; in float32, whose rounding the published tables carry."""
-        return (0.5 * math.pi * torch.tensor(j) / self.M / (self.C_2 + 1)).sin() ** 2
 
     def level_index(self, sigma: Tensor) -> Tensor:
         """Index j of the level u_j nearest to each sigma; of two equally near, the larger level."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from skip.studies.inputs import seed_draws
+from sampling.noise import first_draws
 from skip.studies.norms import image_norms
 
 Function = Literal["raw", "denoiser"]
@@ -73,7 +73,7 @@ def _probe(net: Any, output: Tensor, seeds: Sequence[int]) -> Tensor:
     """v ~ N(0, I) like the output [N, C, H, W], the float64 draw that follows the noise and the class."""
     if len(seeds) != len(output):
         raise ValueError(f"{len(seeds)} seeds for {len(output)} images; a random probe needs one per image")
-    random = seed_draws(output.shape[1:], seeds, net.label_dim).random
+    random = first_draws(seeds, output.shape[1:], net.label_dim).random
     return random.randn(output.shape, torch.float64).to(output)
 
 

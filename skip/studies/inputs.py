@@ -1,7 +1,6 @@
 """What the networks are fed: noisy images, pure noise and classes, each image's from its own seed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,40 +8,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dnnlib.places import located
-from sampling.generate import draw_classes
-from sampling.noise import SeedNoise
+from sampling.noise import first_draws
 from skip.tuned import SkipTuned
 from training.dataset import ImageDataset
-
-
-class SeedDraws(NamedTuple):
-    """What a sampler draws from the seeds before its first step, in its order.
-
-    Attributes:
-        noise: z ~ N(0, I), float32 [N, C, H, W].
-        class_labels: one-hot float32 [N, L]; None without classes.
-        random: the generators after these draws; whatever is drawn next is independent of both.
-    """
-
-    noise: Tensor
-    class_labels: Tensor | None
-    random: SeedNoise
-
-
-def seed_draws(shape: Sequence[int], seeds: Sequence[int], label_dim: int) -> SeedDraws:
-    """The noise and the classes that `sampling.generate.generate` starts from, for labels = "random".
-
-    Args:
-        shape: [C, H, W] of one image.
-        seeds: one per image.
-        label_dim: L, the number of classes; 0 for an unconditional network.
-    Returns:
-        The draws, on the CPU.
-    """
-    random = SeedNoise(seeds)
-    noise = random.randn([len(seeds), *shape])
-    classes = draw_classes(random, label_dim, seeds, "random", None)
-    return SeedDraws(noise, one_hot(torch.tensor(classes), label_dim).float() if classes else None, random)
 
 
 def pure_noise(shape: Sequence[int], seeds: Sequence[int], sigma: float | Tensor) -> Tensor:
@@ -57,7 +25,7 @@ def pure_noise(shape: Sequence[int], seeds: Sequence[int], sigma: float | Tensor
     Raises:
         ValueError: if sigma is not a number >= 0 or does not fit the seeds.
     """
-    noise = seed_draws(shape, seeds, 0).noise.to(torch.as_tensor(sigma).device)
+    noise = first_draws(seeds, shape, 0).noise.to(torch.as_tensor(sigma).device)
     return noisy(torch.zeros_like(noise), sigma, noise)
 
 
@@ -67,7 +35,8 @@ def random_labels(seeds: Sequence[int], label_dim: int, shape: Sequence[int]) ->
     Returns:
         One-hot float32 [N, label_dim] on the CPU; None if label_dim is 0.
     """
-    return seed_draws(shape, seeds, label_dim).class_labels
+    classes = first_draws(seeds, shape, label_dim).classes
+    return one_hot(torch.tensor(classes), label_dim).float() if classes else None
 
 
 def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:

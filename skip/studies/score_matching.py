@@ -16,6 +16,7 @@ from metrics.detector import Detector
 from sampling.denoiser import Network, bind
 from sampling.generate import to_uint8
 from sampling.noise import SeedNoise
+from training.loss import edm_weight
 
 FeatureMap = Callable[[Tensor], Tensor]
 """f: images [N, C, H, W] in [-1, 1] (D may lie outside) -> [N, ...], each row from its own image."""
@@ -46,20 +47,8 @@ def draw_sigma(seeds: Sequence[int], P_mean: float = -1.2, P_std: float = 1.2) -
 
 
 def weight(sigma: Tensor, sigma_data: float = 0.5) -> Tensor:
-    """EDM's weight w(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2.
-
-    With it, the pixel loss of the ideal denoiser of N(0, sigma_data^2 I) is the number of pixels at every noise level.
-
-    Reference: Karras et al., 2022, Table 1, https://arxiv.org/abs/2206.00364
-
-    Args:
-        sigma: noise levels > 0, of any shape.
-        sigma_data: standard deviation of the data in [-1, 1].
-    Returns:
-        float64, of the shape of sigma.
-    """
-    sigma = sigma.to(torch.float64)
-    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    """EDM's weight in float64, see `training.loss.edm_weight`."""
+    return edm_weight(sigma.to(torch.float64), sigma_data)
 
 
 WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {"edm": weight, "one": torch.ones_like}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import golden_json, golden_npz
 
-from sampling.noise import DrawnAhead, SeedNoise
+from sampling.noise import DrawnAhead, Labels, SeedNoise, first_draws
 
 ENTRIES = golden_json("rng")["entries"]
 TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: up to 2e-6
@@ -106,3 +106,38 @@ def test_the_thread_of_draws_made_ahead_is_gone_at_the_end() -> None:
         assert threading.active_count() == before + 1
         raise KeyError
     assert threading.active_count() == before
+
+
+SHAPE = (1, 8, 8)
+
+
+def test_the_first_draws_are_noise_then_class_and_later_ones_follow() -> None:
+    draws, by_hand = first_draws([7, 8], SHAPE, 10), SeedNoise([7, 8])
+    assert torch.equal(draws.noise, by_hand.randn([2, *SHAPE]))
+    assert draws.classes == by_hand.randint(10).tolist()
+    x = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    assert torch.equal(draws.random.randn_like(x), by_hand.randn_like(x))
+
+
+@pytest.mark.parametrize(("labels", "class_idx", "classes"), [("balanced", None, [7, 2]), ("random", 3, [3, 3])])
+def test_classes_that_are_not_drawn_leave_later_draws_as_they_are(
+    labels: Labels, class_idx: int | None, classes: list[int]
+) -> None:
+    x = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    drawn = first_draws([7, 12], SHAPE, 10).random.randn_like(x)
+    draws = first_draws([7, 12], SHAPE, 10, labels, class_idx)
+    assert draws.classes == classes
+    assert torch.equal(draws.random.randn_like(x), drawn)
+
+
+def test_the_first_draws_of_an_image_depend_on_its_seed_alone() -> None:
+    together, alone = first_draws([7, 8, 9], SHAPE, 10), first_draws([8], SHAPE, 10)
+    assert torch.equal(together.noise[1:2], alone.noise)
+    assert together.classes[1:2] == alone.classes
+
+
+def test_without_classes_none_is_drawn() -> None:
+    draws, by_hand = first_draws([7], SHAPE, 0), SeedNoise([7])
+    by_hand.randn([1, *SHAPE])
+    assert draws.classes == []
+    assert draws.random.randint(1000).tolist() == by_hand.randint(1000).tolist()

@@ -18,7 +18,7 @@ from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
 from metrics.metric import Value
 from metrics.statistics import Statistics
-from sampling.generate import Labels
+from sampling.noise import Labels
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LoadedSource

@@ -11,7 +11,7 @@ from torch import Tensor
 from sampling.generate import generate
 from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
-from skip.studies.inputs import noisy, pure_noise, random_labels, seed_draws
+from skip.studies.inputs import noisy, pure_noise, random_labels
 
 SHAPE = (1, 8, 8)
 
@@ -51,22 +51,6 @@ def test_pure_noise_and_label_are_what_the_sampler_starts_from() -> None:
     assert torch.equal(pure_noise(SHAPE, seeds, 80.0).float(), x)
     drawn = random_labels(seeds, 10, SHAPE)
     assert drawn is not None and labels is not None and torch.equal(drawn, labels)
-
-
-def test_later_draws_follow_noise_and_class() -> None:
-    draws, by_hand = seed_draws(SHAPE, [7, 8], 10), SeedNoise([7, 8])
-    assert torch.equal(draws.noise, by_hand.randn([2, *SHAPE]))
-    assert draws.class_labels is not None
-    assert draws.class_labels.argmax(dim=1).tolist() == by_hand.randint(10).tolist()
-    x = torch.zeros(2, *SHAPE, dtype=torch.float64)
-    assert torch.equal(draws.random.randn_like(x), by_hand.randn_like(x))
-
-
-def test_an_image_depends_on_its_seed_alone() -> None:
-    together, alone = seed_draws(SHAPE, [7, 8, 9], 10), seed_draws(SHAPE, [8], 10)
-    assert together.class_labels is not None and alone.class_labels is not None
-    assert torch.equal(together.noise[1:2], alone.noise)
-    assert torch.equal(together.class_labels[1:2], alone.class_labels)
 
 
 def test_an_unconditional_network_has_no_labels() -> None:

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from training.schedules import VPSchedule
+
 
 class ContinuousTimes(nn.Module):
     r"""Noise levels and times of the VP process, in the place of a `training.families.latent.discrete.NoiseTable`.
 
-    log abar(t) = -(beta_end - beta_start) t^2 / 2 - beta_start t,  sigma(t) = sqrt(1 / abar(t) - 1),  0 <= t <= 1
+    log(1 + sigma(t)^2) = (beta_end - beta_start) t^2 / 2 + beta_start t,  0 <= t <= 1
 
     Reference: Song et al., 2021, Appendix B, https://arxiv.org/abs/2011.13456
 
@@ -25,13 +27,14 @@ class ContinuousTimes(nn.Module):
             raise ValueError(f"betas run from {beta_start} to {beta_end}; need 0 < beta_start < beta_end < 1000")
         if num_timesteps < 2 or not 0 < first_time < 1:
             raise ValueError(f"num_timesteps is {num_timesteps}, first_time {first_time}; need 2 or more, and 0 to 1")
-        self.beta_start, self.beta_end = beta_start, beta_end
+        self.schedule = VPSchedule(beta_end - beta_start, beta_start)
         self.num_timesteps, self.first_time = num_timesteps, first_time
 
     @property
     def ends(self) -> tuple[float, float]:
         """The lowest and the highest noise level."""
-        low, high = self._sigma(torch.tensor([self.first_time, 1.0], dtype=torch.float64, device="cpu")).tolist()
+        times = torch.tensor([self.first_time, 1.0], dtype=torch.float64, device="cpu")
+        low, high = self.schedule.sigma(times).tolist()
         return low, high
 
     def timestep(self, sigma: Tensor) -> Tensor:
@@ -42,10 +45,7 @@ class ContinuousTimes(nn.Module):
         Returns:
             float64 of that shape.
         """
-        gain = (sigma.to(torch.float64) ** 2).log1p()
-        rise, start = self.beta_end - self.beta_start, self.beta_start
-        # The root of rise t^2 / 2 + start t = gain, in the form that keeps its digits near 0.
-        t = 2 * gain / ((start**2 + 2 * rise * gain).sqrt() + start)
+        t = self.schedule.time(sigma.to(torch.float64))
         return (self.num_timesteps - 1) * t.clamp(max=1)
 
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
@@ -64,7 +64,4 @@ class ContinuousTimes(nn.Module):
         """
         if num_nodes < 2:
             raise ValueError(f"{num_nodes} nodes; at least 2 are needed")
-        return self._sigma(torch.linspace(1, self.first_time, num_nodes, dtype=torch.float64))
-
-    def _sigma(self, t: Tensor) -> Tensor:
-        return ((self.beta_end - self.beta_start) * t**2 / 2 + self.beta_start * t).expm1().sqrt()
+        return self.schedule.sigma(torch.linspace(1, self.first_time, num_nodes, dtype=torch.float64))
