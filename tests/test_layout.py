@@ -113,14 +113,13 @@ FLOORS: dict[str, set[str]] = {
     "training.blocks": {"training.kernels"},
     "training.data": set(),
     "training.families.latent": {
-        "training.precond",
+        "training.precond_base",
         "training.schedules",
         "training.blocks",
         "training.kernels",
         "training.families.ldm",
     },
     "training.families.ldm": {
-        "training.networks",
         "training.blocks",
         "training.kernels",
         "training.families.latent",

@@ -16,17 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding
+from training.blocks.raw_network import RawNetwork
+from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
 
 __all__ = ["SKIP_TARGETS", "DhariwalUNet", "SkipTarget", "SongUNet", "UNetBlock"]
 
 
-class UNet(nn.Module):
-    """What both U-Nets share: a tower down, a tower up, and the long skips between, deepest first."""
+class UNet(RawNetwork):
+    """What EDM's U-Nets share: a tower down, a tower up, and the long skips between, deepest first."""
 
     enc: nn.ModuleDict
     dec: nn.ModuleDict
-    map_label: Linear | None
     label_dropout: float
     _skip_index: dict[str, int]
 
@@ -35,6 +36,11 @@ class UNet(nn.Module):
         """k, the number of long skip connections."""
         return len(self._skip_index)
 
+    def _note_skips(self, tower: Tower, img_resolution: int) -> None:
+        """Which blocks of `dec` take the long skips."""
+        takers = [place.at(img_resolution) for place in tower.decoder() if place.takes_skip]
+        self._skip_index = {name: index for index, name in enumerate(takers)}
+
     def _decode(
         self, name: str, x: Tensor, skips: list[Tensor], emb: Tensor, scale: Tensor | None, target: SkipTarget
     ) -> Tensor:
@@ -42,20 +48,9 @@ class UNet(nn.Module):
         index = self._skip_index.get(name)
         if index is None:
             return self.dec[name](x, emb)
-        return self.dec[name](x, emb, skips.pop(), None if scale is None else scale[..., index], target)
 
-    def check_skip_target(self, target: str) -> None:
-        """Raise ValueError for a skip_target that the decoder blocks do not have."""
-        if target not in SKIP_TARGETS:
-            raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
-
-    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
-        self.check_skip_target(target)
-        if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
-            raise ValueError(
-                f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "
-                f"({self.num_skips},) or, one row an image, ({batch}, {self.num_skips})"
-            )
+        rho = None if scale is None else scale[..., index]
+        return self.dec[name](x, emb, skips.pop(), rho, target)
 
     def _drop_labels(self, labels: Tensor) -> Tensor:
         if not (self.training and self.label_dropout):
@@ -74,10 +69,12 @@ class DhariwalUNet(UNet):
         model_channels, channel_mult: channels of level l are model_channels * channel_mult[l].
         channel_mult_emb: length of the conditioning vector, in model_channels.
         num_blocks: residual blocks a level (the decoder has one more).
-        attn_resolutions: resolutions with self-attention, 64 channels a head.
+        attn_resolutions: resolutions with self-attention.
         dropout, label_dropout: probabilities, in training only.
         adaptive_scale: whether the conditioning vector scales and shifts, or (LSUN's consistency models) is added; see
             `UNetBlock`.
+        channels_per_head: of the self-attention.
+        norm_groups: groups of every norm; None: see `training.blocks.layers.GroupNorm`.
     """
 
     def __init__(
@@ -95,17 +92,23 @@ class DhariwalUNet(UNet):
         dropout: float = 0.10,
         label_dropout: float = 0.0,
         adaptive_scale: bool = True,
+        channels_per_head: int = 64,
+        norm_groups: int | None = None,
     ) -> None:
         super().__init__()
         _check_levels(img_resolution, len(channel_mult))
         self.label_dropout = label_dropout
         emb_channels = model_channels * channel_mult_emb
+        widths = [model_channels * mult for mult in channel_mult]
+        attended = levels_of(attn_resolutions, img_resolution, len(widths))
+        tower = Tower(in_channels, widths[0], widths, num_blocks, attended)
+
         init = Init("kaiming_uniform", weight=math.sqrt(1 / 3), bias=math.sqrt(1 / 3))
         zero = Init("kaiming_uniform", weight=0.0)
         label_init = Init("kaiming_normal", weight=math.sqrt(label_dim))
         block = partial(
-            UNetBlock, emb_channels=emb_channels, dropout=dropout, adaptive_scale=adaptive_scale, init=init,
-            init_zero=zero,
+            UNetBlock, emb_channels=emb_channels, channels_per_head=channels_per_head, dropout=dropout,
+            adaptive_scale=adaptive_scale, norm_groups=norm_groups, init=init, init_zero=zero,
         )  # fmt: skip
 
         self.map_noise = PositionalEmbedding(model_channels)
@@ -114,34 +117,24 @@ class DhariwalUNet(UNet):
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
         self.map_label = Linear(label_dim, emb_channels, bias=False, init=label_init) if label_dim else None
 
-        self.enc, widths = nn.ModuleDict(), []
-        channels = model_channels * channel_mult[0]
-        for level, mult in enumerate(channel_mult):
-            res = img_resolution >> level
-            if level == 0:
-                self.enc[f"{res}x{res}_conv"] = Conv2d(in_channels, channels, 3, init=init)
+        self.enc = nn.ModuleDict()
+        for place in tower.encoder():
+            if place.name == "conv":
+                layer: nn.Module = Conv2d(place.in_channels, place.out_channels, 3, init=init)
             else:
-                self.enc[f"{res}x{res}_down"] = block(channels, channels, down=True)
-            widths.append(channels)
-            for i in range(num_blocks):
-                width, channels = channels, model_channels * mult
-                self.enc[f"{res}x{res}_block{i}"] = block(width, channels, attention=res in attn_resolutions)
-                widths.append(channels)
+                down = place.name == "down"
+                layer = block(place.in_channels, place.out_channels, down=down, attention=place.attention)
+            self.enc[place.at(img_resolution)] = layer
 
-        self.dec, names = nn.ModuleDict(), []
-        for level, mult in reversed(list(enumerate(channel_mult))):
-            res = img_resolution >> level
-            if level == len(channel_mult) - 1:
-                self.dec[f"{res}x{res}_in0"] = block(channels, channels, attention=True)
-                self.dec[f"{res}x{res}_in1"] = block(channels, channels)
-            else:
-                self.dec[f"{res}x{res}_up"] = block(channels, channels, up=True)
-            for i in range(num_blocks + 1):
-                width, channels = channels + widths.pop(), model_channels * mult
-                names.append(f"{res}x{res}_block{i}")
-                self.dec[names[-1]] = block(width, channels, attention=res in attn_resolutions)
-        self._skip_index = {name: i for i, name in enumerate(names)}
-        self.out_norm = GroupNorm(channels)
+        self.dec = nn.ModuleDict()
+        for place in tower.decoder():
+            up = place.name == "up"
+            layer = block(place.in_channels, place.out_channels, up=up, attention=place.attention)
+            self.dec[place.at(img_resolution)] = layer
+        self._note_skips(tower, img_resolution)
+
+        channels = tower.widths[0]
+        self.out_norm = GroupNorm(channels, groups=norm_groups)
         self.out_conv = Conv2d(channels, out_channels, 3, init=zero)
 
     def forward(
@@ -154,7 +147,7 @@ class DhariwalUNet(UNet):
         skip_target: SkipTarget = "full",
     ) -> Tensor:
         """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
-        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        self.check_skips(skip_scale, x.shape[0], skip_target)
         emb = self.map_noise(noise_labels)
         if self.map_augment is not None and augment_labels is not None:
             emb = emb + self.map_augment(augment_labels)
@@ -214,6 +207,10 @@ class SongUNet(UNet):
         _one_of("decoder_type", decoder_type, "standard", "skip")
         self.label_dropout = label_dropout
         emb_channels, noise_channels = model_channels * channel_mult_emb, model_channels * channel_mult_noise
+        widths = [model_channels * mult for mult in channel_mult]
+        attended = levels_of(attn_resolutions, img_resolution, len(widths))
+        tower = Tower(in_channels, model_channels, widths, num_blocks, attended)
+
         init, zero = Init("xavier_uniform"), Init("xavier_uniform", weight=1e-5)
         block = partial(
             UNetBlock, emb_channels=emb_channels, num_heads=1, dropout=dropout, skip_scale=math.sqrt(0.5), eps=1e-6,
@@ -222,56 +219,48 @@ class SongUNet(UNet):
         )  # fmt: skip
         conv = partial(Conv2d, resample_filter=resample_filter, init=init)
 
-        positional = embedding_type == "positional"
-        self.map_noise = (
-            PositionalEmbedding(noise_channels, endpoint=True) if positional else FourierEmbedding(noise_channels)
-        )
+        def beside(place: Place, what: str) -> str:
+            return place._replace(name=f"aux_{what}").at(img_resolution)
+
+        self.map_noise: PositionalEmbedding | FourierEmbedding
+        if embedding_type == "positional":
+            self.map_noise = PositionalEmbedding(noise_channels, endpoint=True)
+        else:
+            self.map_noise = FourierEmbedding(noise_channels)
         self.map_label = Linear(label_dim, noise_channels, init=init) if label_dim else None
         self.map_augment = Linear(augment_dim, noise_channels, bias=False, init=init) if augment_dim else None
         self.map_layer0 = Linear(noise_channels, emb_channels, init=init)
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
 
-        self.enc, widths = nn.ModuleDict(), []
-        channels, image_channels = model_channels, in_channels
-        for level, mult in enumerate(channel_mult):
-            res = img_resolution >> level
-            if level == 0:
-                self.enc[f"{res}x{res}_conv"] = conv(in_channels, channels, 3)
-            else:
-                self.enc[f"{res}x{res}_down"] = block(channels, channels, down=True)
-                if encoder_type == "skip":
-                    self.enc[f"{res}x{res}_aux_down"] = conv(image_channels, image_channels, 0, down=True)
-                    self.enc[f"{res}x{res}_aux_skip"] = conv(image_channels, channels, 1)
-                if encoder_type == "residual":
-                    residual = conv(image_channels, channels, 3, down=True, convolve_first=True)
-                    self.enc[f"{res}x{res}_aux_residual"] = residual
-                    image_channels = channels
-            widths.append(channels)
-            for i in range(num_blocks):
-                width, channels = channels, model_channels * mult
-                self.enc[f"{res}x{res}_block{i}"] = block(width, channels, attention=res in attn_resolutions)
-                widths.append(channels)
+        self.enc = nn.ModuleDict()
+        image_channels = in_channels
+        for place in tower.encoder():
+            name, channels = place.at(img_resolution), place.out_channels
+            if place.name == "conv":
+                self.enc[name] = conv(in_channels, channels, 3)
+                continue
+            down = place.name == "down"
+            self.enc[name] = block(place.in_channels, channels, down=down, attention=place.attention)
+            if down and encoder_type == "skip":
+                self.enc[beside(place, "down")] = conv(image_channels, image_channels, 0, down=True)
+                self.enc[beside(place, "skip")] = conv(image_channels, channels, 1)
+            if down and encoder_type == "residual":
+                residual = conv(image_channels, channels, 3, down=True, convolve_first=True)
+                self.enc[beside(place, "residual")] = residual
+                image_channels = channels
 
-        self.dec, names = nn.ModuleDict(), []
-        for level, mult in reversed(list(enumerate(channel_mult))):
-            res = img_resolution >> level
-            lowest = level == len(channel_mult) - 1
-            if lowest:
-                self.dec[f"{res}x{res}_in0"] = block(channels, channels, attention=True)
-                self.dec[f"{res}x{res}_in1"] = block(channels, channels)
-            else:
-                self.dec[f"{res}x{res}_up"] = block(channels, channels, up=True)
-            for i in range(num_blocks + 1):
-                width, channels = channels + widths.pop(), model_channels * mult
-                attn = i == num_blocks and res in attn_resolutions
-                names.append(f"{res}x{res}_block{i}")
-                self.dec[names[-1]] = block(width, channels, attention=attn)
-            if decoder_type == "skip" or level == 0:
-                if decoder_type == "skip" and not lowest:
-                    self.dec[f"{res}x{res}_aux_up"] = conv(out_channels, out_channels, 0, up=True)
-                self.dec[f"{res}x{res}_aux_norm"] = GroupNorm(channels, eps=1e-6)
-                self.dec[f"{res}x{res}_aux_conv"] = Conv2d(channels, out_channels, 3, init=zero)
-        self._skip_index = {name: i for i, name in enumerate(names)}
+        self.dec = nn.ModuleDict()
+        for place in tower.decoder():
+            up = place.name == "up"
+            attention = place.attention and (place.last or not place.takes_skip)
+            layer = block(place.in_channels, place.out_channels, up=up, attention=attention)
+            self.dec[place.at(img_resolution)] = layer
+            if place.last and (decoder_type == "skip" or place.level == 0):
+                if decoder_type == "skip" and place.level < len(widths) - 1:
+                    self.dec[beside(place, "up")] = conv(out_channels, out_channels, 0, up=True)
+                self.dec[beside(place, "norm")] = GroupNorm(place.out_channels, eps=1e-6)
+                self.dec[beside(place, "conv")] = Conv2d(place.out_channels, out_channels, 3, init=zero)
+        self._note_skips(tower, img_resolution)
 
     def forward(
         self,
@@ -283,7 +272,7 @@ class SongUNet(UNet):
         skip_target: SkipTarget = "full",
     ) -> Tensor:
         """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
-        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        self.check_skips(skip_scale, x.shape[0], skip_target)
         emb = self._embed(noise_labels, class_labels, augment_labels)
 
         skips: list[Tensor] = []

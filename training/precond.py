@@ -1,206 +1,100 @@
-"""Preconditioning: from a raw network F to a denoiser D(x; sigma), four ways.
-
-D(x; sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x; c_noise(sigma))
+"""Preconditioning of EDM's networks: from F to a denoiser D(x; sigma), four ways; see training/precond_base.py.
 
 Reference: Karras et al., 2022, Table 1 and Appendix C, https://arxiv.org/abs/2206.00364
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d
-from training.networks import DhariwalUNet, SkipTarget, SongUNet
+from training.networks import DhariwalUNet, SongUNet
+from training.precond_base import Precond, Scalings
 from training.schedules import VPSchedule, iddpm_levels
+
+__all__ = ["PRECONDS", "EDMPrecond", "EDMScaled", "Precond", "Scalings", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
 
 NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
     "DhariwalUNet": DhariwalUNet,
     "SongUNet": SongUNet,
 }
+NETWORK_CLASSES = tuple(NETWORKS.values())
 
 
-class Scalings(NamedTuple):
-    """The four coefficients at one noise level, each [N, 1, 1, 1] (or a float where it is constant)."""
-
-    c_skip: Tensor | float
-    c_out: Tensor
-    c_in: Tensor | float
-    c_noise: Tensor
-
-
-class Precond(nn.Module):
-    """A denoiser D(x; sigma): a raw network between the four coefficients of a subclass.
+def raw_network(
+    model_type: str,
+    img_resolution: int,
+    img_channels: int,
+    label_dim: int,
+    out_channels: int | None = None,
+    **model_kwargs: Any,
+) -> DhariwalUNet | SongUNet:
+    """One of EDM's networks.
 
     Args:
-        img_resolution, img_channels: of the images x.
-        label_dim: number of classes, 0 if unconditional.
-        use_fp16: run the raw network in float16 on CUDA devices.
-        model_type: "DhariwalUNet" or "SongUNet".
+        model_type: a name in NETWORKS.
+        img_resolution, img_channels, label_dim: of the images.
+        out_channels: of F; None: as many as the images have.
         model_kwargs: keywords of that class.
+    Raises:
+        ValueError: for an unknown name, or as that class.
     """
-
-    sigma_min: float
-    sigma_max: float
-    out_channels_factor = 1
-    has_no_class = True  # whether it can be asked without labels, as its authors' code can
-    assumed = ""  # what its file does not tell and was taken from the published networks, for people
-    cuda_dtype: torch.dtype | None = None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
-    parts: tuple[type, ...] = (DhariwalUNet, SongUNet)  # further classes whose keywords the constructor takes
-
-    def __init__(
-        self,
-        img_resolution: int,
-        img_channels: int,
-        label_dim: int = 0,
-        use_fp16: bool = False,
-        *,
-        model_type: str,
-        **model_kwargs: Any,
-    ) -> None:
-        super().__init__()
-        if model_type not in NETWORKS:
-            raise ValueError(f"unknown model_type {model_type!r}; choose from {', '.join(NETWORKS)}")
-        self.img_resolution, self.img_channels, self.label_dim = img_resolution, img_channels, label_dim
-        self.use_fp16 = use_fp16
-        self.dtype: torch.dtype | None = None
-        self.init_kwargs: dict[str, Any] = {
-            "img_resolution": img_resolution, "img_channels": img_channels, "label_dim": label_dim,
-            "use_fp16": use_fp16, "model_type": model_type, **model_kwargs,
-        }  # fmt: skip
-        self.model = NETWORKS[model_type](
-            img_resolution=img_resolution,
-            in_channels=img_channels,
-            out_channels=img_channels * self.out_channels_factor,
-            label_dim=label_dim,
-            **model_kwargs,
-        )
-
-    @classmethod
-    def constructors(cls) -> list[type]:
-        """The classes whose constructors the keywords of this one's reach; see `dnnlib.keywords.check_keywords`."""
-        own = [kind for kind in cls.__mro__ if issubclass(kind, Precond) and "__init__" in vars(kind)]
-        return [*own, *cls.parts]
-
-    def scalings(self, sigma: Tensor) -> Scalings:
-        """The coefficients at float32 noise levels sigma [N, 1, 1, 1]."""
-        raise NotImplementedError(f"{type(self).__name__} defines no scalings")
-
-    def round_sigma(self, sigma: float | Tensor) -> Tensor:
-        """The nearest noise level that the network was trained on; here every level is."""
-        return torch.as_tensor(sigma)
-
-    @property
-    def num_skips(self) -> int:
-        """k, the number of long skip connections."""
-        return self.model.num_skips
-
-    def check_skip_target(self, target: str) -> None:
-        """Raise ValueError for a skip_target that the network does not have; see `forward`."""
-        self.model.check_skip_target(target)
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of the images that `decode` gives."""
-        return self.img_channels
-
-    @property
-    def image_resolution(self) -> int:
-        """Side of the images that `decode` gives, in pixels."""
-        return self.img_resolution
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Images in [-1, 1] of what the network denoises: here x itself; a network of latents has a decoder."""
-        return x
-
-    def set_dtype(self, dtype: torch.dtype) -> "Precond":
-        """Run the raw network in `dtype` from now on; for inference: its weights are converted once, in place.
-
-        The embeddings, the coefficients and D itself stay float32.
-        """
-        self.dtype = dtype
-        for module in self.model.modules():
-            if isinstance(module, Conv2d | nn.GroupNorm):
-                module.to(dtype)
-        return self
-
-    def channels_last(self) -> "Precond":
-        """Keep the weights in channels-last memory, and with them the features: the faster layout for inference."""
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-        return self
-
-    def forward(
-        self,
-        x: Tensor,
-        sigma: Tensor | float,
-        class_labels: Tensor | None = None,
-        skip_scale: Tensor | Sequence[float] | None = None,
-        skip_target: SkipTarget = "full",
-        augment_labels: Tensor | None = None,
-        force_fp32: bool = False,
-    ) -> Tensor:
-        """Denoise x.
-
-        Args:
-            x: noisy images [N, C, H, W], data in [-1, 1] plus noise.
-            sigma: noise level in data units, a scalar or [N].
-            class_labels: one-hot [N, label_dim]; None is "no class", all zeros, where the network knows that
-                (`has_no_class`). Ignored by an unconditional network.
-            skip_scale: rho of each long skip, deepest decoder layer first, [k] or per image [N, k]; None leaves every
-                skip as it is.
-            skip_target: what in a decoder block sees the scaled skip; see `UNetBlock.forward`.
-            augment_labels: [N, augment_dim], for networks trained with augmentation.
-            force_fp32: ignore the half-precision setting.
-        Returns:
-            D(x; sigma), float32, of the shape of x.
-        Raises:
-            ValueError: if skip_scale does not fit the network, or it needs labels and has none.
-        """
-        if self.label_dim and class_labels is None and not self.has_no_class:
-            raise ValueError('this network was trained with classes only, and none of them is "no class": give labels')
-        x = x.to(torch.float32)
-        sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
-        if skip_scale is not None:
-            skip_scale = torch.as_tensor(skip_scale, device=x.device)
-        labels: Tensor | None = None
-        if self.label_dim:
-            labels = x.new_zeros([1, self.label_dim]) if class_labels is None else class_labels.to(x.dtype)
-            labels = labels.reshape(-1, self.label_dim)
-        c_skip, c_out, c_in, c_noise = self.scalings(sigma)
-        dtype = torch.float32 if force_fp32 else self.compute_dtype(x.device)
-        F_x = self.model(
-            (c_in * x).to(dtype),
-            c_noise.flatten(),
-            labels,
-            augment_labels,
-            skip_scale,
-            skip_target,
-        )
-        return c_skip * x + c_out * F_x[:, : self.img_channels].to(torch.float32)
-
-    def compute_dtype(self, device: torch.device) -> torch.dtype:
-        """What the raw network computes in on this device."""
-        if self.dtype is not None:
-            return self.dtype
-        if device.type != "cuda":
-            return torch.float32
-        if self.cuda_dtype is not None:
-            return self.cuda_dtype
-        return torch.float16 if self.use_fp16 else torch.float32
+    if model_type not in NETWORKS:
+        raise ValueError(f"unknown model_type {model_type!r}; choose from {', '.join(NETWORKS)}")
+    return NETWORKS[model_type](
+        img_resolution=img_resolution,
+        in_channels=img_channels,
+        out_channels=img_channels if out_channels is None else out_channels,
+        label_dim=label_dim,
+        **model_kwargs,
+    )
 
 
-class EDMPrecond(Precond):
-    """EDM's preconditioning: unit variance in and out, the least amplified error.
+class EDMScaled(Precond):
+    """EDM's preconditioning of any raw network: unit variance in and out, the least amplified error.
 
     c_skip = s^2 / (sigma^2 + s^2),  c_out = sigma s / sqrt(sigma^2 + s^2),  c_in = 1 / sqrt(sigma^2 + s^2),
     c_noise = ln(sigma) / 4, where s = sigma_data.
 
     Args:
+        model, img_resolution, img_channels, label_dim, use_fp16: see `Precond`.
         sigma_min, sigma_max: the range the network may be asked for.
         sigma_data: standard deviation of the data.
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0.0,
+        sigma_max: float = math.inf,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
+        self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
+
+    def scalings(self, sigma: Tensor) -> Scalings:
+        """See the class."""
+        total = sigma**2 + self.sigma_data**2
+        c_out = sigma * self.sigma_data / total.sqrt()
+        return Scalings(self.sigma_data**2 / total, c_out, 1 / total.sqrt(), sigma.log() / 4)
+
+
+class EDMPrecond(EDMScaled):
+    """EDM's preconditioning of one of its networks; see `EDMScaled` for the coefficients.
+
+    Args:
+        img_resolution, img_channels, label_dim, use_fp16: see `Precond`.
+        sigma_min, sigma_max, sigma_data: see `EDMScaled`.
+        model_type: "DhariwalUNet" or "SongUNet"; so in the classes below.
+        model_kwargs: keywords of that class.
+    """
+
+    parts = NETWORK_CLASSES
 
     def __init__(
         self,
@@ -214,15 +108,9 @@ class EDMPrecond(Precond):
         model_type: str = "DhariwalUNet",
         **model_kwargs: Any,
     ) -> None:
-        super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
-        self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
-        self.init_kwargs |= {"sigma_min": sigma_min, "sigma_max": sigma_max, "sigma_data": sigma_data}
-
-    def scalings(self, sigma: Tensor) -> Scalings:
-        """See the class."""
-        total = sigma**2 + self.sigma_data**2
-        c_out = sigma * self.sigma_data / total.sqrt()
-        return Scalings(self.sigma_data**2 / total, c_out, 1 / total.sqrt(), sigma.log() / 4)
+        model = raw_network(model_type, img_resolution, img_channels, label_dim, **model_kwargs)
+        noise = sigma_min, sigma_max, sigma_data
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16, *noise)
 
 
 class VPPrecond(Precond):
@@ -240,6 +128,8 @@ class VPPrecond(Precond):
         epsilon_t: the smallest training time.
     """
 
+    parts = NETWORK_CLASSES
+
     def __init__(
         self,
         img_resolution: int,
@@ -253,9 +143,9 @@ class VPPrecond(Precond):
         model_type: str = "SongUNet",
         **model_kwargs: Any,
     ) -> None:
-        super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
+        model = raw_network(model_type, img_resolution, img_channels, label_dim, **model_kwargs)
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         self.schedule, self.M, self.epsilon_t = VPSchedule(beta_d, beta_min), M, epsilon_t
-        self.init_kwargs |= {"beta_d": beta_d, "beta_min": beta_min, "M": M, "epsilon_t": epsilon_t}
         with torch.device("cpu"):  # real numbers even where the network is built on the meta device
             self.sigma_min, self.sigma_max = float(self.sigma(epsilon_t)), float(self.sigma(1))
 
@@ -281,6 +171,8 @@ class VEPrecond(Precond):
         sigma_min, sigma_max: the range of training noise levels.
     """
 
+    parts = NETWORK_CLASSES
+
     def __init__(
         self,
         img_resolution: int,
@@ -292,9 +184,9 @@ class VEPrecond(Precond):
         model_type: str = "SongUNet",
         **model_kwargs: Any,
     ) -> None:
-        super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
+        model = raw_network(model_type, img_resolution, img_channels, label_dim, **model_kwargs)
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
-        self.init_kwargs |= {"sigma_min": sigma_min, "sigma_max": sigma_max}
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
@@ -314,7 +206,7 @@ class iDDPMPrecond(Precond):
         ValueError: if M is out of range.
     """
 
-    out_channels_factor = 2
+    parts = NETWORK_CLASSES
     u: Tensor
 
     def __init__(
@@ -329,9 +221,11 @@ class iDDPMPrecond(Precond):
         model_type: str = "DhariwalUNet",
         **model_kwargs: Any,
     ) -> None:
-        super().__init__(img_resolution, img_channels, label_dim, use_fp16, model_type=model_type, **model_kwargs)
+        model = raw_network(
+            model_type, img_resolution, img_channels, label_dim, out_channels=2 * img_channels, **model_kwargs
+        )
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         self.C_1, self.C_2, self.M = C_1, C_2, M
-        self.init_kwargs |= {"C_1": C_1, "C_2": C_2, "M": M}
         u = iddpm_levels(M, C_1, C_2)
         self.register_buffer("u", u)
         self.sigma_min, self.sigma_max = float(u[M - 1]), float(u[0])

@@ -143,12 +143,23 @@ class Conv2d(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation over min(32, channels // 4) groups, in the dtype of x."""
+    """Group normalisation in the dtype of x.
 
-    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
-        groups = min(32, num_channels // 4)
-        if groups < 1 or num_channels % groups:
-            raise ValueError(f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others")
+    Args:
+        num_channels: C, which the groups divide.
+        eps: added to the variance.
+        groups: None is min(32, C // 4).
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5, groups: int | None = None) -> None:
+        if groups is None:
+            groups = min(32, num_channels // 4)
+            if groups < 1 or num_channels % groups:
+                raise ValueError(
+                    f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others"
+                )
+        if num_channels % groups:
+            raise ValueError(f"{num_channels} channels are no multiple of {groups}: the norms have {groups} groups")
         super().__init__(groups, num_channels, eps=eps)
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:

@@ -38,6 +38,7 @@ class UNetBlock(SkipBlock):
         resample_filter: taps of the resampling filter.
         resample_proj: whether a resampling shortcut has a 1x1 convolution even at equal channels.
         adaptive_scale: modulate norm1 by scale and shift (ADM) or by shift before it (DDPM++, NCSN++).
+        norm_groups: groups of the norms; None: see `training.blocks.layers.GroupNorm`.
         init, init_zero, init_attn: initial values of the convolutions, of the last ones, of the qkv convolution.
     """
 
@@ -57,6 +58,7 @@ class UNetBlock(SkipBlock):
         resample_filter: Sequence[int] = (1, 1),
         resample_proj: bool = False,
         adaptive_scale: bool = True,
+        norm_groups: int | None = None,
         init: Init | None = None,
         init_zero: Init | None = None,
         init_attn: Init | None = None,
@@ -70,17 +72,17 @@ class UNetBlock(SkipBlock):
         self.dropout, self.residual_scale, self.adaptive_scale = dropout, float(skip_scale), adaptive_scale
 
         resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
-        self.norm0 = GroupNorm(in_channels, eps)
+        self.norm0 = GroupNorm(in_channels, eps, norm_groups)
         self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, init=init)
         self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), init=init)
-        self.norm1 = GroupNorm(out_channels, eps)
+        self.norm1 = GroupNorm(out_channels, eps, norm_groups)
         self.conv1 = Conv2d(out_channels, out_channels, 3, init=init_zero)
         self.skip: Conv2d | None = None  # the shortcut, under its published name
         if out_channels != in_channels or up or down:
             kernel = 1 if resample_proj or out_channels != in_channels else 0
             self.skip = Conv2d(in_channels, out_channels, kernel, **resample, init=init)
         if self.num_heads:
-            self.norm2 = GroupNorm(out_channels, eps)
+            self.norm2 = GroupNorm(out_channels, eps, norm_groups)
             self.qkv = Conv2d(out_channels, out_channels * 3, 1, init=init_attn or init)
             self.proj = Conv2d(out_channels, out_channels, 1, init=init_zero)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.weights import read_state_dict
-from training.blocks.layers import GroupNorm
+from training.blocks.tower import Tower, levels_of
 from training.blocks.unet_block import UNetBlock
 from training.families.consistency import EDMConsistencyPrecond
 from training.precond import Scalings
@@ -80,16 +80,11 @@ class ConsistencyPrecond(EDMConsistencyPrecond):
             raise ValueError(f"unknown model_type {model_type!r}; a ConsistencyPrecond has a DhariwalUNet")
         super().__init__(
             img_resolution, img_channels, label_dim, use_fp16, sigma_min, sigma_max, sigma_data, model_type,
-            **model_kwargs,
+            channels_per_head=channels_per_head, norm_groups=GROUPS, **model_kwargs,
         )  # fmt: skip
-        self.init_kwargs["channels_per_head"] = channels_per_head
-        for module in self.model.modules():
-            if isinstance(module, GroupNorm):
-                module.num_groups = GROUPS
-                _check_divisible(module.num_channels, GROUPS, "the norms have 32 groups")
-            if isinstance(module, UNetBlock) and module.num_heads:
-                _check_divisible(module.out_channels, channels_per_head, "the channels of an attention head")
-                module.num_heads = module.out_channels // channels_per_head
+        for block in self.model.modules():
+            if isinstance(block, UNetBlock) and block.num_heads:
+                _check_divisible(block.out_channels, channels_per_head, "the channels of an attention head")
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
@@ -217,24 +212,27 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _blocks(kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
     """Of every residual block: OpenAI's name, that of the attention after it (None without), and ours."""
-    mult, n = kwargs["channel_mult"], kwargs["num_blocks"]
-    sides = [kwargs["img_resolution"] >> level for level in range(len(mult))]
-    for level, side in enumerate(sides):
-        attends, first = side in kwargs["attn_resolutions"], level * (n + 1)
-        if level > 0:
-            yield f"input_blocks.{first}.0", None, f"enc.{side}x{side}_down"
-        for i in range(n):
-            block = f"input_blocks.{first + 1 + i}"
-            yield f"{block}.0", f"{block}.1" if attends else None, f"enc.{side}x{side}_block{i}"
-    yield "middle_block.0", "middle_block.1", f"dec.{side}x{side}_in0"
-    yield "middle_block.2", None, f"dec.{side}x{side}_in1"
-    for level, side in enumerate(reversed(sides)):
-        attends, first = side in kwargs["attn_resolutions"], level * (n + 1)
-        for i in range(n + 1):
-            block = f"output_blocks.{first + i}"
-            yield f"{block}.0", f"{block}.1" if attends else None, f"dec.{side}x{side}_block{i}"
-        if side < sides[0]:
-            yield f"{block}.{2 if attends else 1}", None, f"dec.{2 * side}x{2 * side}_up"
+    side, levels = kwargs["img_resolution"], len(kwargs["channel_mult"])
+    attended = levels_of(kwargs["attn_resolutions"], side, levels)
+    tower = Tower(0, 0, [0] * levels, kwargs["num_blocks"], attended)  # the names need no channels
+    for index, place in enumerate(tower.encoder()):
+        block = f"input_blocks.{index}"
+        if place.name != "conv":
+            yield f"{block}.0", f"{block}.1" if place.attention else None, f"enc.{place.at(side)}"
+
+    index, layers = -1, 0
+    for place in tower.decoder():
+        ours = f"dec.{place.at(side)}"
+        if place.name == "in0":
+            yield "middle_block.0", "middle_block.1", ours
+        elif place.name == "in1":
+            yield "middle_block.2", None, ours
+        elif place.name == "up":  # in OpenAI's network the end of the block before it
+            yield f"output_blocks.{index}.{layers}", None, ours
+        else:
+            index, layers = index + 1, 1 + place.attention
+            block = f"output_blocks.{index}"
+            yield f"{block}.0", f"{block}.1" if place.attention else None, ours
 
 
 def _kind(name: str) -> str:

@@ -4,7 +4,7 @@ from training.families.consistency import EDMConsistencyPrecond
 from training.families.edm2.unet import EDM2Precond
 from training.families.ldm.unet import LDMPrecond
 from training.families.openai import ConsistencyPrecond
-from training.families.uvit.network import UViTImagePrecond, UViTPrecond
+from training.families.uvit.precond import UViTImagePrecond, UViTPrecond
 from training.precond import PRECONDS, Precond
 
 FAMILIES: dict[str, type[Precond]] = {

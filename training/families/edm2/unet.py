@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.skip_block import SkipBlock
+from training.blocks.tower import Tower, levels_of
 from training.blocks.unet_block import SkipTarget
 from training.families.edm2.layers import MPConv, MPFourier, mp_cat, mp_silu, mp_sum, normalized, resampled
 from training.networks import UNet
-from training.precond import EDMPrecond
+from training.precond import EDMScaled
 
 LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
 MAX_TAPS = 64  # of a resampling filter; the published ones have 2
@@ -165,9 +166,12 @@ class EDM2UNet(UNet):
         **block_kwargs: Any,
     ) -> None:
         super().__init__()
-        level_channels = [model_channels * mult for mult in channel_mult]
-        noise_channels = model_channels * channel_mult_noise if channel_mult_noise else level_channels[0]
-        emb_channels = model_channels * channel_mult_emb if channel_mult_emb else max(level_channels)
+        widths = [model_channels * mult for mult in channel_mult]
+        noise_channels = model_channels * channel_mult_noise if channel_mult_noise else widths[0]
+        emb_channels = model_channels * channel_mult_emb if channel_mult_emb else max(widths)
+        attended = levels_of(attn_resolutions, img_resolution, len(widths))
+        tower = Tower(img_channels + 1, widths[0], widths, num_blocks, attended)
+
         self.label_balance = label_balance
         self.out_gain = nn.Parameter(torch.zeros([]))
         self.emb_fourier = MPFourier(noise_channels)
@@ -176,35 +180,22 @@ class EDM2UNet(UNet):
         block: Callable[..., EDM2Block] = partial(EDM2Block, emb_channels=emb_channels, **block_kwargs)
         down, up = partial(block, flavor="enc"), partial(block, flavor="dec", concat_balance=concat_balance)
 
-        self.enc, widths = nn.ModuleDict(), []
-        channels = img_channels + 1
-        for level, level_width in enumerate(level_channels):
-            res = img_resolution >> level
-            if level == 0:
-                self.enc[f"{res}x{res}_conv"] = MPConv(channels, level_width, 3)
-                channels = level_width
+        self.enc = nn.ModuleDict()
+        for place in tower.encoder():
+            if place.name == "conv":
+                layer: nn.Module = MPConv(place.in_channels, place.out_channels, 3)
             else:
-                self.enc[f"{res}x{res}_down"] = down(channels, channels, resample_mode="down")
-            widths.append(channels)
-            for i in range(num_blocks):
-                width, channels = channels, level_width
-                self.enc[f"{res}x{res}_block{i}"] = down(width, channels, attention=res in attn_resolutions)
-                widths.append(channels)
+                mode = "down" if place.name == "down" else "keep"
+                layer = down(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
+            self.enc[place.at(img_resolution)] = layer
 
-        self.dec, names = nn.ModuleDict(), []
-        for level, level_width in reversed(list(enumerate(level_channels))):
-            res = img_resolution >> level
-            if level == len(level_channels) - 1:
-                self.dec[f"{res}x{res}_in0"] = up(channels, channels, attention=True)
-                self.dec[f"{res}x{res}_in1"] = up(channels, channels)
-            else:
-                self.dec[f"{res}x{res}_up"] = up(channels, channels, resample_mode="up")
-            for i in range(num_blocks + 1):
-                width, channels = channels + widths.pop(), level_width
-                names.append(f"{res}x{res}_block{i}")
-                self.dec[names[-1]] = up(width, channels, attention=res in attn_resolutions)
-        self._skip_index = {name: i for i, name in enumerate(names)}
-        self.out_conv = MPConv(channels, img_channels, 3)
+        self.dec = nn.ModuleDict()
+        for place in tower.decoder():
+            mode = "up" if place.name == "up" else "keep"
+            layer = up(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
+            self.dec[place.at(img_resolution)] = layer
+        self._note_skips(tower, img_resolution)
+        self.out_conv = MPConv(widths[0], img_channels, 3)
 
     def forward(
         self,
@@ -220,7 +211,7 @@ class EDM2UNet(UNet):
         Raises:
             ValueError: for a skip_target other than "full", augment_labels, or a skip_scale that does not fit.
         """
-        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        self.check_skips(skip_scale, x.shape[0], skip_target)
         if augment_labels is not None:
             raise ValueError("EDM2 networks are trained without augmentation and take no augment_labels")
         emb = self.emb_noise(self.emb_fourier(noise_labels))
@@ -239,13 +230,13 @@ class EDM2UNet(UNet):
         return self.out_conv(x) * self.out_gain.to(x.dtype)
 
     def check_skip_target(self, target: str) -> None:
-        """See `UNet.check_skip_target`; there is "full" alone."""
+        """See `RawNetwork.check_skip_target`; there is "full" alone."""
         super().check_skip_target(target)
         if target != "full":
             raise ValueError(f"skip_target {target!r} needs blocks with a norm, and EDM2's have none: use 'full'")
 
 
-class EDM2Precond(EDMPrecond):
+class EDM2Precond(EDMScaled):
     """EDM's preconditioning around EDM2's network, and the network's estimate of its own loss.
 
     Published snapshots name this class "Precond"; they store float16 weights, of which ours are float32 copies. The
@@ -261,6 +252,8 @@ class EDM2Precond(EDMPrecond):
     """
 
     parts = (EDM2UNet, EDM2Block)
+    model_name = "unet"
+    unet: EDM2UNet
 
     def __init__(
         self,
@@ -272,16 +265,8 @@ class EDM2Precond(EDMPrecond):
         logvar_channels: int = 128,
         **unet_kwargs: Any,
     ) -> None:
-        nn.Module.__init__(self)  # not EDMPrecond's, which builds one of EDM's networks
-        self.img_resolution, self.img_channels, self.label_dim = img_resolution, img_channels, label_dim
-        self.use_fp16, self.sigma_data = use_fp16, sigma_data
-        self.sigma_min, self.sigma_max = 0.0, math.inf
-        self.dtype = None
-        self.init_kwargs = {
-            "img_resolution": img_resolution, "img_channels": img_channels, "label_dim": label_dim,
-            "use_fp16": use_fp16, "sigma_data": sigma_data, "logvar_channels": logvar_channels, **unet_kwargs,
-        }  # fmt: skip
-        self.unet = EDM2UNet(img_resolution, img_channels, label_dim, **unet_kwargs)
+        unet = EDM2UNet(img_resolution, img_channels, label_dim, **unet_kwargs)
+        super().__init__(unet, img_resolution, img_channels, label_dim, use_fp16, sigma_data=sigma_data)
         self.logvar_fourier = MPFourier(logvar_channels)
         self.logvar_linear = MPConv(logvar_channels, 1, 0)
 

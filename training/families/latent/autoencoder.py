@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_utils.init_kwargs import RecordsArguments
 from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
 from training.blocks.layers import Conv2d, embedding
@@ -110,7 +111,7 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
-class LatentDecoder(nn.Module):
+class LatentDecoder(RecordsArguments, nn.Module):
     """Latents to images, decoder(post_quant_conv(z / scale_factor)); a subclass may do something to z before.
 
     Reference: Rombach et al., 2022, https://arxiv.org/abs/2112.10752
@@ -125,7 +126,6 @@ class LatentDecoder(nn.Module):
     Attributes:
         factor: side of an image in latent pixels.
         dtype: what the tower computes in, see `set_dtype`.
-        init_kwargs: all of the above.
     """
 
     def __init__(
@@ -140,12 +140,8 @@ class LatentDecoder(nn.Module):
         attn_levels: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.init_kwargs: dict[str, Any] = {
-            "ch": ch, "ch_mult": list(ch_mult), "num_res_blocks": num_res_blocks, "out_ch": out_ch,
-            "z_channels": z_channels, "embed_dim": embed_dim, "scale_factor": scale_factor,
-        }  # fmt: skip
-        if attn_levels:
-            self.init_kwargs["attn_levels"] = list(attn_levels)
+        if not attn_levels:
+            self.init_kwargs.pop("attn_levels")  # of those that have none, files say nothing
         self.out_ch, self.embed_dim, self.scale_factor = out_ch, embed_dim, scale_factor
         self.factor = 2 ** (len(ch_mult) - 1)
         self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels)
@@ -221,7 +217,6 @@ class VQDecoder(LatentDecoder):
         attn_levels: Sequence[int] = (),
     ) -> None:
         super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
-        self.init_kwargs["n_embed"] = n_embed
         self.quantize = nn.ModuleDict({"embedding": embedding(n_embed, embed_dim)})
 
     def indices(self, z: Tensor) -> Tensor:

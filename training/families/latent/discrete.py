@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.families.latent.continuous import ContinuousTimes
-from training.precond import Precond, Scalings
+from training.precond_base import Precond, Scalings
 
 Prediction = Literal["eps", "v"]
 Rounding = Literal["nearest", "fractional"]
@@ -214,7 +214,6 @@ class DiscretePrecond(Precond):
         table: keywords of `NoiseTable`; with beta_schedule "vp" those of `ContinuousTimes`.
     Attributes:
         table: the noise levels and their times.
-        init_kwargs: all of the above but the model; a subclass adds what builds its model.
     Raises:
         ValueError: if a choice is unknown or a range is violated.
     """
@@ -231,17 +230,10 @@ class DiscretePrecond(Precond):
         prediction: Prediction = "eps",
         **table: Any,
     ) -> None:
-        nn.Module.__init__(self)  # Precond's own constructor builds one of EDM's networks
+        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         if prediction not in get_args(Prediction):
             raise ValueError(f"unknown prediction {prediction!r}; choose from {', '.join(get_args(Prediction))}")
-        self.img_resolution, self.img_channels, self.label_dim = img_resolution, img_channels, label_dim
-        self.use_fp16, self.prediction = use_fp16, prediction
-        self.dtype = None
-        self.init_kwargs = {
-            "img_resolution": img_resolution, "img_channels": img_channels, "label_dim": label_dim,
-            "use_fp16": use_fp16, "prediction": prediction, **table,
-        }  # fmt: skip
-        self.model = model  # type: ignore[assignment]  # wider than EDM's networks
+        self.prediction = prediction
         self.table_settings = table
         self.table = _times(**table)
         self.sigma_min, self.sigma_max = self.table.ends

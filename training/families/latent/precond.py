@@ -42,7 +42,6 @@ class LatentPrecond(DiscretePrecond):
     ) -> None:
         super().__init__(model, img_resolution, img_channels, label_dim, use_fp16, prediction, **table)
         self.first_stage_model = None
-        self.init_kwargs["first_stage"] = None
         if first_stage is not None:
             kwargs = dict(first_stage)
             name = kwargs.pop("class", None)

@@ -20,7 +20,7 @@ class GroupNorm32(GroupNorm):
     """Group normalisation over 32 groups, in the dtype of x."""
 
     def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
-        nn.GroupNorm.__init__(self, 32, num_channels, eps=eps)
+        super().__init__(num_channels, eps, groups=32)
 
 
 class ResBlock(UNetBlock):

@@ -16,15 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
+from training.blocks.raw_network import RawNetwork
+from training.blocks.tower import Tower
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
 from training.families.latent.precond import LatentPrecond
 from training.families.ldm.blocks import AttentionBlock, Downsample, GroupNorm32, ResBlock, SpatialTransformer, Upsample
-from training.networks import UNet
 
 
-class LDMUNet(UNet):
+class LDMUNet(RawNetwork):
     """The U-Net of LDM; constructor keywords as published.
 
     Args:
@@ -58,6 +59,9 @@ class LDMUNet(UNet):
         if (num_heads is None) == (num_head_channels is None):
             raise ValueError("give either num_heads or num_head_channels")
         emb_channels = 4 * model_channels
+        widths = [model_channels * mult for mult in channel_mult]
+        attended = [level for level in range(len(widths)) if 2**level in attention_resolutions]
+        tower = Tower(in_channels, model_channels, widths, num_res_blocks, attended)
 
         def attention(channels: int) -> nn.Module:
             heads = num_heads or channels // (num_head_channels or channels)
@@ -71,32 +75,33 @@ class LDMUNet(UNet):
         self.time_embed = nn.Sequential(
             Linear(model_channels, emb_channels), nn.SiLU(), Linear(emb_channels, emb_channels)
         )
-        self.input_blocks = nn.ModuleList([nn.ModuleList([Conv2d(in_channels, model_channels, 3)])])
-        width, widths = model_channels, [model_channels]
-        for level, mult in enumerate(channel_mult):
-            for _ in range(num_res_blocks):
-                block = nn.ModuleList([ResBlock(width, model_channels * mult, emb_channels)])
-                width = model_channels * mult
-                if 2**level in attention_resolutions:
-                    block.append(attention(width))
-                self.input_blocks.append(block)
-                widths.append(width)
-            if level < len(channel_mult) - 1:
-                self.input_blocks.append(nn.ModuleList([Downsample(width)]))
-                widths.append(width)
-        self.middle_block = nn.ModuleList(
-            [ResBlock(width, width, emb_channels), attention(width), ResBlock(width, width, emb_channels)]
-        )
-        self.output_blocks = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(channel_mult))):
-            for i in range(num_res_blocks + 1):
-                block = nn.ModuleList([ResBlock(width + widths.pop(), model_channels * mult, emb_channels)])
-                width = model_channels * mult
-                if 2**level in attention_resolutions:
-                    block.append(attention(width))
-                if level and i == num_res_blocks:
-                    block.append(Upsample(width))
-                self.output_blocks.append(block)
+        self.input_blocks = nn.ModuleList()
+        for place in tower.encoder():
+            if place.name == "conv":
+                layer: nn.Module = Conv2d(place.in_channels, place.out_channels, 3)
+            elif place.name == "down":
+                layer = Downsample(place.out_channels)
+            else:
+                layer = ResBlock(place.in_channels, place.out_channels, emb_channels)
+            layers = nn.ModuleList([layer])
+            if place.attention:
+                layers.append(attention(place.out_channels))
+            self.input_blocks.append(layers)
+
+        self.middle_block, self.output_blocks = nn.ModuleList(), nn.ModuleList()
+        for place in tower.decoder():
+            if place.name == "up":  # in LDM the end of the block before it
+                self.output_blocks[-1].append(Upsample(place.out_channels))  # type: ignore[operator]
+                continue
+            layers = nn.ModuleList([ResBlock(place.in_channels, place.out_channels, emb_channels)])
+            if place.attention:
+                layers.append(attention(place.out_channels))
+            if place.takes_skip:
+                self.output_blocks.append(layers)
+            else:
+                self.middle_block.extend(layers)
+
+        width = tower.widths[0]
         self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), Conv2d(width, out_channels, 3))
 
     @property
@@ -124,7 +129,7 @@ class LDMUNet(UNet):
         Raises:
             ValueError: if skip_scale or skip_target do not fit.
         """
-        self._check_skip_scale(skip_scale, x.shape[0], skip_target)
+        self.check_skips(skip_scale, x.shape[0], skip_target)
         emb = F.silu(self.time_embed(self.embed_time(noise_labels.to(torch.float32))))
         if context is not None:
             context = context.to(x.dtype).expand(x.shape[0], -1, -1)
@@ -167,7 +172,7 @@ class ClassEmbedder(nn.Module):
         return class_token(self.embedding, labels)
 
 
-class ConditionedUNet(nn.Module):
+class ConditionedUNet(RawNetwork):
     """The U-Net of LDM and, if it has classes, what makes its context of them."""
 
     def __init__(self, unet: LDMUNet, embedder: ClassEmbedder | None) -> None:
@@ -180,7 +185,7 @@ class ConditionedUNet(nn.Module):
         return self.diffusion_model.num_skips
 
     def check_skip_target(self, target: str) -> None:
-        """See `training.networks.UNet.check_skip_target`."""
+        """See `RawNetwork.check_skip_target`."""
         self.diffusion_model.check_skip_target(target)
 
     def forward(
@@ -240,7 +245,6 @@ class LDMPrecond(LatentPrecond):
             beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
             first_timestep=first_timestep, rounding=rounding,
         )  # fmt: skip
-        self.init_kwargs |= {"context_dim": context_dim, **model_kwargs}
 
     def set_dtype(self, dtype: torch.dtype) -> "LDMPrecond":
         """Run the blocks of the U-Net in `dtype` from now on; for inference: converts their weights in place.

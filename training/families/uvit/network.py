@@ -8,18 +8,16 @@ https://arxiv.org/abs/2209.12152
 """
 
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
+from training.blocks.raw_network import RawNetwork
 from training.blocks.skip_block import SkipBlock
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
-from training.families.latent.discrete import DiscretePrecond, NoiseTable
-from training.families.latent.precond import LatentPrecond
 from training.kernels import onednn
 
 
@@ -112,7 +110,7 @@ class PatchEmbedding(nn.Module):
         return F.conv2d(x, self.proj.weight.to(x.dtype), bias, stride=self.proj.stride).flatten(2).mT
 
 
-class UViT(nn.Module):
+class UViT(RawNetwork):
     """The raw network of U-ViT; constructor keywords as published.
 
     Tokens: label (if conditional), time, patches.
@@ -201,7 +199,7 @@ class UViT(nn.Module):
             ValueError: if skip_scale or skip_target do not fit.
         """
         N, dtype = x.shape[0], x.dtype
-        self._check_skip_scale(skip_scale, N, skip_target)
+        self.check_skips(skip_scale, N, skip_target)
         patches = self.patch_embed(x)
         tokens = [self._time_token(noise_labels).expand(N, 1, -1), patches]
         if self.label_emb is not None:
@@ -231,112 +229,3 @@ class UViT(nn.Module):
             raise ValueError(
                 f"skip_target {target!r} is not possible: a U-ViT joins its skips by one linear map; use full"
             )
-
-    def _check_skip_scale(self, scale: Tensor | None, batch: int, target: str) -> None:
-        self.check_skip_target(target)
-        if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
-            raise ValueError(
-                f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "
-                f"({self.num_skips},) or, one row an image, ({batch}, {self.num_skips})"
-            )
-
-
-class UViTPrecond(LatentPrecond):
-    """A denoiser D(x; sigma) of latents from a U-ViT; the defaults are those of U-ViT-H for ImageNet's latents.
-
-    Args:
-        img_resolution, img_channels: of the latents x.
-        label_dim: number of classes, "no class" not included; 0 if unconditional.
-        use_fp16, prediction, first_stage: see `LatentPrecond`.
-        beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see `NoiseTable`.
-        model_kwargs: the other keywords of `UViT`.
-    """
-
-    parts = (NoiseTable, UViT)
-
-    def __init__(
-        self,
-        img_resolution: int,
-        img_channels: int,
-        label_dim: int = 0,
-        use_fp16: bool = False,
-        prediction: Any = "eps",
-        beta_schedule: str = "scaled_linear",
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        num_timesteps: int = 1000,
-        first_timestep: int = 1,
-        rounding: Any = "fractional",
-        first_stage: dict[str, Any] | None = None,
-        **model_kwargs: Any,
-    ) -> None:
-        num_classes = label_dim + 1 if label_dim else -1
-        model = UViT(img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, **model_kwargs)
-        super().__init__(
-            model, img_resolution, img_channels, label_dim, use_fp16, prediction, first_stage,
-            beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
-            first_timestep=first_timestep, rounding=rounding,
-        )  # fmt: skip
-        self.init_kwargs |= model_kwargs
-
-    def set_dtype(self, dtype: torch.dtype) -> "UViTPrecond":
-        """Compute the products of the blocks in `dtype` from now on; for inference: converts their weights in place.
-
-        Embeddings stay float32, and so do the tokens until the first long skip, as under torch's autocast. The
-        decoder's precision: see `LatentPrecond.set_dtype`.
-        """
-        super().set_dtype(dtype)
-        _convert_blocks(self.model, dtype)
-        return self
-
-
-class UViTImagePrecond(DiscretePrecond):
-    """A denoiser D(x; sigma) of images from a U-ViT; the defaults are those that it was published with for ImageNet-64.
-
-    Args:
-        img_resolution, img_channels: of the images x.
-        label_dim: number of classes; 0 if unconditional.
-        use_fp16, prediction: see `DiscretePrecond`.
-        beta_schedule, beta_start, beta_end, num_timesteps: see `DiscretePrecond`.
-        null_class: whether the network has a class for "no class", which label_dim does not count.
-        model_kwargs: the other keywords of `UViT`.
-    """
-
-    parts = (NoiseTable, UViT)
-
-    def __init__(
-        self,
-        img_resolution: int,
-        img_channels: int,
-        label_dim: int = 0,
-        use_fp16: bool = False,
-        prediction: Any = "eps",
-        beta_schedule: str = "vp",
-        beta_start: float = 0.1,
-        beta_end: float = 20.0,
-        num_timesteps: int = 1000,
-        null_class: bool = False,
-        **model_kwargs: Any,
-    ) -> None:
-        num_classes = label_dim + null_class if label_dim else -1
-        model = UViT(
-            img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, null_class=null_class,
-            **model_kwargs,
-        )  # fmt: skip
-        super().__init__(
-            model, img_resolution, img_channels, label_dim, use_fp16, prediction, beta_schedule=beta_schedule,
-            beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,
-        )  # fmt: skip
-        self.init_kwargs |= {"null_class": null_class, **model_kwargs}
-        self.has_no_class = null_class
-
-    def set_dtype(self, dtype: torch.dtype) -> "UViTImagePrecond":
-        """See `UViTPrecond.set_dtype`."""
-        self.dtype = dtype
-        _convert_blocks(self.model, dtype)
-        return self
-
-
-def _convert_blocks(model: Any, dtype: torch.dtype) -> None:
-    for blocks in (model.in_blocks, model.mid_block, model.out_blocks):
-        blocks.to(dtype)

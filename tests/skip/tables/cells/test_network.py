@@ -19,7 +19,7 @@ from skip.studies.score_matching import detector_features, draw_sigma, losses, p
 from skip.tables.cells.forward import ForwardPass
 from skip.tables.cells.network import Gradient, Inversion, Losses, Norms
 from skip.tables.cells.settings import Job
-from training.families.uvit.network import UViTPrecond
+from training.families.uvit.precond import UViTPrecond
 
 CPU = torch.device("cpu")
 DATA = "assets/demo/images.zip"

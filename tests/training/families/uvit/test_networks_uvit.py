@@ -22,7 +22,8 @@ from training.checkpoint import load_network, save_network
 from training.families.latent.autoencoder import KLDecoder, read_decoder
 from training.families.latent.continuous import ContinuousTimes
 from training.families.uvit.checkpoint import _arguments, is_uvit, read_uvit
-from training.families.uvit.network import UViT, UViTPrecond
+from training.families.uvit.network import UViT
+from training.families.uvit.precond import UViTPrecond
 from training.presets import Preset
 
 FACTS, ARRAYS = golden_json("uvit")["nets"], golden_npz("uvit")
