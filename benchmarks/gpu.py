@@ -224,7 +224,7 @@ def attention(bench: Bench) -> None:
         q, k, v = torch.randn(3, *shape, device=bench.device, dtype=torch.float16).unbind()
 
         with bench.attempt("attention", name), torch.inference_mode():
-            runs = (partial(F.scaled_dot_product_attention, q, k, v), partial(cuda.attention_by_products, q, k, v))
+            runs = (partial(F.scaled_dot_product_attention, q, k, v), partial(cuda.attention, q, k, v))
             times = [timed(run, bench.device).milliseconds for run in runs]
             bench.tell(
                 "attention", f"{name}, {heads} x {width} channels", batch=batch, fused_ms=times[0],

@@ -16,7 +16,7 @@ threads.set_defaults()  # before torch is loaded, as in the programs
 
 import torch
 
-from training.kernels import onednn, winograd
+from training.kernels import choose
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -78,20 +78,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     """What --kernels asks for; without it, what this processor does best."""
-    never = 10**9
     with pytest.MonkeyPatch.context() as patch:
-        kernels = request.config.getoption("--kernels")
-        if kernels == "plain":
-            patch.setattr(onednn, "computes", lambda dtype: False)
-        if kernels == "onednn":
-            patch.setattr(onednn, "_faster_than_mkl", lambda: True)
-            patch.setattr(onednn, "MIN_FEATURES", 1)
-            patch.setattr(onednn, "MIN_TOKENS", 1)
-        if kernels in ("plain", "onednn"):
-            patch.setattr(winograd, "MIN_CHANNELS", never)
-        if kernels == "winograd":
-            patch.setattr(winograd, "MIN_CHANNELS", 1)
-            patch.setattr(winograd, "MIN_RESOLUTION", 4)
+        patch.setattr(choose, "forced", request.config.getoption("--kernels"))
         yield
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.kernels import cuda, onednn, winograd
+from training.kernels import compute
 from training.kernels.kept import Kept
 
 MAX_TAPS = 64  # of a resampling filter; the published ones have 2 and 4
@@ -121,13 +121,7 @@ class Conv2d(nn.Module):
         if self.convolve_first and self.down and self.resample_filter is not None:
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
             return self._resample(F.conv2d(x, weight, bias, padding=pad), pad=0)
-        x = self._resample(x)
-        if bias is not None and winograd.worthwhile(x, weight):
-            kernel = self.kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
-            return winograd.conv3x3(x, kernel, bias)
-        if onednn.packs(x, weight):
-            weight = self.kept.get(self.weight, f"{x.dtype}", lambda: onednn.packed_kernel(weight, x))
-        return onednn.conv2d(x, weight, bias)
+        return compute.convolution(self._resample(x), weight, bias, self.kept, self.weight)
 
     def _resample(self, x: Tensor, pad: int | None = None) -> Tensor:
         taps = self.resample_filter
@@ -164,10 +158,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         """Normalise [N, C, H, W] over each group's channels and pixels; then times scale, plus shift: [N, C, 1, 1]."""
-        if cuda.keeps_layout(x):
-            return cuda.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale, shift)
-        y = F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
-        return y if scale is None or shift is None else torch.addcmul(shift, y, scale)
+        return compute.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale, shift)
 
 
 def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
@@ -189,9 +180,9 @@ def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
     weight = qkv.weight.view(num_heads, C // num_heads, 3, C).permute(2, 0, 1, 3).reshape(3 * C, C)
     bias = qkv.bias.view(num_heads, C // num_heads, 3).permute(2, 0, 1).reshape(3 * C)
     pixels = x.permute(0, 2, 3, 1).reshape(N, H * W, C)
-    mixed = onednn.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))  # (N, HW, C) -> (N, HW, 3C)
+    mixed = compute.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))  # (N, HW, C) -> (N, HW, 3C)
     q, k, v = mixed.view(N, H * W, 3, num_heads, C // num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-    y = onednn.attention(q, k, v)  # (N, heads, HW, d)
+    y = compute.attention(q, k, v)  # (N, heads, HW, d)
     return y.transpose(1, 2).reshape(N, H, W, C).permute(0, 3, 1, 2)
 
 

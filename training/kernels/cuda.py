@@ -1,28 +1,10 @@
 """What torch's own operators do slowly on CUDA: group norm in channels-last memory, and attention with wide heads.
 
-No GPU has timed either yet: the thresholds are estimates.
+No GPU has timed either yet: the thresholds in training/kernels/choose.py are estimates.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-# Values of x from which the norm below is taken. F.group_norm copies x into NCHW memory and the convolution behind it
-# copies the result back, four passes over x; below this the launches of about eight small kernels cost more (estimate).
-MIN_VALUES = 2**24
-FLASH_CHANNELS = 256  # of a head: the flash kernel takes no more
-WIDE_BY_PRODUCTS = False  # whether wider heads go to two matrix products instead of scaled_dot_product_attention
-
-
-def keeps_layout(x: Tensor) -> bool:
-    """Whether the group norm of x [N, C, H, W] is that of this file: on CUDA, in inference, channels-last and large."""
-    return (
-        x.device.type == "cuda"
-        and not torch.is_grad_enabled()
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and not x.is_contiguous()
-        and (torch.compiler.is_compiling() or x.numel() >= MIN_VALUES)
-    )
 
 
 def group_norm(
@@ -74,13 +56,6 @@ def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, as F.scaled_dot_product_attention; of q, k, v [N, heads, T, d]."""
-    if not WIDE_BY_PRODUCTS or q.shape[-1] <= FLASH_CHANNELS:
-        return F.scaled_dot_product_attention(q, k, v)
-    return attention_by_products(q, k, v)
-
-
-def attention_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same as two matrix products, with the softmax between them in float32."""
+    """softmax(q k^T / sqrt(d)) v as two matrix products, with the softmax between them in float32."""
     weights = (q * q.shape[-1] ** -0.5) @ k.mT
     return weights.softmax(-1, dtype=torch.float32).to(v.dtype) @ v

@@ -1,39 +1,13 @@
-"""Large convolutions and matrix products on a CPU, by oneDNN's own operators.
+"""Convolutions, matrix products and attention on a CPU, by oneDNN's own operators.
 
-Convolutions read weights that were packed once. Products go there on processors that are not Intel's: F.linear calls
-MKL, whose fastest kernels run on Intel's processors only (benchmarks/README.md).
-The operators are those that torch.compile's CPU backend emits.
+The operators are those that torch.compile's CPU backend emits. When they pay: training/kernels/choose.py.
 """
 
 import functools
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from training.kernels import cuda
-
-MIN_FEATURES = 128  # below this a product is too small for its library to matter
-MIN_TOKENS = 256  # of attention
-CPUINFO = Path("/proc/cpuinfo")
-
-
-def preferred(x: Tensor, *dtypes: torch.dtype) -> bool:
-    """Whether products of `x` go to oneDNN: float32, in inference, on a processor where MKL is the slower one.
-
-    Args:
-        x: a factor.
-        dtypes: that are fit instead of float32.
-    """
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (dtypes or (torch.float32,))
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and _faster_than_mkl()
-        and computes(x.dtype)
-    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -44,26 +18,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: [O, C].
         bias: [O] or None.
     """
-    if min(weight.shape) < MIN_FEATURES or not preferred(x, torch.float32, torch.bfloat16):
-        return F.linear(x, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
-
-
-def packs(x: Tensor, weight: Tensor) -> bool:
-    """Whether this convolution of `x` is faster with a `packed_kernel`: large, on a CPU, in inference.
-
-    The weight must be in channels-last memory, as `Precond.channels_last` puts it.
-    """
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and min(weight.shape[:2]) >= MIN_FEATURES
-        and weight.is_contiguous(memory_format=torch.channels_last)
-        and computes(x.dtype)
-    )
 
 
 def packed_kernel(weight: Tensor, x: Tensor, groups: int = 1) -> Tensor:
@@ -97,12 +53,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         [N, heads, T, d].
     """
-    if q.device.type == "cuda":
-        return cuda.attention(q, k, v)
-    T, d = q.shape[2:]
-    if T < MIN_TOKENS or not preferred(q, torch.float32, torch.bfloat16):
-        return F.scaled_dot_product_attention(q, k, v)
-    y = torch.empty_like(q)
+    y, d = torch.empty_like(q), q.shape[-1]
     product = torch.ops.mkldnn._linear_pointwise
     for image in range(q.shape[0]):
         for head in range(q.shape[1]):  # one at a time: T x T weights of one head stay in the cache
@@ -127,8 +78,3 @@ def computes(dtype: torch.dtype) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-@functools.cache
-def _faster_than_mkl() -> bool:
-    return CPUINFO.exists() and "GenuineIntel" not in CPUINFO.read_text()

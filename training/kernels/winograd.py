@@ -11,10 +11,8 @@ Reference: Lavin & Gray, 2016, "Fast Algorithms for Convolutional Neural Network
 import torch
 from torch import Tensor
 
-from training.kernels import onednn
+from training.kernels import choose, onednn
 
-MIN_CHANNELS = 128  # below this, and below this resolution, moving the patches costs more than it saves
-MIN_RESOLUTION = 32
 TILES_AT_ONCE = 64  # keeps the 36 planes of a few hundred channels within the cache
 
 _INPUT: list[list[float]] = [
@@ -41,24 +39,6 @@ _OUTPUT: list[list[float]] = [
 ]  # A^T
 
 
-def worthwhile(x: Tensor, weight: Tensor) -> bool:
-    """Whether this convolution of `x` is faster by `conv3x3`: large, float32, on a CPU, in inference.
-
-    The weight must be in channels-last memory, as `Precond.channels_last` puts it.
-    """
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and weight.shape[2:] == (3, 3)
-        and min(weight.shape[:2]) >= MIN_CHANNELS
-        and min(x.shape[2:]) >= MIN_RESOLUTION
-        and x.shape[2] % 4 == x.shape[3] % 4 == 0
-        and weight.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
 def transform(weight: Tensor) -> Tensor:
     """G g G^T of every kernel g: [O, C, 3, 3] to [36 O, C, 1, 1], four times the memory; worth keeping between calls.
 
@@ -67,7 +47,9 @@ def transform(weight: Tensor) -> Tensor:
     O, C = weight.shape[:2]  # noqa: E741
     kernel = (_squared(_KERNEL, weight) @ weight.permute(2, 3, 0, 1).reshape(9, O * C)).view(36 * O, C, 1, 1)
     planes = kernel.new_empty(1, TILES_AT_ONCE, 1, 36 * C).permute(0, 3, 1, 2)
-    return onednn.packed_kernel(kernel, planes, groups=36) if onednn.packs(planes, kernel) else kernel
+    if choose.packs(planes, kernel):
+        return onednn.packed_kernel(kernel, planes, groups=36)
+    return kernel
 
 
 def conv3x3(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

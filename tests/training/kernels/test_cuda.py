@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.blocks.layers import GroupNorm
 from training.blocks.unet_block import UNetBlock
-from training.kernels import cuda
+from training.kernels import choose, cuda
 
 
 def features(mean: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,25 +55,9 @@ def test_constant_features_have_no_negative_variance() -> None:
         assert cuda.group_norm(x, 64, torch.ones(256), torch.zeros(256), 1e-5).isfinite().all()
 
 
-def test_which_features_keep_their_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "MIN_VALUES", 2 * 32 * 4 * 4)
-    x = torch.zeros(2, 32, 4, 4).to(memory_format=torch.channels_last)
-    one = torch.zeros(2, 1, 32, 16).to(memory_format=torch.channels_last)  # of one channel: both layouts are its own
-    assert one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
-    assert not cuda.keeps_layout(x)  # a CPU
-    rows, small = x.contiguous(), torch.zeros(1, 32, 4, 4).to(memory_format=torch.channels_last)
-    with fake_cuda():
-        x = x.to("cuda")
-        with torch.no_grad():
-            assert cuda.keeps_layout(x)
-            for other in (one, rows, small):
-                assert not cuda.keeps_layout(other.to("cuda"))
-        with torch.enable_grad():
-            assert not cuda.keeps_layout(x)
-
-
 def test_on_cuda_a_norm_keeps_channels_last_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "MIN_VALUES", 0)
+    monkeypatch.setattr(choose, "MIN_VALUES", 0)
+    monkeypatch.setattr(choose, "forced", None)
     asked = []
     own = cuda.group_norm
     monkeypatch.setattr(cuda, "group_norm", lambda *given: asked.append(given[0].shape) or own(*given))
@@ -99,9 +83,7 @@ def test_elsewhere_it_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
         norm(x.to(memory_format=torch.channels_last).to("cuda"))  # small
 
 
-@pytest.mark.parametrize("products", [False, True])
-def test_wide_heads_either_way(products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "WIDE_BY_PRODUCTS", products)
+def test_attention_of_wide_heads() -> None:
     q, k, v = torch.randn(3, 2, 1, 9, 320, generator=torch.Generator().manual_seed(0))
     expected = (q.double() @ k.double().mT / 320**0.5).softmax(-1) @ v.double()
     assert relative_error(cuda.attention(q, k, v), expected) < 1e-6

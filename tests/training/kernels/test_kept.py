@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from conftest import relative_error
 
 from training.blocks.layers import Conv2d
-from training.kernels import onednn, winograd
+from training.kernels import choose
 
 
 @pytest.fixture(autouse=True)
 def usual_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """From which on a layer is large, whatever --kernels says."""
-    monkeypatch.setattr(onednn, "MIN_FEATURES", 128)
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 128)
-    monkeypatch.setattr(winograd, "MIN_RESOLUTION", 32)
+    monkeypatch.setattr(choose, "forced", None)
 
 
 SIDES = {"packed": 8, "winograd": 32}  # of the images that a layer of 128 channels treats so
@@ -70,14 +68,9 @@ def test_copies_work_on_their_own(side: int, copied: object) -> None:
     assert torch.equal(net(x), expected)
 
 
-def test_a_layer_is_packed_in_inference_only() -> None:
+def test_what_is_kept_is_what_the_layer_is_computed_with() -> None:
     net, x = layer(), images(8)
     plain = net(x)
-    assert plain.requires_grad and net.weight is not None
-    assert not onednn.packs(x, net.weight) and not winograd.worthwhile(x, net.weight)
+    assert plain.requires_grad
     with torch.inference_mode():
-        assert onednn.packs(x, net.weight) == onednn.computes(torch.float32)
-        assert not onednn.packs(x, net.weight.contiguous())
-        assert not onednn.packs(x[:, :64], net.weight[:, :64])
-        assert not onednn.packs(x.double(), net.weight)
         assert relative_error(net(x), plain.detach()) < 1e-5

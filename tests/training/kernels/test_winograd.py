@@ -1,4 +1,4 @@
-"""Winograd's convolution against the direct one, and when it is chosen."""
+"""Winograd's convolution against the direct one."""
 
 import pytest
 import torch
@@ -6,14 +6,7 @@ import torch.nn.functional as F
 from conftest import relative_error
 
 from training.blocks.layers import Conv2d
-from training.kernels import winograd
-
-
-@pytest.fixture(autouse=True)
-def usual_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From which on it is worthwhile, whatever --kernels says."""
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 128)
-    monkeypatch.setattr(winograd, "MIN_RESOLUTION", 32)
+from training.kernels import choose, winograd
 
 
 @pytest.mark.parametrize(("H", "W"), [(4, 4), (8, 12), (32, 32), (20, 64), (64, 256)])
@@ -42,25 +35,13 @@ def test_does_not_depend_on_the_batch() -> None:
     assert torch.equal(together[1:2], winograd.conv3x3(x[1:2], winograd.transform(weight), bias))
 
 
-def test_chosen_for_large_layers_in_inference_only() -> None:
-    x = torch.randn(1, 128, 32, 32)
-    weight = torch.randn(128, 128, 3, 3).to(memory_format=torch.channels_last)
-    assert not winograd.worthwhile(x, weight)
-    with torch.inference_mode():
-        assert winograd.worthwhile(x, weight)
-        assert not winograd.worthwhile(x, weight.contiguous())
-        assert not winograd.worthwhile(x.bfloat16(), weight.bfloat16())
-        assert not winograd.worthwhile(x[:, :64], weight[:, :64])
-        assert not winograd.worthwhile(x[..., :16, :16], weight)
-        assert not winograd.worthwhile(x[..., :30], weight)
-
-
 @torch.inference_mode()
 def test_layer_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = Conv2d(128, 128, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.randn(1, 128, 32, 32)
+    monkeypatch.setattr(choose, "forced", "winograd")
     got = layer(x)
-    monkeypatch.setattr(winograd, "worthwhile", lambda x, weight: False)
+    monkeypatch.setattr(choose, "forced", "plain")
     direct = layer(x)
     assert not torch.equal(got, direct)
     assert relative_error(got, direct) < 1e-4

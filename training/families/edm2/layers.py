@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.kernels import onednn, winograd
+from training.kernels import compute
 from training.kernels.kept import Kept
 
 
@@ -79,13 +79,7 @@ class MPConv(nn.Module):
         weight = self._kept.get(self.weight, f"{x.dtype}", lambda: self.effective(x.dtype))
         if weight.ndim == 2:
             return F.linear(x, weight)
-        if winograd.worthwhile(x, weight):
-            kernel = self._kept.get(self.weight, "winograd", lambda: winograd.transform(weight))
-            return winograd.conv3x3(x, kernel, x.new_zeros(weight.shape[0]))
-        if onednn.packs(x, weight):
-            packed = self._kept.get(self.weight, f"packed {x.dtype}", lambda: onednn.packed_kernel(weight, x))
-            return onednn.conv2d(x, packed, None)
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        return compute.convolution(x, weight, None, self._kept, self.weight)
 
     def _normalized(self) -> Tensor:
         weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))

@@ -17,7 +17,7 @@ from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
 from training.blocks.layers import Conv2d, embedding
 from training.families.ldm.blocks import GroupNorm32
-from training.kernels import onednn
+from training.kernels import compute
 
 # Distances held at a time: on a CPU what its caches hold, on a GPU what keeps it busy (256 MB).
 DISTANCES = {"cpu": 2**19, "cuda": 2**26}
@@ -52,7 +52,7 @@ class PixelAttention(nn.Module):
         """Map [N, C, H, W] to the same shape."""
         h = self.norm(x)
         q, k, v = (part(h).flatten(2).mT[:, None] for part in (self.q, self.k, self.v))  # (N, 1, H * W, C)
-        return x + self.proj_out(onednn.attention(q, k, v)[:, 0].mT.reshape(x.shape))
+        return x + self.proj_out(compute.attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 
 class Decoder(nn.Module):

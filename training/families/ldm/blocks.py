@@ -13,7 +13,7 @@ from training.blocks.layers import Conv2d, GroupNorm, Linear
 from training.blocks.skip_block import SkipBlock
 from training.blocks.transformer import Dense, LayerNorm
 from training.blocks.unet_block import UNetBlock
-from training.kernels import onednn
+from training.kernels import compute
 
 
 class GroupNorm32(GroupNorm):
@@ -99,7 +99,7 @@ class AttentionBlock(nn.Module):
         tokens = _tokens(self.norm(x))
         N, T, C = tokens.shape
         qkv = _pointwise(self.qkv, tokens).view(N, T, self.num_heads, 3, C // self.num_heads)
-        y = onednn.attention(*qkv.permute(3, 0, 2, 1, 4).unbind(0))  # (N, heads, T, d)
+        y = compute.attention(*qkv.permute(3, 0, 2, 1, 4).unbind(0))  # (N, heads, T, d)
         return x + _image(_pointwise(self.proj_out, y.transpose(1, 2).reshape(N, T, C)), x)
 
 
@@ -123,7 +123,7 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Mix the context [N, S, context_dim] for each token of x [N, T, D]: [N, T, D]."""
         q, k, v = self._heads(self.to_q(x)), self._heads(self.to_k(context)), self._heads(self.to_v(context))
-        return self.to_out(onednn.attention(q, k, v).transpose(1, 2).reshape(x.shape))
+        return self.to_out(compute.attention(q, k, v).transpose(1, 2).reshape(x.shape))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (N, T, D) -> (N, heads, T, d)
@@ -210,4 +210,4 @@ def _image(tokens: Tensor, like: Tensor) -> Tensor:
 def _pointwise(conv: nn.Conv1d, tokens: Tensor) -> Tensor:
     """A convolution of one tap over tokens [N, T, C]."""
     bias = cast(Tensor, conv.bias).to(tokens.dtype)
-    return onednn.linear(tokens, conv.weight[:, :, 0].to(tokens.dtype), bias)
+    return compute.linear(tokens, conv.weight[:, :, 0].to(tokens.dtype), bias)

@@ -18,7 +18,7 @@ from training.blocks.raw_network import RawNetwork
 from training.blocks.skip_block import SkipBlock
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
-from training.kernels import onednn
+from training.kernels import compute
 
 
 class Attention(nn.Module):
@@ -34,7 +34,7 @@ class Attention(nn.Module):
         """Mix tokens [N, T, D]."""
         N, T, D = x.shape
         q, k, v = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(onednn.attention(q, k, v).transpose(1, 2).reshape(N, T, D))
+        return self.proj(compute.attention(q, k, v).transpose(1, 2).reshape(N, T, D))
 
 
 class Mlp(nn.Module):
