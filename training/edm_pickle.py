@@ -10,7 +10,13 @@ from torch_utils import safe_pickle
 from torch_utils.safe_pickle import Recorded
 from torch_utils.torch_files import check_tensors
 
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file that begins so is a pickle of protocol 2 to 5, but for torch.save's old files."""
+    return len(head) > 2 and head[0] == 0x80 and head[1] in range(2, 6) and not head.startswith(OLD_TORCH)
 
 
 def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:

@@ -8,54 +8,18 @@ https://arxiv.org/abs/2105.05233; Song et al., 2021, https://arxiv.org/abs/2011.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding
-from training.blocks.raw_network import RawNetwork
 from training.blocks.tower import Place, Tower, levels_of
+from training.blocks.unet import UNet
 from training.blocks.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
 
 __all__ = ["SKIP_TARGETS", "DhariwalUNet", "SkipTarget", "SongUNet", "UNetBlock"]
-
-
-class UNet(RawNetwork):
-    """What EDM's U-Nets share: a tower down, a tower up, and the long skips between, deepest first."""
-
-    enc: nn.ModuleDict
-    dec: nn.ModuleDict
-    label_dropout: float
-    _skip_index: dict[str, int]
-
-    @property
-    def num_skips(self) -> int:
-        """k, the number of long skip connections."""
-        return len(self._skip_index)
-
-    def _note_skips(self, tower: Tower, img_resolution: int) -> None:
-        """Which blocks of `dec` take the long skips."""
-        takers = [place.at(img_resolution) for place in tower.decoder() if place.takes_skip]
-        self._skip_index = {name: index for index, name in enumerate(takers)}
-
-    def _decode(
-        self, name: str, x: Tensor, skips: list[Tensor], emb: Tensor, scale: Tensor | None, target: SkipTarget
-    ) -> Tensor:
-        """Run decoder block `name`, with its long skip if it takes one."""
-        index = self._skip_index.get(name)
-        if index is None:
-            return self.dec[name](x, emb)
-
-        rho = None if scale is None else scale[..., index]
-        return self.dec[name](x, emb, skips.pop(), rho, target)
-
-    def _drop_labels(self, labels: Tensor) -> Tensor:
-        if not (self.training and self.label_dropout):
-            return labels
-        return labels * (torch.rand([labels.shape[0], 1], device=labels.device) >= self.label_dropout)
 
 
 class DhariwalUNet(UNet):
@@ -117,22 +81,13 @@ class DhariwalUNet(UNet):
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
         self.map_label = Linear(label_dim, emb_channels, bias=False, init=label_init) if label_dim else None
 
-        self.enc = nn.ModuleDict()
-        for place in tower.encoder():
+        def layer(place: Place) -> tuple[Place, nn.Module]:
             if place.name == "conv":
-                layer: nn.Module = Conv2d(place.in_channels, place.out_channels, 3, init=init)
-            else:
-                down = place.name == "down"
-                layer = block(place.in_channels, place.out_channels, down=down, attention=place.attention)
-            self.enc[place.at(img_resolution)] = layer
+                return place, Conv2d(place.in_channels, place.out_channels, 3, init=init)
+            down, up = place.name == "down", place.name == "up"
+            return place, block(place.in_channels, place.out_channels, down=down, up=up, attention=place.attention)
 
-        self.dec = nn.ModuleDict()
-        for place in tower.decoder():
-            up = place.name == "up"
-            layer = block(place.in_channels, place.out_channels, up=up, attention=place.attention)
-            self.dec[place.at(img_resolution)] = layer
-        self._note_skips(tower, img_resolution)
-
+        self._build(img_resolution, map(layer, tower.encoder()), map(layer, tower.decoder()))
         channels = tower.widths[0]
         self.out_norm = GroupNorm(channels, groups=norm_groups)
         self.out_conv = Conv2d(channels, out_channels, 3, init=zero)
@@ -219,9 +174,6 @@ class SongUNet(UNet):
         )  # fmt: skip
         conv = partial(Conv2d, resample_filter=resample_filter, init=init)
 
-        def beside(place: Place, what: str) -> str:
-            return place._replace(name=f"aux_{what}").at(img_resolution)
-
         self.map_noise: PositionalEmbedding | FourierEmbedding
         if embedding_type == "positional":
             self.map_noise = PositionalEmbedding(noise_channels, endpoint=True)
@@ -232,35 +184,9 @@ class SongUNet(UNet):
         self.map_layer0 = Linear(noise_channels, emb_channels, init=init)
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
 
-        self.enc = nn.ModuleDict()
-        image_channels = in_channels
-        for place in tower.encoder():
-            name, channels = place.at(img_resolution), place.out_channels
-            if place.name == "conv":
-                self.enc[name] = conv(in_channels, channels, 3)
-                continue
-            down = place.name == "down"
-            self.enc[name] = block(place.in_channels, channels, down=down, attention=place.attention)
-            if down and encoder_type == "skip":
-                self.enc[beside(place, "down")] = conv(image_channels, image_channels, 0, down=True)
-                self.enc[beside(place, "skip")] = conv(image_channels, channels, 1)
-            if down and encoder_type == "residual":
-                residual = conv(image_channels, channels, 3, down=True, convolve_first=True)
-                self.enc[beside(place, "residual")] = residual
-                image_channels = channels
-
-        self.dec = nn.ModuleDict()
-        for place in tower.decoder():
-            up = place.name == "up"
-            attention = place.attention and (place.last or not place.takes_skip)
-            layer = block(place.in_channels, place.out_channels, up=up, attention=attention)
-            self.dec[place.at(img_resolution)] = layer
-            if place.last and (decoder_type == "skip" or place.level == 0):
-                if decoder_type == "skip" and place.level < len(widths) - 1:
-                    self.dec[beside(place, "up")] = conv(out_channels, out_channels, 0, up=True)
-                self.dec[beside(place, "norm")] = GroupNorm(place.out_channels, eps=1e-6)
-                self.dec[beside(place, "conv")] = Conv2d(place.out_channels, out_channels, 3, init=zero)
-        self._note_skips(tower, img_resolution)
+        encoder = _song_encoder(tower, encoder_type, block, conv)
+        decoder = _song_decoder(tower, decoder_type, block, conv, partial(Conv2d, init=zero), out_channels)
+        self._build(img_resolution, encoder, decoder)
 
     def forward(
         self,
@@ -312,6 +238,42 @@ class SongUNet(UNet):
         if self.map_augment is not None and augment_labels is not None:
             emb = emb + self.map_augment(augment_labels)
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+
+
+Make = Callable[..., nn.Module]
+
+
+def _song_encoder(tower: Tower, encoder_type: str, block: Make, conv: Make) -> Iterator[tuple[Place, nn.Module]]:
+    """The layers of the way down; where the image comes along, also those that resample it and mix it in."""
+    image_channels = tower.in_channels
+    for place in tower.encoder():
+        channels = place.out_channels
+        if place.name == "conv":
+            yield place, conv(place.in_channels, channels, 3)
+            continue
+        yield place, block(place.in_channels, channels, down=place.name == "down", attention=place.attention)
+
+        if place.name == "down" and encoder_type == "skip":
+            yield place.beside("down"), conv(image_channels, image_channels, 0, down=True)
+            yield place.beside("skip"), conv(image_channels, channels, 1)
+        if place.name == "down" and encoder_type == "residual":
+            yield place.beside("residual"), conv(image_channels, channels, 3, down=True, convolve_first=True)
+            image_channels = channels
+
+
+def _song_decoder(
+    tower: Tower, decoder_type: str, block: Make, conv: Make, last_conv: Make, out_channels: int
+) -> Iterator[tuple[Place, nn.Module]]:
+    """The layers of the way up, and those that make an image: at the end, or ("skip") of every level."""
+    for place in tower.decoder():
+        attention = place.attention and (place.last or not place.takes_skip)
+        yield place, block(place.in_channels, place.out_channels, up=place.name == "up", attention=attention)
+
+        if place.last and (decoder_type == "skip" or place.level == 0):
+            if decoder_type == "skip" and place.level < len(tower.widths) - 1:
+                yield place.beside("up"), conv(out_channels, out_channels, 0, up=True)
+            yield place.beside("norm"), GroupNorm(place.out_channels, eps=1e-6)
+            yield place.beside("conv"), last_conv(place.out_channels, out_channels, 3)
 
 
 def _check_levels(img_resolution: int, levels: int) -> None:

@@ -9,7 +9,8 @@ from conftest import fill, relative_error
 from standins_ldm import KL, TINY, VQ, ldm_tensors, vq_decoder
 
 import skip
-from training.families.latent.autoencoder import KLDecoder, LatentDecoder, VQDecoder, read_decoder
+from training.families.latent.autoencoder import KLDecoder, LatentDecoder, VQDecoder
+from training.families.latent.decoder_files import read_decoder
 from training.families.ldm.unet import LDMUNet
 
 diffusers: Any = None

@@ -96,17 +96,19 @@ class Conv2d(nn.Module):
         super().__init__()
         if up and down:
             raise ValueError("a convolution resamples up or down, not both")
+        if len(resample_filter) > MAX_TAPS:
+            raise ValueError(f"the resampling filter has {len(resample_filter)} taps; need 1 to {MAX_TAPS}")
         init = init or Init()
         self.in_channels, self.out_channels, self.kernel = in_channels, out_channels, kernel
         self.up, self.down, self.convolve_first = up, down, convolve_first
+
         fans = (in_channels * kernel**2, out_channels * kernel**2)
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         if kernel:
             self.weight = nn.Parameter(init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight))
             self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias))
-        if len(resample_filter) > MAX_TAPS:
-            raise ValueError(f"the resampling filter has {len(resample_filter)} taps; need 1 to {MAX_TAPS}")
+
         taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
         taps = (torch.outer(taps, taps) / taps.sum() ** 2)[None, None]  # [1, 1, t, t]
         self.register_buffer("resample_filter", taps if up or down else None)

@@ -31,6 +31,10 @@ class Place(NamedTuple):
         side = img_resolution >> self.level
         return f"{side}x{side}_{self.name}"
 
+    def beside(self, what: str) -> "Place":
+        """A layer beside the block, which the image takes past it: 16x16_aux_skip."""
+        return self._replace(name=f"aux_{what}", takes_skip=False)
+
 
 @dataclass(frozen=True)
 class Tower:

@@ -114,6 +114,7 @@ class UNetBlock(SkipBlock):
         if skip is not None and skip_scale is not None and skip_target == "norm_output":
             h = torch.cat([h[:, : x.shape[1]], _scaled(h[:, x.shape[1] :], skip_scale)], dim=1)
         h = self.conv0(F.silu(h, inplace=inplace))
+
         params = self.affine(emb)[:, :, None, None].to(h.dtype)
         if self.adaptive_scale:
             scale, shift = params.chunk(2, dim=1)
@@ -121,14 +122,16 @@ class UNetBlock(SkipBlock):
         else:
             h = self.norm1(h + params)
         h = self.conv1(F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training))
-        h = _added(h, shortcut if self.skip is None else self.skip(shortcut))
-        if self.residual_scale != 1:
-            h = h * self.residual_scale
+
+        h = self._summed(h, shortcut if self.skip is None else self.skip(shortcut))
         if self.num_heads:
-            h = _added(self.proj(attention(self.qkv, self.norm2(h), self.num_heads)), h)
-            if self.residual_scale != 1:
-                h = h * self.residual_scale
+            h = self._summed(self.proj(attention(self.qkv, self.norm2(h), self.num_heads)), h)
         return h
+
+    def _summed(self, fresh: Tensor, other: Tensor) -> Tensor:
+        """(fresh + other) * s; in inference the sum needs no new tensor."""
+        total = fresh + other if torch.is_grad_enabled() else fresh.add_(other)
+        return total if self.residual_scale == 1 else total * self.residual_scale
 
     def joined_weight(self) -> Tensor:
         """Of conv0, [out_channels, in_channels, 3, 3]."""
@@ -143,24 +146,19 @@ class UNetBlock(SkipBlock):
             raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
         if skip is None:
             return x, x
-        if scale is None:
+
+        if scale is None or target == "norm_output":
             plain = torch.cat([x, skip], dim=1)
             return plain, plain
-        if target == "full":
-            scaled = torch.cat([x, _scaled(skip, scale)], dim=1)
-            return scaled, scaled
-        plain = torch.cat([x, skip], dim=1)
-        if target == "norm_output":
-            return plain, plain
+
         scaled = torch.cat([x, _scaled(skip, scale)], dim=1)
+        if target == "full":
+            return scaled, scaled
+
+        plain = torch.cat([x, skip], dim=1)
         if target == "shortcut":
             return plain, scaled
         return scaled, plain  # norm_input
-
-
-def _added(fresh: Tensor, other: Tensor) -> Tensor:
-    """fresh + other; in inference without a new tensor."""
-    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
 def _scaled(skip: Tensor, scale: Tensor | float) -> Tensor:

@@ -94,23 +94,21 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
     for index in tqdm(indices, desc=printable(dest.name), unit="img", file=sys.stderr, mininterval=1):
         where = source.name(index)
         image = recipe.apply(_colour(source.read(index), recipe, first, where), where)
-        if image is None:
+        if image is None:  # smaller than the resolution
             continue
-        if first is None:
-            first = image
-        if image.width != image.height:
-            raise ValueError(f"{where} is {size_of(image)}; give a square resolution, or transform center-crop")
-        if image.size != first.size:
-            sizes = f"{size_of(image)}, those before it {size_of(first)}"
-            raise ValueError(f"{where} is {sizes}; give a resolution that makes all images alike")
+        first = first or image
+        _check_size(image, first, where)
+
         names.append(f"{len(names) // 1000:05d}/img{len(names):08d}.png")
         save(names[-1], _png(image))
         if source.labels is not None:
             labels.append(source.labels[index].tolist())
+
     if first is None:
         raise ValueError(f"all {len(indices)} images are smaller than the resolution; none is left")
     pairs = [list(pair) for pair in zip(names, labels, strict=True)] if labels else None
     save(LABEL_FILE, json.dumps({"labels": pairs}).encode())
+
     return Summary(
         path=str(dest),
         images=len(names),
@@ -120,6 +118,15 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
         channels=len(first.getbands()),
         classes=_label_dim(labels),
     )
+
+
+def _check_size(image: Image.Image, first: Image.Image, where: str) -> None:
+    """Refuse what is not square, or of another size than the first."""
+    if image.width != image.height:
+        raise ValueError(f"{where} is {size_of(image)}; give a square resolution, or transform center-crop")
+    if image.size != first.size:
+        sizes = f"{size_of(image)}, those before it {size_of(first)}"
+        raise ValueError(f"{where} is {sizes}; give a resolution that makes all images alike")
 
 
 def _colour(image: Image.Image, recipe: Recipe, first: Image.Image | None, where: str) -> Image.Image:

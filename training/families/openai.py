@@ -151,15 +151,18 @@ def _converted(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, T
     kwargs = _infer(state)
     side = kwargs["img_resolution"]
     layers, tensors = _ENDS | {"input_blocks.0.0": f"enc.{side}x{side}_conv"}, {}
+
     for theirs, attention, ours in _blocks(kwargs):
         layers |= {f"{theirs}.{old}": f"{ours}.{new}" for old, new in _BLOCK.items()}
         layers |= {f"{attention}.{old}": f"{ours}.{new}" for old, new in _ATTENTION.items() if attention}
         if ours.endswith(("_down", "_up")):
             for layer in ("conv0", "skip"):
                 tensors[f"model.{ours}.{layer}.resample_filter"] = torch.full([1, 1, 2, 2], 0.25)
+
     unknown = [name for name in state if name.rpartition(".")[0] not in layers]
     if unknown:
         raise ValueError(f"{len(unknown)} tensors have no place in a DhariwalUNet: {', '.join(unknown[:3])}")
+
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
         tensors[f"model.{layers[layer]}.{kind}"] = _reordered(layer, value.to(torch.float32))
@@ -176,7 +179,34 @@ def _reordered(layer: str, value: Tensor) -> Tensor:
 
 def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """What names and shapes tell of the network."""
+    _check_supported(state)
     emb_channels, channels = state["time_embed.0.weight"].shape
+    width = state["middle_block.1.qkv.weight"].shape[1]
+    modulated = len(state["middle_block.0.emb_layers.1.weight"]) // width  # 2 for scale and shift, 1 for shift alone
+
+    levels, per_level = _decoder_levels(state)
+    mult, attended = [], []
+    for level in range(levels):
+        width, attends = _level(state, 1 + per_level * level, per_level * levels)
+        _check_divisible(width, channels, "the channels of the first level")
+        mult.append(width // channels)
+        if attends:
+            attended.append(_LOWEST_RESOLUTION << (levels - 1 - level))
+
+    kwargs = {
+        "img_resolution": _LOWEST_RESOLUTION << (levels - 1), "img_channels": state["input_blocks.0.0.weight"].shape[1],
+        "label_dim": state["label_emb.weight"].shape[0] if "label_emb.weight" in state else 0,
+        "model_type": "DhariwalUNet", "model_channels": channels, "channel_mult": mult,
+        "channel_mult_emb": emb_channels // channels, "num_blocks": per_level - 1, "attn_resolutions": attended,
+        "dropout": 0.0, "channels_per_head": 64,
+    }  # fmt: skip
+    if modulated == 1:
+        kwargs["adaptive_scale"] = False
+    return kwargs
+
+
+def _check_supported(state: Mapping[str, Tensor]) -> None:
+    """Refuse guided-diffusion's networks, whose tensors have the same names."""
     out_channels, img_channels = state["out.2.weight"].shape[0], state["input_blocks.0.0.weight"].shape[1]
     if out_channels != img_channels:
         raise ValueError(
@@ -185,29 +215,34 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
         )
     if any(name.endswith(".qkv.weight") and value.ndim != 4 for name, value in state.items()):
         raise ValueError("the qkv weights are not 1x1 convolutions, as those of consistency models are")
-    modulated = len(state["middle_block.0.emb_layers.1.weight"]) // state["middle_block.1.qkv.weight"].shape[1]
+
+
+def _decoder_levels(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many levels the network has, and how many output blocks in each of them."""
     count = len({name.split(".")[1] for name in state if name.startswith("output_blocks.")})
+
+    # The last output block of a level, but for the highest, goes up: after its attention, if it has one.
     ups = [i for i in range(count) if any(f"output_blocks.{i}.{j}.in_layers.0.weight" in state for j in (1, 2))]
-    per_level = ups[0] + 1 if ups else count  # the last output block of a level, but for the highest, goes up
-    levels = len(ups) + 1
+    levels, per_level = len(ups) + 1, ups[0] + 1 if ups else count
     if ups != [per_level * (level + 1) - 1 for level in range(levels - 1)] or count != per_level * levels:
         raise ValueError(f"the network's {count} output blocks are not the same number at each of {levels} levels")
-    mult, attention = [], []
-    for level in range(levels):
-        first = f"input_blocks.{1 + per_level * level}"
-        if f"{first}.0.in_layers.2.weight" not in state:
-            raise ValueError(f"there is no residual block {first}.0, though {count} output blocks need one")
-        width = state[f"{first}.0.in_layers.2.weight"].shape[0]
-        _check_divisible(width, channels, "the channels of the first level")
-        mult.append(width // channels)
-        attention += [_LOWEST_RESOLUTION << (levels - 1 - level)] if f"{first}.1.qkv.weight" in state else []
-    return {
-        "img_resolution": _LOWEST_RESOLUTION << (levels - 1), "img_channels": img_channels,
-        "label_dim": state["label_emb.weight"].shape[0] if "label_emb.weight" in state else 0,
-        "model_type": "DhariwalUNet", "model_channels": channels, "channel_mult": mult,
-        "channel_mult_emb": emb_channels // channels, "num_blocks": per_level - 1, "attn_resolutions": attention,
-        "dropout": 0.0, "channels_per_head": 64,
-    } | ({"adaptive_scale": False} if modulated == 1 else {})  # fmt: skip
+    return levels, per_level
+
+
+def _level(state: Mapping[str, Tensor], index: int, count: int) -> tuple[int, bool]:
+    """The channels of the level that begins with this input block, and whether it has attention.
+
+    Args:
+        state: see `convert`.
+        index: of the input block.
+        count: of the output blocks.
+    Raises:
+        ValueError: if there is no such block.
+    """
+    block = f"input_blocks.{index}"
+    if f"{block}.0.in_layers.2.weight" not in state:
+        raise ValueError(f"there is no residual block {block}.0, though {count} output blocks need one")
+    return state[f"{block}.0.in_layers.2.weight"].shape[0], f"{block}.1.qkv.weight" in state
 
 
 def _blocks(kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.skip_block import SkipBlock
-from training.blocks.tower import Tower, levels_of
+from training.blocks.tower import Place, Tower, levels_of
+from training.blocks.unet import UNet
 from training.blocks.unet_block import SkipTarget
 from training.families.edm2.layers import MPConv, MPFourier, mp_cat, mp_silu, mp_sum, normalized, resampled
-from training.networks import UNet
 from training.precond import EDMScaled
 
 LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
@@ -77,6 +77,7 @@ class EDM2Block(SkipBlock):
             raise ValueError(f"the resampling filter has {len(self.resample_filter)} taps; need 1 to {MAX_TAPS}")
         self.dropout, self.clip_act = dropout, clip_act
         self.res_balance, self.attn_balance, self.concat_balance = res_balance, attn_balance, concat_balance
+
         self.emb_gain = nn.Parameter(torch.zeros([]))
         self.conv_res0 = MPConv(out_channels if flavor == "enc" else in_channels, out_channels, 3)
         self.emb_linear = MPConv(emb_channels, out_channels, 0)
@@ -108,12 +109,15 @@ class EDM2Block(SkipBlock):
             if skip_scale is not None:
                 skip = skip * skip_scale.to(skip.dtype).reshape(-1, 1, 1, 1)
             x = mp_cat(x, skip, self.concat_balance)
+
         x = resampled(x, self.resample_mode, self.resample_filter)
         if self.flavor == "enc":
             x = normalized(x if self.conv_skip is None else self.conv_skip(x), dim=1)
+
         gain = self.emb_linear(emb) * self.emb_gain + 1
         y = mp_silu(self.conv_res0(mp_silu(x)) * gain[:, :, None, None].to(x.dtype))
         y = self.conv_res1(F.dropout(y, p=self.dropout, training=self.training))
+
         if self.flavor == "dec" and self.conv_skip is not None:
             x = self.conv_skip(x)
         x = mp_sum(x, y, self.res_balance)
@@ -180,21 +184,17 @@ class EDM2UNet(UNet):
         block: Callable[..., EDM2Block] = partial(EDM2Block, emb_channels=emb_channels, **block_kwargs)
         down, up = partial(block, flavor="enc"), partial(block, flavor="dec", concat_balance=concat_balance)
 
-        self.enc = nn.ModuleDict()
-        for place in tower.encoder():
+        def encoder(place: Place) -> tuple[Place, nn.Module]:
             if place.name == "conv":
-                layer: nn.Module = MPConv(place.in_channels, place.out_channels, 3)
-            else:
-                mode = "down" if place.name == "down" else "keep"
-                layer = down(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
-            self.enc[place.at(img_resolution)] = layer
+                return place, MPConv(place.in_channels, place.out_channels, 3)
+            mode = "down" if place.name == "down" else "keep"
+            return place, down(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
 
-        self.dec = nn.ModuleDict()
-        for place in tower.decoder():
+        def decoder(place: Place) -> tuple[Place, nn.Module]:
             mode = "up" if place.name == "up" else "keep"
-            layer = up(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
-            self.dec[place.at(img_resolution)] = layer
-        self._note_skips(tower, img_resolution)
+            return place, up(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
+
+        self._build(img_resolution, map(encoder, tower.encoder()), map(decoder, tower.decoder()))
         self.out_conv = MPConv(widths[0], img_channels, 3)
 
     def forward(

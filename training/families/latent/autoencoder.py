@@ -4,8 +4,7 @@ Reference: Rombach et al., 2022, "High-Resolution Image Synthesis with Latent Di
 https://arxiv.org/abs/2112.10752
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -13,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_utils.init_kwargs import RecordsArguments
-from torch_utils.lightning import is_lightning, read_lightning
-from torch_utils.weights import assembled, read_state_dict
 from training.blocks.layers import Conv2d, embedding
 from training.families.ldm.blocks import GroupNorm32
 from training.kernels import compute
@@ -81,6 +78,8 @@ class Decoder(nn.Module):
                 "block_2": ResidualBlock(width, width),
             }
         )
+
+        # Made from the lowest level up, and stored by their numbers, of which 0 is the image's.
         levels = {}
         for level, mult in reversed(list(enumerate(ch_mult))):
             blocks = nn.ModuleList()
@@ -92,6 +91,7 @@ class Decoder(nn.Module):
                 levels[level]["attn"] = nn.ModuleList(PixelAttention(width) for _ in blocks)
             if level:
                 levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(width, width, 3)})
+
         self.up = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
         self.norm_out = _group_norm(width)
         self.conv_out = Conv2d(width, out_ch, 3)
@@ -236,7 +236,6 @@ class VQDecoder(LatentDecoder):
 
 
 DECODERS: dict[str, type[LatentDecoder]] = {"KLDecoder": KLDecoder, "VQDecoder": VQDecoder}
-_PARTS = ("decoder.", "post_quant_conv.", "quantize.")  # of an autoencoder, what decodes
 
 
 def _group_norm(channels: int) -> GroupNorm32:
@@ -264,66 +263,3 @@ def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
             distances.addcmul_(difference, difference)
         found.append(distances.argmin(1))
     return torch.cat(found)
-
-
-def decoder_parts(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Of an autoencoder's tensors, those below `prefix` that belong to its decoder, under their names without it."""
-    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(tuple(prefix + p for p in _PARTS))}
-
-
-def decoder_arguments(tensors: Mapping[str, Tensor], scale_factor: float | None = None) -> dict[str, Any]:
-    """What builds the decoder, from the shapes of its tensors: "class", and keywords of that class.
-
-    Args:
-        tensors: of the decoder, without a prefix; with a codebook it is a VQDecoder, else a KLDecoder.
-        scale_factor: see `LatentDecoder`; None: that of the published ones, 0.18215 for KL and 1 for VQ.
-    Raises:
-        ValueError: if there is no such decoder among the tensors.
-    """
-    try:
-        levels = len({name.split(".")[2] for name in tensors if name.startswith("decoder.up.")})
-        widths = [len(tensors[f"decoder.up.{level}.block.0.conv1.weight"]) for level in range(levels)]
-        out_ch, ch = tensors["decoder.conv_out.weight"].shape[:2]
-        z_channels, embed_dim = tensors["post_quant_conv.weight"].shape[:2]
-        blocks = sum(name.startswith("decoder.up.0.block.") and name.endswith(".conv2.weight") for name in tensors)
-        if any(width % ch for width in widths):
-            raise ValueError(f"widths {widths} are no multiples of {ch}")
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
-    kwargs: dict[str, Any] = {
-        "class": "KLDecoder", "ch": ch, "ch_mult": [width // ch for width in widths], "num_res_blocks": blocks - 1,
-        "out_ch": out_ch, "z_channels": z_channels, "embed_dim": embed_dim,
-    }  # fmt: skip
-    attended = [level for level in range(levels) if f"decoder.up.{level}.attn.0.norm.weight" in tensors]
-    if attended:
-        kwargs["attn_levels"] = attended
-    if "quantize.embedding.weight" in tensors:
-        kwargs |= {"class": "VQDecoder", "n_embed": len(tensors["quantize.embedding.weight"])}
-    return kwargs if scale_factor is None else kwargs | {"scale_factor": scale_factor}
-
-
-def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder:
-    """The decoder of a published autoencoder, whose sizes follow from the shapes.
-
-    Args:
-        path: a torch.save archive of its state_dict (autoencoder_kl_ema.pth), or a Lightning checkpoint with that in it
-            (LDM's model.ckpt of a first stage); the encoder's tensors and others are left alone.
-        scale_factor: see `decoder_arguments`.
-    Returns:
-        The decoder, in eval mode and without gradients.
-    Raises:
-        ValueError: if the file is damaged, asks to execute something, or holds no such decoder.
-    """
-    with open(path, "rb") as file:
-        lightning = is_lightning(file.read(512))
-    tensors = decoder_parts(read_lightning(path) if lightning else read_state_dict(path))
-    kwargs = decoder_arguments(tensors, scale_factor)
-    kind = DECODERS[kwargs.pop("class")]
-
-    def make() -> LatentDecoder:
-        try:
-            return kind(**kwargs)
-        except (IndexError, ValueError) as error:
-            raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
-
-    return assembled(make, tensors).eval().requires_grad_(False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.lightning import read_lightning
-from training.families.latent.autoencoder import decoder_arguments, decoder_parts
+from training.families.latent.decoder_files import decoder_arguments, decoder_parts
 from training.families.latent.discrete import betas
 
 _UNET, _EMBEDDER, _FIRST_STAGE = "model.diffusion_model.", "cond_stage_model.", "first_stage_model."

@@ -8,7 +8,8 @@ from conftest import fill, golden_json, golden_npz, relative_error
 from standins_ldm import vq_decoder
 
 from training.families.latent import autoencoder
-from training.families.latent.autoencoder import VQDecoder, decoder_arguments, decoder_parts, nearest
+from training.families.latent.autoencoder import VQDecoder, nearest
+from training.families.latent.decoder_files import decoder_arguments, decoder_parts
 
 FACTS, ARRAYS = golden_json("ldm")["vq"], golden_npz("ldm")
 

@@ -19,8 +19,9 @@ from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
 from training.blocks.transformer import class_token
 from training.checkpoint import load_network, save_network
-from training.families.latent.autoencoder import KLDecoder, read_decoder
+from training.families.latent.autoencoder import KLDecoder
 from training.families.latent.continuous import ContinuousTimes
+from training.families.latent.decoder_files import read_decoder
 from training.families.uvit.checkpoint import _arguments, is_uvit, read_uvit
 from training.families.uvit.network import UViT
 from training.families.uvit.precond import UViTPrecond
