@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
 from conftest import golden_json
+from torch import Tensor
 
 from sampling.adams import deis, deis_weights, ipndm
 from sampling.time_axes import VPTime
@@ -9,7 +12,7 @@ DEIS_RUNS = [e for e in golden_json("samplers")["diffsampler"] if "deis_coeff_li
 
 
 @pytest.mark.parametrize("entry", DEIS_RUNS, ids=lambda e: e["name"].split("/")[-1])
-def test_weights_match_the_recorded_ones(entry):
+def test_weights_match_the_recorded_ones(entry: dict[str, Any]) -> None:
     variant = entry["solver"].removeprefix("deis_")
     levels = entry["t_steps"]
     for s, recorded in enumerate(entry["deis_coeff_list"]):
@@ -25,7 +28,7 @@ def test_weights_match_the_recorded_ones(entry):
 @pytest.mark.parametrize("variant", ["tab", "rhoab"])
 @pytest.mark.parametrize("levels", [[80.0, 24.0, 5.0, 0.9], [0.1, 0.02, 0.005, 0.002], [80.0, 5.0, 0.002],
                                     [0.01, 0.3, 2.0, 40.0, 70.0]])  # fmt: skip
-def test_exact_weights_integrate_polynomials_on_their_axis(levels, variant):
+def test_exact_weights_integrate_polynomials_on_their_axis(levels: Any, variant: str) -> None:
     """sum_j w_j p(tau_j) = integral of p d sigma, by a brute-force integral of each power of tau."""
     weights = torch.tensor(deis_weights(levels, variant, exact=True), dtype=torch.float64)
     vp = VPTime.fitted(0.002, 80.0)
@@ -39,18 +42,18 @@ def test_exact_weights_integrate_polynomials_on_their_axis(levels, variant):
 
 @pytest.mark.parametrize("solver", [ipndm, deis], ids=["ipndm", "deis-rhoab"])
 @pytest.mark.parametrize("order", [2, 3, 4])
-def test_polynomial_derivatives_are_solved_exactly_once_started(solver, order):
+def test_polynomial_derivatives_are_solved_exactly_once_started(solver: Any, order: int) -> None:
     """dx/dsigma = q(sigma), q of degree order - 1: all that can be wrong are the order - 1 starting steps."""
     settings = {"order": order} | ({"variant": "rhoab"} if solver is deis else {})
     levels = [10.0 - s for s in range(9)]
 
-    def q(sigma):
+    def q(sigma: Any) -> Any:
         return sum(c * sigma**k for k, c in enumerate([0.3, -0.2, 0.1, 0.05][:order]))
 
-    def antiderivative(sigma):
+    def antiderivative(sigma: float) -> float:
         return sum(c * sigma ** (k + 1) / (k + 1) for k, c in enumerate([0.3, -0.2, 0.1, 0.05][:order]))
 
-    def run(end):
+    def run(end: int) -> float:
         x = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
         sigmas = torch.tensor(levels[: end + 1], dtype=torch.float64)
         return float(solver(lambda x, sigma: x - sigma * q(sigma), x, sigmas, **settings))
@@ -62,11 +65,11 @@ def test_polynomial_derivatives_are_solved_exactly_once_started(solver, order):
     assert abs(run(start) - antiderivative(levels[start]) + antiderivative(levels[0])) > 1e-3
 
 
-def test_even_steps_make_deis_in_sigma_the_weights_of_ipndm():
+def test_even_steps_make_deis_in_sigma_the_weights_of_ipndm() -> None:
     sigmas = torch.arange(10, 0, -1, dtype=torch.float64)
     x = torch.randn(2, 1, 2, 2, dtype=torch.float64)
 
-    def denoise(x, sigma):
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return x / (1 + sigma**2)
 
     for order in (1, 2, 3, 4):
@@ -74,6 +77,6 @@ def test_even_steps_make_deis_in_sigma_the_weights_of_ipndm():
         assert torch.allclose(deis(denoise, x, sigmas, order=order, variant="rhoab"), expected, rtol=1e-12)
 
 
-def test_unknown_variant_is_refused():
+def test_unknown_variant_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown DEIS variant 'rhob': choose from tab, rhoab"):
         deis(lambda x, sigma: x, torch.zeros(1), torch.tensor([2.0, 1.0, 0.5]), variant="rhob")

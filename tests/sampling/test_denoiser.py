@@ -1,15 +1,18 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from sampling.denoiser import Counted, Finite, Thresholded, bind
 
 SIGMA = torch.tensor(2.0, dtype=torch.float64)
 
 
-def test_bind_gives_the_network_float32_and_returns_the_dtype_of_the_state():
+def test_bind_gives_the_network_float32_and_returns_the_dtype_of_the_state() -> None:
     seen = {}
 
-    def net(x, sigma, class_labels=None):
+    def net(x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
         seen.update(x=x, sigma=sigma, labels=class_labels)
         return x / 2
 
@@ -21,7 +24,7 @@ def test_bind_gives_the_network_float32_and_returns_the_dtype_of_the_state():
     assert torch.equal(D, (x.float() / 2).double())
 
 
-def test_counted_counts_calls():
+def test_counted_counts_calls() -> None:
     counted = Counted(lambda x, sigma: x)
     for _ in range(3):
         counted(torch.zeros(2, 1, 1, 1), SIGMA)
@@ -29,11 +32,11 @@ def test_counted_counts_calls():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_finite_names_the_noise_level_and_who_is_to_blame(bad):
+def test_finite_names_the_noise_level_and_who_is_to_blame(bad: Any) -> None:
     x = torch.ones(2, 1, 2, 2)
     assert torch.equal(Finite(lambda x, sigma: x)(x, SIGMA), x)
 
-    def broken(x, sigma):
+    def broken(x: Tensor, sigma: Tensor) -> Tensor:
         D = x.clone()
         D[1, 0, 0, 0] = bad
         return D
@@ -44,7 +47,7 @@ def test_finite_names_the_noise_level_and_who_is_to_blame(bad):
         Finite(broken)(x * bad, SIGMA)
 
 
-def test_a_check_at_the_end_names_the_first_noise_level(monkeypatch):
+def test_a_check_at_the_end_names_the_first_noise_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device, where nothing is read before."""
     finite = Finite(lambda x, sigma: x / (sigma - 3))
     with monkeypatch.context() as patch:
@@ -57,7 +60,7 @@ def test_a_check_at_the_end_names_the_first_noise_level(monkeypatch):
     finite.check()  # it was told
 
 
-def test_thresholding_clamps_and_divides_each_image_by_its_own_quantile():
+def test_thresholding_clamps_and_divides_each_image_by_its_own_quantile() -> None:
     wild = torch.linspace(-4, 4, 1001, dtype=torch.float64).reshape(1, 1, 7, 143)
     tame = torch.linspace(-0.9, 0.5, 1001, dtype=torch.float64).reshape(1, 1, 7, 143)
     out = Thresholded(lambda x, sigma: x)(torch.cat([wild, tame]), SIGMA)

@@ -1,4 +1,6 @@
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,12 @@ ENTRIES = golden_json("rng")["entries"]
 TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: up to 2e-6
 
 
-def near(actual, expected):
+def near(actual: Any, expected: Any) -> Any:
     return torch.allclose(actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["seed"]))
-def test_draws_of_one_seed_match_the_reference(entry):
+def test_draws_of_one_seed_match_the_reference(entry: dict[str, Any]) -> None:
     noise = SeedNoise([entry["seed"]])
     latent = noise.randn([1, 3, 64, 64])
     assert latent.dtype == torch.float32
@@ -30,7 +32,7 @@ def test_draws_of_one_seed_match_the_reference(entry):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["seed"]))
-def test_other_shapes_and_dtypes_match_the_reference(entry):
+def test_other_shapes_and_dtypes_match_the_reference(entry: dict[str, Any]) -> None:
     seeds = [entry["seed"]]
     small = SeedNoise(seeds)
     assert near(small.randn([1, 3, 16, 16]).flatten()[:8], entry["latent_3x16x16_first8"])
@@ -40,7 +42,7 @@ def test_other_shapes_and_dtypes_match_the_reference(entry):
     assert near(SeedNoise(seeds).randn([1, 5]).flatten(), entry["randn_5_values"])
 
 
-def test_stacked_draws_match_the_reference():
+def test_stacked_draws_match_the_reference() -> None:
     facts, arrays = golden_json("rng"), golden_npz("rng")
     seeds = [entry["seed"] for entry in facts["entries"]]
     noise = SeedNoise(seeds)
@@ -51,7 +53,7 @@ def test_stacked_draws_match_the_reference():
     assert noise.randint(1000).tolist() == facts["stacked_class_idx_1000"]
 
 
-def test_an_image_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch() -> None:
     together, alone = SeedNoise([7, 8, 9]), SeedNoise([8])
     shape = [2, 5, 5]
     assert torch.equal(together.randn([3, *shape])[1], alone.randn([1, *shape])[0])
@@ -60,12 +62,12 @@ def test_an_image_does_not_depend_on_its_batch():
     assert torch.equal(together.randn_like(x)[1], alone.randn_like(x[1:2])[0])
 
 
-def test_a_seed_counts_modulo_2_to_the_32():
+def test_a_seed_counts_modulo_2_to_the_32() -> None:
     assert torch.equal(SeedNoise([5]).randn([1, 20]), SeedNoise([5 + 2**32]).randn([1, 20]))
     assert not torch.equal(SeedNoise([5]).randn([1, 20]), SeedNoise([5 + 2**31]).randn([1, 20]))
 
 
-def test_wrong_batch_and_no_seeds_are_refused():
+def test_wrong_batch_and_no_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(3, 4\) for 2 seeds"):
         SeedNoise([0, 1]).randn([3, 4])
     with pytest.raises(ValueError, match="for 1 seeds"):
@@ -76,12 +78,12 @@ def test_wrong_batch_and_no_seeds_are_refused():
 
 
 @pytest.mark.parametrize("seeds", [range(3), np.arange(3), torch.arange(3)], ids=["range", "numpy", "torch"])
-def test_seeds_come_in_any_sequence(seeds):
+def test_seeds_come_in_any_sequence(seeds: Sequence[int]) -> None:
     assert torch.equal(SeedNoise(seeds).randn([3, 5]), SeedNoise([0, 1, 2]).randn([3, 5]))
 
 
 @pytest.mark.gpu
-def test_draws_are_the_cpus_for_a_state_on_the_gpu():
+def test_draws_are_the_cpus_for_a_state_on_the_gpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)

@@ -2,10 +2,12 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import gaussian_case as gaussian
 import pytest
 import torch
+from torch import Tensor
 
 from sampling.ablation import ablation
 from sampling.adams import deis, ipndm
@@ -54,7 +56,7 @@ CHEAP = {name: solver for name, (solver, _) in ORDERS.items()}
 CAN_INVERT = [name for name in CHEAP if not name.startswith("ablation")]
 
 
-def error(solver, grid, num_steps, start, end):
+def error(solver: Any, grid: str, num_steps: int, start: Any, end: Any) -> Any:
     """Largest relative error of the whole journey between two noise levels, downwards or upwards."""
     sigmas = SIGMAS[grid](num_steps + 1, min(start, end), max(start, end))
     x = gaussian.state(start)
@@ -65,7 +67,7 @@ def error(solver, grid, num_steps, start, end):
 
 @pytest.mark.parametrize("grid", ["edm", "logsnr"])
 @pytest.mark.parametrize("name", ORDERS)
-def test_order_of_convergence(name, grid):
+def test_order_of_convergence(name: str, grid: str) -> None:
     solver, order = ORDERS[name]
     coarse, fine = (error(solver, grid, n, 20.0, 0.05) for n in (80, 160))
     assert fine < 0.07
@@ -73,13 +75,13 @@ def test_order_of_convergence(name, grid):
 
 
 @pytest.mark.parametrize("name", CAN_INVERT)
-def test_inversion_converges(name):
+def test_inversion_converges(name: str) -> None:
     coarse, fine = (error(CHEAP[name], "edm", n, 0.05, 20.0) for n in (80, 160))
     assert math.log2(coarse / fine) > min(ORDERS[name][1], 2) - 0.35  # upwards the starting steps weigh most
 
 
 @pytest.mark.parametrize("name", CAN_INVERT)
-def test_inversion_undoes_sampling(name):
+def test_inversion_undoes_sampling(name: str) -> None:
     nodes = SIGMAS["logsnr"](200, 0.01, 80.0)
     noise = gaussian.state(80.0) / 80
     images = sample(CHEAP[name], gaussian.denoise, noise, nodes, "sigma_min")
@@ -90,7 +92,7 @@ def test_inversion_undoes_sampling(name):
 
 # deis-2 and deis-3: the published weights are sums that miss the length of the step by 1e-5, see test_adams.py.
 @pytest.mark.parametrize("name", [name for name in CAN_INVERT if name not in ("deis-2", "deis-3")])
-def test_a_constant_denoiser_is_solved_exactly(name):
+def test_a_constant_denoiser_is_solved_exactly(name: str) -> None:
     D = torch.randn(2, 3, 1, 1, dtype=torch.float64)
     x = D + 10 * torch.randn_like(D)
     sigmas = SIGMAS["edm"](6, 0.1, 10.0)
@@ -99,10 +101,10 @@ def test_a_constant_denoiser_is_solved_exactly(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_step_to_zero_returns_the_denoised_image(name):
+def test_a_step_to_zero_returns_the_denoised_image(name: str) -> None:
     calls = []
 
-    def denoise(x, sigma):
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         calls.append((x, sigma))
         return gaussian.denoise(x, sigma)
 
@@ -115,7 +117,7 @@ def test_a_step_to_zero_returns_the_denoised_image(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("ending", ["zero", "sigma_min", "denoise"])
-def test_number_of_evaluations(name, ending):
+def test_number_of_evaluations(name: str, ending: Any) -> None:
     N = 6
     counted = Counted(gaussian.denoise)
     sample(SAMPLERS[name], counted, gaussian.state(20.0) / 20, SIGMAS["edm"](N, 0.05, 20.0), ending)
@@ -126,8 +128,8 @@ def test_number_of_evaluations(name, ending):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_denoiser_sees_0_dim_float64_levels_and_the_state_is_left_alone(name):
-    def denoise(x, sigma):
+def test_the_denoiser_sees_0_dim_float64_levels_and_the_state_is_left_alone(name: str) -> None:
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         assert x.dtype == sigma.dtype == torch.float64 and sigma.ndim == 0
         return gaussian.denoise(x, sigma)
 
@@ -139,7 +141,7 @@ def test_the_denoiser_sees_0_dim_float64_levels_and_the_state_is_left_alone(name
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_an_image_does_not_depend_on_its_batch(name):
+def test_an_image_does_not_depend_on_its_batch(name: str) -> None:
     x, sigmas = gaussian.state(20.0), with_ending(SIGMAS["edm"](6, 0.05, 20.0), "zero")
     together = SAMPLERS[name](gaussian.denoise, x, sigmas)
     alone = SAMPLERS[name](gaussian.denoise, x[1:], sigmas)
@@ -147,7 +149,7 @@ def test_an_image_does_not_depend_on_its_batch(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_levels_out_of_range_are_refused(name):
+def test_levels_out_of_range_are_refused(name: str) -> None:
     x = gaussian.state(1.0)
     for levels in ([1.0], [2.0, 1.0, 1.0], [0.0, 1.0], [1.0, -1.0]):
         with pytest.raises(ValueError, match="noise levels"):
@@ -155,7 +157,7 @@ def test_levels_out_of_range_are_refused(name):
 
 
 @pytest.mark.parametrize("name, highest", [("unipc", 3), ("dpmpp", 3), ("ipndm", 4), ("deis", 4)])
-def test_orders_out_of_range_are_refused(name, highest):
+def test_orders_out_of_range_are_refused(name: str, highest: int) -> None:
     x, sigmas = gaussian.state(1.0), torch.tensor([1.0, 0.0], dtype=torch.float64)
     assert torch.isfinite(SAMPLERS[name](gaussian.denoise, x, sigmas, order=1)).all()
     with pytest.raises(ValueError, match=f"{name} of order 2 needs at least 2 steps, got 1"):
@@ -165,20 +167,20 @@ def test_orders_out_of_range_are_refused(name, highest):
             SAMPLERS[name](gaussian.denoise, x, sigmas, order=order)
 
 
-def test_one_step_from_an_explicit_level_is_one_denoising():
+def test_one_step_from_an_explicit_level_is_one_denoising() -> None:
     nodes = torch.tensor([80.0], dtype=torch.float64)
     noise = torch.randn(2, 4, 1, 1)
     expected = gaussian.denoise(80 * noise.double(), nodes[0])
     assert torch.equal(sample(euler, gaussian.denoise, noise, nodes, "zero"), expected)
 
 
-def test_the_denoise_ending_is_the_sigma_min_ending_denoised():
+def test_the_denoise_ending_is_the_sigma_min_ending_denoised() -> None:
     nodes, noise = SIGMAS["edm"](5, 0.1, 20.0), torch.randn(2, 4, 1, 1)
     x = sample(heun, gaussian.denoise, noise, nodes, "sigma_min")
     assert torch.equal(sample(heun, gaussian.denoise, noise, nodes, "denoise"), gaussian.denoise(x, nodes[-1]))
 
 
-def test_gradients_flow_through_a_multistep_run():
+def test_gradients_flow_through_a_multistep_run() -> None:
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
     sigmas = SIGMAS["edm"](5, 0.1, 20.0)
     unipc(lambda x, sigma: scale * gaussian.denoise(x, sigma), gaussian.state(20.0), sigmas).sum().backward()

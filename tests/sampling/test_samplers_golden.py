@@ -1,13 +1,15 @@
 """Every solver against final states that the official implementations reached with the same networks."""
 
 from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
 from conftest import fill, golden_json, golden_npz, relative_error
+from torch import Tensor
 
 from sampling.ablation import ablation
-from sampling.denoiser import Counted, bind
+from sampling.denoiser import Counted, Denoiser, bind
 from sampling.noise import SeedNoise
 from sampling.samplers import SAMPLERS, heun, sample
 from sampling.sigmas import SIGMAS, default_range
@@ -27,12 +29,12 @@ DIFF_SAMPLER_RUNS = [
 
 
 @cache
-def network(name):
+def network(name: str) -> Any:
     spec = FACTS["networks"][name]
     return fill(PRECONDS[spec["precond_class"]](**spec["kwargs"])).eval().requires_grad_(False)
 
 
-def denoiser(entry, images):
+def denoiser(entry: dict[str, Any], images: int) -> Any:
     """The run's network with its labels and rho bound, counting its evaluations."""
     name = entry["name"].split("/")[0]
     net = network(name)
@@ -46,10 +48,10 @@ def denoiser(entry, images):
     return Counted(bind(net, labels))
 
 
-def watched(denoise, seen):
+def watched(denoise: Denoiser, seen: list[float]) -> Any:
     """The denoiser, which also writes down the noise levels it is asked for."""
 
-    def watch(x, sigma):
+    def watch(x: Tensor, sigma: Tensor) -> Tensor:
         seen.append(float(sigma))
         return denoise(x, sigma)
 
@@ -58,7 +60,7 @@ def watched(denoise, seen):
 
 @pytest.mark.parametrize("entry", FACTS["edm"], ids=lambda e: e["name"])
 @torch.inference_mode()
-def test_edm(entry):
+def test_edm(entry: dict[str, Any]) -> None:
     """Seeds in, images out: the draws, the grid, churn and every solver of EDM's two samplers."""
     name = entry["name"].split("/")[0]
     net, settings = network(name), dict(entry["kwargs"])
@@ -87,7 +89,7 @@ def test_edm(entry):
 
 @pytest.mark.parametrize("entry", DIFF_SAMPLER_RUNS, ids=lambda e: e["name"])
 @torch.inference_mode()
-def test_diff_sampler(entry):
+def test_diff_sampler(entry: dict[str, Any]) -> None:
     """The multistep solvers, with thresholding (`thr`, and `f32` as shipped) and without."""
     name, kwargs, solver = entry["name"], entry["kwargs"], entry["solver"]
     settings = {key: kwargs[key] for key in ("variant", "lower_order_final") if key in kwargs}

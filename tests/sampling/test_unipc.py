@@ -1,11 +1,14 @@
 """UniPC and DPM-Solver++ where the exact answer is known, and against the formulas written out."""
 
 import math
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gaussian_case as gaussian
 import pytest
 import torch
+from torch import Tensor
 
 from sampling.denoiser import Thresholded
 from sampling.dpmpp import dpmpp
@@ -17,18 +20,18 @@ SIGMAS_USED = SIGMAS["edm"](7, 0.05, 20.0)
 X = 20 * torch.randn(2, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def linear(x, sigma):
+def linear(x: Tensor, sigma: Tensor) -> Tensor:
     """D = a + c lambda, lambda = -log sigma: the state does not matter."""
     return A - C * sigma.log()
 
 
-def linear_solution(x, start, end):
+def linear_solution(x: Tensor, start: Any, end: Any) -> Tensor:
     """x_t = (t/s) x + (1 - t/s) a + c (lambda_t - 1 - (t/s) (lambda_s - 1)) solves dx/dsigma = (x - D) / sigma."""
     q = end / start
     return q * x + (1 - q) * A + C * (-math.log(end) - 1 - q * (-math.log(start) - 1))
 
 
-def last_step_error(solver):
+def last_step_error(solver: Callable[..., Tensor]) -> float:
     """Error that the steps after the first add, for D linear in lambda."""
     first, *_, last = SIGMAS_USED.tolist()
     return float((solver(linear, X, SIGMAS_USED) - linear_solution(X, first, last)).abs().max())
@@ -36,14 +39,14 @@ def last_step_error(solver):
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_exact_unipc_solves_a_linear_denoiser_from_its_first_corrected_step_on(order, variant):
+def test_exact_unipc_solves_a_linear_denoiser_from_its_first_corrected_step_on(order: int, variant: str) -> None:
     solver = partial(unipc, order=order, variant=variant, exact=True, lower_order_final=False)
     # The last step is not corrected, and a predictor of order 1 knows no slope.
     assert (last_step_error(solver) < 1e-12) == (order > 1)
 
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
-def test_unipc_3_solves_a_linear_denoiser_once_its_first_step_is_exact(variant):
+def test_unipc_3_solves_a_linear_denoiser_once_its_first_step_is_exact(variant: str) -> None:
     solver = partial(unipc, order=3, variant=variant, lower_order_final=False)
     first, second, *_, last = SIGMAS_USED.tolist()
     # Only the corrector of the first step is inexact (its coefficient is 0.5); every later one has order >= 2.
@@ -56,10 +59,10 @@ def test_unipc_3_solves_a_linear_denoiser_once_its_first_step_is_exact(variant):
     assert torch.allclose(solver(linear, X, SIGMAS_USED), expected, atol=1e-12)
 
 
-def test_noise_prediction_solves_noise_that_is_linear_in_lambda():
+def test_noise_prediction_solves_noise_that_is_linear_in_lambda() -> None:
     """d = a + c lambda in dx/dsigma = d: x_t - x_s = (a + c) (t - s) + c (t lambda_t - s lambda_s)."""
 
-    def denoise(x, sigma):
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return x - sigma * linear(x, sigma)
 
     s, *_, t = SIGMAS_USED.tolist()
@@ -71,16 +74,16 @@ def test_noise_prediction_solves_noise_that_is_linear_in_lambda():
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
-def test_order_2_step_written_out(variant, exact):
+def test_order_2_step_written_out(variant: str, exact: bool) -> None:
     """Three steps, the middle one corrected with order 2, from the formulas with the 2x2 system solved by hand."""
     s0, s1, s2, s3 = levels = [10.0, 4.0, 1.0, 0.3]
     sigmas = torch.tensor(levels, dtype=torch.float64)
     x0 = gaussian.state(10.0)
 
-    def denoised(x, sigma):
+    def denoised(x: Tensor, sigma: float) -> Tensor:
         return gaussian.denoise(x, torch.tensor(sigma, dtype=torch.float64))
 
-    def step(start, end):
+    def step(start: float, end: float) -> tuple[float, ...]:
         z = math.log(end / start)
         phi1 = math.expm1(z) / z
         phi2 = (phi1 - 1) / z
@@ -109,7 +112,7 @@ def test_order_2_step_written_out(variant, exact):
     assert torch.allclose(result, x3, rtol=1e-13, atol=1e-13)
 
 
-def test_coefficients_hold_for_tiny_and_huge_steps():
+def test_coefficients_hold_for_tiny_and_huge_steps() -> None:
     for ratio in (1 + 1e-7, 1.001, 1e6):
         sigmas = torch.tensor([20 * ratio**3, 20 * ratio**2, 20 * ratio, 20], dtype=torch.float64)
         for predict in ("x0", "noise"):
@@ -121,7 +124,7 @@ def test_coefficients_hold_for_tiny_and_huge_steps():
                 assert torch.allclose(result, exact, rtol=1e-8)
 
 
-def test_bh1_and_bh2_are_the_same_solver_when_solved_exactly():
+def test_bh1_and_bh2_are_the_same_solver_when_solved_exactly() -> None:
     """B cancels from R c = b / B once no coefficient is set by hand."""
     x = gaussian.state(20.0)
     results = [unipc(gaussian.denoise, x, SIGMAS_USED, variant=v, exact=True) for v in ("bh1", "bh2")]
@@ -131,10 +134,10 @@ def test_bh1_and_bh2_are_the_same_solver_when_solved_exactly():
 
 
 @pytest.mark.parametrize("solver", [unipc, dpmpp])
-def test_thresholding_is_that_of_the_denoiser(solver):
+def test_thresholding_is_that_of_the_denoiser(solver: Any) -> None:
     x = gaussian.state(20.0).reshape(2, 1, 2, 2)
 
-    def denoise(x, sigma):
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return 3 * gaussian.denoise(x.reshape(2, 4, 1, 1), sigma).reshape(x.shape)
 
     thresholded = solver(denoise, x, SIGMAS_USED, thresholding=True)
@@ -142,7 +145,7 @@ def test_thresholding_is_that_of_the_denoiser(solver):
     assert not torch.allclose(thresholded, solver(denoise, x, SIGMAS_USED))
 
 
-def test_dpmpp_2m_written_out():
+def test_dpmpp_2m_written_out() -> None:
     """Alg. 2 of Lu et al. (2022b) with alpha = 1."""
     s0, s1, s2 = 10.0, 4.0, 1.0
     x0 = gaussian.state(10.0)
@@ -156,7 +159,7 @@ def test_dpmpp_2m_written_out():
     assert torch.allclose(result, x2, rtol=1e-6)
 
 
-def test_unknown_settings_are_refused():
+def test_unknown_settings_are_refused() -> None:
     x = gaussian.state(20.0)
     with pytest.raises(ValueError, match="unknown UniPC variant 'bh3': choose from bh1, bh2"):
         unipc(gaussian.denoise, x, SIGMAS_USED, variant="bh3")
