@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from skip.evidence.claims import Claim, Point, Setting, judge, threshold
 from skip.evidence.estimate import Estimate
@@ -108,8 +108,8 @@ def test_shared_seeds_decide_what_single_errors_cannot() -> None:
 
 
 def test_the_threshold_is_bonferronis() -> None:
-    assert threshold(1) == pytest.approx(norm.isf(0.025))
-    assert threshold(5) == pytest.approx(norm.isf(0.005))
+    assert threshold(1) == pytest.approx(NormalDist().inv_cdf(1 - 0.025))
+    assert threshold(5) == pytest.approx(NormalDist().inv_cdf(1 - 0.005))
 
 
 def test_of_cells_without_an_effect_few_are_seen() -> None:
