@@ -129,7 +129,7 @@ def main(**flags: Any) -> None:
     torchrun --standalone --nproc_per_node=8 train.py --outdir runs/afhqv2 --data datasets/afhqv2-64x64.zip \\
         --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
-    config = _config(flags)
+    config = training_config(flags)
     device = distributed.init(flags["device"], flags["tf32"])
     torch.backends.cudnn.benchmark = True
     monitor = Monitor(flags["outdir"], device, flags["grid"], flags["fid_num"], flags["ref"], flags["detector"])
@@ -171,7 +171,7 @@ def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
             )
 
 
-def _config(flags: dict[str, Any]) -> TrainingConfig:
+def training_config(flags: dict[str, Any]) -> TrainingConfig:
     """The run that the flags describe."""
     network = dict(ARCHITECTURES[flags["arch"]], dropout=flags["dropout"], use_fp16=flags["fp16"])
     names = {

@@ -96,9 +96,9 @@ class Monitor:
                 self._told.add(text)
                 warn(text)
         if distributed.rank() == 0:
-            self._append({"images": images_seen, **measured.values})
+            self.append({"images": images_seen, **measured.values})
 
-    def _append(self, line: dict[str, float]) -> None:
+    def append(self, line: dict[str, float]) -> None:
         """Add a line to metrics.jsonl, in place of what a killed session wrote from there on."""
         path = self.outdir / METRICS_FILE
         old = read_json_lines(path) if path.exists() else []

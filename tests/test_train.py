@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def settings(line: str) -> dict[str, Any]:
     """What the run of these flags would be, without looking for its data."""
     context = train.main.make_context("train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)])
-    return json.loads(json.dumps(asdict(train._config(context.params))))
+    return json.loads(json.dumps(asdict(train.training_config(context.params))))
 
 
 @pytest.mark.parametrize("name", ["imagenet64_cond_adm", "afhqv2_64_uncond_vp", "afhqv2_64_uncond_ve"])

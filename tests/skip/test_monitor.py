@@ -44,6 +44,6 @@ def test_the_detector_is_that_of_the_reference(tmp_path: Path) -> None:
 def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 0, "", "")
     for images in (1000, 2000, 3000, 2000):
-        monitor._append({"images": images, "fid": 1.0})
+        monitor.append({"images": images, "fid": 1.0})
     lines = [json.loads(line)["images"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
     assert lines == [1000, 2000]

@@ -45,7 +45,7 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     averages = {n: "model_ema." + n.removeprefix("model.").replace(".", "") for n in tensors if n.startswith(_UNET)}
     if averages and all(average in tensors for average in averages.values()):
         tensors = tensors | {n: tensors[average] for n, average in averages.items()}
-    kwargs = _arguments(tensors)
+    kwargs = ldm_arguments(tensors)
     kept = {n: v for n, v in tensors.items() if not n.startswith(_LEFT_OUT)}
     return "LDMPrecond", kwargs, {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()}
 
@@ -58,7 +58,7 @@ def assumed(kwargs: Mapping[str, Any]) -> dict[str, str]:
     return {"img_resolution": f"latents of {side} x {side}"} | heads
 
 
-def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def ldm_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor keywords of LDMPrecond, from the tensors of a checkpoint."""
     names = {n.removeprefix(_UNET) for n in tensors if n.startswith(_UNET)}
 

@@ -38,7 +38,7 @@ def read_uvit(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         ValueError: if the file is damaged, asks to execute something, or holds no such network.
     """
     tensors = read_state_dict(path)
-    kwargs = _arguments(tensors)
+    kwargs = uvit_arguments(tensors)
     name = "UViTImagePrecond" if kwargs["img_channels"] == IMAGE_CHANNELS else "UViTPrecond"
     return name, kwargs, {f"model.{name}": value for name, value in tensors.items()}
 
@@ -49,7 +49,7 @@ def assumed(kwargs: dict[str, Any]) -> dict[str, str]:
     return {"num_heads": f"{kwargs['num_heads']} heads", "beta_schedule": f"{times} times"}
 
 
-def _arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def uvit_arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The constructor keywords of UViTPrecond, from the shapes of a state_dict."""
 
     def shape(name: str, ndim: int) -> list[int]:

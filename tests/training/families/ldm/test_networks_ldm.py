@@ -15,7 +15,7 @@ from skip.tuned import SkipTuned
 from torch_utils.weights import check_names
 from training.checkpoint import load_network, save_network
 from training.families.latent.autoencoder import KLDecoder
-from training.families.ldm.checkpoint import _arguments, read_ldm
+from training.families.ldm.checkpoint import ldm_arguments, read_ldm
 from training.families.ldm.unet import ClassEmbedder, LDMPrecond, LDMUNet
 from training.presets import Preset
 
@@ -119,7 +119,7 @@ def test_the_published_file_has_the_published_arguments_and_loads_strictly() -> 
     for part, prefix in PUBLISHED["prefixes"].items():
         for name, (shape, _dtype) in PUBLISHED[part]["state_dict"].items():
             tensors[prefix + name] = torch.empty(shape, device="meta")
-    kwargs = _arguments(tensors)
+    kwargs = ldm_arguments(tensors)
     published = config["unet_config"]["params"]
     for name in ("model_channels", "num_res_blocks", "channel_mult", "num_heads", "context_dim", "transformer_depth"):
         assert kwargs[name] == published[name], name

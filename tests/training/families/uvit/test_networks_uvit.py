@@ -22,7 +22,7 @@ from training.checkpoint import load_network, save_network
 from training.families.latent.autoencoder import KLDecoder
 from training.families.latent.continuous import ContinuousTimes
 from training.families.latent.decoder_files import read_decoder
-from training.families.uvit.checkpoint import _arguments, is_uvit, read_uvit
+from training.families.uvit.checkpoint import is_uvit, read_uvit, uvit_arguments
 from training.families.uvit.network import UViT
 from training.families.uvit.precond import UViTPrecond
 from training.presets import Preset
@@ -247,7 +247,7 @@ def test_a_file_tells_its_network(tmp_path: Path, variant: str) -> None:
 def test_the_published_file_has_the_published_arguments() -> None:
     facts = golden_json("fullsize_imagenet256_uvit_huge")
     published = facts["nnet_kwargs"]
-    got = _arguments({name: torch.empty(shape, device="meta") for name, (shape, _) in facts["state_dict"].items()})
+    got = uvit_arguments({name: torch.empty(shape, device="meta") for name, (shape, _) in facts["state_dict"].items()})
     assert got.pop("label_dim") == published["num_classes"] - 1
     assert got.pop("img_resolution") == published["img_size"] and got.pop("img_channels") == published["in_chans"]
     assert got == {name: published[name] for name in got}
@@ -373,7 +373,7 @@ def test_latents_at_continuous_times() -> None:
         "pos_embed": (1, 258, 1024), "patch_embed.proj.weight": (1024, 4, 2, 2), "label_emb.weight": (1001, 1024),
         "mid_block.mlp.fc1.weight": (4096, 1024),
     }  # fmt: skip
-    large = _arguments({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    large = uvit_arguments({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     assert (large["label_dim"], large["num_heads"], large["img_resolution"]) == (1000, 16, 32)
     times = {name: large[name] for name in ("beta_schedule", "beta_start", "beta_end", "num_timesteps", "rounding")}
     net, t = tiny(**times), torch.tensor([0.7])
