@@ -7,6 +7,7 @@ No class, function or module of the interpreter ever lies on the stack: a hostil
 """
 
 import pickletools
+from collections.abc import Callable
 from typing import IO, Any
 
 from torch_utils.pickle_globals import (
@@ -30,6 +31,7 @@ _LITERALS = frozenset(
 )  # fmt: skip
 _EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_IDLE = ("PROTO", "FRAME")  # say nothing that is needed
 _COPIES = 4  # of its own bytes that a pickle may make: protocol 2 has them as text, then as bytes, then as numbers
 
 
@@ -98,7 +100,7 @@ def load(file: IO[bytes], rules: Rules | None = None) -> Any:
     try:
         stream, rules = BoundedFile(file), rules or Rules()
         rules.limit(stream.size)
-        return _run(stream, rules)
+        return _Machine(rules).run(stream)
     except UnsafePickleError:
         raise
     except EOFError:
@@ -108,74 +110,140 @@ def load(file: IO[bytes], rules: Rules | None = None) -> Any:
         raise UnsafePickleError(f"damaged pickle: {reason}") from error
 
 
-def _run(stream: BoundedFile, rules: Rules) -> Any:
-    """Interpret one pickle up to its STOP."""
-    stack: list[Any] = []
-    marks: list[list[Any]] = []
-    memo: dict[Any, Any] = {}
+class _Machine:
+    """The stack machine that a pickle is a program for, with those opcodes that build data.
 
-    def pop_mark() -> list[Any]:
-        nonlocal stack
-        items, stack = stack, marks.pop()
+    Args:
+        rules: what it asks before it does more than move values.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []  # stacks that wait until what follows a mark is gathered
+        self.memo: dict[Any, Any] = {}
+
+    def run(self, stream: BoundedFile) -> Any:
+        """Interpret one pickle up to its STOP."""
+        for opcode, arg, _position in pickletools.genops(stream):  # type: ignore[arg-type]
+            name = opcode.name
+            if name == "STOP":
+                return self.stack.pop()
+            if name in _LITERALS:
+                self.stack.append(bytes(arg) if isinstance(arg, bytearray) else arg)
+            elif name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[name])
+            elif name in _EMPTY:
+                self.stack.append(_EMPTY[name]())
+            elif name in _TUPLES:
+                items = [self.stack.pop() for _ in range(_TUPLES[name])]
+                self.stack.append(tuple(reversed(items)))
+            elif name in _OPCODES:
+                _OPCODES[name](self, arg)
+            elif name not in _IDLE:
+                raise UnsafePickleError(f"safe loading refuses the opcode {name}: plain weights have no need of it")
+        raise EOFError
+
+    # ---- marks and the memo
+
+    def mark(self, arg: Any) -> None:
+        """Gather what follows, until an opcode takes all of it."""
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def _gathered(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
         return items
 
-    for opcode, arg, _position in pickletools.genops(stream):  # type: ignore[arg-type]
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case name if name in _LITERALS:
-                stack.append(bytes(arg) if isinstance(arg, bytearray) else arg)
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case name if name in _EMPTY:
-                stack.append(_EMPTY[name]())
-            case name if name in _TUPLES:
-                items = [stack.pop() for _ in range(_TUPLES[name])]
-                stack.append(tuple(reversed(items)))
-            case "MARK":
-                marks.append(stack)
-                stack = []
-            case "TUPLE":
-                items = pop_mark()
-                stack.append(tuple(items))
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINPUT" | "LONG_BINPUT":
-                memo[arg] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[arg])
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                rules.container(dict, stack[-1])[rules.key(key)] = value
-            case "SETITEMS":
-                items = pop_mark()
-                for key, value in zip(items[::2], items[1::2], strict=True):
-                    rules.container(dict, stack[-1])[rules.key(key)] = value
-            case "APPEND":
-                item = stack.pop()
-                rules.container(list, stack[-1]).append(item)
-            case "APPENDS":
-                items = pop_mark()
-                rules.container(list, stack[-1]).extend(items)
-            case "ADDITEMS":
-                items = pop_mark()
-                rules.container(set, stack[-1]).update(rules.key(item) for item in items)
-            case "GLOBAL":
-                module, name = str(arg).split(" ", 1)
-                stack.append(rules.named(module, name))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(rules.named(exactly(str, module), exactly(str, name)))
-            case "REDUCE" | "NEWOBJ":
-                args, function = stack.pop(), stack.pop()
-                stack.append(rules.called(function, args))
-            case "BUILD":
-                state = stack.pop()
-                rules.set_state(stack[-1], state)
-            case "BINPERSID":
-                stack.append(rules.stored(stack.pop()))
-            case name:
-                raise UnsafePickleError(f"safe loading refuses the opcode {name}: plain weights have no need of it")
-    raise EOFError
+    def memoize(self, arg: Any) -> None:
+        """Number the value on top."""
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def put(self, arg: Any) -> None:
+        """Give the value on top the number that is told."""
+        self.memo[arg] = self.stack[-1]
+
+    def get(self, arg: Any) -> None:
+        """The value of a number again."""
+        self.stack.append(self.memo[arg])
+
+    # ---- containers
+
+    def make_tuple(self, arg: Any) -> None:
+        """A tuple of what was gathered."""
+        items = self._gathered()
+        self.stack.append(tuple(items))
+
+    def set_item(self, arg: Any) -> None:
+        """One entry of a dict."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self.rules.container(dict, self.stack[-1])[self.rules.key(key)] = value
+
+    def set_items(self, arg: Any) -> None:
+        """Entries of a dict: keys and values in turn."""
+        items = self._gathered()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.rules.container(dict, self.stack[-1])[self.rules.key(key)] = value
+
+    def append(self, arg: Any) -> None:
+        """One item of a list."""
+        item = self.stack.pop()
+        self.rules.container(list, self.stack[-1]).append(item)
+
+    def appends(self, arg: Any) -> None:
+        """Items of a list."""
+        items = self._gathered()
+        self.rules.container(list, self.stack[-1]).extend(items)
+
+    def add_items(self, arg: Any) -> None:
+        """Items of a set."""
+        items = self._gathered()
+        self.rules.container(set, self.stack[-1]).update(self.rules.key(item) for item in items)
+
+    # ---- what the rules know of
+
+    def named(self, arg: Any) -> None:
+        """A global, told as "module name"."""
+        module, name = str(arg).split(" ", 1)
+        self.stack.append(self.rules.named(module, name))
+
+    def named_on_the_stack(self, arg: Any) -> None:
+        """A global, whose module and name were put before."""
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(self.rules.named(exactly(str, module), exactly(str, name)))
+
+    def call(self, arg: Any) -> None:
+        """What comes of a function or of a new instance."""
+        args, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(self.rules.called(function, args))
+
+    def build(self, arg: Any) -> None:
+        """Attributes of the object on top."""
+        state = self.stack.pop()
+        self.rules.set_state(self.stack[-1], state)
+
+    def fetch(self, arg: Any) -> None:
+        """What is kept outside of the pickle."""
+        self.stack.append(self.rules.stored(self.stack.pop()))
+
+
+_OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
+    "MARK": _Machine.mark,
+    "MEMOIZE": _Machine.memoize,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "TUPLE": _Machine.make_tuple,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "ADDITEMS": _Machine.add_items,
+    "GLOBAL": _Machine.named,
+    "STACK_GLOBAL": _Machine.named_on_the_stack,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.fetch,
+}
