@@ -21,7 +21,7 @@ from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.search.plot import plot_search
-from skip.search.run import Plan, Tuner, study, told
+from skip.search.run import Plan, Search, baseline_cell, told
 from skip.tables import plan
 from skip.tables.cells.generated import load_statistics
 from skip.tables.measured import MeasuredItem
@@ -180,17 +180,17 @@ def tune(**flags: Any) -> None:
     warn_beyond([*asked.bottom, *(asked.top or ())])
     source = image_source(flags | {"skip_target": None})
     detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
-    plain = study(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
+    baseline = baseline_cell(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
     device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
     kinds = [computed_in(device)]
     results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
-    tuner = Tuner(plain, flags["metric"], folder, results, device, flags["batch"], flags["compile"])
-    summary = tuner.run(asked)
+    search = Search(baseline, flags["metric"], folder, results, device, flags["batch"], flags["compile"])
+    summary = search.run(asked)
     if distributed.rank() == 0:
         try:
-            plot_search(tuner.stages, flags["metric"], folder / "curve.png")
+            plot_search(search.stages, flags["metric"], folder / "curve.png")
         except RuntimeError as error:
             click.echo(f"no curve.png: {error}", err=True)
         for line in told(summary):

@@ -35,7 +35,19 @@ def check_keywords(kwargs: Mapping[str, Any], kinds: Sequence[type]) -> None:
         for name, hint in get_type_hints(cast(Any, kind).__init__).items():
             if hint is not Any:
                 hints.setdefault(name, hint)
-    for name, value in kwargs.items():
+    check_values(kwargs, hints)
+
+
+def check_values(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """See that every value is of the type that is asked for; those without a hint are left alone.
+
+    Args:
+        values: from a file.
+        hints: the annotation of each, such as int or tuple[float, float] | None.
+    Raises:
+        ValueError: naming the value, and what it must be.
+    """
+    for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{name} is {shown(value)}; it must be {_described(hints[name])}")
 

@@ -16,12 +16,12 @@ from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of
 from skip.evidence.estimate import Estimate, as_text, difference
-from skip.scale import TIMES, Time
+from skip.scale import TIMES, SkipScale, Time
 from skip.scale_file import save_scale
 from skip.search.search import Round, clearly_better, even_grid, gain, search
 from skip.source import ImageSource
 from skip.tables.cells.generated import Images
-from skip.tables.cells.settings import plain
+from skip.tables.cells.words import record_of
 from skip.tables.measured import SKIP_SETTINGS
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
@@ -66,7 +66,7 @@ class Plan:
                 even_grid(*ends, self.points)
 
 
-def study(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:
+def baseline_cell(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:
     """The cell of a network and a sampler, plain and of two seeds, that measures one metric.
 
     Args:
@@ -76,34 +76,47 @@ def study(source: ImageSource, metric: str, detector: str, reference: str, data:
     Raises:
         ValueError: if the metric needs data and there are none, or the source has a setting that cells lack.
     """
-    known = {field.name for field in fields(Images)}
-    shared = {field.name: getattr(source, field.name) for field in fields(source) if field.name in known}
+    measured = metric_of(metric)
     cell = Images(
-        **shared | asdict(source.sampler), detector=detector, reference=reference, data=data, seeds="0-1",
-        metrics=(metric_of(metric).name,), groups=0 if metric_of(metric).by_image else GROUPS,
-    )  # fmt: skip
+        network=source.network,
+        dtype=source.dtype,
+        sampler=source.sampler,
+        labels=source.labels,
+        guidance=source.guidance,
+        seeds="0-1",
+        detector=detector,
+        reference=reference,
+        data=data,
+        metrics=(measured.name,),
+        groups=0 if measured.by_image else GROUPS,
+    )
+
+    made = cell.source()
     for field in fields(source):
-        if getattr(cell.source(), field.name) != (value := getattr(source, field.name)):
+        value = getattr(source, field.name)
+        if getattr(made, field.name) != value:
             raise ValueError(f"a search cannot have {field.name} = {value}: cells of tables.py lack it; leave it out")
     return cell
 
 
-class Tuner:
+class Search:
     """A search, its cells and its folder.
 
     What it holds of the cells is on every rank, so that all decide alike.
 
     Args:
-        plain: the cell without Skip-Tuning.
+        baseline: the cell without Skip-Tuning.
         metric: a key of `metrics.measure.QUANTITIES`.
         folder: gets scale.json, tune.json and, in `features`, what the images' features are; may be removed at the end.
         results: of the cells.
-        device, batch, compile: see `skip.tables.cells.settings.Job`.
+        device: of this rank.
+        batch: images at a time.
+        compile: torch.compile the network.
     """
 
     def __init__(
         self,
-        plain: Images,
+        baseline: Images,
         metric: str,
         folder: Path,
         results: Results,
@@ -111,7 +124,7 @@ class Tuner:
         batch: int,
         compile: bool = False,
     ) -> None:
-        self.plain, self.metric, self.folder, self.results = plain, metric, folder, results
+        self.baseline, self.metric, self.folder, self.results = baseline, metric, folder, results
         self.device, self.batch, self.compile = device, batch, compile
         self.maximise = QUANTITIES[metric].higher_is_better
         self.stages: dict[str, list[Round]] = {}
@@ -125,7 +138,7 @@ class Tuner:
         Raises:
             ValueError, OSError, RuntimeError: as `skip.search.search.search` and the cells.
         """
-        self.plain.check()
+        self.baseline.check()
         warnings = self._warnings(asked)
         alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with alone:
@@ -135,7 +148,7 @@ class Tuner:
 
     def _warnings(self, asked: Plan) -> list[str]:
         """What the numbers asked for make uncertain; said at once, as the search takes long."""
-        detector = load_detector(self.plain.detector, "cpu")
+        detector = load_detector(self.baseline.detector, "cpu")
         if self.metric != "fid" or asked.images > detector.feature_dim:
             return []
         text = (
@@ -157,6 +170,7 @@ class Tuner:
         if not path.exists():
             write_json(path, now, checksum=True)
             return
+
         try:
             before = read_json_object(path, "remove it, or choose another --outdir", MOST_BYTES)
             found = [_differences(before[name], now[name]) for name in ("settings", "asked")]
@@ -165,41 +179,56 @@ class Tuner:
             raise ValueError(
                 f"{path} is damaged ({printable(repr(error))}); remove it, or choose another --outdir"
             ) from error
-        if different := ", ".join(text for text in found if text):
+
+        different = ", ".join(text for text in found if text)
+        if different:
             raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
 
     def _about(self, asked: Plan) -> dict[str, Any]:
         """Metric, settings and what was asked for, as JSON."""
-        said = plain(self.plain)
+        said = record_of(self.baseline)
         settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
         return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
 
     def _run(self, asked: Plan, warnings: list[str]) -> dict[str, Any]:
-        best, stages = self.plain, self.stages
-        for name, setting, ends in (("bottom", "rho", asked.bottom), ("top", "top", asked.top)):
-            if ends is not None:
-                stages[name] = self._search(best, setting, ends, asked)
-                best = _with(best, setting, round(stages[name][-1].best.rho, DIGITS))
-        report = {name: _stage(rounds) for name, rounds in stages.items()}
-        if asked.time:
-            images = min(asked.budget // len(TIMES), stages["bottom"][-1].images)
-            found = self._measure([replace(best, time=time) for time in TIMES], images)
-            best = replace(best, time=TIMES[clearly_better(found, self.maximise)])
-            report["time"] = _orders(best.time, images, found)
+        best, report = self._best(asked)
+
+        # What it cost is counted by the images that were made, whatever round they served.
         images = sum(self.made.values())
-        cost = {"images": images, "evaluations": images * self.plain.evaluations() // self.plain.count}
+        cost = {"images": images, "evaluations": images * self.baseline.evaluations() // self.baseline.count}
         about = self._about(asked)
         told = {"warnings": warnings} if warnings else {}
         summary = {name: _short(part) for name, part in report.items()}
+
         if distributed.rank() == 0:
             write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
             provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
             save_scale(self.folder / "scale.json", best.scale, **provenance)
         return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}
 
-    def _search(self, best: Images, setting: str, ends: tuple[float, float], asked: Plan) -> list[Round]:
+    def _best(self, asked: Plan) -> tuple[Images, dict[str, Any]]:
+        """The cell with the best coefficients, found one after the other, and how they were found, as JSON."""
+        best = self.baseline
+        report: dict[str, Any] = {}
+        for name, ends in (("bottom", asked.bottom), ("top", asked.top)):
+            if ends is not None:
+                rounds = self.stages[name] = self._search(best, name, ends, asked)
+                best = _with(best, **{name: round(rounds[-1].best.rho, DIGITS)})
+                report[name] = _stage(rounds)
+
+        if asked.time:
+            images = min(asked.budget // len(TIMES), self.stages["bottom"][-1].images)
+            found = self._measure([_with(best, time=time) for time in TIMES], images)
+            chosen = TIMES[clearly_better(found, self.maximise)]
+            best = _with(best, time=chosen)
+            report["time"] = _orders(chosen, images, found)
+        return best, report
+
+    def _search(self, best: Images, name: str, ends: tuple[float, float], asked: Plan) -> list[Round]:
+        """The rounds over one coefficient, "bottom" or "top"."""
+
         def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
-            return self._measure([_with(best, setting, rho) for rho in rhos], images)
+            return self._measure([_with(best, **{name: rho}) for rho in rhos], images)
 
         low, high = ends
         return search(measure, low, high, asked.points, asked.images, asked.budget, asked.precision, self.maximise)
@@ -209,9 +238,7 @@ class Tuner:
         cells = []
         for one in studies:
             self.made[repr(one)] = max(images, self.made.get(repr(one), 0))
-            varies = {"rho": one.rho, "top": one.top, "time": one.time, "images": images}
-            varies = {name: value for name, value in varies.items() if value not in (None, "constant")}
-            cells.append(Cell("images", replace(one, seeds=f"0-{images - 1}"), varies))
+            cells.append(Cell("images", replace(one, seeds=f"0-{images - 1}"), _told_apart(one.scale, images)))
         run_cells(cells, self.results, self.device, self.batch, self.folder / "features", self.compile)
         return self._shared(cells)
 
@@ -221,23 +248,30 @@ class Tuner:
         rows = torch.zeros(len(cells), 2 + size, dtype=torch.float64, device=self.device)
         if distributed.rank() == 0:
             for row, cell in zip(rows, cells, strict=True):
-                values = self.results.load(cell) or {}
-                one = values.get(resolve(self.metric, values) or self.metric)
-                if one is None or len(one.blocks) != size:
-                    path = self.results.path(cell)
-                    raise ValueError(f"{path} lacks {self.metric} with {size} blocks; remove it and start again")
+                one = self._estimate(cell, size)
                 row.copy_(torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64))
         return [Estimate(row[0], row[1], tuple(row[2:])) for row in distributed.all_reduce_sum(rows).tolist()]
+
+    def _estimate(self, cell: Cell, blocks: int) -> Estimate:
+        """The metric of a cell that is done, with as many blocks."""
+        found = self.results.read(cell)
+        one = found.values.get(resolve(self.metric, found.values) or self.metric)
+        if one is None or len(one.blocks) != blocks:
+            raise ValueError(f"{found.path} lacks {self.metric} with {blocks} blocks; remove it and start again")
+        return one
 
 
 def told(summary: dict[str, Any]) -> list[str]:
     """Sentences for people: what was found, and what to do where the range was too narrow."""
     lines = []
     for name in ("bottom", "top"):
-        if (one := summary.get(name)) is not None:
-            lines.append(f"rho_{name} = {as_text(Estimate.plain(one['rho'], one['error']))} ({one['images']} images)")
-            if one["at_edge"]:
-                lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
+        one = summary.get(name)
+        if one is None:
+            continue
+        rho = as_text(Estimate.plain(one["rho"], one["error"]))
+        lines.append(f"rho_{name} = {rho} ({one['images']} images)")
+        if one["at_edge"]:
+            lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
     return lines
 
 
@@ -252,26 +286,43 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
-def _with(study: Images, setting: str, rho: float) -> Images:
-    """The study with another coefficient."""
-    changed: dict[str, Any] = {setting: rho}
-    return replace(study, **changed)
+def _with(study: Images, **changed: Any) -> Images:
+    """The study with some fields of its scale changed."""
+    return replace(study, scale=replace(study.scale, **changed))
+
+
+def _told_apart(scale: SkipScale, images: int) -> dict[str, Any]:
+    """What tells the cells of a search from each other, said while they are measured."""
+    found: dict[str, Any] = {"rho": scale.bottom}
+    if scale.top != 1:
+        found["top"] = scale.top
+    if scale.time != "constant":
+        found["time"] = scale.time
+    return found | {"images": images}
 
 
 def _stage(rounds: list[Round]) -> dict[str, Any]:
     """What a search saw, as JSON."""
-    best = rounds[-1].best
-    found: dict[str, Any] = {"rho": round(best.rho, DIGITS), "error": best.error, "low": best.low, "high": best.high}
-    found |= {"at_edge": best.at_edge, "images": rounds[-1].images, "value": best.value.value}
-    if (compared := gain(rounds)) is not None:
-        found["gain"] = {"images": compared[0], "value": compared[1].value, "error": compared[1].error}
+    last = rounds[-1]
+    found: dict[str, Any] = {
+        "rho": round(last.best.rho, DIGITS),
+        "error": last.best.error,
+        "low": last.best.low,
+        "high": last.best.high,
+        "at_edge": last.best.at_edge,
+        "images": last.images,
+        "value": last.best.value.value,
+    }
+    compared = gain(rounds)
+    if compared is not None:
+        images, gap = compared
+        found["gain"] = {"images": images, "value": gap.value, "error": gap.error}
     return found | {"rounds": [_seen(one) for one in rounds]}
 
 
 def _orders(chosen: Time, images: int, found: list[Estimate]) -> dict[str, Any]:
-    gaps = [difference(one, found[0]) for one in found]
-    points = {time: {"value": one.value, "error": one.error, "difference": gap.value, "error_of_difference": gap.error}
-              for time, one, gap in zip(TIMES, found, gaps, strict=True)}  # fmt: skip
+    """The orders in time as JSON; differences are from the first, and paired."""
+    points = {time: _compared(one, found[0]) for time, one in zip(TIMES, found, strict=True)}
     return {"chosen": chosen, "images": images, "orders": points}
 
 
@@ -280,11 +331,16 @@ def _seen(one: Round) -> dict[str, Any]:
     nearest = min(range(len(one.rhos)), key=lambda i: abs(one.rhos[i] - one.best.rho))
     points = []
     for rho, estimate in zip(one.rhos, one.estimates, strict=True):
-        gap = difference(estimate, one.estimates[nearest])
-        points.append({"rho": rho, "value": estimate.value, "error": estimate.error,
-                       "difference": gap.value, "error_of_difference": gap.error})  # fmt: skip
+        points.append({"rho": rho} | _compared(estimate, one.estimates[nearest]))
     return {"images": one.images, "best": {"rho": one.best.rho, "error": one.best.error}, "points": points}
 
 
+def _compared(one: Estimate, other: Estimate) -> dict[str, Any]:
+    """An estimate and its difference from another, as JSON."""
+    gap = difference(one, other)
+    return {"value": one.value, "error": one.error, "difference": gap.value, "error_of_difference": gap.error}
+
+
 def _short(part: dict[str, Any]) -> dict[str, Any]:
+    """Without the measurements."""
     return {name: value for name, value in part.items() if name not in ("rounds", "orders")}

@@ -3,14 +3,12 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from skip.tables.cells.settings import plain
+from skip.tables.cells.words import SCALE_WORDS, values_of
 from skip.tables.results import Outcome, Results
 from skip.tables.spec import Cell, Item
 
-# Without effect at rho = 1:
-SKIP_SETTINGS = {"rho", "across", "spacing", "time", "axis", "time_range", "window", "target", "top"}
+SKIP_SETTINGS = {*SCALE_WORDS, "target"}  # without effect at rho = 1
 
 
 @dataclass(frozen=True)
@@ -76,5 +74,5 @@ class MeasuredItem:
 
 def settings_without(cell: Cell, names: set[str]) -> Hashable:
     """What the cells have in common that differ in these settings alone."""
-    left: dict[str, Any] = {name: value for name, value in plain(cell.settings).items() if name not in names}
-    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in left.items())
+    values = values_of(cell.settings)
+    return tuple((name, value) for name, value in values.items() if name not in names)

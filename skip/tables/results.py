@@ -15,7 +15,7 @@ from dnnlib.files import read_text, write_json
 from dnnlib.seeds import parse_seeds
 from dnnlib.text import printable
 from skip.evidence.estimate import Estimate
-from skip.tables.cells.settings import plain
+from skip.tables.cells.words import record_of
 from skip.tables.sources import identity, is_made_from, local_sha256
 from skip.tables.spec import Cell
 from torch_utils.precision import KINDS, Kind
@@ -139,7 +139,7 @@ class Results:
         sources = {role: {"name": n} | (identity(role, n) or {}) for role, n in cell.settings.sources().items()}
         record: dict[str, Any] = {
             "study": cell.study,
-            "settings": plain(cell.settings),
+            "settings": record_of(cell.settings),
             "values": {name: value.to_json() for name, value in values.items()},
             "sources": sources,
             "computed_in": kind | dict(computed or {}),

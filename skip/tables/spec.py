@@ -3,8 +3,8 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +13,9 @@ from dnnlib.keywords import check_keywords, read_toml, shown
 from dnnlib.places import ROOT
 from skip.evidence.claims import Claim
 from skip.tables.cells.generated import Generated
-from skip.tables.cells.registry import STUDIES, TUPLES
-from skip.tables.cells.settings import Study, build, plain
+from skip.tables.cells.registry import STUDIES
+from skip.tables.cells.settings import Study
+from skip.tables.cells.words import Word, build, record_of, values_of, words_of
 
 CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
@@ -62,12 +63,12 @@ class Cell:
     @cached_property
     def determined_by(self) -> tuple[str, dict[str, Any]]:
         """What its result depends on, as JSON."""
-        return self.study, plain(self.settings, defaults=False)
+        return self.study, record_of(self.settings, defaults=False)
 
     @cached_property
     def by_name(self) -> dict[str, Any]:
         """Every setting, and what follows from them: "nfe", and "window_top", the upper end of the window; or None."""
-        found = asdict(self.settings)  # type: ignore[call-overload]  # a dataclass
+        found = values_of(self.settings)
         window = found.get("window")
         return found | {"nfe": nfe(self), "window_top": None if window is None else window[1]}
 
@@ -168,7 +169,7 @@ def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = 
 def _profiles(path: Path) -> dict[str, Any]:
     """The settings of each profile, all of which some study must know."""
     profiles = read_toml(path)
-    known = {name for study in STUDIES.values() for name in _settings_of(study)}
+    known = {name for study in STUDIES.values() for name in words_of(study)}
     for profile, table in profiles.items():
         for key in table:
             if key not in known:
@@ -194,18 +195,18 @@ def _item(
     study = STUDIES.get(table["study"])
     if study is None:
         raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(STUDIES)}")
-    known = _settings_of(study)
+    known = words_of(study)
     shared = {key: value for key, value in base.items() if key in known}
     shared |= table.get("settings", {}) | own.get("settings", {})
 
     # What lacks a network, say, has no cells: its settings may not even be known.
     groups = [] if requires else own.get("cells", table.get("cells", [{}]))
     last = {"seeds": seeds} if seeds else {}
-    settings = [build(study, shared | row | last) for group in groups for row in _combinations(group)]
+    settings = [build(study, shared | row | last) for group in groups for row in _combinations(group, known)]
 
     plot = _built(Plot, table["plot"]) if "plot" in table else None
     if plot is not None:
-        _check_axes(plot, known)
+        _check_axes(plot, set(known))
 
     # The paper's numbers are of its own networks.
     published = table.get("published", []) if profile == "paper" else []
@@ -229,10 +230,6 @@ def _check_axes(plot: Plot, known: set[str]) -> None:
             raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(known))}")
 
 
-def _settings_of(kind: Any) -> set[str]:
-    return {f.name for f in fields(kind)}
-
-
 def _built(kind: type[Made], table: Any) -> Made:
     """A dataclass from a table of a TOML file, where tuples are lists."""
     if not isinstance(table, dict):
@@ -241,12 +238,12 @@ def _built(kind: type[Made], table: Any) -> Made:
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
-def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
+def _combinations(group: dict[str, Any], known: Mapping[str, Word]) -> Iterable[dict[str, Any]]:
     """Every combination of the listed values; a tuple-valued setting is listed as a list of lists."""
     axes = []
     for key, value in group.items():
         listed = isinstance(value, list)
-        if listed and key in TUPLES:
+        if listed and key in known and known[key].is_list:
             listed = bool(value) and isinstance(value[0], list)
         choices = value if listed else [value]
         axes.append([(key, one) for one in choices])
@@ -258,7 +255,7 @@ def _combinations(group: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _cells(study: str, settings: list[Study], published: list[dict[str, Any]]) -> tuple[Cell, ...]:
     """A cell for each of the settings, with what tells it from the others and what the paper states of it."""
-    every = [plain(one) for one in settings]
+    every = [record_of(one) for one in settings]
     differing = _differing(every)
     stated = [_stated(entry) for entry in published]
 

@@ -66,8 +66,8 @@ class FineTuned(Images):
             raise ValueError(f"trained is {self.trained!r} and train_images {self.train_images}; these do not fit")
         if self.trained == "nothing":
             return
-        if self.trained.endswith("rho") and self.rho != 1:
-            raise ValueError(f"rho is {self.rho}, but it is trained: leave it out, or say train_start")
+        if self.trained.endswith("rho") and self.scale.bottom != 1:
+            raise ValueError(f"rho is {self.scale.bottom}, but it is trained: leave it out, or say train_start")
         settings = self.settings()
         settings.check_length("train_images", self.train_images)
         if self.train_every is not None:

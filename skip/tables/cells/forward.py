@@ -9,14 +9,14 @@ from torch import Tensor
 from sampling.noise import SeedNoise
 from skip.studies.inputs import RealImages, noisy, pure_noise, random_labels
 from skip.studies.score_matching import draw_sigma
-from skip.tables.cells.settings import Tuned
+from skip.tables.cells.settings import NetworkSettings
 from skip.tuned import SkipTuned
 
 Input = Literal["noise", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwardPass(Tuned):
+class ForwardPass(NetworkSettings):
     """A network at one noise level, or at random ones.
 
     Args:
@@ -38,7 +38,7 @@ class ForwardPass(Tuned):
 
     def check(self) -> None:
         """Load the network and, where they are used, the real images; see `skip.tables.cells.settings.Study.check`."""
-        self.real_images(self.plain_source().load("cpu").net)
+        self.real_images(self.network_alone().load("cpu").net)
 
     def sources(self) -> dict[str, str]:
         """The network and, where they are used, the real images."""

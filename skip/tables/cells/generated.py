@@ -1,7 +1,7 @@
 """Studies of generated images: their metrics, and sheets of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -22,7 +22,7 @@ from sampling.noise import Labels
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LoadedSource
-from skip.tables.cells.settings import AnyRange, Job, Tuned, sampler_of
+from skip.tables.cells.settings import AnyRange, Job, NetworkSettings
 from torch_utils import distributed
 from training.presets import load_presets
 
@@ -34,20 +34,22 @@ def _nfe(sampler: SamplerSettings) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generated(Tuned, SamplerSettings):
+class Generated(NetworkSettings):
     """Images from a sampler.
 
     Args:
-        labels: "random" or "balanced"; see `sampling.generate.generate`.
-        guidance: scale of classifier-free guidance, see `skip.source.ImageSource`; None is none.
-        Others: see `Tuned` and `sampling.settings.SamplerSettings`.
+        sampler: solver and noise levels.
+        labels: "random", drawn from each seed, or "balanced", the seed modulo the classes.
+        guidance: scale of classifier-free guidance, which doubles the evaluations; None is none.
+        Others: as of `NetworkSettings`.
     """
 
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     labels: Labels = "random"
     guidance: float | None = None
 
     def __post_init__(self) -> None:
-        Tuned.__post_init__(self)
+        super().__post_init__()
         self.source()
 
     def evaluations(self) -> int:
@@ -56,12 +58,13 @@ class Generated(Tuned, SamplerSettings):
 
     def evaluations_per_image(self) -> int:
         """NFE, those of the guide included."""
-        return _nfe(sampler_of(self)) * (1 if self.guidance in (None, 1) else 2)
+        alone = _nfe(self.sampler)
+        return alone if self.guidance in (None, 1) else 2 * alone
 
     def source(self) -> ImageSource:
         """What makes the images."""
         return ImageSource(
-            self.network, sampler_of(self), self.scale, self.target, self.labels, dtype=self.dtype,
+            self.network, self.sampler, self.scale, self.target, self.labels, dtype=self.dtype,
             guidance=self.guidance,
         )  # fmt: skip
 

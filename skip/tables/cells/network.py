@@ -1,7 +1,7 @@
 """Studies of the network itself: norms at the long skips, gradients, score-matching losses, inverted noise."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from skip.studies.score_matching import WEIGHTINGS, detector_features, losses, p
 from skip.studies.wavelet import band_features
 from skip.tables.cells.forward import ForwardPass
 from skip.tables.cells.per_image import collect
-from skip.tables.cells.settings import AnyRange, Job, Tuned, sampler_of
+from skip.tables.cells.settings import AnyRange, Job, NetworkSettings
 from skip.tuned import SkipTuned
 
 MOST_WITH_GRADIENTS = 64  # images at a time: 33 GB of ImageNet-64's network
@@ -39,7 +39,7 @@ class Norms(ForwardPass):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """ratio, ratio[i]; weight_u[i], weight_d[i]."""
-        net = job.load(self.plain_source()).net
+        net = job.load(self.network_alone()).net
         real = self.real_images(net)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class Gradient(ForwardPass):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """gradient_norm."""
-        net = job.load(self.plain_source()).net
+        net = job.load(self.network_alone()).net
         real = self.real_images(net)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class Losses(ForwardPass):
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """One loss a feature map, named after it; LL, LH, HL, HH for the wavelet's bands."""
-        net = job.load(self.plain_source()).net
+        net = job.load(self.network_alone()).net
         real = self.real_images(net)
         assert real is not None
         maps = self._maps(job.device)
@@ -176,26 +176,27 @@ class Losses(ForwardPass):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inversion(Tuned, SamplerSettings):
+class Inversion(NetworkSettings):
     """The distance of inverted images from Gaussian noise.
 
     Args:
-        data: the real images; that of seed s is number s of `skip.studies.inputs.RealImages`.
+        sampler: its noise levels, lowest first, are those of the inversion.
+        data: the real images, of which seed s takes number s in a fixed random order.
         draws: of fresh noise, over which the distances are averaged.
     """
 
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
     data: str
     draws: int = 4
 
     def __post_init__(self) -> None:
-        Tuned.__post_init__(self)
-        sampler_of(self)
+        super().__post_init__()
         if self.draws < 2:
             raise ValueError(f"draws is {self.draws}; an error bar needs at least 2")
 
     def evaluations(self) -> int:
         """As many as a sampler on the same noise levels needs, about."""
-        return self.nfe(AnyRange()) * self.count
+        return self.sampler.nfe(AnyRange()) * self.count
 
     def sources(self) -> dict[str, str]:
         """The network and the real images."""
@@ -203,16 +204,16 @@ class Inversion(Tuned, SamplerSettings):
 
     def check(self) -> None:
         """Load the network and the real images; see `skip.tables.cells.settings.Study.check`."""
-        RealImages(self.data, self.plain_source().load("cpu").net, max(self.numbers) + 1)
+        RealImages(self.data, self.network_alone().load("cpu").net, max(self.numbers) + 1)
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """<kernel>_unbiased and <kernel>_v: mean and standard error over the draws of fresh noise."""
-        net = job.load(self.plain_source()).net
+        net = job.load(self.network_alone()).net
         real = RealImages(self.data, net, max(self.numbers) + 1)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
             images, labels = real.batch(seeds, job.device)
-            return {"noise": invert(net, images, labels, sampler_of(self), len(seeds))}
+            return {"noise": invert(net, images, labels, self.sampler, len(seeds))}
 
         found = collect(job.folder, self.numbers, job.batch, compute, "inversion")
         if not found:

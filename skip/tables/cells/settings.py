@@ -2,25 +2,23 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from dnnlib.cli import warn
-from dnnlib.keywords import check_keywords
 from dnnlib.seeds import Seeds, parse_seeds
-from sampling.settings import NETWORK_GRIDS, SamplerSettings
+from sampling.settings import NETWORK_GRIDS
 from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
-from skip.scale import Axis, SkipScale, Spacing, Time
+from skip.scale import SkipScale
 from skip.source import ImageSource, LastNetwork, LoadedSource
+from skip.tables.cells.words import Across
 from training.networks import SkipTarget
-
-Across = Literal["bottom-to-one", "constant"]
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,17 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tuned:
-    """A network and its skip coefficients.
+class NetworkSettings:
+    """A network, its skip coefficients, and the seeds that are measured.
 
     Args:
         network: a name in configs/networks.toml, a path or a URL.
-        dtype: of the network; None as `skip.source.ImageSource`.
+        dtype: of the network; None is float32 and, on CUDA, what its entry or file says.
         seeds: as "0-49999"; each is one image, or one draw.
-        rho: of the deepest decoder layer.
-        across: how the other layers go on: "bottom-to-one" or "constant".
-        top: what they approach instead of one; None leaves it to `across`.
-        spacing, time, axis, window: see `skip.scale.SkipScale`.
-        time_range: ends of the time axis, its sigma_min and sigma_max; None is EDM's.
-        target: see `training.networks.UNetBlock.forward`.
+        scale: rho of layer and noise level.
+        across: what tables call the scale's way from the deepest layer to the last one: "bottom-to-one", or "constant"
+            of one that stays.
+        target: what in a decoder block sees the scaled skip: "full", or one of the paths of Appendix C.
     Raises:
         ValueError: if a choice is unknown or a number out of range.
     """
@@ -88,21 +84,13 @@ class Tuned:
     network: str
     dtype: str | None = None
     seeds: str = "0-49999"
-    rho: float = 1.0
+    scale: SkipScale = field(default_factory=SkipScale)
     across: Across = "bottom-to-one"
-    spacing: Spacing = "paper"
-    time: Time = "constant"
-    axis: Axis = "edm"
-    window: tuple[float, float] | None = None
     target: SkipTarget = "full"
-    time_range: tuple[float, float] | None = None
-    top: float | None = None
 
     def __post_init__(self) -> None:
         if self.across not in get_args(Across):
             raise ValueError(f"unknown across {self.across!r}; choose from {', '.join(get_args(Across))}")
-        if self.top is not None and self.across != "bottom-to-one":
-            raise ValueError(f"across = {self.across} says what rho is at the top; leave out top = {self.top}")
         self.count  # noqa: B018  # refuses a bad text now
         ImageSource(scale=self.scale, skip_target=self.target, dtype=self.dtype)
 
@@ -118,20 +106,11 @@ class Tuned:
 
     def check(self) -> None:
         """Load the network, on the CPU, and refuse settings that do not fit it; see `Study.check`."""
-        self.plain_source().load("cpu")
+        self.network_alone().load("cpu")
 
-    def plain_source(self) -> ImageSource:
+    def network_alone(self) -> ImageSource:
         """The network and its skip coefficients; the sampler is any."""
         return ImageSource(self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype)
-
-    @property
-    def scale(self) -> SkipScale:
-        """rho of layer and noise level."""
-        top = self.top if self.top is not None else 1.0 if self.across == "bottom-to-one" else self.rho
-        scale = SkipScale(self.rho, top, self.spacing, time=self.time, axis=self.axis, window=self.window)
-        if self.time_range is None:
-            return scale
-        return replace(scale, sigma_min=self.time_range[0], sigma_max=self.time_range[1])
 
 
 class Study(Protocol):
@@ -180,41 +159,3 @@ class AnyRange:
     def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
         """As many levels as a network's own grid has."""
         return {name: lambda steps: edm(steps, 0.002, 80) for name in NETWORK_GRIDS}
-
-
-def sampler_of(settings: Any) -> SamplerSettings:
-    """The sampler among the settings of a dataclass that has all of its fields."""
-    return SamplerSettings(**{f.name: getattr(settings, f.name) for f in fields(SamplerSettings)})
-
-
-def build(study: Callable[..., Study], values: dict[str, Any]) -> Study:
-    """Settings from values of a TOML file, where tuples are lists.
-
-    Raises:
-        ValueError: if a key is unknown or a value is wrong.
-    """
-    known = {f.name for f in fields(study)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown setting {key!r}; there are {', '.join(sorted(known))}")
-    check_keywords(values, [study])  # type: ignore[list-item]  # a dataclass
-    try:
-        return study(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def plain(study: Study, defaults: bool = True) -> dict[str, Any]:
-    """The settings as JSON, without those that are None.
-
-    Args:
-        study: the settings.
-        defaults: with those that have their default value. Without them, a setting that is added later, with a default
-            that changes nothing, leaves the names of results as they are.
-    """
-    default = {f.name: f.default for f in fields(study)}  # type: ignore[arg-type]
-    found = {}
-    for name, value in asdict(study).items():  # type: ignore[call-overload]
-        if value is not None and (defaults or value != default[name]):
-            found[name] = list(value) if isinstance(value, tuple) else value
-    return found

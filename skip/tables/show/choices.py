@@ -1,11 +1,11 @@
 """What an item's cells share, and the choices that the paper leaves open, as its table names them."""
 
-from dataclasses import MISSING, fields
 from typing import Any
 
 from skip.tables.cells.generated import Generated
 from skip.tables.cells.network import Inversion
-from skip.tables.cells.settings import AnyRange, sampler_of
+from skip.tables.cells.settings import AnyRange
+from skip.tables.cells.words import values_of, words_of
 from skip.tables.show.words import caption
 from skip.tables.spec import Cell, Item, setting
 
@@ -56,13 +56,13 @@ def _common(item: Item, said: set[str]) -> dict[str, Any]:
     named = OPEN | OPEN_WHEN_TUNED if tuned else OPEN
 
     first = item.cells[0].settings
+    words = words_of(type(first))
     found = {}
-    for field in fields(first):  # type: ignore[arg-type]
-        value = getattr(first, field.name)
-        if field.name in said or value is None:
+    for name, value in values_of(first).items():
+        if name in said or value is None:
             continue
-        if field.name in named or field.default is MISSING or value != field.default:
-            found[field.name] = value
+        if name in named or value != words[name].default:
+            found[name] = value
     return found
 
 
@@ -74,7 +74,7 @@ def _solvers(item: Item, varies: set[str], common: dict[str, Any]) -> list[str]:
         study = cell.settings
         if not isinstance(study, Generated | Inversion):
             continue
-        solver = sampler_of(study)
+        solver = study.sampler
         if solver.sampler in seen:
             continue
         seen.add(solver.sampler)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skip.evidence.estimate import Estimate
-from skip.tables.cells.settings import plain
+from skip.tables.cells.words import record_of
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
 from skip.tables.show import plots
@@ -96,7 +96,7 @@ def _cell_record(outcome: Outcome) -> dict[str, Any]:
     cell = outcome.cell
     return {
         "study": cell.study,
-        "settings": plain(cell.settings),
+        "settings": record_of(cell.settings),
         "varies": cell.varies,
         "nfe": cell.by_name["nfe"],
         "state": outcome.state,

@@ -24,7 +24,7 @@ from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale
 from skip.scale_file import load_scale
 from skip.search.plot import plot_search
-from skip.search.run import Plan, Tuner, study
+from skip.search.run import Plan, Search, baseline_cell
 from skip.search.search import Measure, clearly_better, gain, search
 from skip.source import ImageSource
 from skip.tables.results import Results, key
@@ -180,18 +180,18 @@ def test_a_metric_without_blocks_is_refused() -> None:
 
 def test_a_cell_is_that_of_figure_4() -> None:
     source = ImageSource("demo", SamplerSettings("unipc", steps=9))
-    cell = study(source, "fid", "demo", REFERENCE, "assets/demo/images.zip")
-    cell = dataclasses.replace(cell, rho=0.8, seeds="0-1999")
+    cell = baseline_cell(source, "fid", "demo", REFERENCE, "assets/demo/images.zip")
+    cell = dataclasses.replace(cell, scale=SkipScale(0.8), seeds="0-1999")
     assert key(Cell("images", cell, {})) in {key(one) for one in load_item("figure4", "demo").cells}
 
 
 def test_what_a_cell_cannot_have_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a search cannot have class_idx = 3"):
-        study(ImageSource(class_idx=3), "fid", "demo", REFERENCE, None)
+        baseline_cell(ImageSource(class_idx=3), "fid", "demo", REFERENCE, None)
     with pytest.raises(ValueError, match="a search cannot have noise_device = cuda"):
-        study(ImageSource(noise_device="cuda"), "fid", "demo", REFERENCE, None)
+        baseline_cell(ImageSource(noise_device="cuda"), "fid", "demo", REFERENCE, None)
     with pytest.raises(ValueError, match="pr compares images with images"):
-        study(ImageSource(), "precision", "demo", REFERENCE, None)
+        baseline_cell(ImageSource(), "precision", "demo", REFERENCE, None)
 
 
 @pytest.fixture(scope="module")
@@ -318,10 +318,10 @@ def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
 
 
 def test_another_search_in_the_same_folder_is_refused(command: Tune, network: str, tmp_path: Path) -> None:
-    plain = study(ImageSource(network, SamplerSettings("euler", steps=2)), "fid", "demo", REFERENCE, None)
-    tuner = Tuner(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
+    plain = baseline_cell(ImageSource(network, SamplerSettings("euler", steps=2)), "fid", "demo", REFERENCE, None)
+    search_there = Search(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
     asked = Plan(points=3, images=24, budget=150)
-    tuner._begin(asked)
+    search_there._begin(asked)
     before = (tmp_path / "tune.json").read_bytes()
     others = {
         "--points=4": "points=3 (now 4)",
@@ -341,10 +341,10 @@ def test_another_search_in_the_same_folder_is_refused(command: Tune, network: st
 
     changes: list[dict[str, Any]] = [{"budget": 300}, {"precision": 0.01}, {"time": True}, {"top": (0.8, 1.2)}]
     for further in changes:
-        tuner._begin(dataclasses.replace(asked, **further))
-    write_json(tmp_path / "tune.json", tuner._about(dataclasses.replace(asked, top=(0.8, 1.2))))
+        search_there._begin(dataclasses.replace(asked, **further))
+    write_json(tmp_path / "tune.json", search_there._about(dataclasses.replace(asked, top=(0.8, 1.2))))
     with pytest.raises(ValueError, match=r"top=\[0.8, 1.2\] \(now None\)"):
-        tuner._begin(asked)
+        search_there._begin(asked)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"metric": "fid", "settings": 1, "asked": 2}', "[" * 100_000])

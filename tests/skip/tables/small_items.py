@@ -9,6 +9,7 @@ import pytest
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.network import Norms
+from skip.tables.cells.words import build
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.spec import Cell, Item, Published
@@ -32,13 +33,13 @@ class Desk:
             "seeds": "0-3",
             "sampler": "unipc",
         }
-        return Cell("images", Images(**known | settings), settings, published)
+        return Cell("images", build(Images, known | settings), settings, published)
 
     def sheet(self, **settings: Any) -> Cell:
-        return Cell("sheet", Sheet(network="net", seeds="0-3", **settings), settings)
+        return Cell("sheet", build(Sheet, {"network": "net", "seeds": "0-3"} | settings), settings)
 
     def norms(self, **settings: Any) -> Cell:
-        return Cell("norms", Norms(network="net", seeds="0-3", **settings), settings)
+        return Cell("norms", build(Norms, {"network": "net", "seeds": "0-3"} | settings), settings)
 
     def save(self, cell: Cell, **values: Estimate | float) -> None:
         """Values by name, where _ is a minus: fid_demo is fid-demo."""

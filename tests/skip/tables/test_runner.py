@@ -13,7 +13,8 @@ from filelock import FileLock
 from dnnlib.util import file_sha256
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.per_image import collect
-from skip.tables.cells.settings import Job, Study, build, plain
+from skip.tables.cells.settings import Job, Study
+from skip.tables.cells.words import build, record_of
 from skip.tables.measured import MeasuredItem
 from skip.tables.plan import summary
 from skip.tables.results import Results, key, unique
@@ -338,7 +339,7 @@ def test_key_is_of_what_differs_from_the_defaults() -> None:
 def test_key_of_a_published_item_stays() -> None:
     """Results that were measured keep their names."""
     first = load_item("table2", "demo").cells[0]
-    assert plain(first.settings, defaults=False) == {
+    assert record_of(first.settings, defaults=False) == {
         "sampler": "unipc", "steps": 5, "network": "demo", "seeds": "0-1999", "detector": "demo",
         "reference": "assets/demo/reference.npz", "data": "assets/demo/images.zip",
     }  # fmt: skip

@@ -10,17 +10,19 @@ import torch
 from conftest import fill
 
 from skip.finetune.objectives import tune_rho
+from skip.scale import SkipScale
 from skip.scale_file import load_scale
 from skip.tables.cells import finetuned
 from skip.tables.cells.finetuned import FineTuned
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job
+from skip.tables.cells.words import build
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.runner import run
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
-from skip.tables.spec import Cell, item_names, load_item, nfe
+from skip.tables.spec import Cell, item_names, load_item, nfe, setting
 from training.checkpoint import save_network
 from training.precond import EDMPrecond
 
@@ -76,8 +78,8 @@ def images_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_nothing_trained_is_the_study_of_images(settings: dict[str, Any], tmp_path: Path) -> None:
-    found = FineTuned(**settings, rho=0.8).run(job(tmp_path))
-    plain = Images(**images_of(settings), rho=0.8).run(job(tmp_path, "plain"))
+    found = build(FineTuned, settings | {"rho": 0.8}).run(job(tmp_path))
+    plain = build(Images, images_of(settings) | {"rho": 0.8}).run(job(tmp_path, "plain"))
     assert {name: found[name] for name in plain} == plain
     rho = [found[f"rho[{i}]"].value for i in range(len(found) - len(plain) - 3)]
     assert rho == pytest.approx([0.8 + 0.2 * i / len(rho) for i in range(len(rho))]) and rho
@@ -86,17 +88,17 @@ def test_nothing_trained_is_the_study_of_images(settings: dict[str, Any], tmp_pa
 
 @pytest.mark.parametrize("trained", ["free rho", "bounded rho"])
 def test_trained_rho_is_measured_and_kept(settings: dict[str, Any], tmp_path: Path, trained: Any) -> None:
-    study = FineTuned(**settings, trained=trained, train_images=16)
+    study = build(FineTuned, settings | {"trained": trained, "train_images": 16})
     found = study.run(job(tmp_path))
     fitted = tune_rho(study.settings(), 16, tmp_path / "state", CPU, trained == "bounded rho", batch_gpu=4)
     layers = fitted.scale.layers or ()
     assert tuple(found[f"rho[{i}]"].value for i in range(len(layers))) == layers
     assert load_scale(tmp_path / "results" / "rho" / "one.json") == fitted.scale
     assert found["rho_mean"].value == pytest.approx(sum(layers) / len(layers))
-    source = replace(Images(**images_of(settings)).source(), scale=fitted.scale)
-    expected = Images(**images_of(settings)).measure(job(tmp_path, "plain"), source)
+    source = replace(build(Images, images_of(settings)).source(), scale=fitted.scale)
+    expected = build(Images, images_of(settings)).measure(job(tmp_path, "plain"), source)
     assert {name: found[name] for name in expected} == expected
-    plain = Images(**images_of(settings)).run(job(tmp_path, "other"))
+    plain = build(Images, images_of(settings)).run(job(tmp_path, "other"))
     assert all(found[name].value != plain[name].value for name in plain)
 
 
@@ -108,20 +110,25 @@ def test_lengths_share_a_run(settings: dict[str, Any], tmp_path: Path, monkeypat
     )
     found = {}
     for images in (16, 8, 24):
-        study = FineTuned(**settings, trained="all weights", train_images=images, train_every=8, train_lr=1e-3)
+        study = build(
+            FineTuned, settings | {"trained": "all weights", "train_images": images, "train_every": 8, "train_lr": 1e-3}
+        )
         found[images] = study.run(job(tmp_path, f"cell{images}"))
     assert calls == [16, 24]
     (folder,) = (tmp_path / "results" / ".partial").glob("training-*")
     for images, values in found.items():
         path = folder / f"network-snapshot-{images:06d}.safetensors"
-        expected = Images(**images_of(settings) | {"network": str(path)}).run(job(tmp_path, f"plain{images}"))
+        expected = build(Images, images_of(settings) | {"network": str(path)}).run(job(tmp_path, f"plain{images}"))
         assert values == expected
     assert len({next(iter(values.values())).value for values in found.values()}) == 3
 
 
 def test_cost_and_sources(settings: dict[str, Any]) -> None:
-    nothing = FineTuned(**settings)
-    trained = FineTuned(**settings, trained="free rho", train_images=400, train_detector="inception-2015-12-05")
+    nothing = build(FineTuned, settings)
+    trained = build(
+        FineTuned,
+        settings | {"trained": "free rho", "train_images": 400, "train_detector": "inception-2015-12-05"},
+    )
     assert (nothing.evaluations(), trained.evaluations()) == (3 * 8, 3 * 8 + 3 * 400)
     assert [nfe(Cell("finetuned", one, {})) for one in (nothing, trained)] == [3, 3]
     assert set(nothing.sources()) == {"network", "detector", "reference"}
@@ -135,7 +142,7 @@ def test_cost_and_sources(settings: dict[str, Any]) -> None:
         ({"trained": "something"}, "unknown trained 'something'; choose from nothing, free rho"),
         ({"trained": "free rho"}, "trained is 'free rho' and train_images 0; these do not fit"),
         ({"train_images": 8}, "trained is 'nothing' and train_images 8"),
-        ({"trained": "free rho", "train_images": 8, "rho": 0.8}, r"rho is 0\.8, but it is trained"),
+        ({"trained": "free rho", "train_images": 8, "scale": SkipScale(0.8)}, r"rho is 0\.8, but it is trained"),
         (
             {"trained": "free rho", "train_images": 7},
             "train_images is 7; it must be a positive multiple of the batch, 4",
@@ -146,7 +153,7 @@ def test_cost_and_sources(settings: dict[str, Any]) -> None:
 )
 def test_nonsense_is_refused(settings: dict[str, Any], changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        FineTuned(**settings | changed)
+        replace(build(FineTuned, settings), **changed)
 
 
 def test_a_table_from_end_to_end(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -170,7 +177,7 @@ def test_a_table_from_end_to_end(settings: dict[str, Any], tmp_path: Path) -> No
 def test_the_papers_tables_can_be_read(profile: str) -> None:
     assert {"table11", "table12"} <= set(item_names())
     rows = {
-        name: [(cell.settings.trained, cell.settings.rho) for cell in load_item(name, profile).cells]  # type: ignore[attr-defined]
+        name: [(setting(cell, "trained"), setting(cell, "rho")) for cell in load_item(name, profile).cells]
         for name in ("table11", "table12")
     }
     assert rows["table11"] == [("nothing", 1), ("nothing", 0.8), ("free rho", 1), ("bounded rho", 1)]

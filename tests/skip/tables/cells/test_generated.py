@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from metrics.images import open_images
 from metrics.statistics import Statistics
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.settings import Job
-from skip.tables.cells.settings import plain as settings_as_json
+from skip.tables.cells.words import build, record_of
 from skip.tables.spec import Cell, nfe
 
 CPU = torch.device("cpu")
-SETTINGS = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}
-DETECTOR = {"detector": "demo", "reference": "assets/demo/reference.npz", "data": "assets/demo/images.zip"}
+SETTINGS: dict[str, Any] = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}
+DETECTOR: dict[str, Any] = {
+    "detector": "demo",
+    "reference": "assets/demo/reference.npz",
+    "data": "assets/demo/images.zip",
+}
 
 
 def job(folder: Path, batch: int = 8) -> Job:
@@ -28,7 +33,7 @@ def job(folder: Path, batch: int = 8) -> Job:
 
 
 def test_images_are_measured_as_fid_py_does(tmp_path: Path) -> None:
-    found = Images(**SETTINGS, **DETECTOR, metrics=("fid", "is")).run(job(tmp_path))  # type: ignore[arg-type]
+    found = build(Images, SETTINGS | DETECTOR | {"metrics": ["fid", "is"]}).run(job(tmp_path))
     flags = "--detector demo --ref assets/demo/reference.npz --seeds 0-23 --sampler unipc --steps 3"
     flags += " --rho-bottom 0.8 --batch 8"
     result = CliRunner().invoke(fid.main, ["gen", *flags.split(), "--metrics", "fid,is"])
@@ -59,7 +64,7 @@ def test_a_wrong_reference_is_refused_before_there_are_images(tmp_path: Path) ->
         "is not an npz file": __file__,
     }
     for message, reference in wrong.items():
-        study = Images(**SETTINGS, **DETECTOR | {"reference": reference})  # type: ignore[arg-type]
+        study = build(Images, SETTINGS | DETECTOR | {"reference": reference})
         for refused in (study.check, lambda study=study: study.run(job(tmp_path))):
             with pytest.raises((ValueError, FileNotFoundError), match=message):
                 refused()
@@ -78,7 +83,7 @@ def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tm
 
     def measured(reference: str, data: str) -> dict[str, float]:
         few = {"network": "demo", "sampler": "euler", "steps": 2, "seeds": "0-7", "detector": "demo"}
-        study = Images(**few, reference=reference, data=data, metrics=("fid", "kid"))  # type: ignore[arg-type]
+        study = build(Images, few | {"reference": reference, "data": data, "metrics": ["fid", "kid"]})
         found = study.run(job(tmp_path / f"{Path(reference).stem}-{Path(data).stem}"))
         return {name.partition("-")[0]: estimate.value for name, estimate in found.items()}
 
@@ -92,56 +97,57 @@ def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tm
 def test_few_images_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = job(tmp_path)
     for _ in range(2):
-        Images(**SETTINGS | {"seeds": "0-3"}, **DETECTOR).run(few)  # type: ignore[arg-type]
+        build(Images, SETTINGS | DETECTOR | {"seeds": "0-3"}).run(few)
     warnings = [line for line in capsys.readouterr().err.splitlines() if "singular" in line]
     assert len(warnings) == 1 and warnings[0].startswith("Warning: the covariance of the ")
 
 
 def test_cost_is_counted() -> None:
-    assert Images(**SETTINGS, **DETECTOR).evaluations() == 3 * 24  # type: ignore[arg-type]
-    assert Sheet(network="demo", sampler="heun", steps=10, seeds="0-7").evaluations() == 19 * 8
+    assert build(Images, SETTINGS | DETECTOR).evaluations() == 3 * 24
+    assert build(Sheet, {"network": "demo", "sampler": "heun", "steps": 10, "seeds": "0-7"}).evaluations() == 19 * 8
 
 
 def test_guidance_is_counted_and_makes_other_images(tmp_path: Path) -> None:
     settings = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-3", "rho": 0.8}
-    plain, alone, guided = (Sheet(**settings, guidance=scale) for scale in (None, 1.0, 1.5))  # type: ignore[arg-type]
+    plain, alone, guided = (build(Sheet, settings | {"guidance": scale}) for scale in (None, 1.0, 1.5))
     assert [s.evaluations() for s in (plain, alone, guided)] == [12, 12, 24]
     assert [nfe(Cell("sheet", s, {})) for s in (plain, guided)] == [3, 6]
     images = [next(s.source().load(CPU).batches([0, 1], 2)) for s in (plain, alone, guided)]
     assert [batch.nfe for batch in images] == [3, 3, 6]
     assert torch.equal(images[0].images, images[1].images) and not torch.equal(images[0].images, images[2].images)
-    assert "guidance" not in settings_as_json(plain) and settings_as_json(guided)["guidance"] == 1.5
+    assert "guidance" not in record_of(plain) and record_of(guided)["guidance"] == 1.5
     with pytest.raises(ValueError, match="guidance scale is inf"):
         Sheet(network="demo", guidance=float("inf"))
 
 
 def test_the_time_axis_has_the_ends_that_it_is_given() -> None:
-    scale = Images(**SETTINGS, **DETECTOR, time="increasing", time_range=(0.03, 15.0)).scale  # type: ignore[arg-type]
+    scale = build(Images, SETTINGS | DETECTOR | {"time": "increasing", "time_range": [0.03, 15.0]}).scale
     assert scale(4, 15.0).tolist() == [1.0] * 4 and scale(4, 0.03).tolist() == pytest.approx([0.8, 0.85, 0.9, 0.95])
-    edm = Images(**SETTINGS, **DETECTOR, time="increasing").scale  # type: ignore[arg-type]
+    edm = build(Images, SETTINGS | DETECTOR | {"time": "increasing"}).scale
     assert edm(4, 15.0)[0] < 1 and edm(4, 80.0).tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="time axis runs from 3"):
-        Images(**SETTINGS, **DETECTOR, time_range=(3.0, 2.0))  # type: ignore[arg-type]
+        build(Images, SETTINGS | DETECTOR | {"time_range": [3.0, 2.0]})
 
 
 def test_files_that_a_cell_needs() -> None:
     latent = Sheet(network="uvit-h2-imagenet-256")
     assert latent.sources() == {"network": "uvit-h2-imagenet-256", "autoencoder": "downloads/autoencoder_kl.pth"}
-    plain = Images(**SETTINGS, **DETECTOR)  # type: ignore[arg-type]
+    plain = build(Images, SETTINGS | DETECTOR)
     assert plain.sources() == {"network": "demo", "detector": "demo", "reference": "assets/demo/reference.npz"}
-    more = Images(**SETTINGS, **DETECTOR, metrics=("fid", "pr"))  # type: ignore[arg-type]
+    more = build(Images, SETTINGS | DETECTOR | {"metrics": ["fid", "pr"]})
     assert more.sources()["data"] == "assets/demo/images.zip"
 
 
 def test_across() -> None:
-    layers = Images(**SETTINGS, **DETECTOR).scale.per_layer(4)  # type: ignore[arg-type]
+    layers = build(Images, SETTINGS | DETECTOR).scale.per_layer(4)
     assert layers.tolist() == pytest.approx([0.8, 0.85, 0.9, 0.95])
-    constant = Images(**SETTINGS, **DETECTOR, across="constant").scale.per_layer(4)  # type: ignore[arg-type]
+    constant = build(Images, SETTINGS | DETECTOR | {"across": "constant"}).scale.per_layer(4)
     assert constant.tolist() == pytest.approx([0.8] * 4)
 
 
 def test_sheet(tmp_path: Path) -> None:
-    settings = Sheet(network="demo", sampler="unipc", steps=3, seeds="0-5", columns=3, labels="balanced", rho=0.7)
+    about = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-5", "columns": 3, "labels": "balanced"}
+    settings = build(Sheet, about | {"rho": 0.7})
     assert settings.run(job(tmp_path))["images"].value == 6
     with Image.open(tmp_path / "result.png") as image:
         assert image.size == (3 * 34 + 2, 2 * 34 + 2)

@@ -9,8 +9,10 @@ from tiny_network import tiny_network
 
 from metrics.detector import load_detector
 from sampling.noise import SeedNoise
+from sampling.settings import SamplerSettings
 from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
+from skip.scale import SkipScale
 from skip.source import ImageSource
 from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import RealImages, pure_noise, random_labels
@@ -40,8 +42,8 @@ def same(found: Estimate, per_image: torch.Tensor) -> None:
 
 
 def test_norms(tmp_path: Path) -> None:
-    study = Norms(network="demo", seeds="0-4", rho=0.8, sigma=80.0)
-    net = study.plain_source().load(CPU).net
+    study = Norms(network="demo", seeds="0-4", scale=SkipScale(0.8), sigma=80.0)
+    net = study.network_alone().load(CPU).net
     x = pure_noise(SHAPE, SEEDS, 80.0).float()
     with torch.inference_mode():
         expected = skip_norms(net, x, torch.full([5], 80.0), random_labels(SEEDS, 10, SHAPE))
@@ -56,7 +58,7 @@ def test_norms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("probe", ["ones", "random"])
 def test_gradient(tmp_path: Path, probe: Any) -> None:
     study = Gradient(network="demo", seeds="0-4", sigma=2.0, input="data", data=DATA, function="denoiser", probe=probe)
-    net = study.plain_source().load(CPU).net
+    net = study.network_alone().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     x = images + 2 * SeedNoise(SEEDS).randn(list(images.shape))
     same(
@@ -80,8 +82,8 @@ def test_gradients_are_of_few_images_at_a_time(tmp_path: Path, monkeypatch: pyte
 
 
 def test_losses(tmp_path: Path) -> None:
-    study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), rho=0.8)
-    net = study.plain_source().load(CPU).net
+    study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), scale=SkipScale(0.8))
+    net = study.network_alone().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     noise = SeedNoise(SEEDS).randn(list(images.shape))
     maps = {"pixel": pixels, "demo": detector_features(load_detector("demo", CPU))}
@@ -96,7 +98,7 @@ def test_losses(tmp_path: Path) -> None:
 
 def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
     study = Losses(network="demo", seeds="3-8", data=DATA, sigma_steps=5, weighting="one")
-    net = study.plain_source().load(CPU).net
+    net = study.network_alone().load(CPU).net
     nodes = edm(5, 0.002, 80)
     assert study.levels(net, [5, 6, 9, 12]).tolist() == nodes[[0, 1, 4, 2]].tolist()
     images, labels = RealImages(DATA, net, 9).batch(study.numbers, CPU)
@@ -107,7 +109,9 @@ def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
 
 
 def test_inversion(tmp_path: Path) -> None:
-    found = measured(Inversion(network="demo", seeds="0-9", data=DATA, steps=3, draws=2), tmp_path, 5)
+    found = measured(
+        Inversion(network="demo", seeds="0-9", data=DATA, sampler=SamplerSettings(steps=3), draws=2), tmp_path, 5
+    )
     assert {"rbf_1_unbiased", "rbf_1_v", "laplace_v", "polynomial_v", "imq_unbiased"} <= set(found)
     assert all(estimate.error is not None and estimate.error >= 0 for estimate in found.values())
     assert found["rbf_1_v"].value > 0
