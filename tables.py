@@ -21,7 +21,7 @@ from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.search.plot import plot_search
-from skip.search.run import Plan, Search, baseline_cell, told
+from skip.search.run import Search, SearchSettings, baseline_cell, told
 from skip.tables import plan
 from skip.tables.cells.generated import load_statistics
 from skip.tables.measured import MeasuredItem
@@ -174,29 +174,47 @@ def tune(**flags: Any) -> None:
     A grid of rho with few images of common seeds each, then twice the images for those that are not clearly worse, and
     so on; at last the vertex of a parabola, with its error. generate.py and fid.py take scale.json as --rho-layers.
     """
-    names = ("points", "budget", "precision", "time")
-    top = flags["top"] and _range("--top", flags["top"])
-    asked = Plan(_range("--bottom", flags["bottom"]), top, images=flags["num"], **{n: flags[n] for n in names})
+    asked = _search_settings(flags)
     warn_beyond([*asked.bottom, *(asked.top or ())])
     source = image_source(flags | {"skip_target": None})
     detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
     baseline = baseline_cell(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
+
     device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
     kinds = [computed_in(device)]
     results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
+
     search = Search(baseline, flags["metric"], folder, results, device, flags["batch"], flags["compile"])
     summary = search.run(asked)
     if distributed.rank() == 0:
-        try:
-            plot_search(search.stages, flags["metric"], folder / "curve.png")
-        except RuntimeError as error:
-            click.echo(f"no curve.png: {error}", err=True)
-        for line in told(summary):
-            click.echo(line, err=True)
-        click.echo(json.dumps(summary, indent=2))
+        _tell(search, summary)
     distributed.shutdown()
+
+
+def _search_settings(flags: dict[str, Any]) -> SearchSettings:
+    """What the flags of `tune` ask for."""
+    return SearchSettings(
+        bottom=_range("--bottom", flags["bottom"]),
+        top=_range("--top", flags["top"]) if flags["top"] else None,
+        time=flags["time"],
+        points=flags["points"],
+        images=flags["num"],
+        budget=flags["budget"],
+        precision=flags["precision"],
+    )
+
+
+def _tell(search: Search, summary: dict[str, Any]) -> None:
+    """Draw the curve, if pictures can be drawn here, and say what was found."""
+    try:
+        plot_search(search.stages, search.metric, search.folder / "curve.png")
+    except RuntimeError as error:
+        click.echo(f"no curve.png: {error}", err=True)
+    for line in told(summary):
+        click.echo(line, err=True)
+    click.echo(json.dumps(summary, indent=2))
 
 
 def _results(flags: dict[str, Any], kinds: Sequence[Kind], new: bool = False) -> Results:
@@ -231,6 +249,7 @@ def _items(names: Any, flags: dict[str, Any]) -> list[Item]:
     seeds = f"0-{flags['num'] - 1}" if flags["num"] is not None else flags["seeds"]
     if seeds is not None:
         parse_seeds(seeds)  # a bad list is the flag's fault, not the item's
+
     given = "".join(f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None)
     items = [plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names]
     return [replace(item, flags=given) for item in items]

@@ -49,31 +49,44 @@ def best_rho(rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0
     Raises:
         ValueError: if the grid is empty or repeats a rho, or the numbers of rhos and estimates differ.
     """
+    x, cells = _in_order(rhos, estimates)
+
+    # Whatever is best, it is a minimum from here on.
+    sign = -1.0 if maximise else 1.0
+    y = sign * np.array([cell.value for cell in cells])
+    places, heights = _minimum(x, y[None])
+    at, height = float(places[0]), float(heights[0])
+
+    chosen = int(np.argmin(y))
+    at_edge = chosen in (0, len(x) - 1)
+    (ones,) = np.nonzero(x == 1)
+    one = int(ones[0]) if len(ones) else None
+    gain = None
+
+    # Without blocks the errors are those of the chosen point of the grid, and that of rho is unknown.
+    if len({len(cell.blocks) for cell in cells}) > 1 or not cells[0].blocks:
+        if one is not None:
+            gain = Estimate.plain(sign * (height - y[one]), difference(cells[chosen], cells[one]).error)
+        return Best(at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge)
+
+    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed))
+    places, heights = _minimum(x, redrawn)
+    if one is not None:
+        gain = Estimate.plain(sign * (height - y[one]), (heights - redrawn[:, one]).std(ddof=1))
+    value = Estimate.plain(sign * height, heights.std(ddof=1))
+    error = 0.0 if np.ptp(places) == 0 else float(places.std(ddof=1))  # exact at an edge
+    low, high = np.percentile(places, [16, 84])
+    return Best(at, error, float(low), float(high), value, gain, at_edge)
+
+
+def _in_order(rhos: Sequence[float], estimates: Sequence[Estimate]) -> tuple[np.ndarray, list[Estimate]]:
+    """The grid, increasing, and the estimate at each of its points."""
     if not rhos or len(set(rhos)) != len(rhos):
         raise ValueError(f"the grid of rho is {list(rhos)}; need at least one, and each once")
     if len(rhos) != len(estimates):
         raise ValueError(f"{len(rhos)} rhos and {len(estimates)} estimates; need one estimate for each rho")
     order = np.argsort(rhos)
-    x = np.array(rhos, dtype=np.float64)[order]
-    cells = [estimates[i] for i in order]
-    sign = -1.0 if maximise else 1.0
-    y = sign * np.array([cell.value for cell in cells])
-    at, height = (float(found[0]) for found in _minimum(x, y[None]))
-    chosen = int(np.argmin(y))
-    one = int(np.argmin(np.abs(x - 1))) if 1 in x else None
-    at_edge = chosen in (0, len(x) - 1)
-    gap = None if one is None else sign * (height - y[one])
-
-    if len({len(cell.blocks) for cell in cells}) > 1 or not cells[0].blocks:
-        gain = None if one is None or gap is None else Estimate.plain(gap, difference(cells[chosen], cells[one]).error)
-        return Best(at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge)
-    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed))
-    found, heights = _minimum(x, redrawn)
-    low, high = np.percentile(found, [16, 84])
-    gain = None if one is None or gap is None else Estimate.plain(gap, (heights - redrawn[:, one]).std(ddof=1))
-    value = Estimate.plain(sign * height, heights.std(ddof=1))
-    error = 0.0 if np.ptp(found) == 0 else float(found.std(ddof=1))  # exact at an edge
-    return Best(at, error, float(low), float(high), value, gain, at_edge)
+    return np.array(rhos, dtype=np.float64)[order], [estimates[i] for i in order]
 
 
 def _minimum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,10 +95,15 @@ def _minimum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place, value = x[i], y[rows, i]
     if len(x) < 3:
         return place, value
+
+    # Newton's form of the parabola through each least point and its neighbours.
     j = i.clip(1, len(x) - 2)
-    (x0, x1, x2), (y0, y1, y2) = (x[j - 1], x[j], x[j + 1]), (y[rows, j - 1], y[rows, j], y[rows, j + 1])
+    x0, x1, x2 = x[j - 1], x[j], x[j + 1]
+    y0, y1, y2 = y[rows, j - 1], y[rows, j], y[rows, j + 1]
     slope = (y1 - y0) / (x1 - x0)
     curvature = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
+
+    # At an end of the grid there is no vertex to trust: the point itself is taken.
     inside = (i == j) & (curvature > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         vertex = (x0 + x1) / 2 - slope / (2 * curvature)

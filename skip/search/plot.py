@@ -1,6 +1,7 @@
 """The curve that a search saw, drawn; needs matplotlib."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,22 +27,27 @@ def plot_search(stages: dict[str, list[Round]], metric: str, path: Path) -> None
     """
     figure = matplotlib_module("matplotlib.figure").Figure(figsize=(1 + 6 * len(stages), 4.2), layout="constrained")
     for number, (name, rounds) in enumerate(stages.items()):
-        last = rounds[-1]
-        at = min(last.rhos, key=lambda rho: abs(rho - last.best.rho))
-        found = as_text(Estimate.plain(last.best.rho, last.best.error)).replace("+-", "±")
-        axes = figure.add_subplot(
-            1, len(stages), number + 1, xlabel=f"rho_{name}", ylabel=f"{metric}, difference from rho_{name} {at:g}",
-            title=f"best rho_{name}: {found}",
-        )  # fmt: skip
-        axes.axvspan(last.best.low, last.best.high, color="0.85", zorder=0)
-        axes.axvline(last.best.rho, color="0.5", linewidth=0.8, zorder=0)
-        draw_curves(axes, _curves(rounds, at))
-        x = np.linspace(last.rhos[0], last.rhos[-1], 100)
-        gaps = [estimate.value - last.estimates[last.rhos.index(at)].value for estimate in last.estimates]
-        axes.plot(x, np.polyval(np.polyfit(last.rhos, gaps, 2), x), color="black", linewidth=1.0, label="parabola")
-        axes.legend(frameon=False, fontsize="small")
+        _draw_stage(figure.add_subplot(1, len(stages), number + 1), f"rho_{name}", rounds, metric)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
+
+
+def _draw_stage(axes: Any, rho: str, rounds: list[Round], metric: str) -> None:
+    """One panel: the rounds over one coefficient, called `rho`."""
+    last = rounds[-1]
+    at = min(last.rhos, key=lambda value: abs(value - last.best.rho))
+    found = as_text(Estimate.plain(last.best.rho, last.best.error)).replace("+-", "±")
+    axes.set(xlabel=rho, ylabel=f"{metric}, difference from {rho} {at:g}", title=f"best {rho}: {found}")
+
+    axes.axvspan(last.best.low, last.best.high, color="0.85", zorder=0)
+    axes.axvline(last.best.rho, color="0.5", linewidth=0.8, zorder=0)
+    draw_curves(axes, _curves(rounds, at))
+
+    middle = last.estimates[last.rhos.index(at)].value
+    parabola = np.polyfit(last.rhos, [estimate.value - middle for estimate in last.estimates], 2)
+    x = np.linspace(last.rhos[0], last.rhos[-1], 100)
+    axes.plot(x, np.polyval(parabola, x), color="black", linewidth=1.0, label="parabola")
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _curves(rounds: list[Round], at: float) -> Curves:

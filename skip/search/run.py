@@ -37,13 +37,16 @@ DIGITS = 3  # of a coefficient that is found: far below its error
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much a search may cost; see `skip.search.search.search`.
+class SearchSettings:
+    """What is searched, and how much it may cost.
 
     Attributes:
         bottom, top: ranges of rho of the deepest layer and of what the layers approach; no `top` leaves that at 1.
         time: compare the orders in time at the coefficients found.
-        points, images, budget, precision: of each of these.
+        points: of the grid over a range.
+        images: of each point in the first round.
+        budget: images in all, of each of bottom, top and time.
+        precision: the error of rho with which a search ends early.
     Raises:
         ValueError: if a range cannot be searched, or the budget is too small.
     """
@@ -72,7 +75,8 @@ def baseline_cell(source: ImageSource, metric: str, detector: str, reference: st
     Args:
         source: what samples, without Skip-Tuning.
         metric: a key of `metrics.measure.QUANTITIES`.
-        detector, reference, data: see `skip.tables.cells.generated.Images`.
+        detector: its feature network.
+        reference, data: statistics of the real images, and these images themselves, for metrics that need them.
     Raises:
         ValueError: if the metric needs data and there are none, or the source has a setting that cells lack.
     """
@@ -130,7 +134,7 @@ class Search:
         self.stages: dict[str, list[Round]] = {}
         self.made: dict[str, int] = {}  # settings without seeds -> images
 
-    def run(self, asked: Plan) -> dict[str, Any]:
+    def run(self, asked: SearchSettings) -> dict[str, Any]:
         """Search, and write the files.
 
         Returns:
@@ -146,7 +150,7 @@ class Search:
                 self._begin(asked)
             return self._run(asked, warnings)
 
-    def _warnings(self, asked: Plan) -> list[str]:
+    def _warnings(self, asked: SearchSettings) -> list[str]:
         """What the numbers asked for make uncertain; said at once, as the search takes long."""
         detector = load_detector(self.baseline.detector, "cpu")
         if self.metric != "fid" or asked.images > detector.feature_dim:
@@ -159,7 +163,7 @@ class Search:
         warn(text)
         return [text]
 
-    def _begin(self, asked: Plan) -> None:
+    def _begin(self, asked: SearchSettings) -> None:
         """Record what is searched, unless the folder says it already.
 
         Raises:
@@ -184,13 +188,13 @@ class Search:
         if different:
             raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
 
-    def _about(self, asked: Plan) -> dict[str, Any]:
+    def _about(self, asked: SearchSettings) -> dict[str, Any]:
         """Metric, settings and what was asked for, as JSON."""
         said = record_of(self.baseline)
         settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
         return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
 
-    def _run(self, asked: Plan, warnings: list[str]) -> dict[str, Any]:
+    def _run(self, asked: SearchSettings, warnings: list[str]) -> dict[str, Any]:
         best, report = self._best(asked)
 
         # What it cost is counted by the images that were made, whatever round they served.
@@ -206,7 +210,7 @@ class Search:
             save_scale(self.folder / "scale.json", best.scale, **provenance)
         return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}
 
-    def _best(self, asked: Plan) -> tuple[Images, dict[str, Any]]:
+    def _best(self, asked: SearchSettings) -> tuple[Images, dict[str, Any]]:
         """The cell with the best coefficients, found one after the other, and how they were found, as JSON."""
         best = self.baseline
         report: dict[str, Any] = {}
@@ -224,7 +228,7 @@ class Search:
             report["time"] = _orders(chosen, images, found)
         return best, report
 
-    def _search(self, best: Images, name: str, ends: tuple[float, float], asked: Plan) -> list[Round]:
+    def _search(self, best: Images, name: str, ends: tuple[float, float], asked: SearchSettings) -> list[Round]:
         """The rounds over one coefficient, "bottom" or "top"."""
 
         def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
@@ -313,6 +317,7 @@ def _stage(rounds: list[Round]) -> dict[str, Any]:
         "images": last.images,
         "value": last.best.value.value,
     }
+
     compared = gain(rounds)
     if compared is not None:
         images, gap = compared

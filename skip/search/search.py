@@ -64,22 +64,26 @@ def search(
     Returns:
         The rounds; the last one's `best` is the result.
     Raises:
-        ValueError: as `even_grid`, or if the budget is too small for the first round.
+        ValueError: if the range or the number of points makes no grid, or the budget is too small for the first round.
     """
     grid = even_grid(low, high, points)
     if points * images > budget:
         raise ValueError(f"{points} points of {images} images are more than the budget of {budget}")
+
     made = dict.fromkeys(grid, 0)
     rhos, rounds = grid, list[Round]()
     while True:
         estimates = measure(rhos, images)
-        rounds.append(Round(images, tuple(rhos), tuple(estimates), vertex(rhos, estimates, low, high, maximise)))
         made |= dict.fromkeys(rhos, images)
-        error = rounds[-1].best.error
-        if precision is not None and error is not None and error <= precision:
+        best = vertex(rhos, estimates, low, high, maximise)
+        rounds.append(Round(images, tuple(rhos), tuple(estimates), best))
+        if precision is not None and best.error is not None and best.error <= precision:
             return rounds
+
+        # Images that the points of the next round have already are had once.
         rhos = _kept(grid, rounds[-1], maximise)
-        affordable = (budget - sum(made.values()) + sum(made[rho] for rho in rhos)) // len(rhos)
+        left = budget - sum(made.values())
+        affordable = (left + sum(made[rho] for rho in rhos)) // len(rhos)
         if affordable < WORTH * images:
             return rounds
         images = min(2 * images, affordable)
@@ -150,11 +154,15 @@ def clearly_better(estimates: Sequence[Estimate], maximise: bool) -> int:
 def _kept(grid: list[float], last: Round, maximise: bool) -> list[float]:
     """The points of the grid that the next round measures: a run without holes, at least three."""
     sign = -1.0 if maximise else 1.0
-    values = [sign * one.value for one in last.estimates]
-    best = last.estimates[int(np.argmin(values))]
-    gaps = [difference(one, best) for one in last.estimates]
-    near = [rho for rho, gap in zip(last.rhos, gaps, strict=True) if sign * gap.value <= KEPT * (gap.error or 0.0)]
-    middle = min(max(grid.index(last.rhos[int(np.argmin(values))]), 1), len(grid) - 2)
+    least = int(np.argmin([sign * one.value for one in last.estimates]))
+
+    near = []
+    for rho, one in zip(last.rhos, last.estimates, strict=True):
+        gap = difference(one, last.estimates[least])
+        if sign * gap.value <= KEPT * (gap.error or 0.0):
+            near.append(rho)
+
+    middle = min(max(grid.index(last.rhos[least]), 1), len(grid) - 2)
     first, final = min(grid.index(near[0]), middle - 1), max(grid.index(near[-1]), middle + 1)
     return grid[first : final + 1]
 

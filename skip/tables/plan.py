@@ -34,7 +34,11 @@ def _by_settings(item: Item, which: str) -> list[Cell]:
     for name in wanted:
         if not any(name in cell.by_name for cell in item.cells):
             raise ValueError(f"--cells={which}: no cell of {item.name} has a setting {name!r}")
-    return [cell for cell in item.cells if all(_is(cell.by_name.get(name), text) for name, text in wanted.items())]
+
+    def fits(cell: Cell) -> bool:
+        return all(_is(cell.by_name.get(name), text) for name, text in wanted.items())
+
+    return [cell for cell in item.cells if fits(cell)]
 
 
 def _by_number(item: Item, which: str) -> list[Cell]:

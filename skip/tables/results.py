@@ -80,8 +80,8 @@ class Results:
 
     Args:
         folder: of <study>-<key>.json; partial results are in its sub-folder .partial.
-        kinds: what results may have been computed in, see `torch_utils.precision.computed_in`: the first is that of new
-            ones; a cell that is not done in it may be so in another. None is a CPU alone.
+        kinds: of devices and precision, that results may have been computed in. The first is that of new ones; a cell
+            that is not done in it may be so in another. None is a CPU alone.
     """
 
     def __init__(self, folder: Path, kinds: Sequence[Kind] | None = None) -> None:
@@ -108,11 +108,11 @@ class Results:
         )
 
     def state(self, cell: Cell) -> State:
-        """Whether a cell is done; errors as `read`."""
+        """Whether a cell is done; a damaged file is a ValueError."""
         return self._not_done(cell) if self._done(cell) is None else "done"
 
     def load(self, cell: Cell) -> dict[str, Estimate] | None:
-        """The values, or None unless the cell is done; errors as `read`."""
+        """The values, or None unless the cell is done; a damaged file is a ValueError."""
         found = self._done(cell)
         return None if found is None else dict(found[1].values)
 

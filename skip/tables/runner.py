@@ -47,15 +47,20 @@ def run(
     if distributed.rank() == 0:
         _tidy(results)
     todo = _todo(unique(cells), results)
-    made, said, networks = 0, set[str](), LastNetwork()
+
+    # What cells hand on to the next: the warnings that were given, and the network.
+    said, networks = set[str](), LastNetwork()
+    made = 0
     for number, cell in enumerate(todo):
         if distributed.rank() == 0:
             what = ", ".join(f"{name}={value}" for name, value in cell.varies.items()) or "one cell"
             tqdm.write(f"[{number + 1}/{len(todo)}] {cell.study}: {what}", file=sys.stderr)
+
         obtain(cell)
         partial = results.partial(cell)
         folder = partial if features is None else features / _without_seeds(cell, results)
         job = Job(device, batch, folder, results.path(cell).with_suffix(""), said, networks, compile=compile)
+
         try:
             with _alone(partial):
                 made += _measure(cell, results, job)
@@ -84,7 +89,7 @@ def check(cells: Iterable[Cell], results: Results) -> None:
     Of cells with the same files one is checked, and of those whose files are here: nothing is fetched.
 
     Raises:
-        ValueError, OSError, RuntimeError: as `skip.tables.cells.settings.Study.check`.
+        ValueError, OSError, RuntimeError: if a file is damaged, or does not fit another one or the settings.
     """
     seen = set()
     for cell in unique(cells):

@@ -183,7 +183,9 @@ def _item(
     """An item from its TOML.
 
     Args:
-        name, profile, seeds: see `load_item`.
+        name: of the TOML.
+        profile: "demo" or "paper".
+        seeds: of every cell, instead of what the item says.
         table: all of the TOML.
         own: its table [profile], which replaces what stands outside it, and adds to settings and notes.
         base: the profile's settings.
@@ -195,19 +197,17 @@ def _item(
     study = STUDIES.get(table["study"])
     if study is None:
         raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(STUDIES)}")
-    known = words_of(study)
-    shared = {key: value for key, value in base.items() if key in known}
+    shared = {key: value for key, value in base.items() if key in words_of(study)}
     shared |= table.get("settings", {}) | own.get("settings", {})
+    last = {"seeds": seeds} if seeds else {}
 
     # What lacks a network, say, has no cells: its settings may not even be known.
     groups = [] if requires else own.get("cells", table.get("cells", [{}]))
-    last = {"seeds": seeds} if seeds else {}
-    settings = [build(study, shared | row | last) for group in groups for row in _combinations(group, known)]
+    settings: list[Study] = []
+    for group in groups:
+        settings += [build(study, shared | row | last) for row in _combinations(group, words_of(study))]
 
-    plot = _built(Plot, table["plot"]) if "plot" in table else None
-    if plot is not None:
-        _check_axes(plot, set(known))
-
+    plot = _plot(table["plot"], set(words_of(study))) if "plot" in table else None
     # The paper's numbers are of its own networks.
     published = table.get("published", []) if profile == "paper" else []
     claims = own.get("claims", table.get("claims", ()))
@@ -224,10 +224,13 @@ def _item(
     )
 
 
-def _check_axes(plot: Plot, known: set[str]) -> None:
+def _plot(table: Any, known: set[str]) -> Plot:
+    """How the item is drawn, over settings that its study has."""
+    plot = _built(Plot, table)
     for axis in (plot.x, *plot.series):
         if axis not in {*known, *DERIVED, "index"}:
             raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(known))}")
+    return plot
 
 
 def _built(kind: type[Made], table: Any) -> Made:
@@ -277,8 +280,13 @@ def _cells(study: str, settings: list[Study], published: list[dict[str, Any]]) -
 
 def _differing(every: list[dict[str, Any]]) -> list[str]:
     """The settings that are not the same everywhere."""
-    names = dict.fromkeys(key for values in every for key in values)
-    return [key for key in names if len({repr(values.get(key)) for values in every}) > 1]
+    seen: dict[str, set[str]] = {}
+    for values in every:
+        seen |= {name: set() for name in values if name not in seen}
+    for values in every:
+        for name, texts in seen.items():
+            texts.add(repr(values.get(name)))
+    return [name for name, texts in seen.items() if len(texts) > 1]
 
 
 def _stated(entry: Any) -> tuple[dict[str, Any], Published]:
@@ -305,5 +313,5 @@ def nfe(cell: Cell) -> int | None:
 
 
 def setting(cell: Cell, name: str) -> Any:
-    """A setting of a cell, or what follows from its settings, see `Cell.by_name`; None where it has none."""
+    """A setting of a cell, or what follows from its settings, as nfe does; None where it has none."""
     return cell.by_name.get(name)

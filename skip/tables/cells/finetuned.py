@@ -16,7 +16,7 @@ from dnnlib.util import file_sha256
 from metrics.detector import load_detector
 from skip.evidence.estimate import Estimate
 from skip.finetune.loop import FineTuning, as_json
-from skip.finetune.objectives import snapshot, tune_network, tune_rho
+from skip.finetune.objectives import FittedRho, snapshot, tune_network, tune_rho
 from skip.scale_file import save_scale
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job
@@ -30,7 +30,7 @@ LEARNING_RATES: dict[Trained, float] = {"free rho": 0.01, "bounded rho": 0.1, "a
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned(Images):
-    """Metrics after fine-tuning on score matching in feature space; see `skip.finetune.objectives`.
+    """Metrics after fine-tuning on score matching in feature space.
 
     Args:
         trained: "nothing" measures the network with the coefficients that `rho` says; "free rho" and "bounded rho"
@@ -39,9 +39,11 @@ class FineTuned(Images):
         train_every: between snapshots, of "all weights". Cells that differ in train_images alone share one run.
         train_lr: of Adam; None: 0.01 for free rho, 0.1 for bounded rho (d rho = 0.05 d theta at 0.95), 1e-5 for all
             weights.
-        train_batch, train_seed, train_weighting, train_dtype: see `skip.finetune.loop.FineTuning`.
+        train_batch, train_seed: images of a step, and of which random numbers.
+        train_weighting, train_dtype: weight of the noise levels, "edm" or "one", and what the network computes in.
         train_detector: its feature network; None is that of the metric.
-        train_factor, train_ema: factor and ema_halflife of `skip.finetune.objectives.tune_network`.
+        train_factor: of the feature loss, of "all weights".
+        train_ema: half-life of the averaged weights, in images; 0 averages none.
         train_start: rho at the beginning, of "free rho" and "bounded rho".
     """
 
@@ -64,10 +66,14 @@ class FineTuned(Images):
             raise ValueError(f"unknown trained {self.trained!r}; choose from {', '.join(get_args(Trained))}")
         if (self.trained == "nothing") != (self.train_images == 0):
             raise ValueError(f"trained is {self.trained!r} and train_images {self.train_images}; these do not fit")
-        if self.trained == "nothing":
-            return
+        if self.trained != "nothing":
+            self._check_training()
+
+    def _check_training(self) -> None:
         if self.trained.endswith("rho") and self.scale.bottom != 1:
             raise ValueError(f"rho is {self.scale.bottom}, but it is trained: leave it out, or say train_start")
+
+        # Snapshots are written after whole batches, and the last one is what is measured.
         settings = self.settings()
         settings.check_length("train_images", self.train_images)
         if self.train_every is not None:
@@ -83,7 +89,9 @@ class FineTuned(Images):
         """
         if self.data is None:
             raise ValueError("fine-tuning needs the real images: name them as data")
-        lr = LEARNING_RATES[self.trained] if self.train_lr is None else self.train_lr
+        lr = self.train_lr
+        if lr is None:
+            lr = LEARNING_RATES[self.trained]
         return FineTuning(
             self.network, self.data, self.train_detector or self.detector, self.train_batch, lr,
             self.train_seed, self.train_weighting, self.train_dtype,
@@ -97,8 +105,10 @@ class FineTuned(Images):
         """Those of the images and, where something is trained, the images and the feature network that train it."""
         if self.trained == "nothing" or self.data is None:
             return super().sources()
-        own = {"data": self.data}
-        return super().sources() | own | ({"detector training": self.train_detector} if self.train_detector else {})
+        found = super().sources() | {"data": self.data}
+        if self.train_detector:
+            found["detector training"] = self.train_detector
+        return found
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """The metrics; and rho_mean, rho_min, rho_max and rho[i], unless all weights are trained.
@@ -109,22 +119,34 @@ class FineTuned(Images):
         source = self.source()
         if self.trained == "all weights":
             return self.measure(job, replace(source, network=str(self._network(job))))
+
         if self.trained == "nothing":
             k = job.load(source).net.num_skips
             values, errors = source.scale.per_layer(k), torch.zeros(k, dtype=torch.float64)
         else:
-            fitted = tune_rho(
-                self.settings(), self.train_images, job.folder / "training.state", job.device,
-                self.trained == "bounded rho", self.train_start, job.batch,
-            )  # fmt: skip
+            fitted = self._fitted(job)
             source = replace(source, scale=fitted.scale)
             values, errors = fitted.path[-1], _spread(fitted.path)
-            if distributed.rank() == 0:
-                path = job.result.parent / "rho" / f"{job.result.name}.json"
-                about = {"trained": self.trained, "images": self.train_images}
-                save_scale(path, fitted.scale, **as_json(self.settings()), **about)
+
         found = self.measure(replace(job, folder=job.folder / "images"), source)
         return found | _coefficients(values, errors) if found else {}
+
+    def _fitted(self, job: Job) -> FittedRho:
+        """Train the skip coefficients, and write them beside the result."""
+        fitted = tune_rho(
+            self.settings(),
+            self.train_images,
+            job.folder / "training.state",
+            job.device,
+            self.trained == "bounded rho",
+            self.train_start,
+            job.batch,
+        )
+        if distributed.rank() == 0:
+            path = job.result.parent / "rho" / f"{job.result.name}.json"
+            about = {"trained": self.trained, "images": self.train_images}
+            save_scale(path, fitted.scale, **as_json(self.settings()), **about)
+        return fitted
 
     def _network(self, job: Job) -> Path:
         """The snapshot of train_images; its run is in a folder of its own, from which longer ones go on.
@@ -133,24 +155,40 @@ class FineTuned(Images):
             ValueError, RuntimeError: as `skip.finetune.objectives.tune_network`.
         """
         every = self.train_every or self.train_images
-        settings = self.settings()
-        hashes = [describe(self.network)["sha256"], load_detector(settings.detector, "cpu").sha256]
-        hashes += [file_sha256(data)] if (data := located(settings.data)).is_file() else []
-        if job.device.type != "cpu":
-            hashes.append(dumps(computed_in(job.device), sort_keys=True))
-        told = as_json(settings, hashes=hashes, every=every, factor=self.train_factor, ema=self.train_ema)
-        folder = job.folder.parent / f"training-{sha256(dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
+        folder = self._folder_of_the_run(job, every)
         path = snapshot(folder, self.train_images)
         folder.mkdir(parents=True, exist_ok=True)
+
         # Two cells of one run, started side by side: one waits for the other.
-        with locked(folder / "lock", FOREVER) if distributed.rank() == 0 else contextlib.nullcontext():
+        alone = locked(folder / "lock", FOREVER) if distributed.rank() == 0 else contextlib.nullcontext()
+        with alone:
             if not all(distributed.as_rank_0_says([path.exists()])):
                 tune_network(
-                    settings, self.train_images, every, folder, job.device, self.train_factor, self.train_ema,
+                    self.settings(),
+                    self.train_images,
+                    every,
+                    folder,
+                    job.device,
+                    self.train_factor,
+                    self.train_ema,
                     job.batch,
-                )  # fmt: skip
+                )
         distributed.wait_for(path.exists)
         return path
+
+    def _folder_of_the_run(self, job: Job, every: int) -> Path:
+        """Named by everything that the run depends on, but its length."""
+        settings = self.settings()
+        hashes = [describe(self.network)["sha256"], load_detector(settings.detector, "cpu").sha256]
+        data = located(settings.data)
+        if data.is_file():
+            hashes.append(file_sha256(data))
+        if job.device.type != "cpu":
+            hashes.append(dumps(computed_in(job.device), sort_keys=True))
+
+        told = as_json(settings, hashes=hashes, every=every, factor=self.train_factor, ema=self.train_ema)
+        name = sha256(dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return job.folder.parent / f"training-{name}"
 
 
 def _spread(path: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ Input = Literal["noise", "data"]
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardPass(NetworkSettings):
-    """A network at one noise level, or at random ones.
+    """One forward pass of the network for each seed, at one noise level or at random ones.
 
     Args:
         input: "noise": sigma z, the state that a sampler starts from; "data": real images plus sigma z.
@@ -37,13 +37,15 @@ class ForwardPass(NetworkSettings):
             raise ValueError("input = data needs the real images: name them as data")
 
     def check(self) -> None:
-        """Load the network and, where they are used, the real images; see `skip.tables.cells.settings.Study.check`."""
+        """Load the network and, where they are used, the real images, and compute nothing."""
         self.real_images(self.network_alone().load("cpu").net)
 
     def sources(self) -> dict[str, str]:
         """The network and, where they are used, the real images."""
-        real = {"data": self.data} if self.input == "data" and self.data is not None else {}
-        return {"network": self.network} | real
+        found = {"network": self.network}
+        if self.input == "data" and self.data is not None:
+            found["data"] = self.data
+        return found
 
     def levels(self, net: SkipTuned, seeds: list[int]) -> Tensor:
         """Noise levels that the network knows, the nearest ones to those of the settings: float64 [N].
@@ -66,15 +68,20 @@ class ForwardPass(NetworkSettings):
         """x float32 [N, C, H, W], sigma float32 [N], one-hot classes or None, on the device."""
         sigma = self.levels(net, seeds).to(device)
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
+
         if real is None:
-            labels = random_labels(seeds, net.label_dim, shape)
-            labels = None if labels is None else labels.to(device)
             x = pure_noise(shape, seeds, sigma)
+            labels = random_labels(seeds, net.label_dim, shape)
+            if labels is not None:
+                labels = labels.to(device)
         else:
             images, labels = real.batch(seeds, device)
-            x = noisy(images, sigma, SeedNoise(seeds).randn([len(seeds), *shape]).to(device))
+            noise = SeedNoise(seeds).randn([len(seeds), *shape]).to(device)
+            x = noisy(images, sigma, noise)
         return x.float(), sigma.float(), labels
 
     def real_images(self, net: SkipTuned) -> RealImages | None:
         """The real images, if they are the input."""
-        return RealImages(self.data, net, max(self.numbers) + 1) if self.input == "data" and self.data else None
+        if self.input != "data" or not self.data:
+            return None
+        return RealImages(self.data, net, max(self.numbers) + 1)

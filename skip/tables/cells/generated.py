@@ -13,7 +13,7 @@ from dnnlib.places import located
 from dnnlib.util import fetch, is_url
 from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
-from metrics.images import Images as RealImages
+from metrics.images import Images as ReferenceImages
 from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
 from metrics.metric import Value
@@ -69,14 +69,16 @@ class Generated(NetworkSettings):
         )  # fmt: skip
 
     def check(self) -> None:
-        """Load the network and, of latent ones, the autoencoder; see `skip.tables.cells.settings.Study.check`."""
+        """Load the network and, of latent ones, the autoencoder, and compute nothing."""
         self.source().load("cpu")
 
     def network_sources(self) -> dict[str, str]:
         """The network, and the autoencoder that its entry in configs/networks.toml names."""
-        preset = load_presets().get(self.network)
         found = {"network": self.network}
-        return found | ({"autoencoder": preset.autoencoder} if preset and preset.autoencoder else {})
+        preset = load_presets().get(self.network)
+        if preset is not None and preset.autoencoder:
+            found["autoencoder"] = preset.autoencoder
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,30 +110,32 @@ class Images(Generated):
     def sources(self) -> dict[str, str]:
         """Network, detector, reference statistics and, where a metric needs them, the real images."""
         found = self.network_sources() | {"detector": self.detector, "reference": self.reference}
-        return found | ({"data": self.data} if self.needs_data and self.data is not None else {})
+        if self.needs_data and self.data is not None:
+            found["data"] = self.data
+        return found
 
     @property
     def needs_data(self) -> bool:
         """Whether a metric compares with the real images themselves."""
         return not set(NEED_REAL_IMAGES).isdisjoint(self.metrics)
 
-    def _real(self) -> RealImages | None:
-        """The real images where a metric needs them: no more than are generated, a random sample if there are more."""
-        if not self.needs_data or self.data is None:
-            return None
-        path = located(self.data)
-        every = open_images(path)
-        return open_images(path, self.count) if len(every) > self.count else every
-
     def run(self, job: Job) -> dict[str, Estimate]:
         """Generate and measure; the same as `fid.py gen`."""
         return self.measure(job, self.source())
+
+    def check(self) -> None:
+        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
+        cpu = torch.device("cpu")
+        _, detector, reference, _ = self._loaded(cpu, self.source(), lambda source: source.load(cpu))
+        with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
+            pass
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
         """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
         source, detector, reference, real = self._loaded(job.device, what, lambda source: job.load(source, job.compile))
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
+        grouped = [name for name in names if not METRICS[name].by_image]
 
         def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
             return ((batch.seeds, batch.images) for batch in source.batches(seeds, job.batch))
@@ -141,12 +145,13 @@ class Images(Generated):
             evaluation.features({"source": source.record}, batches, self.numbers) as store,
         ):
             measured = evaluation.compare(names, store, self.numbers, target)
-            grouped = [name for name in names if not METRICS[name].by_image]
-            without = [
-                evaluation.compare(grouped, store, seeds, target) for seeds in self._without_each_group() if grouped
-            ]
+            without = []
+            if grouped:
+                for seeds in self._without_each_group():
+                    without.append(evaluation.compare(grouped, store, seeds, target))
             if distributed.rank() != 0:
                 return {}
+
         for one in [measured, *without]:
             for name, reason in one.refused.items():
                 raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
@@ -154,16 +159,9 @@ class Images(Generated):
             job.warn(text)
         return {name: _estimate(value, name, without) for name, value in measured.found.items()}
 
-    def check(self) -> None:
-        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
-        cpu = torch.device("cpu")
-        _, detector, reference, _ = self._loaded(cpu, self.source(), lambda source: source.load(cpu))
-        with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
-            pass
-
     def _loaded(
         self, device: torch.device, what: ImageSource, load: Callable[[ImageSource], LoadedSource]
-    ) -> tuple[LoadedSource, Detector, Statistics, RealImages | None]:
+    ) -> tuple[LoadedSource, Detector, Statistics, ReferenceImages | None]:
         """What makes the images and what they are compared with.
 
         Raises:
@@ -171,17 +169,32 @@ class Images(Generated):
         """
         detector = load_detector(self.detector, device)
         reference = load_statistics(self.reference, detector.name)
-        real = self._real()
+        real = self._real_images()
         source = load(what)
+
         channels = source.net.image_channels
         require_same_colours(channels, reference.channels, self.reference)
-        require_same_colours(channels, None if real is None else real.channels, str(self.data))
+        if real is not None:
+            require_same_colours(channels, real.channels, str(self.data))
         return source, detector, reference, real
+
+    def _real_images(self) -> ReferenceImages | None:
+        """The real images where a metric needs them: no more than are generated, a random sample if there are more."""
+        if not self.needs_data or self.data is None:
+            return None
+        path = located(self.data)
+        every = open_images(path)
+        return every if len(every) <= self.count else open_images(path, self.count)
 
     def _without_each_group(self) -> list[list[int]]:
         """The seeds without a run of consecutive ones, for each run."""
-        runs = [set(run.tolist()) for run in np.array_split(self.numbers, self.groups)] if self.groups else []
-        return [[seed for seed in self.numbers if seed not in run] for run in runs]
+        if not self.groups:
+            return []
+        left = []
+        for group in np.array_split(self.numbers, self.groups):
+            out = set(group.tolist())
+            left.append([seed for seed in self.numbers if seed not in out])
+        return left
 
 
 def _estimate(value: Value, name: str, without: list[Measured]) -> Estimate:
@@ -200,7 +213,7 @@ def _estimate(value: Value, name: str, without: list[Measured]) -> Estimate:
 
 
 def load_statistics(source: str, detector: str | None = None) -> Statistics:
-    """Statistics of real images, from a path or URL; `detector` as for `metrics.statistics.Statistics.load`."""
+    """Statistics of real images, from a path or URL; of another detector than the named one they are refused."""
     return Statistics.load(fetch(source) if is_url(source) else located(source), detector=detector)
 
 
@@ -225,6 +238,8 @@ class Sheet(Generated):
         if distributed.rank() != 0:
             return {}
         source = job.load(self.source(), job.compile)
-        images = [image for batch in source.batches(self.numbers, job.batch) for image in batch.images.cpu().numpy()]
+        images: list[np.ndarray] = []
+        for batch in source.batches(self.numbers, job.batch):
+            images += list(batch.images.cpu().numpy())
         save_png(contact_sheet(images, self.columns, self.zoom), job.result.with_suffix(".png"))
         return {"images": Estimate.plain(float(len(images)))}

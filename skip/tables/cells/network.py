@@ -128,7 +128,7 @@ class Losses(ForwardPass):
         return self.count
 
     def levels(self, net: SkipTuned, seeds: list[int]) -> Tensor:
-        """Of the settings: float64 [N], see `skip.tables.cells.forward.ForwardPass.levels`."""
+        """Those of a sampler's grid in turn, or those of any forward pass: float64 [N]."""
         if self.sigma_steps is None:
             return super().levels(net, seeds)
         nodes = edm(self.sigma_steps, max(0.002, net.sigma_min), min(80.0, net.sigma_max))
@@ -141,7 +141,7 @@ class Losses(ForwardPass):
         return super().sources() | dict(zip(roles, names, strict=False))
 
     def check(self) -> None:
-        """Load network, real images and detectors; see `skip.tables.cells.settings.Study.check`."""
+        """Load network, real images and detectors, and compute nothing."""
         super().check()
         self._maps(torch.device("cpu"))
 
@@ -203,7 +203,7 @@ class Inversion(NetworkSettings):
         return {"network": self.network, "data": self.data}
 
     def check(self) -> None:
-        """Load the network and the real images; see `skip.tables.cells.settings.Study.check`."""
+        """Load the network and the real images, and compute nothing."""
         RealImages(self.data, self.network_alone().load("cpu").net, max(self.numbers) + 1)
 
     def run(self, job: Job) -> dict[str, Estimate]:

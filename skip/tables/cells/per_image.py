@@ -41,10 +41,13 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
     """
     chunks = [list(seeds[i : i + batch]) for i in range(0, len(seeds), batch)]
     paths = [folder / f"{number:06d}-batch{batch}.npz" for number in range(len(chunks))]
+
+    # Rank 0 says what is missing: another machine may see the folder as it was.
     first = distributed.rank() == 0
     missing = [first and not _is_whole(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
     todo = [number for number, flag in enumerate(distributed.as_rank_0_says(missing)) if flag]
     distributed.require_shared(folder)
+
     mine = todo[distributed.rank() :: distributed.world_size()]
     with tqdm(total=sum(len(chunks[n]) for n in mine), unit="img", desc=desc, disable=distributed.rank() != 0) as bar:
         for number in mine:
@@ -54,14 +57,26 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
                 np.savez(file, **found)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
             bar.update(len(chunks[number]))
     distributed.barrier()
+
     if not first:
         return {}
     distributed.wait_for(lambda: all(path.exists() for path in paths))
-    parts = [_load(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
-    for path, part in zip(paths, parts, strict=True):
-        if {name: _like(array) for name, array in part.items()} != {n: _like(a) for n, a in parts[0].items()}:
-            raise ValueError(f"{path} holds other arrays than {paths[0].name}; remove {folder} and start again")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _joined(paths, [len(chunk) for chunk in chunks])
+
+
+def _joined(paths: Sequence[Path], counts: Sequence[int]) -> dict[str, np.ndarray]:
+    """The arrays of all chunks, one after the other; all must be of one study."""
+    parts: dict[str, list[np.ndarray]] = {}
+    expected: dict[str, Any] = {}
+    for path, count in zip(paths, counts, strict=True):
+        part = _load(path, count)
+        like = {name: _like(array) for name, array in part.items()}
+        expected = expected or like
+        if like != expected:
+            raise ValueError(f"{path} holds other arrays than {paths[0].name}; remove {path.parent} and start again")
+        for name, array in part.items():
+            parts.setdefault(name, []).append(array)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 def _is_whole(path: Path, count: int) -> bool:

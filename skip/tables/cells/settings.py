@@ -105,7 +105,7 @@ class NetworkSettings:
         return len(self.numbers)
 
     def check(self) -> None:
-        """Load the network, on the CPU, and refuse settings that do not fit it; see `Study.check`."""
+        """Load the network, on the CPU, and refuse settings that do not fit it."""
         self.network_alone().load("cpu")
 
     def network_alone(self) -> ImageSource:

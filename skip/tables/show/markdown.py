@@ -138,7 +138,9 @@ def _computed_elsewhere(measured: MeasuredItem) -> list[str]:
 def _a_row_a_cell(measured: MeasuredItem) -> list[Column]:
     """The settings that vary, the evaluations, the values and, in the paper's profile, what it states."""
     cells = measured.item.cells
-    columns = [Column(written(key), [shown(cell.varies[key]) for cell in cells], "left") for key in cells[0].varies]
+    columns = []
+    for name in cells[0].varies:
+        columns.append(Column(written(name), [shown(cell.varies[name]) for cell in cells], "left"))
     evaluations = [cell.by_name["nfe"] for cell in cells]
     if any(evaluations):
         columns.append(Column("NFE", [str(number) for number in evaluations]))

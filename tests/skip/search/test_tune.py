@@ -24,7 +24,7 @@ from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale
 from skip.scale_file import load_scale
 from skip.search.plot import plot_search
-from skip.search.run import Plan, Search, baseline_cell
+from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.search.search import Measure, clearly_better, gain, search
 from skip.source import ImageSource
 from skip.tables.results import Results, key
@@ -320,7 +320,7 @@ def test_two_ranks_find_the_same(command: Tune, tmp_path: Path) -> None:
 def test_another_search_in_the_same_folder_is_refused(command: Tune, network: str, tmp_path: Path) -> None:
     plain = baseline_cell(ImageSource(network, SamplerSettings("euler", steps=2)), "fid", "demo", REFERENCE, None)
     search_there = Search(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
-    asked = Plan(points=3, images=24, budget=150)
+    asked = SearchSettings(points=3, images=24, budget=150)
     search_there._begin(asked)
     before = (tmp_path / "tune.json").read_bytes()
     others = {
