@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dnnlib.catalogue import Entry, resolve
 from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
-from dnnlib.util import fetch, file_sha256, is_url
 from metrics.demo_detector import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
@@ -51,27 +51,16 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
-class DetectorEntry:
-    """One entry of configs/detectors.toml.
+class DetectorEntry(Entry):
+    """A detector of configs/detectors.toml: an entry with one of a URL, a path, and a name on the Hugging Face hub.
 
     Attributes:
-        name: what the user types.
-        licence: of the weights.
-        url, path, hub: where the weights are: one of a URL, a path relative to the repository, and the name of a
-            model on the Hugging Face hub.
-        sha256: of the file, or its first digits as far as they are known.
+        hub: the name of a model there.
         resize: for Inception-v3; see `metrics.inception.InceptionV3`.
-        note: one line for people.
     """
 
-    name: str
-    licence: str
-    url: str | None = None
-    path: str | None = None
     hub: str | None = None
-    sha256: str = ""
     resize: str = "tensorflow"
-    note: str = ""
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.url, self.path, self.hub)) != 1:
@@ -110,32 +99,14 @@ def load_detector(
     entry = load_entries().get(str(source))
     if entry is not None and entry.hub is not None:
         return load_transformers(entry.hub, dtype).to(device)
-    path = _local_path(source, entry)
+    path, _ = resolve(source, load_entries(), "detector", folders=True)
     if path.is_dir():
         return load_transformers(path, dtype).to(device)
-    if entry is not None and entry.url is None and not (found := file_sha256(path)).startswith(entry.sha256):
-        raise ValueError(f"{path}: expected sha256 {entry.sha256}, found {found}; delete the file and try again")
     if _is_safetensors(path):
         if dtype != torch.float32:
             raise ValueError(f"the demo detector runs in float32, not {str(dtype).removeprefix('torch.')}")
         return load_demo_detector(path).to(device)
     return load_inception(path, entry.resize if entry else "tensorflow", dtype).to(device)
-
-
-def _local_path(source: str | os.PathLike[str], entry: DetectorEntry | None) -> Path:
-    """The file or folder that `source` stands for, fetched if need be."""
-    url = entry.url if entry is not None else str(source) if is_url(source) else None
-    if url is not None:
-        return fetch(url, entry.sha256 if entry is not None else None)
-    path = ROOT / str(entry.path) if entry is not None else Path(source)
-    if path.is_file() or path.is_dir():
-        return path
-    if path.exists():  # a pipe, which would be waited for, or a device
-        raise ValueError(f"{path} is no ordinary file: name a detector's weights")
-    if entry is None and path.name == str(source) and not path.suffix:
-        names = ", ".join(load_entries())
-        raise FileNotFoundError(f"no detector is called {str(source)!r}; choose from {names}, a path or a URL")
-    raise FileNotFoundError(f"no such file: {path}")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The networks that have a name, and how a name, a path or a URL becomes a local file."""
+"""The networks that have a name: configs/networks.toml."""
 
 import os
 from dataclasses import dataclass, field
@@ -6,25 +6,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dnnlib import catalogue
+from dnnlib.catalogue import Entry, local_file
 from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
-from dnnlib.util import cached_path, fetch, file_sha256, is_url
+from dnnlib.util import fetch, is_url
 
 NETWORKS_TOML = ROOT / "configs" / "networks.toml"
 HALVES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Preset:
-    """One entry of configs/networks.toml.
+class Preset(Entry):
+    """A network of configs/networks.toml: an entry with either a URL or a path.
 
     Attributes:
-        name: what the user types.
-        licence: of the weights.
-        url: where the file is fetched from; or
-        path: where it lies, relative to the repository.
-        obtain: how to get the file by hand, one sentence, where nothing fetches it.
-        sha256: of the file, where it is known.
         size: of the file in MB, about: parameters times their bytes; None if unknown.
         autoencoder: the second file that a latent network needs: a URL, or a path as `path`.
         num_heads, head_channels: of the network's attention, how many heads or how many channels in each, where its
@@ -32,22 +28,14 @@ class Preset:
         dtype: what the network computes in on a CUDA device, "float16" or "bfloat16"; None: what its file says.
         defaults: sampler settings for those that the user does not choose: fields of
             `sampling.settings.SamplerSettings`, and "guidance"; see `skip.options.image_source`.
-        note: one line for the list of networks.
     """
 
-    name: str
-    licence: str
-    url: str | None = None
-    path: str | None = None
-    obtain: str = ""
-    sha256: str | None = None
     size: int | None = None
     autoencoder: str | None = None
     num_heads: int | None = None
     head_channels: int | None = None
     dtype: str | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.path is None):
@@ -70,38 +58,21 @@ class Preset:
     @property
     def local_path(self) -> Path:
         """Where the file is, or will be once it is fetched."""
-        return cached_path(self.url) if self.url is not None else ROOT / str(self.path)
+        return local_file(str(self.url or self.path))
 
     @property
     def missing(self) -> list[Path]:
         """Of its files, that of the autoencoder included, where those will be that are not here yet."""
-        files = [self.local_path]
-        if self.autoencoder is not None:
-            files.append(cached_path(self.autoencoder) if is_url(self.autoencoder) else ROOT / self.autoencoder)
-        return [path for path in files if not path.is_file()]
-
-    def file(self) -> Path:
-        """The local file of the network, fetched if need be; errors: see `resolve`."""
-        if self.url is not None:
-            return fetch(self.url, self.sha256)
-        file = self._by_hand(str(self.path), self.name)
-        if self.sha256 is not None and not file_sha256(file).startswith(self.sha256):
-            raise ValueError(f"{file} is damaged: its SHA-256 is not that of {self.name}; get the file again")
-        return file
+        places = [place for place in (self.url, self.path, self.autoencoder) if place is not None]
+        return [file for file in map(local_file, places) if not file.is_file()]
 
     def autoencoder_file(self) -> Path | None:
-        """The local file of the autoencoder, fetched if need be, None if there is none; errors: see `resolve`."""
+        """The local file of the autoencoder, fetched if need be, None if there is none; errors: see `Entry.file`."""
         if self.autoencoder is None:
             return None
         if is_url(self.autoencoder):
             return fetch(self.autoencoder)
-        return self._by_hand(self.autoencoder, f"the autoencoder of {self.name}")
-
-    def _by_hand(self, path: str, what: str) -> Path:
-        if not (ROOT / path).is_file():
-            way = f"{self.obtain}; save it as " if self.obtain else "there is no file "
-            raise FileNotFoundError(f"{what} is not here: {way}{ROOT / path}")
-        return ROOT / path
+        return self.by_hand(self.autoencoder, f"the autoencoder of {self.name}")
 
 
 @cache
@@ -115,32 +86,9 @@ def load_presets(path: str | os.PathLike[str] = NETWORKS_TOML) -> dict[str, Pres
 
 
 def resolve(source: str | os.PathLike[str]) -> tuple[Path, Preset | None]:
-    """The local file that `source` stands for, fetched if need be.
+    """The local file of a network, of a name in configs/networks.toml, a path or a URL; and the entry of a name.
 
-    A name comes before a file of the same name; write ./NAME for the file.
-
-    Args:
-        source: a name in configs/networks.toml, a path or a URL.
-    Returns:
-        The path, and the entry if `source` is a name.
     Raises:
-        FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names, and a network
-            that nothing fetches with the way to get it.
-        ValueError, RuntimeError, OSError: if the download fails; see `dnnlib.util.fetch`.
+        FileNotFoundError, ValueError, RuntimeError, OSError: as `dnnlib.catalogue.resolve`.
     """
-    presets = load_presets()
-    preset = presets.get(str(source))
-    if preset is not None:
-        return preset.file(), preset
-    if is_url(source):
-        return fetch(str(source)), None
-    path = Path(source)
-    if path.is_file():
-        return path, None
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; a network is a file")
-    if path.name == str(source) and not path.suffix:
-        raise FileNotFoundError(
-            f"no network is called {str(source)!r}; choose from {', '.join(presets)}, a path or a URL"
-        )
-    raise FileNotFoundError(f"no such file: {path}")
+    return catalogue.resolve(source, load_presets(), "network")

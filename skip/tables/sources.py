@@ -4,11 +4,13 @@ That is a file's hash; but of reference statistics it is what they say, as anoth
 statistics into another file.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dnnlib.places import ROOT, located
+from dnnlib.catalogue import Entry
+from dnnlib.places import located
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from metrics.statistics import Statistics, same_summary
@@ -25,14 +27,10 @@ def location(role: str, name: str) -> str | Path | None:
         role: "network", "detector" or any other; what follows a space tells several of one role apart.
         name: a name in configs/networks.toml or configs/detectors.toml, a path or a URL.
     """
-    word = role.partition(" ")[0]
-    if word == "network" and (preset := load_presets().get(name)) is not None:
-        return preset.url or preset.local_path
-
-    if word == "detector" and (entry := load_entries().get(name)) is not None:
-        if entry.url:
-            return entry.url
-        return ROOT / entry.path if entry.path else None
+    entries: dict[str, Mapping[str, Entry]] = {"network": load_presets(), "detector": load_entries()}
+    entry = entries.get(role.partition(" ")[0], {}).get(name)
+    if entry is not None:
+        return entry.url or entry.local_path
 
     return name if is_url(name) else located(name)
 

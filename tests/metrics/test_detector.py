@@ -82,11 +82,11 @@ def test_what_is_not_in_the_cache_is_fetched(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     asked = []
 
-    def fetch(url: str, sha256: str | None) -> Path:
+    def fetch(url: str) -> Path:
         asked.append(url)
         return demo_file(tmp_path / "copy")
 
-    monkeypatch.setattr(detector, "fetch", fetch)
+    monkeypatch.setattr("dnnlib.catalogue.fetch", fetch)
     assert load_detector("https://host/d.safetensors", "cpu").feature_dim == 128
     assert asked == ["https://host/d.safetensors"]
 
