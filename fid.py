@@ -27,7 +27,7 @@ from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
 from skip.evidence.estimate import Estimate, as_text
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
-from skip.tables.show.words import label
+from skip.tables.show.labels import label
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 

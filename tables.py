@@ -21,15 +21,17 @@ from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
 from skip.search.plot import plot_search
-from skip.search.run import Search, SearchSettings, baseline_cell, told
+from skip.search.report import told
+from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.tables import plan
 from skip.tables.cells.generated import load_statistics
+from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.runner import check
 from skip.tables.runner import run as run_cells
 from skip.tables.show import render
-from skip.tables.spec import Item, item_names, load_item
+from skip.tables.spec import item_names, load_item
 from torch_utils import distributed
 from torch_utils.precision import Kind, computed_in, every_kind
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -96,6 +96,21 @@ class SkipScale:
             position = (i if self.spacing == "paper" else i + 1) / num_skips
         return self.bottom + (self.top - self.bottom) * position
 
+    def resolved(self, num_skips: int) -> dict[str, Any]:
+        """What determines rho in a network of k long skips, as JSON; equal coefficients give equal ones, however put.
+
+        Raises:
+            ValueError: as `per_layer`.
+        """
+        if self.is_identity:
+            return {"rho": None}
+        found: dict[str, Any] = {"rho": self.per_layer(num_skips).tolist(), "time": self.time}
+        if self.window is not None:
+            found["window"] = as_json(self.window)
+        if self.time != "constant":
+            found |= {"axis": self.axis, "sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
+        return found
+
     def __call__(self, num_skips: int, sigma: float | Tensor) -> Tensor:
         """rho_i(sigma) for every layer.
 
@@ -122,6 +137,13 @@ class SkipScale:
 
         low, high = (coordinate(torch.tensor(s, dtype=torch.float64)) for s in (self.sigma_min, self.sigma_max))
         return ((coordinate(sigma) - low) / (high - low)).clamp(0, 1)
+
+
+def as_json(value: Any) -> Any:
+    """A field of SkipScale as JSON has it: a tuple is a list, and a level without end in it is "inf"."""
+    if not isinstance(value, tuple):
+        return value
+    return ["inf" if part == math.inf else part for part in value]
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:

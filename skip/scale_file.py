@@ -2,19 +2,18 @@
 
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from dnnlib.files import read_json_object, write_json
 from dnnlib.keywords import shown
 from dnnlib.text import printable
-from skip.scale import SkipScale
+from skip.scale import SkipScale, as_json
 
 FORMAT = "skip-tuning-scale/1"
 COEFFICIENTS = ("bottom", "top", "layers")
-NUMBERS = ("bottom", "top", "sigma_min", "sigma_max")
-LISTS = ("layers", "window")
+HINTS = get_type_hints(SkipScale)
 CURE = "correct it, or have it made again (tables.py tune, skip.finetune rho)"
 
 
@@ -34,8 +33,7 @@ def save_scale(path: str | os.PathLike[str], scale: SkipScale, **provenance: Any
     record = {name: value for name, value in asdict(scale).items() if value is not None}
     if scale.layers is not None:
         del record["bottom"], record["top"], record["spacing"]  # they are without effect
-    if scale.window is not None:
-        record["window"] = ["inf" if level == math.inf else level for level in scale.window]
+    record = {name: as_json(value) for name, value in record.items()}
     write_json(path, {"format": FORMAT} | record | {"provenance": provenance}, checksum=True)
 
 
@@ -60,23 +58,29 @@ def load_scale(path: str | os.PathLike[str]) -> SkipScale:
 def _settings(record: dict[str, Any]) -> dict[str, Any]:
     """The arguments of SkipScale in a file's record."""
     found = {name: value for name, value in record.items() if name not in ("format", "provenance")}
-    known = [field.name for field in fields(SkipScale)]
     for name, value in found.items():
-        if name not in known:
-            raise ValueError(f"unknown key {printable(name, 50)!r}; there are {', '.join(known)}")
-        if name in NUMBERS:
-            found[name] = _number(name, value)
-        elif name in LISTS:
-            if not isinstance(value, list):
-                raise ValueError(f"{name} is {shown(value)}; it must be a list of numbers")
-            found[name] = tuple(_number(name, one) for one in value)
-        elif not isinstance(value, str):
-            raise ValueError(f"{name} is {shown(value)}; it must be a text")
+        if name not in HINTS:
+            raise ValueError(f"unknown key {printable(name, 50)!r}; there are {', '.join(HINTS)}")
+        found[name] = _value(name, value)
+
     if not set(COEFFICIENTS) & found.keys():
         raise ValueError(f"it has no coefficients; give {' or '.join(COEFFICIENTS)}")
     if len(found.get("window", (0, 0))) != 2:
         raise ValueError(f"window has {len(record['window'])} numbers; it must be [low, high]")
     return found
+
+
+def _value(name: str, value: Any) -> Any:
+    """A field of SkipScale, by what it is: a number, numbers, or a choice, which is a text."""
+    if HINTS[name] is float:
+        return _number(name, value)
+    if any(get_origin(part) is tuple for part in get_args(HINTS[name])):
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is {shown(value)}; it must be a list of numbers")
+        return tuple(_number(name, one) for one in value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {shown(value)}; it must be a text")
+    return value
 
 
 def _number(name: str, value: Any) -> float:

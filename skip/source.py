@@ -1,6 +1,5 @@
 """Everything that determines a set of generated images, and the images themselves."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -184,17 +183,11 @@ class ImageSource:
         return record
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
-        """rho of each layer and where it acts; equal settings give equal records, however they were put."""
-        scale = self.scale
-        if scale.is_identity:
-            return {"rho": None}
-        record: dict[str, Any] = {"rho": scale.per_layer(num_skips).tolist(), "target": self.skip_target}
-        record["time"] = scale.time
-        if scale.window is not None:
-            record["window"] = ["inf" if level == math.inf else level for level in scale.window]
-        if scale.time != "constant":
-            record |= {"axis": scale.axis, "sigma_min": scale.sigma_min, "sigma_max": scale.sigma_max}
-        return record
+        """rho of each layer, where it acts, and what sees it; equal settings give equal records, however put."""
+        resolved = self.scale.resolved(num_skips)
+        if self.scale.is_identity:
+            return resolved
+        return {"rho": resolved["rho"], "target": self.skip_target} | resolved
 
 
 def _heads(checkpoint: dict[str, Any]) -> dict[str, int]:

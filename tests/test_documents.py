@@ -19,8 +19,9 @@ from dnnlib.start import PROGRAMS
 from metrics.detector import load_entries
 from metrics.measure import parse_metrics
 from skip.options import image_source
+from skip.tables.item import Item
 from skip.tables.plan import select
-from skip.tables.spec import Item, load_item
+from skip.tables.spec import load_item
 from training.presets import load_presets
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from skip.tables.item import Cell
 from skip.tables.plan import count
 from skip.tables.results import unique
-from skip.tables.spec import Cell, load_item
+from skip.tables.spec import load_item
 from tables import paper_items
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "reproducing.md").read_text()

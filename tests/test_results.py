@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results, unique
 from skip.tables.show.markdown import overview, section
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
-from skip.tables.spec import Item, load_item
+from skip.tables.spec import load_item
 from tables import paper_items
 
 ROOT = Path(__file__).resolve().parent.parent

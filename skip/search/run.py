@@ -15,25 +15,25 @@ from dnnlib.files import read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of
-from skip.evidence.estimate import Estimate, as_text, difference
-from skip.scale import TIMES, SkipScale, Time
+from skip.evidence.estimate import Estimate
+from skip.scale import TIMES, SkipScale
 from skip.scale_file import save_scale
-from skip.search.search import Round, clearly_better, even_grid, gain, search
+from skip.search.report import DIGITS, orders, short, stage
+from skip.search.search import Round, clearly_better, even_grid, search
 from skip.source import ImageSource
 from skip.tables.cells.generated import Images
 from skip.tables.cells.words import record_of
+from skip.tables.item import Cell
 from skip.tables.measured import SKIP_SETTINGS
 from skip.tables.results import Results
 from skip.tables.runner import run as run_cells
-from skip.tables.show.words import resolve
-from skip.tables.spec import Cell
+from skip.tables.show.labels import resolve
 from torch_utils import distributed
 
 GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
 RECORD = "tune.json"
 MOST_BYTES = 64 * 2**20  # of it
 GROWING = ("budget", "precision")  # with others than before, a search goes on
-DIGITS = 3  # of a coefficient that is found: far below its error
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Search:
         cost = {"images": images, "evaluations": images * self.baseline.evaluations() // self.baseline.count}
         about = self._about(asked)
         told = {"warnings": warnings} if warnings else {}
-        summary = {name: _short(part) for name, part in report.items()}
+        summary = {name: short(part) for name, part in report.items()}
 
         if distributed.rank() == 0:
             write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
@@ -218,14 +218,14 @@ class Search:
             if ends is not None:
                 rounds = self.stages[name] = self._search(best, name, ends, asked)
                 best = _with(best, **{name: round(rounds[-1].best.rho, DIGITS)})
-                report[name] = _stage(rounds)
+                report[name] = stage(rounds)
 
         if asked.time:
             images = min(asked.budget // len(TIMES), self.stages["bottom"][-1].images)
             found = self._measure([_with(best, time=time) for time in TIMES], images)
             chosen = TIMES[clearly_better(found, self.maximise)]
             best = _with(best, time=chosen)
-            report["time"] = _orders(chosen, images, found)
+            report["time"] = orders(chosen, images, found)
         return best, report
 
     def _search(self, best: Images, name: str, ends: tuple[float, float], asked: SearchSettings) -> list[Round]:
@@ -265,20 +265,6 @@ class Search:
         return one
 
 
-def told(summary: dict[str, Any]) -> list[str]:
-    """Sentences for people: what was found, and what to do where the range was too narrow."""
-    lines = []
-    for name in ("bottom", "top"):
-        one = summary.get(name)
-        if one is None:
-            continue
-        rho = as_text(Estimate.plain(one["rho"], one["error"]))
-        lines.append(f"rho_{name} = {rho} ({one['images']} images)")
-        if one["at_edge"]:
-            lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
-    return lines
-
-
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Which settings of a search were others: "points=7 (now 5)"; not those that may be added to it."""
     found = []
@@ -303,49 +289,3 @@ def _told_apart(scale: SkipScale, images: int) -> dict[str, Any]:
     if scale.time != "constant":
         found["time"] = scale.time
     return found | {"images": images}
-
-
-def _stage(rounds: list[Round]) -> dict[str, Any]:
-    """What a search saw, as JSON."""
-    last = rounds[-1]
-    found: dict[str, Any] = {
-        "rho": round(last.best.rho, DIGITS),
-        "error": last.best.error,
-        "low": last.best.low,
-        "high": last.best.high,
-        "at_edge": last.best.at_edge,
-        "images": last.images,
-        "value": last.best.value.value,
-    }
-
-    compared = gain(rounds)
-    if compared is not None:
-        images, gap = compared
-        found["gain"] = {"images": images, "value": gap.value, "error": gap.error}
-    return found | {"rounds": [_seen(one) for one in rounds]}
-
-
-def _orders(chosen: Time, images: int, found: list[Estimate]) -> dict[str, Any]:
-    """The orders in time as JSON; differences are from the first, and paired."""
-    points = {time: _compared(one, found[0]) for time, one in zip(TIMES, found, strict=True)}
-    return {"chosen": chosen, "images": images, "orders": points}
-
-
-def _seen(one: Round) -> dict[str, Any]:
-    """A round as JSON; differences are from its point nearest to the vertex, and paired."""
-    nearest = min(range(len(one.rhos)), key=lambda i: abs(one.rhos[i] - one.best.rho))
-    points = []
-    for rho, estimate in zip(one.rhos, one.estimates, strict=True):
-        points.append({"rho": rho} | _compared(estimate, one.estimates[nearest]))
-    return {"images": one.images, "best": {"rho": one.best.rho, "error": one.best.error}, "points": points}
-
-
-def _compared(one: Estimate, other: Estimate) -> dict[str, Any]:
-    """An estimate and its difference from another, as JSON."""
-    gap = difference(one, other)
-    return {"value": one.value, "error": one.error, "difference": gap.value, "error_of_difference": gap.error}
-
-
-def _short(part: dict[str, Any]) -> dict[str, Any]:
-    """Without the measurements."""
-    return {name: value for name, value in part.items() if name not in ("rounds", "orders")}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from skip.tables.cells.words import SCALE_WORDS, values_of
+from skip.tables.item import Cell, Item
 from skip.tables.results import Outcome, Results
-from skip.tables.spec import Cell, Item
 
 SKIP_SETTINGS = {*SCALE_WORDS, "target"}  # without effect at rho = 1
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib.seeds import parse_seeds
+from skip.tables.item import Cell, Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome, kind_in_words
 from skip.tables.sources import local_path, location
-from skip.tables.spec import Cell, Item
 
 
 def select(item: Item, which: str | None) -> Item:

@@ -16,8 +16,8 @@ from dnnlib.seeds import parse_seeds
 from dnnlib.text import printable
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.words import record_of
+from skip.tables.item import Cell
 from skip.tables.sources import identity, is_made_from, local_sha256
-from skip.tables.spec import Cell
 from torch_utils.precision import KINDS, Kind
 
 State = Literal["done", "stale", "begun", "to do"]  # stale: a file it was made from is another one now

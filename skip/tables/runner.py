@@ -16,9 +16,9 @@ from dnnlib.claims import locked
 from dnnlib.files import remove_partial_files
 from skip.source import LastNetwork
 from skip.tables.cells.settings import Job
+from skip.tables.item import Cell
 from skip.tables.results import Results, unique
 from skip.tables.sources import local_path, obtain
-from skip.tables.spec import Cell
 from torch_utils import distributed
 
 

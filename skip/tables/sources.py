@@ -14,7 +14,7 @@ from dnnlib.places import located
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 from metrics.detector import load_entries
 from metrics.statistics import Statistics, same_summary
-from skip.tables.spec import Cell
+from skip.tables.item import Cell
 from training.presets import load_presets
 
 REFERENCE = "reference"  # the role of statistics of real images

@@ -4,22 +4,19 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dnnlib.keywords import check_keywords, read_toml, shown
 from dnnlib.places import ROOT
 from skip.evidence.claims import Claim
-from skip.tables.cells.generated import Generated
 from skip.tables.cells.registry import STUDIES
 from skip.tables.cells.settings import Study
-from skip.tables.cells.words import Word, build, record_of, values_of, words_of
+from skip.tables.cells.words import Word, build, record_of, words_of
+from skip.tables.item import DERIVED, Cell, Item, Plot, Published
 
 CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
-DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
 MOST_CELLS = 10_000
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
@@ -29,98 +26,6 @@ KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
 WORDS = {"title", "source", "notes", "requires"}
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A value that the paper states.
-
-    Attributes:
-        metric, value, where: what, and where in the paper it stands.
-    """
-
-    metric: str
-    value: float
-    where: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One measurement.
-
-    Attributes:
-        study: a name in STUDIES.
-        settings: everything that determines its result.
-        varies: those settings that tell it from the item's other cells.
-        published: what the paper states of it.
-    """
-
-    study: str
-    settings: Study
-    varies: dict[str, Any]
-    published: tuple[Published, ...] = ()
-
-    @cached_property
-    def determined_by(self) -> tuple[str, dict[str, Any]]:
-        """What its result depends on, as JSON."""
-        return self.study, record_of(self.settings, defaults=False)
-
-    @cached_property
-    def by_name(self) -> dict[str, Any]:
-        """Every setting, and what follows from them: "nfe", and "window_top", the upper end of the window; or None."""
-        found = values_of(self.settings)
-        window = found.get("window")
-        return found | {"nfe": nfe(self), "window_top": None if window is None else window[1]}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A curve for each value of `series`: `y` over `x`.
-
-    Attributes:
-        x: a setting, "nfe", "window_top", or "index" for values that come as name[0], name[1], ...
-        y: names of values.
-        series: settings.
-        xlabel, ylabel: with units; the names without.
-        logx, logy: logarithmic axes.
-    """
-
-    x: str
-    y: tuple[str, ...]
-    series: tuple[str, ...] = ()
-    xlabel: str | None = None
-    ylabel: str | None = None
-    logx: bool = False
-    logy: bool = False
-
-
-@dataclass(frozen=True)
-class Item:
-    """A table or figure in one profile.
-
-    Attributes:
-        name: "table2".
-        title: what it shows.
-        source: where it stands in the paper.
-        profile: "demo" or "paper".
-        cells: in the order in which they are shown; none where `requires` says what is missing.
-        notes: choices that the paper leaves open, and how they were made.
-        requires: what must exist before it can run, or None.
-        claims: directions that the paper reports.
-        plot: how it is drawn, or None.
-        flags: of the command line, that chose other seeds or some of the cells.
-    """
-
-    name: str
-    title: str
-    source: str
-    profile: str
-    cells: tuple[Cell, ...]
-    notes: tuple[str, ...] = ()
-    requires: str | None = None
-    claims: tuple[Claim, ...] = ()
-    plot: Plot | None = None
-    flags: str = ""
 
 
 def item_names(folder: Path = CONFIGS) -> list[str]:
@@ -304,14 +209,3 @@ def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:
     for key in table:
         if key not in known:
             raise ValueError(f"unknown key {key!r}; there are {', '.join(sorted(known))}")
-
-
-def nfe(cell: Cell) -> int | None:
-    """Network evaluations per image, of cells that generate images."""
-    study = cell.settings
-    return study.evaluations_per_image() if isinstance(study, Generated) else None
-
-
-def setting(cell: Cell, name: str) -> Any:
-    """A setting of a cell, or what follows from its settings, as nfe does; None where it has none."""
-    return cell.by_name.get(name)

@@ -1,7 +1,7 @@
 """The settings of a cell as words: those of a TOML file, of results/ and of --cells; no word is nested in another.
 
 A cell is built of parts, a SamplerSettings and a SkipScale among them, whose fields are words of their own: an option
-that either of them gains is one here at once. Four words are not SkipScale's, as results/ are named by them: `rho` is
+that either of them gains is one here at once. Three words are not SkipScale's, as results/ are named by them: `rho` is
 its `bottom`; `across` says its `top`, unless `top` is given; and `time_range` is its sigma_min and sigma_max, which
 are a sampler's words too.
 """

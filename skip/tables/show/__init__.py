@@ -1,4 +1,4 @@
-"""How measured items are shown: Markdown, CSV and HTML, plots, choices, what values are called.
+"""How measured items are shown: Markdown, CSV and JSON, plots, choices, what values are called.
 
 Reads results; computes nothing from images.
 """

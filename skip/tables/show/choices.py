@@ -6,8 +6,8 @@ from skip.tables.cells.generated import Generated
 from skip.tables.cells.network import Inversion
 from skip.tables.cells.settings import AnyRange
 from skip.tables.cells.words import values_of, words_of
-from skip.tables.show.words import caption
-from skip.tables.spec import Cell, Item, setting
+from skip.tables.item import Cell, Item, setting
+from skip.tables.show.labels import caption
 
 SAID_ELSEWHERE = {"network", "detector", "reference", "data", "seeds", "metrics", "features"}
 # The paper is silent about these, so that even a default is named. The second need a rho other than 1, the third are

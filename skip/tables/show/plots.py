@@ -10,11 +10,11 @@ from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module, save_png
 from skip.evidence.claims import written
 from skip.evidence.estimate import Estimate, ratio
+from skip.tables.item import Cell, Plot
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
+from skip.tables.show.labels import caption, label, resolve, shown
 from skip.tables.show.sheets import sheets
-from skip.tables.show.words import caption, label, resolve, shown
-from skip.tables.spec import Cell, Plot
 
 # Okabe and Ito, 2008: seven colours that the colour-blind can tell apart; yellow is left out, too pale on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -13,10 +13,10 @@ from skip.tables.cells.words import record_of
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
 from skip.tables.show import plots
+from skip.tables.show.labels import resolve, shown
 from skip.tables.show.markdown import command, overview, section
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.verdicts import verdicts
-from skip.tables.show.words import resolve, shown
 
 COLUMNS = ["item", "profile", "study", "settings", "name", "value", "error", "published", "where", "command"]
 

@@ -5,10 +5,10 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.pictures import open_picture, side_by_side
+from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.words import caption
-from skip.tables.spec import Cell
+from skip.tables.show.labels import caption
 
 WIDTH = 1200  # of a row of sheets, in pixels
 

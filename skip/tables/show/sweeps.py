@@ -7,7 +7,7 @@ from skip.evidence.best import Best, best_rho
 from skip.evidence.estimate import Estimate
 from skip.tables.measured import MeasuredItem, settings_without
 from skip.tables.results import Outcome
-from skip.tables.show.words import resolve
+from skip.tables.show.labels import resolve
 
 
 class Sweep(NamedTuple):

@@ -10,7 +10,7 @@ from skip.evidence.claims import Claim, Point, Seen, Setting, judge
 from skip.studies.wavelet import BANDS
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.words import caption, label, resolve, shown
+from skip.tables.show.labels import caption, label, resolve, shown
 
 FEATURE_LOSS = "feature loss"
 IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}

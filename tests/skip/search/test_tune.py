@@ -27,8 +27,9 @@ from skip.search.plot import plot_search
 from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.search.search import Measure, clearly_better, gain, search
 from skip.source import ImageSource
+from skip.tables.item import Cell
 from skip.tables.results import Results, key
-from skip.tables.spec import Cell, load_item
+from skip.tables.spec import load_item
 from tables import main
 from training.checkpoint import save_network
 from training.precond import EDMPrecond

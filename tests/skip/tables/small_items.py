@@ -10,9 +10,9 @@ from skip.evidence.estimate import Estimate
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.network import Norms
 from skip.tables.cells.words import build
+from skip.tables.item import Cell, Item, Published
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
-from skip.tables.spec import Cell, Item, Published
 
 
 class Desk:

@@ -15,12 +15,13 @@ from skip.evidence.estimate import Estimate
 from skip.tables.cells.per_image import collect
 from skip.tables.cells.settings import Job, Study
 from skip.tables.cells.words import build, record_of
+from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.plan import summary
 from skip.tables.results import Results, key, unique
 from skip.tables.runner import check, run
 from skip.tables.sources import location
-from skip.tables.spec import Cell, load_item
+from skip.tables.spec import load_item
 from torch_utils import distributed
 
 CPU = torch.device("cpu")

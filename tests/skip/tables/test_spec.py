@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from sampling.sigmas import edm
+from skip.tables.item import nfe, setting
 from skip.tables.measured import MeasuredItem
 from skip.tables.plan import count, dry_run, lines, select
 from skip.tables.results import Results
-from skip.tables.spec import CONFIGS, item_names, load_item, nfe, setting
+from skip.tables.spec import CONFIGS, item_names, load_item
 from training.families.latent.discrete import NoiseTable
 
 PROFILES = """

@@ -17,12 +17,13 @@ from skip.tables.cells.finetuned import FineTuned
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job
 from skip.tables.cells.words import build
+from skip.tables.item import Cell, nfe, setting
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
 from skip.tables.runner import run
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
-from skip.tables.spec import Cell, item_names, load_item, nfe, setting
+from skip.tables.spec import item_names, load_item
 from training.checkpoint import save_network
 from training.precond import EDMPrecond
 

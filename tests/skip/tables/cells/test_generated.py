@@ -17,7 +17,7 @@ from metrics.statistics import Statistics
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.settings import Job
 from skip.tables.cells.words import build, record_of
-from skip.tables.spec import Cell, nfe
+from skip.tables.item import Cell, nfe
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}

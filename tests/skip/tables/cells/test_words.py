@@ -11,9 +11,9 @@ from skip.scale import SkipScale
 from skip.tables.cells.generated import Images
 from skip.tables.cells.network import Norms
 from skip.tables.cells.words import build, record_of, values_of, words_of
+from skip.tables.item import Cell, Item
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Results
-from skip.tables.spec import Cell, Item
 
 PATH = Path("no-such-folder")
 SETTINGS: dict[str, Any] = {"network": "net", "detector": "det", "reference": "ref", "seeds": "0-3"}

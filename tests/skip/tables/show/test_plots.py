@@ -10,9 +10,9 @@ from PIL import Image
 from small_items import Desk
 
 from skip.evidence.estimate import Estimate
+from skip.tables.item import Plot, Published
 from skip.tables.show.plots import plot, save
 from skip.tables.show.sheets import sheets
-from skip.tables.spec import Plot, Published
 
 RHO = Plot("rho", ("fid",), ("steps",), xlabel="rho of the deepest layer", ylabel="FID")
 

@@ -12,12 +12,12 @@ from small_items import Desk
 
 from skip.evidence.claims import Claim
 from skip.evidence.estimate import Estimate
+from skip.tables.item import Published
+from skip.tables.show.labels import label, resolve
 from skip.tables.show.markdown import command, heading
 from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
 from skip.tables.show.sweeps import sweeps
 from skip.tables.show.verdicts import verdicts
-from skip.tables.show.words import label, resolve
-from skip.tables.spec import Published
 
 LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
 
