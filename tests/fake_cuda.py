@@ -92,6 +92,9 @@ class FakeDevice(TorchDispatchMode):
         return value
 
 
+KNOWN = {*READS, Tensor.new_tensor, Tensor.copy_, Tensor.__getitem__, Tensor.__setitem__}
+
+
 class FakeMoves(TorchFunctionMode):
     """Moves of tensors between devices, and indexing, which a CPU build of PyTorch does not send to a dispatch mode.
 
@@ -109,30 +112,42 @@ class FakeMoves(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (Tensor.to, Tensor.cuda, Tensor.cpu):
             target, dtype = _destination(func, args[1:], kwargs)
-            if target is not None and target.type == "cuda" and not on_cuda(args[0]):
-                return self.device.to_cuda(args[0], dtype)
-            if target is not None and target.type == "cpu" and on_cuda(args[0]):
-                self.device.waits[place()] += 1
-                return _copied_back(args[0], dtype)
-        if func in READS and on_cuda(args[0]):
-            self.device.waits[place()] += 1
-            return READS[func]
-        if func is Tensor.new_tensor and on_cuda(args[0]):
-            return self.device.to_cuda(torch.tensor(args[1]), kwargs.get("dtype") or args[0].dtype)
+            return self._moved(args[0], target, dtype, lambda: func(*args, **kwargs))
         if func in (torch.tensor, torch.as_tensor) and not on_cuda(args[0]):
             target = kwargs.get("device")
             if target is not None and torch.device(target).type == "cuda":
                 return self.device.to_cuda(torch.as_tensor(args[0]), kwargs.get("dtype"))
-        if func is Tensor.copy_ and on_cuda(args[0]):
-            torch.broadcast_shapes(args[0].shape, args[1].shape)
-            return args[0]
-        if func is Tensor.__getitem__ and on_cuda(args[0]):
-            return _indexed(self.device, args[0], args[1])
-        if func is Tensor.__setitem__ and on_cuda(args[0]):
-            if isinstance(args[2], Tensor):
-                torch.broadcast_shapes(_indexed(self.device, args[0], args[1]).shape, args[2].shape)
-            return None
+        if func in KNOWN and on_cuda(args[0]):
+            return self._known(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _moved(
+        self, tensor: Tensor, target: torch.device | None, dtype: torch.dtype | None, otherwise: Callable[[], Any]
+    ) -> Any:
+        kind = None if target is None else target.type
+        if kind == "cuda" and not on_cuda(tensor):
+            return self.device.to_cuda(tensor, dtype)
+        if kind == "cpu" and on_cuda(tensor):
+            self.device.waits[place()] += 1
+            return _copied_back(tensor, dtype)
+        return otherwise()
+
+    def _known(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What comes of a function of a tensor on the device."""
+        tensor, *rest = args
+        if func in READS:
+            self.device.waits[place()] += 1
+            return READS[func]
+        if func is Tensor.new_tensor:
+            return self.device.to_cuda(torch.tensor(rest[0]), kwargs.get("dtype") or tensor.dtype)
+        if func is Tensor.copy_:
+            torch.broadcast_shapes(tensor.shape, rest[0].shape)
+            return tensor
+        if func is Tensor.__getitem__:
+            return _indexed(self.device, tensor, rest[0])
+        if isinstance(rest[1], Tensor):  # of __setitem__
+            torch.broadcast_shapes(_indexed(self.device, tensor, rest[0]).shape, rest[1].shape)
+        return None
 
 
 @contextlib.contextmanager

@@ -30,60 +30,79 @@ def shapes(
         image_channels: of the images.
         scale_shift: whether embeddings scale and shift, as those of LSUN do not.
     """
-    emb = 4 * channels
-    found: dict[str, list[int]] = {}
-
-    def layer(name: str, *shape: int) -> None:
-        found[f"{name}.weight"] = list(shape)
-        found[f"{name}.bias"] = [shape[0]]
-
-    def residual(name: str, width: int, out: int) -> None:
-        layer(f"{name}.in_layers.0", width)
-        layer(f"{name}.in_layers.2", out, width, 3, 3)
-        layer(f"{name}.emb_layers.1", (1 + scale_shift) * out, emb)
-        layer(f"{name}.out_layers.0", out)
-        layer(f"{name}.out_layers.3", out, out, 3, 3)
-        if width != out:
-            layer(f"{name}.skip_connection", out, width, 1, 1)
-
-    def attend(name: str, width: int) -> None:
-        layer(f"{name}.norm", width)
-        layer(f"{name}.qkv", 3 * width, width, 1, 1)
-        layer(f"{name}.proj_out", width, width, 1, 1)
-
-    layer("time_embed.0", emb, channels)
-    layer("time_embed.2", emb, emb)
+    unet = _Shapes(4 * channels, scale_shift)
+    unet.layer("time_embed.0", unet.emb, channels)
+    unet.layer("time_embed.2", unet.emb, unet.emb)
     if classes:
-        found["label_emb.weight"] = [classes, emb]
-    width = channels * mult[0]
-    layer("input_blocks.0.0", width, image_channels, 3, 3)
-    widths = [width]
-    for level, factor in enumerate(mult):
+        unet.found["label_emb.weight"] = [classes, unet.emb]
+    widths = [channels * factor for factor in mult]
+
+    unet.layer("input_blocks.0.0", widths[0], image_channels, 3, 3)
+    skips = _encoder(unet, widths, blocks, attention)
+    unet.residual("middle_block.0", widths[-1], widths[-1])
+    unet.attend("middle_block.1", widths[-1])
+    unet.residual("middle_block.2", widths[-1], widths[-1])
+    _decoder(unet, widths, blocks, attention, skips)
+
+    unet.layer("out.0", widths[0])
+    unet.layer("out.2", image_channels, widths[0], 3, 3)
+    return unet.found
+
+
+def _encoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int]) -> list[int]:
+    """Returns the channels of each skip."""
+    width = widths[0]
+    skips = [width]
+    for level, out in enumerate(widths):
         for _ in range(blocks):
-            residual(f"input_blocks.{len(widths)}.0", width, channels * factor)
-            width = channels * factor
+            unet.residual(f"input_blocks.{len(skips)}.0", width, out)
+            width = out
             if level in attention:
-                attend(f"input_blocks.{len(widths)}.1", width)
-            widths.append(width)
-        if level < len(mult) - 1:
-            residual(f"input_blocks.{len(widths)}.0", width, width)  # goes down
-            widths.append(width)
-    residual("middle_block.0", width, width)
-    attend("middle_block.1", width)
-    residual("middle_block.2", width, width)
-    index = 0
-    for level, factor in reversed(list(enumerate(mult))):
+                unet.attend(f"input_blocks.{len(skips)}.1", width)
+            skips.append(width)
+        if level < len(widths) - 1:
+            unet.residual(f"input_blocks.{len(skips)}.0", width, width)  # goes down
+            skips.append(width)
+    return skips
+
+
+def _decoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int], skips: list[int]) -> None:
+    width, index = widths[-1], 0
+    for level, out in reversed(list(enumerate(widths))):
         for i in range(blocks + 1):
-            residual(f"output_blocks.{index}.0", width + widths.pop(), channels * factor)
-            width = channels * factor
+            unet.residual(f"output_blocks.{index}.0", width + skips.pop(), out)
+            width = out
             if level in attention:
-                attend(f"output_blocks.{index}.1", width)
+                unet.attend(f"output_blocks.{index}.1", width)
             if level > 0 and i == blocks:
-                residual(f"output_blocks.{index}.{2 if level in attention else 1}", width, width)  # goes up
+                unet.residual(f"output_blocks.{index}.{2 if level in attention else 1}", width, width)  # goes up
             index += 1
-    layer("out.0", width)
-    layer("out.2", image_channels, width, 3, 3)
-    return found
+
+
+class _Shapes:
+    """Names and shapes of layers, in the order in which they are added."""
+
+    def __init__(self, emb: int, scale_shift: bool) -> None:
+        self.emb, self.scale_shift = emb, scale_shift
+        self.found: dict[str, list[int]] = {}
+
+    def layer(self, name: str, *shape: int) -> None:
+        self.found[f"{name}.weight"] = list(shape)
+        self.found[f"{name}.bias"] = [shape[0]]
+
+    def residual(self, name: str, width: int, out: int) -> None:
+        self.layer(f"{name}.in_layers.0", width)
+        self.layer(f"{name}.in_layers.2", out, width, 3, 3)
+        self.layer(f"{name}.emb_layers.1", (1 + self.scale_shift) * out, self.emb)
+        self.layer(f"{name}.out_layers.0", out)
+        self.layer(f"{name}.out_layers.3", out, out, 3, 3)
+        if width != out:
+            self.layer(f"{name}.skip_connection", out, width, 1, 1)
+
+    def attend(self, name: str, width: int) -> None:
+        self.layer(f"{name}.norm", width)
+        self.layer(f"{name}.qkv", 3 * width, width, 1, 1)
+        self.layer(f"{name}.proj_out", width, width, 1, 1)
 
 
 class _Named:
