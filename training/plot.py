@@ -30,10 +30,12 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     """
     if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
+
     figure = matplotlib_module("matplotlib.figure").Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
     panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
     panels[0].plot(_column(stats, "images", 1000), _column(stats, "loss"), linewidth=1)
     panels[0].set_ylabel("loss")
+
     if metrics:
         names = [key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key]
         name = names[0] if names else "fid"

@@ -210,6 +210,7 @@ def rank_batches(
     small = dataset.nbytes <= PRELOAD_BYTES
     if small:
         dataset.to_tensor()
+
     parts = [dataset, Mirrored(dataset)] if config.xflip else [dataset]
     images: ConcatDataset[tuple[Tensor, Tensor]] = ConcatDataset(parts)
     loader = DataLoader(
@@ -219,6 +220,7 @@ def rank_batches(
         num_workers=0 if small else config.workers,
         pin_memory=device.type == "cuda",
     )
+
     for pixels, labels in loader:
         yield pixels.to(device, non_blocking=True).float() / 127.5 - 1, labels.to(device, non_blocking=True)
 

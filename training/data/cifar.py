@@ -67,7 +67,9 @@ def read_cifar(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     missing = [name for name in version.files[split] if name not in batches]
     if missing:
         raise ValueError(f"{where} lacks {version.folder}/{missing[0]}, a part of the {split} split; fetch it again")
-    planes, labels = (np.concatenate(parts) for parts in zip(*(batches[n] for n in version.files[split]), strict=True))
+
+    ordered = [batches[name] for name in version.files[split]]
+    planes, labels = (np.concatenate(parts) for parts in zip(*ordered, strict=True))
     images = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
     return np.ascontiguousarray(images), labels
 
@@ -90,9 +92,11 @@ def _files(path: Path, split: str) -> Iterator[tuple[str, bytes]]:
             _check_size(file.stat().st_size, name)
             yield name, file.read_bytes()
         return
+
     with open(path, "rb") as packed:
         compressed = packed.read(2) == _GZIP
         packed.seek(0)
+
         unfolded: IO[bytes] = GzipFile(fileobj=packed) if compressed else packed  # type: ignore[assignment]
         bounded: Any = _Bounded(unfolded)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:

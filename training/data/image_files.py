@@ -197,6 +197,7 @@ def _zip_members(archive: zipfile.ZipFile, path: Path) -> list[str]:
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             shown = printable(repr(name))
             raise ValueError(f"{printable(path)} holds the unsafe name {shown}, which leaves the archive; refused")
+
         if parts[-1] == "" or any(is_junk(part) for part in parts):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):

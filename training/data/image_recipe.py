@@ -37,12 +37,14 @@ class Recipe:
         for name, size in (("resolution", self.resolution), ("pad", self.pad)):
             if size is not None and not 1 <= min(size) <= max(size) <= MOST_PIXELS:
                 raise ValueError(f"{name} is {size[0]}x{size[1]}; both must be between 1 and {MOST_PIXELS}")
+
         if self.transform is None:
             return
         if self.transform not in TRANSFORMS:
             raise ValueError(f"unknown transform {self.transform!r}; choose from {', '.join(TRANSFORMS)}")
         if self.resolution is None:
             raise ValueError(f"transform {self.transform} needs a resolution, such as 64x64")
+
         width, height = self.resolution
         if self.transform in _WIDE and height > width:
             raise ValueError(f"{self.transform} needs width >= height; resolution is {width}x{height}")

@@ -65,6 +65,7 @@ def open_source(path: str | os.PathLike[str], split: str | None = None, labels: 
         return _open_folder(path, split, labels)
     if not path.is_file():
         raise ValueError(f"{printable(path)} is no file and no folder (a device, a pipe or a socket); store it first")
+
     if path.name.endswith(_TAR_SUFFIXES):
         return _without(labels, _open_cifar(path, split))
     if IMAGES in path.name:

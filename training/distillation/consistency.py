@@ -112,6 +112,7 @@ class ConsistencyDistillation:
         random = generator(config, state, self.device)
         index = torch.randint(len(self.sigmas) - 1, [share], generator=random, device=self.device)
         x = images + _column(self.sigmas[index]) * torch.randn(images.shape, generator=random, device=self.device)
+
         total = torch.zeros([], device=self.device)
         for rows in parts(config, share):
             here, there = self.sigmas[index[rows]], self.sigmas[index[rows] + 1]
@@ -121,6 +122,7 @@ class ConsistencyDistillation:
             losses = self.distance(state.net(x[rows], here, labels[rows]), goal)
             losses.sum().div(share).backward()
             total += losses.detach().sum()
+
         descend(state.optimizer, config.learning_rate(state.images_seen))
         follow(state.target, state.net, config.target_decay)
         follow(state.ema, state.net, config.ema_beta(state.images_seen))

@@ -117,6 +117,7 @@ class DiffInstruct:
         config, state, share = self.config, self.state, len(images)
         random = generator(config, state, self.device, use=1)  # 0 was for `batches`
         levels = self.loss.draw(images, random), self.loss.draw(images, random)
+
         total = torch.zeros([], device=self.device)
         for rows in parts(config, share):
             told = labels[rows] if self.teacher.label_dim else None
@@ -126,6 +127,7 @@ class DiffInstruct:
             losses.sum().div(share).backward()
             self.loss(state.aux, x.detach(), told, aux_sigma, aux_noise).sum().div(share).backward()
             total += losses.detach().sum()
+
         descend(state.optimizer, config.learning_rate(state.images_seen))
         descend(state.aux_optimizer, config.learning_rate(state.images_seen) * config.aux_lr / config.lr)
         follow(state.ema, state.net, config.ema_beta(state.images_seen))

@@ -222,7 +222,8 @@ def _decoder_levels(state: Mapping[str, Tensor]) -> tuple[int, int]:
     count = len({name.split(".")[1] for name in state if name.startswith("output_blocks.")})
 
     # The last output block of a level, but for the highest, goes up: after its attention, if it has one.
-    ups = [i for i in range(count) if any(f"output_blocks.{i}.{j}.in_layers.0.weight" in state for j in (1, 2))]
+    second = "output_blocks.{}.1.in_layers.0.weight", "output_blocks.{}.2.in_layers.0.weight"
+    ups = [i for i in range(count) if second[0].format(i) in state or second[1].format(i) in state]
     levels, per_level = len(ups) + 1, ups[0] + 1 if ups else count
     if ups != [per_level * (level + 1) - 1 for level in range(levels - 1)] or count != per_level * levels:
         raise ValueError(f"the network's {count} output blocks are not the same number at each of {levels} levels")

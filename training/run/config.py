@@ -79,12 +79,14 @@ class TrainingConfig:
             raise ValueError(f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
         if self.batch_gpu is not None and self.batch_gpu < 1:
             raise ValueError(f"batch_gpu is {self.batch_gpu}; it must be at least 1")
+
         for name in ("lr", "loss_scale"):
             check_positive(name, getattr(self, name))
         if self.precond not in LOSSES:
             raise ValueError(f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {LARGEST_SEED:,}")
+
         Augmentation(self.augment)
         if self.augment and self.network.get("augment_dim") != AUGMENT_DIM:
             raise ValueError(f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}")

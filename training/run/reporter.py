@@ -58,6 +58,7 @@ class Reporter:
         self.bar.update(self.config.batch)
         if not done and not crossed(state.images_seen, self.config.batch, self.config.tick):
             return
+
         mean = state.loss_sum / state.loss_steps
         line = {
             "images": state.images_seen,
@@ -71,6 +72,7 @@ class Reporter:
         if not self.quiet:
             self.bar.set_postfix(loss=f"{mean:.4f}")
             _append(self.path, line)
+
         state.loss_sum, state.loss_steps = 0.0, 0
         self._new_tick()
 

@@ -188,6 +188,7 @@ def recorded(config: TrainingConfig, state: TrainingState, outdir: Path) -> Iter
     """
     distributed.barrier()  # no rank may write before all have looked
     is_new = not any((outdir / name).exists() for name in (CONFIG_FILE, STATE_FILE))
+
     first: float | None = None
     try:
         if distributed.rank() == 0:
@@ -252,10 +253,13 @@ def _transfer(source: str, net: Precond) -> None:
                 f"cannot begin with the weights of {source}: it is a network of images of {a} {unit}, the data set "
                 f"has {b}; make the data set with dataset_tool.py {flag}, or take another network"
             )
+
+    # Label layers of another shape, or that one of the two lacks, are those of other classes: ours stay as they are.
     theirs = {name: value for name, value in other.state_dict().items() if name.startswith("model.")}
     labels = {name for name in first.keys() | theirs.keys() if name.startswith(LABEL_LAYERS)}
     own = {n for n in labels & first.keys() if n not in theirs or theirs[n].shape != first[n].shape}
     weights = {n: value for n, value in theirs.items() if n in first or n not in labels} | {n: first[n] for n in own}
+
     try:
         check_names(first, weights)
     except ValueError as error:
