@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.networks import DhariwalUNet, SongUNet
-from training.precond_base import Precond, Scalings
+from training.precond_base import Precond, Scalings, predicting_noise
 from training.schedules import VPSchedule, iddpm_levels
 
 __all__ = ["PRECONDS", "EDMPrecond", "EDMScaled", "Precond", "Scalings", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
@@ -161,7 +161,7 @@ class VPPrecond(Precond):
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
-        return Scalings(1.0, -sigma, 1 / (sigma**2 + 1).sqrt(), (self.M - 1) * self.sigma_inv(sigma))
+        return predicting_noise(sigma, (self.M - 1) * self.sigma_inv(sigma))
 
 
 class VEPrecond(Precond):
@@ -242,8 +242,7 @@ class iDDPMPrecond(Precond):
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
-        c_noise = (self.M - 1 - self.level_index(sigma)).to(torch.float32)
-        return Scalings(1.0, -sigma, 1 / (sigma**2 + 1).sqrt(), c_noise)
+        return predicting_noise(sigma, (self.M - 1 - self.level_index(sigma)).to(torch.float32))
 
 
 PRECONDS: dict[str, type[Precond]] = {

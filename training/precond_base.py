@@ -26,6 +26,11 @@ class Scalings(NamedTuple):
     c_noise: Tensor
 
 
+def predicting_noise(sigma: Tensor, c_noise: Tensor) -> Scalings:
+    """Of an F that predicts the noise: c_skip = 1,  c_out = -sigma,  c_in = 1 / sqrt(sigma^2 + 1)."""
+    return Scalings(1.0, -sigma, 1 / (sigma**2 + 1).sqrt(), c_noise)
+
+
 class Precond(RecordsArguments, nn.Module):
     """A denoiser D(x; sigma): a raw network between the four coefficients of a subclass.
 

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.blocks.resample import check_taps, double, filter_of, halve, is_box
 from training.kernels import compute
 from training.kernels.kept import Kept
-
-MAX_TAPS = 64  # of a resampling filter; the published ones have 2 and 4
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,7 @@ class Conv2d(nn.Module):
         super().__init__()
         if up and down:
             raise ValueError("a convolution resamples up or down, not both")
-        if len(resample_filter) > MAX_TAPS:
-            raise ValueError(f"the resampling filter has {len(resample_filter)} taps; need 1 to {MAX_TAPS}")
+        check_taps(resample_filter)
         init = init or Init()
         self.in_channels, self.out_channels, self.kernel = in_channels, out_channels, kernel
         self.up, self.down, self.convolve_first = up, down, convolve_first
@@ -109,11 +107,10 @@ class Conv2d(nn.Module):
             self.weight = nn.Parameter(init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight))
             self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias))
 
-        taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
-        taps = (torch.outer(taps, taps) / taps.sum() ** 2)[None, None]  # [1, 1, t, t]
-        self.register_buffer("resample_filter", taps if up or down else None)
+        # Real numbers even where the network is built on the meta device.
+        self.register_buffer("resample_filter", filter_of(resample_filter, "cpu") if up or down else None)
         self.kept = Kept()
-        self._box = len(resample_filter) == 2 and resample_filter[0] == resample_filter[1]
+        self._box = is_box(resample_filter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] to [N, out_channels, H', W'], H' = 2H (up), H/2 (down) or H."""
@@ -122,20 +119,16 @@ class Conv2d(nn.Module):
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype) if self.bias is not None else None
         if self.convolve_first and self.down and self.resample_filter is not None:
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
-            return self._resample(F.conv2d(x, weight, bias, padding=pad), pad=0)
+            return halve(F.conv2d(x, weight, bias, padding=pad), self.resample_filter, pad=0)
         return compute.convolution(self._resample(x), weight, bias, self.kept, self.weight)
 
-    def _resample(self, x: Tensor, pad: int | None = None) -> Tensor:
-        taps = self.resample_filter
-        if taps is None:
-            return x
-        if self._box and pad is None:  # a 2x2 box: the same numbers as the convolution below, several times faster
-            return F.interpolate(x, scale_factor=2, mode="nearest") if self.up else F.avg_pool2d(x, 2)
-        channels = x.shape[1]
-        pad = (taps.shape[-1] - 1) // 2 if pad is None else pad
-        kernel = (taps * 4 if self.up else taps).to(x.dtype).expand(channels, 1, -1, -1)
-        resample = F.conv_transpose2d if self.up else F.conv2d
-        return resample(x, kernel, stride=2, padding=pad, groups=channels)
+    def _resample(self, x: Tensor) -> Tensor:
+        taps = None if self._box else self.resample_filter
+        if self.up:
+            return double(x, taps)
+        if self.down:
+            return halve(x, taps)
+        return x
 
 
 class GroupNorm(nn.GroupNorm):

@@ -1,5 +1,6 @@
 """What every family's blocks that take a long skip have in common, for whoever observes the skips."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,3 +20,16 @@ class SkipBlock(nn.Module):
     def joined_weight(self) -> Tensor:
         """The weight [out, C_u + C_d, ...], as it is used, of the first linear map that reads cat([u, rho d])."""
         raise NotImplementedError(f"{type(self).__name__} does not tell the weight that reads its long skip")
+
+
+def scaled(skip: Tensor, scale: Tensor | float | None) -> Tensor:
+    """rho d, in the dtype of d.
+
+    Args:
+        skip: d [N, ...].
+        scale: rho, a scalar or one per image [N]; None leaves d as it is.
+    """
+    if scale is None:
+        return skip
+    rho = torch.as_tensor(scale, dtype=skip.dtype, device=skip.device)
+    return skip * rho.reshape(-1, *[1] * (skip.ndim - 1))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.blocks.layers import Conv2d, GroupNorm, Init, Linear, attention
-from training.blocks.skip_block import SkipBlock
+from training.blocks.skip_block import SkipBlock, scaled
 
 SkipTarget = Literal["full", "shortcut", "norm_input", "norm_output"]
 SKIP_TARGETS: tuple[SkipTarget, ...] = get_args(SkipTarget)
@@ -112,7 +112,7 @@ class UNetBlock(SkipBlock):
         inplace = not torch.is_grad_enabled()
         h = self.norm0(main)
         if skip is not None and skip_scale is not None and skip_target == "norm_output":
-            h = torch.cat([h[:, : x.shape[1]], _scaled(h[:, x.shape[1] :], skip_scale)], dim=1)
+            h = torch.cat([h[:, : x.shape[1]], scaled(h[:, x.shape[1] :], skip_scale)], dim=1)
         h = self.conv0(F.silu(h, inplace=inplace))
 
         params = self.affine(emb)[:, :, None, None].to(h.dtype)
@@ -151,15 +151,11 @@ class UNetBlock(SkipBlock):
             plain = torch.cat([x, skip], dim=1)
             return plain, plain
 
-        scaled = torch.cat([x, _scaled(skip, scale)], dim=1)
+        tuned = torch.cat([x, scaled(skip, scale)], dim=1)
         if target == "full":
-            return scaled, scaled
+            return tuned, tuned
 
         plain = torch.cat([x, skip], dim=1)
         if target == "shortcut":
-            return plain, scaled
-        return scaled, plain  # norm_input
-
-
-def _scaled(skip: Tensor, scale: Tensor | float) -> Tensor:
-    return skip * torch.as_tensor(scale, dtype=skip.dtype, device=skip.device).reshape(-1, 1, 1, 1)
+            return plain, tuned
+        return tuned, plain  # norm_input

@@ -41,6 +41,11 @@ class EDMConsistencyPrecond(EDMPrecond):
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
-        above, total = sigma - self.sigma_min, sigma**2 + self.sigma_data**2
-        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
-        return Scalings(c_skip, above * self.sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4)
+        above, variance = sigma - self.sigma_min, self.sigma_data**2
+        return (
+            super()
+            .scalings(sigma)
+            ._replace(
+                c_skip=variance / (above**2 + variance), c_out=above * self.sigma_data / (sigma**2 + variance).sqrt()
+            )
+        )

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.blocks.resample import double, filter_of, halve, is_box
 from training.kernels import compute
 from training.kernels.kept import Kept
 
@@ -46,13 +47,8 @@ def resampled(x: Tensor, mode: str, taps: Sequence[float]) -> Tensor:
     """x at twice the resolution ("up"), at half of it ("down") or as it is ("keep"); `taps` filter both axes."""
     if mode == "keep":
         return x
-    if len(taps) == 2 and taps[0] == taps[1]:
-        return F.interpolate(x, scale_factor=2, mode="nearest") if mode == "up" else F.avg_pool2d(x, 2)
-    f = torch.tensor(taps, dtype=torch.float32, device=x.device)
-    f = torch.outer(f, f) / f.sum() ** 2 * (4 if mode == "up" else 1)
-    resample = F.conv_transpose2d if mode == "up" else F.conv2d
-    kernel = f.to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return resample(x, kernel, stride=2, padding=(len(taps) - 1) // 2, groups=x.shape[1])
+    kernel = None if is_box(taps) else filter_of(taps, x.device)
+    return double(x, kernel) if mode == "up" else halve(x, kernel)
 
 
 class MPConv(nn.Module):

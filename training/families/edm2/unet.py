@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.skip_block import SkipBlock
+from training.blocks.resample import check_taps
+from training.blocks.skip_block import SkipBlock, scaled
 from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet import UNet
 from training.blocks.unet_block import SkipTarget
@@ -26,7 +27,6 @@ from training.families.edm2.layers import MPConv, MPFourier, mp_cat, mp_silu, mp
 from training.precond import EDMScaled
 
 LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
-MAX_TAPS = 64  # of a resampling filter; the published ones have 2
 
 
 class EDM2Block(SkipBlock):
@@ -73,8 +73,7 @@ class EDM2Block(SkipBlock):
         self.num_heads = out_channels // channels_per_head if attention else 0
         if self.num_heads and out_channels % self.num_heads:
             raise ValueError(f"attention over {out_channels} channels cannot have {self.num_heads} heads")
-        if not 1 <= len(self.resample_filter) <= MAX_TAPS:
-            raise ValueError(f"the resampling filter has {len(self.resample_filter)} taps; need 1 to {MAX_TAPS}")
+        check_taps(self.resample_filter)
         self.dropout, self.clip_act = dropout, clip_act
         self.res_balance, self.attn_balance, self.concat_balance = res_balance, attn_balance, concat_balance
 
@@ -106,9 +105,7 @@ class EDM2Block(SkipBlock):
             [N, out_channels, H', W'].
         """
         if skip is not None:
-            if skip_scale is not None:
-                skip = skip * skip_scale.to(skip.dtype).reshape(-1, 1, 1, 1)
-            x = mp_cat(x, skip, self.concat_balance)
+            x = mp_cat(x, scaled(skip, skip_scale), self.concat_balance)
 
         x = resampled(x, self.resample_mode, self.resample_filter)
         if self.flavor == "enc":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.families.latent.continuous import ContinuousTimes
-from training.precond_base import Precond, Scalings
+from training.precond_base import Precond, Scalings, predicting_noise
 
 Prediction = Literal["eps", "v"]
 Rounding = Literal["nearest", "fractional"]
@@ -257,8 +257,7 @@ class DiscretePrecond(Precond):
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
-        c_in = 1 / (sigma**2 + 1).sqrt()
-        time = self.table.timestep(sigma).to(sigma.dtype)
-        if self.prediction == "v":
-            return Scalings(c_in**2, -sigma * c_in, c_in, time)
-        return Scalings(1.0, -sigma, c_in, time)
+        noise = predicting_noise(sigma, self.table.timestep(sigma).to(sigma.dtype))
+        if self.prediction == "eps":
+            return noise
+        return noise._replace(c_skip=noise.c_in**2, c_out=noise.c_out * noise.c_in)

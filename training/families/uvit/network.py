@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
-from training.blocks.skip_block import SkipBlock
+from training.blocks.skip_block import SkipBlock, scaled
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.kernels import compute
@@ -85,9 +85,7 @@ class Block(SkipBlock):
             [N, T, D].
         """
         if self.skip_linear is not None and skip is not None:
-            if skip_scale is not None:
-                skip = skip * skip_scale.to(skip.dtype).reshape(-1, 1, 1)
-            x = self.skip_linear(torch.cat([x, skip], dim=-1).to(dtype))
+            x = self.skip_linear(torch.cat([x, scaled(skip, skip_scale)], dim=-1).to(dtype))
         x = x + self.attn(self.norm1(x).to(dtype))
         return x + self.mlp(self.norm2(x).to(dtype))
 
