@@ -170,7 +170,8 @@ class Run:
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:
-                raise ValueError(f"{path} is of a run with {name}={a!r}, now {b!r}; choose another place or remove it")
+                before = printable(f"{name}={a!r}")
+                raise ValueError(f"{path} is of a run with {before}, now {b!r}; choose another place or remove it")
 
     def _take(self, saved: dict[str, Any]) -> None:
         """Go on from what `save` wrote; errors as of `load`."""

@@ -278,7 +278,8 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
             a, b = Path(str(a)).name, Path(str(b)).name
         if a != b:
             before, now = printable(repr(old.get(key)), 60), printable(repr(new.get(key)), 60)
-            raise ValueError(f"{outdir} was trained with {key}={before}, now {now}; use another --outdir")
+            name = printable(key, 60)
+            raise ValueError(f"{outdir} was trained with {name}={before}, now {now}; use another --outdir")
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from skip.finetune.objectives import (
 )
 from skip.scale_file import load_scale
 from skip.studies.score_matching import draw_sigma, losses, pixels, smooth_features, weight
+from torch_utils.weights import read_saved, write_saved
 from training.checkpoint import load_network, save_network
 from training.precond import EDMPrecond
 
@@ -440,6 +441,11 @@ def test_a_run_of_other_settings_is_refused(small: FineTuning, tmp_path: Path) -
     tune_rho(small, 8, tmp_path / "state", CPU)
     with pytest.raises(ValueError, match="of a run with bounded=False, now True; choose another"):
         tune_rho(small, 8, tmp_path / "state", CPU, bounded=True)
+    saved = read_saved(tmp_path / "state", CPU)
+    write_saved(tmp_path / "state", saved | {"settings": json.dumps({"a\n\x1b[31m": 1})})
+    with pytest.raises(ValueError, match="of a run with a") as told:
+        tune_rho(small, 8, tmp_path / "state", CPU)
+    assert str(told.value).isprintable()
     (tmp_path / "state").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"cannot resume from .*remove it to start anew"):
         tune_rho(small, 8, tmp_path / "state", CPU)
