@@ -8,7 +8,7 @@ Reference: Rombach et al., 2022, "High-Resolution Image Synthesis with Latent Di
 https://arxiv.org/abs/2112.10752
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +17,37 @@ from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
-from training.blocks.tower import Tower
+from training.blocks.tower import Place, Tower
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
 from training.families.latent.precond import LatentPrecond
 from training.families.ldm.blocks import AttentionBlock, Downsample, GroupNorm32, ResBlock, SpatialTransformer, Upsample
+
+
+def _attention(channels: int, heads: int, context_dim: int | None, depth: int) -> nn.Module:
+    """Plain attention or, where there is a context, a spatial transformer of that depth."""
+    if heads < 1 or channels % heads:
+        raise ValueError(f"{channels} channels do not divide into {heads} attention heads")
+    if context_dim is None:
+        return AttentionBlock(channels, heads)
+    return SpatialTransformer(channels, context_dim, heads, depth)
+
+
+def _block(place: Place, emb_channels: int, attention: Callable[[int], nn.Module]) -> nn.ModuleList:
+    """What stands at a place of the towers: a layer, and attention where it belongs."""
+    layer: nn.Module
+    if place.name == "conv":
+        layer = Conv2d(place.in_channels, place.out_channels, 3)
+    elif place.name == "down":
+        layer = Downsample(place.out_channels)
+    else:
+        layer = ResBlock(place.in_channels, place.out_channels, emb_channels)
+
+    layers = nn.ModuleList([layer])
+    if place.attention:
+        layers.append(attention(place.out_channels))
+    return layers
 
 
 class LDMUNet(RawNetwork):
@@ -65,11 +90,7 @@ class LDMUNet(RawNetwork):
 
         def attention(channels: int) -> nn.Module:
             heads = num_heads or channels // (num_head_channels or channels)
-            if heads < 1 or channels % heads:
-                raise ValueError(f"{channels} channels do not divide into {heads} attention heads")
-            if context_dim is None:
-                return AttentionBlock(channels, heads)
-            return SpatialTransformer(channels, context_dim, heads, transformer_depth)
+            return _attention(channels, heads, context_dim, transformer_depth)
 
         self.embed_time = PositionalEmbedding(model_channels)
         self.time_embed = nn.Sequential(
@@ -77,29 +98,16 @@ class LDMUNet(RawNetwork):
         )
         self.input_blocks = nn.ModuleList()
         for place in tower.encoder():
-            if place.name == "conv":
-                layer: nn.Module = Conv2d(place.in_channels, place.out_channels, 3)
-            elif place.name == "down":
-                layer = Downsample(place.out_channels)
-            else:
-                layer = ResBlock(place.in_channels, place.out_channels, emb_channels)
-            layers = nn.ModuleList([layer])
-            if place.attention:
-                layers.append(attention(place.out_channels))
-            self.input_blocks.append(layers)
+            self.input_blocks.append(_block(place, emb_channels, attention))
 
         self.middle_block, self.output_blocks = nn.ModuleList(), nn.ModuleList()
         for place in tower.decoder():
             if place.name == "up":  # in LDM the end of the block before it
                 self.output_blocks[-1].append(Upsample(place.out_channels))  # type: ignore[operator]
-                continue
-            layers = nn.ModuleList([ResBlock(place.in_channels, place.out_channels, emb_channels)])
-            if place.attention:
-                layers.append(attention(place.out_channels))
-            if place.takes_skip:
-                self.output_blocks.append(layers)
+            elif place.takes_skip:
+                self.output_blocks.append(_block(place, emb_channels, attention))
             else:
-                self.middle_block.extend(layers)
+                self.middle_block.extend(_block(place, emb_channels, attention))
 
         width = tower.widths[0]
         self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), Conv2d(width, out_channels, 3))
