@@ -12,7 +12,6 @@ from small_items import Desk
 from skip.evidence.estimate import Estimate
 from skip.tables.item import Plot, Published
 from skip.tables.show.plots import plot, save
-from skip.tables.show.sheets import sheets
 
 RHO = Plot("rho", ("fid",), ("steps",), xlabel="rho of the deepest layer", ylabel="FID")
 
@@ -99,32 +98,6 @@ def test_files_are_the_same_every_time(desk: Desk) -> None:
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     assert b"dc:date" not in paths[1].read_bytes()
     assert Image.open(paths[0]).width == 1560
-
-
-def test_sheets_side_by_side(desk: Desk) -> None:
-    cells = [desk.sheet(rho=rho) for rho in (1.0, 0.8, 0.6)]
-    for cell, colour in zip(cells[:2], ("red", "blue"), strict=True):
-        desk.save(cell, images=4.0)
-        Image.new("RGB", (100, 50), colour).save(desk.results.path(cell).with_suffix(".png"))
-    item = desk.item(*cells, name="figure5")
-    page = sheets(desk.read(item))
-    assert page is not None and page.size == (224, 84)
-    assert page.getpixel((50, 60)) == (255, 0, 0) and page.getpixel((170, 60)) == (0, 0, 255)
-    assert save(desk.read(item), Path("out")) == [Path("out/figure5.png")]
-    desk.results.path(cells[1]).with_suffix(".png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"is gone; remove sheet-.*json"):
-        sheets(desk.read(item))
-
-
-def test_rows_of_sheets(desk: Desk) -> None:
-    cells = [desk.sheet(steps=steps, rho=rho) for steps in (9, 5) for rho in (1.0, 0.8)]
-    cells += [desk.sheet(steps=3, rho=rho) for rho in (1.0, 0.9, 0.8, 0.7)]
-    for cell in cells:
-        desk.save(cell, images=4.0)
-        Image.new("RGB", (400, 50), "red").save(desk.results.path(cell).with_suffix(".png"))
-    page = sheets(desk.read(desk.item(*cells)))
-    assert page is not None and page.size == (3 * 400 + 2 * 24, 4 * 84)  # 2, 2, 3 and 1
-    assert page.getpixel((900, 60)) == (255, 255, 255) and page.getpixel((900, 2 * 84 + 60)) == (255, 0, 0)
 
 
 def test_without_matplotlib(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

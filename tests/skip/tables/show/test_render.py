@@ -13,11 +13,8 @@ from small_items import Desk
 from skip.evidence.claims import Claim
 from skip.evidence.estimate import Estimate
 from skip.tables.item import Published
-from skip.tables.show.labels import label, resolve
 from skip.tables.show.markdown import command, heading
 from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
-from skip.tables.show.sweeps import sweeps
-from skip.tables.show.verdicts import verdicts
 
 LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
 
@@ -130,63 +127,6 @@ def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
     ) in text
 
 
-def test_best_rho_of_each_sweep(desk: Desk) -> None:
-    """The parabola (rho - 0.75)^2 gives 0.75 exactly; the other sweep falls towards its end."""
-    cells = desk.sweep({rho: 2 + 100 * (rho - 0.75) ** 2 for rho in (1.0, 0.8, 0.7, 0.6)}, steps=9)
-    cells += desk.sweep({rho: rho + 1 for rho in (1.0, 0.8, 0.6)}, steps=5)
-    cells += desk.sweep({1.0: 2.0, 0.8: 2.0}, steps=7)
-    item = desk.item(*[replace(c, varies={"steps": c.by_name["steps"], "rho": c.varies["rho"]}) for c in cells])
-    text = markdown([desk.read(item)])
-    assert "- steps 9: 0.75 (demo FID 2, -6.25 from rho 1)\n" in text
-    assert "- steps 5: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n" in text
-    assert "- steps 7" not in text
-    (record,) = json.loads(as_json([desk.read(item)]))
-    assert record["best"][0]["rho"] == pytest.approx(0.75) and record["best"][1]["at_edge"] is True
-    errors = desk.sweep(
-        {rho: blocks(2 + 100 * (rho - 0.75) ** 2, 0.01) for rho in (0.8, 0.7, 0.6)}, name="fid", steps=8
-    )
-    (sweep,) = sweeps(desk.read(desk.item(*errors)))
-    assert sweep.name == "fid" and sweep.best is not None and sweep.best.error is not None and sweep.best.gain is None
-
-
-def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
-    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
-    cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=3, sampler="heun")
-    by_nfe = Claim("FID falls with NFE", "falls", "fid", "nfe", for_each="sampler, rho")
-    one, two = verdicts(desk.read(desk.item(*cells, claims=(LOWER, by_nfe))))
-    assert one.seen == "seen" and one.says == "demo FID is lower with rho < 1 than with rho = 1"
-    assert one.sentence == (
-        "Seen: demo FID is lower with rho < 1 than with rho = 1 (sampler unipc, steps 9: 5.00 at rho 0.9 against 6.00 "
-        "at 1, difference -1.00 +- 0.14; sampler heun, steps 3: 5.00 at rho 0.9 against 7.00 at 1, difference "
-        "-2.00 +- 0.14)."
-    )
-    assert "sampler unipc, rho 0.9, undecided: 1 values of NFE" in two.sentence
-    (already,) = verdicts(desk.read(desk.item(*cells, claims=(replace(LOWER, says=one.says),))))
-    assert already.says == one.says
-    assert "± 0.14" in markdown([desk.read(desk.item(*cells, claims=(LOWER,)))])
-
-
-def test_claims_that_do_not_fit(desk: Desk) -> None:
-    item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.0}))
-    (judged,) = verdicts(desk.read(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),))))
-    assert judged.seen is None and judged.sentence.startswith("Not measured here: FID is lower")
-    with pytest.raises(ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"):
-        verdicts(desk.read(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),))))
-
-
-def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
-    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
-    for cell, value in zip(cells, (6.0, 5.0), strict=True):
-        names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
-        desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
-    claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
-    found = [judged.sentence.partition(" (")[0] for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))]
-    assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
-    text = markdown([desk.read(desk.item(*cells))])
-    assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
-    assert text.count("5.00 ± 0.10 (-1.00 ± 0.14)") == 4
-
-
 def test_many_values_are_relative_to_rho_1(desk: Desk) -> None:
     cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
     for cell, value in zip(cells, (4.0, 3.0), strict=True):
@@ -234,44 +174,6 @@ def test_several_items_have_an_overview(desk: Desk) -> None:
     assert "| Table 3 |  | not run: it needs a network |" in text
 
 
-def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
-    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
-    cells += desk.sweep({0.8: Estimate(5.0, 0.1)}, window=(0.5, 2.0))
-    claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
-    assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
-
-
-def test_windows_have_an_order(desk: Desk) -> None:
-    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
-    for window, fid in (((2.0, 1000.0), 6.0), ((0.5, 2.0), 5.0), ((0.0, 0.5), 5.9)):
-        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, window=window)
-    middle = Claim("a middle window helps most", "u_shape", "fid", "window_top", match={"rho": 0.8})
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(middle,))))
-    assert judged.seen == "seen" and "5.00 +- 0.10 at window up to 2, " in judged.sentence
-
-
-def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
-    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.5, 0.1)})
-    for time, fid in (("increasing", 5.7), ("decreasing", 5.0)):
-        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, time=time)
-    claim = Claim("decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",))
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
-    assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(replace(claim, baseline="none"),))))
-    assert "5.00 at time decreasing against 6.00 at none" in judged.sentence
-
-
-def test_along_two_settings(desk: Desk) -> None:
-    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.0, 0.1)}, steps=20)
-    cells += desk.sweep({1.0: Estimate(5.5, 0.1)}, steps=256)
-    limit = Claim("FID is below the limit", "lower", "fid", "rho, steps", None, "1, steps 256", ("0.8, steps 20",))
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(limit,))))
-    assert judged.sentence.endswith(
-        "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."
-    )
-
-
 def test_what_cannot_run(desk: Desk) -> None:
     assert markdown([desk.read(desk.item(requires="the network of LDM"))]) == (
         "## Table 2: Few steps\n\nNot run: it needs the network of LDM.\n"
@@ -314,29 +216,6 @@ def test_json_parses_back(desk: Desk) -> None:
     assert done["state"] == "done" and done["settings"]["detector"] == "det" and done["varies"] == {"rho": 1.0}
     assert todo["state"] == "to do" and todo["published"] == [{"metric": "fid", "value": 2.92, "where": "Figure 16"}]
     assert record["verdicts"][0]["seen"] is None and record["best"] == []
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("fid", "FID"),
-        ("fid-demo-fashion-mnist", "demo FID"),
-        ("is-demo", "demo IS"),
-        ("precision-demo", "demo precision"),
-        ("immd_median", "IMMD (median sigma)"),
-        ("fid-clip-vitl14", "FID (clip-vitl14)"),
-        ("resnet-101 loss", "resnet-101 loss"),
-        ("gradient_norm", "gradient norm"),
-    ],
-)
-def test_labels(name: str, text: str) -> None:
-    assert label(name) == text
-
-
-def test_resolve() -> None:
-    assert resolve("fid", ["is-demo", "fid-demo"]) == "fid-demo"
-    assert resolve("fid", ["fid-demo", "fid"]) == "fid"
-    assert resolve("resnet", ["resnet-101 loss"]) is None and resolve("fid", []) is None
 
 
 def test_names_and_commands(desk: Desk) -> None:

@@ -1,0 +1,95 @@
+"""Claims of an item over hand-made results: which cells they compare, and what they say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_items import Desk
+
+from skip.evidence.claims import Claim
+from skip.evidence.estimate import Estimate
+from skip.tables.show.render import markdown
+from skip.tables.show.verdicts import verdicts
+
+LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
+    cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=3, sampler="heun")
+    by_nfe = Claim("FID falls with NFE", "falls", "fid", "nfe", for_each="sampler, rho")
+    one, two = verdicts(desk.read(desk.item(*cells, claims=(LOWER, by_nfe))))
+    assert one.seen == "seen" and one.says == "demo FID is lower with rho < 1 than with rho = 1"
+    assert one.sentence == (
+        "Seen: demo FID is lower with rho < 1 than with rho = 1 (sampler unipc, steps 9: 5.00 at rho 0.9 against 6.00 "
+        "at 1, difference -1.00 +- 0.14; sampler heun, steps 3: 5.00 at rho 0.9 against 7.00 at 1, difference "
+        "-2.00 +- 0.14)."
+    )
+    assert "sampler unipc, rho 0.9, undecided: 1 values of NFE" in two.sentence
+    (already,) = verdicts(desk.read(desk.item(*cells, claims=(replace(LOWER, says=one.says),))))
+    assert already.says == one.says
+    assert "± 0.14" in markdown([desk.read(desk.item(*cells, claims=(LOWER,)))])
+
+
+def test_claims_that_do_not_fit(desk: Desk) -> None:
+    item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.0}))
+    (judged,) = verdicts(desk.read(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),))))
+    assert judged.seen is None and judged.sentence.startswith("Not measured here: FID is lower")
+    with pytest.raises(ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"):
+        verdicts(desk.read(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),))))
+
+
+def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
+    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
+    for cell, value in zip(cells, (6.0, 5.0), strict=True):
+        names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
+        desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
+    claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
+    found = [judged.sentence.partition(" (")[0] for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))]
+    assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
+    text = markdown([desk.read(desk.item(*cells))])
+    assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
+    assert text.count("5.00 ± 0.10 (-1.00 ± 0.14)") == 4
+
+
+def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
+    cells += desk.sweep({0.8: Estimate(5.0, 0.1)}, window=(0.5, 2.0))
+    claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
+
+
+def test_windows_have_an_order(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1)}, window=None)
+    for window, fid in (((2.0, 1000.0), 6.0), ((0.5, 2.0), 5.0), ((0.0, 0.5), 5.9)):
+        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, window=window)
+    middle = Claim("a middle window helps most", "u_shape", "fid", "window_top", match={"rho": 0.8})
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(middle,))))
+    assert judged.seen == "seen" and "5.00 +- 0.10 at window up to 2, " in judged.sentence
+
+
+def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.5, 0.1)})
+    for time, fid in (("increasing", 5.7), ("decreasing", 5.0)):
+        cells += desk.sweep({0.8: Estimate(fid, 0.1)}, time=time)
+    claim = Claim("decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",))
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(replace(claim, baseline="none"),))))
+    assert "5.00 at time decreasing against 6.00 at none" in judged.sentence
+
+
+def test_along_two_settings(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.0, 0.1)}, steps=20)
+    cells += desk.sweep({1.0: Estimate(5.5, 0.1)}, steps=256)
+    limit = Claim("FID is below the limit", "lower", "fid", "rho, steps", None, "1, steps 256", ("0.8, steps 20",))
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(limit,))))
+    assert judged.sentence.endswith(
+        "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."
+    )
