@@ -164,7 +164,7 @@ def show(names: tuple[str, ...], **flags: Any) -> None:
     if pictures is not None:
         check_writable(pictures, "--pictures", folder=True)
     results = _results(flags, every_kind())
-    measured = [MeasuredItem.read(item, results) for item in items]
+    measured = [MeasuredItem.read(item, results, seed_ranges=True) for item in items]
     click.echo(render.FORMATS[flags["format"]](measured, pictures), nl=False)
 
 

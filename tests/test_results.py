@@ -31,7 +31,7 @@ def item(name: str) -> Item:
 
 @cache
 def measured(name: str) -> MeasuredItem:
-    return MeasuredItem.read(item(name), RESULTS)
+    return MeasuredItem.read(item(name), RESULTS, seed_ranges=True)
 
 
 @cache

@@ -24,13 +24,17 @@ class MeasuredItem:
     outcomes: tuple[Outcome, ...]
 
     @classmethod
-    def read(cls, item: Item, results: Results) -> "MeasuredItem":
+    def read(cls, item: Item, results: Results, seed_ranges: bool = False) -> "MeasuredItem":
         """Look each cell up.
 
+        Args:
+            item: as its TOML describes it.
+            results: where to look.
+            seed_ranges: also for the least FID of three ranges of seeds, which tables show.
         Raises:
             ValueError: if the file of a result is damaged.
         """
-        return cls(item, tuple(results.read(cell) for cell in item.cells))
+        return cls(item, tuple(results.read(cell, seed_ranges) for cell in item.cells))
 
     @cached_property
     def distinct(self) -> list[Outcome]:

@@ -56,7 +56,7 @@ class Outcome:
         path: of its result, there or to come.
         values: by name; empty unless it is done.
         least_of_three: by the name of an FID, the least of the cell's and of those of the two ranges of N seeds that
-            follow its seeds 0 to N - 1: what EDM reports. Only where all three are done.
+            follow its seeds 0 to N - 1: what EDM reports. Only where all three are done, and were looked for.
         computed_in: device, TF32 and, of newer results, the network's dtype; None unless it is done.
         elsewhere: whether it is done, and only in another kind than new results here.
     """
@@ -87,9 +87,12 @@ class Results:
     def __init__(self, folder: Path, kinds: Sequence[Kind] | None = None) -> None:
         self.folder, self.kinds = folder, tuple(kinds or KINDS[:1])
 
-    def read(self, cell: Cell) -> Outcome:
+    def read(self, cell: Cell, seed_ranges: bool = False) -> Outcome:
         """Everything that is known of a cell.
 
+        Args:
+            cell: the measurement.
+            seed_ranges: also look for those of the two ranges of seeds that follow, see `Outcome.least_of_three`.
         Raises:
             ValueError: if the file of the result is damaged.
         """
@@ -102,7 +105,7 @@ class Results:
             "done",
             self._path(cell, kind),
             record.values,
-            self._least_of_three(cell, record.values),
+            self._least_of_three(cell, record.values) if seed_ranges else {},
             kind | record.computed_in,
             elsewhere=kind != self.kinds[0],
         )

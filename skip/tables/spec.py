@@ -104,13 +104,10 @@ def _item(
         raise ValueError(f"unknown study {table['study']!r}; choose from {', '.join(STUDIES)}")
     shared = {key: value for key, value in base.items() if key in words_of(study)}
     shared |= table.get("settings", {}) | own.get("settings", {})
-    last = {"seeds": seeds} if seeds else {}
 
     # What lacks a network, say, has no cells: its settings may not even be known.
     groups = [] if requires else own.get("cells", table.get("cells", [{}]))
-    settings: list[Study] = []
-    for group in groups:
-        settings += [build(study, shared | row | last) for row in _combinations(group, words_of(study))]
+    settings = _settings(study, groups, shared, {"seeds": seeds} if seeds else {})
 
     plot = _plot(table["plot"], set(words_of(study))) if "plot" in table else None
     # The paper's numbers are of its own networks.
@@ -127,6 +124,16 @@ def _item(
         tuple(_built(Claim, claim) for claim in claims),
         plot,
     )
+
+
+def _settings(
+    study: type[Study], groups: Iterable[dict[str, Any]], shared: dict[str, Any], last: dict[str, Any]
+) -> list[Study]:
+    """Those of each cell: what all share, what tells it from others, and at last what the command line says."""
+    found: list[Study] = []
+    for group in groups:
+        found += [build(study, shared | row | last) for row in _combinations(group, words_of(study))]
+    return found
 
 
 def _plot(table: Any, known: set[str]) -> Plot:

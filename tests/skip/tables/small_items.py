@@ -51,7 +51,7 @@ class Desk:
 
     def read(self, item: Item) -> MeasuredItem:
         """The item with its results, as they are now."""
-        return MeasuredItem.read(item, self.results)
+        return MeasuredItem.read(item, self.results, seed_ranges=True)
 
     def sweep(self, fids: dict[float, Estimate | float], name: str = "fid_demo", **settings: Any) -> list[Cell]:
         """Measured cells over rho."""
