@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import ConcatDataset, DataLoader
 
-from dnnlib.interrupts import Stopped
 from torch_utils import distributed
 from training.augment import Augmentation
 from training.checkpoint import save_network
 from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.loss import LOSSES, DenoisingLoss
-from training.run.config import TrainingConfig, crossed
+from training.run.config import TrainingConfig
+from training.run.loop import repeat
 from training.run.reporter import Reporter
 from training.run.state import SNAPSHOT, STATE_FILE, TrainingState, recorded, start
-from training.run.watch import Watch
 
 PRELOAD_BYTES = 2**30
 
@@ -111,38 +110,22 @@ def run_steps(
     """
     latest = outdir / f"{SNAPSHOT}-latest.safetensors"
 
-    def store(path: Path) -> None:
+    def keep(snapshot: bool) -> None:
+        state.check(device)
+        path = snapshot_path(outdir, state.images_seen) if snapshot else latest
         if distributed.rank() == 0:
             save_network(state.ema, path, images_seen=state.images_seen, **provenance)
+        if snapshot and on_snapshot is not None:
+            distributed.barrier()
+            distributed.wait_for(path.exists)
+            on_snapshot(path, state.images_seen)
+        if distributed.rank() == 0:
+            state.save(outdir / STATE_FILE)
+        if distributed.rank() == 0 and snapshot:
+            latest.unlink(missing_ok=True)
 
-    with Reporter(config, outdir, state) as report, Watch(device) as watch:
-        while state.images_seen < config.duration:
-            loss = step()
-            state.images_seen += config.batch
-            seen = watch.step(loss, state.images_seen)
-            done = state.images_seen >= config.duration
-            report.step(seen.loss, done)
-
-            snap = done or crossed(state.images_seen, config.batch, config.snap)
-            stop = seen.signal is not None and not done
-            if not (snap or stop or seen.due):
-                continue
-            state.check(device)
-            path = snapshot_path(outdir, state.images_seen) if snap else latest
-            store(path)
-            if snap and on_snapshot is not None:
-                distributed.barrier()
-                distributed.wait_for(path.exists)
-                on_snapshot(path, state.images_seen)
-            if distributed.rank() == 0:
-                state.save(outdir / STATE_FILE)
-                if snap:
-                    latest.unlink(missing_ok=True)
-            watch.saved()
-            if stop:
-                distributed.barrier()  # the state is there
-                distributed.leave()
-                raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {state.images_seen:,} images")
+    with Reporter(config, outdir, state) as report:
+        repeat(step, state, config.duration, config.batch, config.snap, device, report.step, keep)
     return snapshot_path(outdir, state.images_seen)
 
 

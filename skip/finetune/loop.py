@@ -18,7 +18,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnlib.claims import claim_file
-from dnnlib.interrupts import Stopped
 from dnnlib.numbers import check_positive
 from dnnlib.text import printable
 from sampling.noise import SeedNoise
@@ -30,9 +29,10 @@ from torch_utils import distributed
 from torch_utils.weights import check_like, read_saved, write_saved
 from training.dataset import InfiniteSampler
 from training.precond import Precond
+from training.run.loop import repeat
 from training.run.optimizer import adam, sum_over_ranks, take_moments
 from training.run.state import saved_number
-from training.run.watch import Watch, check_tensors
+from training.run.watch import check_tensors
 
 PRELOAD_BYTES = 2**30
 DTYPES = ("float32", "bfloat16")
@@ -189,6 +189,20 @@ class Run:
         self.history = list(history.cpu())
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What else happens on the way, on every rank.
+
+    Attributes:
+        after_step: called after each step; returns what to record of it, float64 [...] on the CPU, or None.
+        on_snapshot: called with the images seen where they are a multiple of the interval, and at the end, before the
+            state is saved: if the run is killed meanwhile, it is called again.
+    """
+
+    after_step: Callable[[], Tensor | None] = lambda: None
+    on_snapshot: Callable[[int], None] = lambda images: None
+
+
 def fit(
     run: Run,
     loss: Losses,
@@ -199,8 +213,7 @@ def fit(
     saved: Path,
     device: torch.device,
     batch_gpu: int | None = None,
-    watch: Callable[[], Tensor] | None = None,
-    after: Callable[[int, bool], None] | None = None,
+    hooks: Hooks | None = None,
 ) -> None:
     """Adam on the mean of a loss over images, noise levels and noise.
 
@@ -214,9 +227,7 @@ def fit(
         saved: the file of the state, from which a killed run goes on.
         device: of this rank.
         batch_gpu: most images a rank holds at once; the rest of its share is accumulated. None: all at once.
-        watch: what to record of each step, float64 [...], on the CPU.
-        after: called after each step with the images seen, and whether they are a multiple of `every` or the end; on
-            every rank.
+        hooks: called on the way.
     Raises:
         ValueError: if a length is not one of whole steps, the batch cannot be shared out, or the state does not fit.
         RuntimeError: if a loss, or what would be saved, is not finite, or another run writes the state; what was saved
@@ -237,7 +248,13 @@ def fit(
             if not run.history:
                 run.save(saved)  # from here on a missing state means that it was removed
             batches = _examples(real, settings, run.images_seen, until, device)
-            _go_on(run, loss, batches, settings.batch, until, every, saved, device, batch_gpu, watch, after)
+            fitting = _Fit(run, loss, batches, settings.batch, batch_gpu, hooks or Hooks())
+            with tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0) as bar:
+                repeat(
+                    fitting.step, run, until, settings.batch, every, device,
+                    report=lambda loss, done: fitting.report(bar),
+                    keep=lambda snapshot: fitting.keep(saved, snapshot, device),
+                )  # fmt: skip
         except Exception:
             if is_new and not run.kept and distributed.rank() == 0:
                 saved.unlink(missing_ok=True)  # it got nowhere: other settings can be tried in the same place
@@ -245,47 +262,35 @@ def fit(
         distributed.barrier()  # what rank 0 wrote is there
 
 
-def _go_on(
-    run: Run,
-    loss: Losses,
-    batches: Iterator[Examples],
-    batch: int,
-    until: int,
-    every: int,
-    saved: Path,
-    device: torch.device,
-    batch_gpu: int | None,
-    watch: Callable[[], Tensor] | None,
-    after: Callable[[int, bool], None] | None,
-) -> None:
-    bar = tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0)
-    with bar, Watch(device) as guard:
-        for examples in batches:
-            mean = step(run, loss, examples, batch, batch_gpu)
-            run.images_seen += batch
-            seen = guard.step(mean / distributed.world_size(), run.images_seen)  # the mean is that of all ranks
-            run.history.append(torch.cat([mean, *([] if watch is None else [watch()])]))
-            done = run.images_seen >= until
-            keep = done or run.images_seen % every == 0
-            stop = seen.signal is not None and not done
+class _Fit:
+    """A run on its way: its steps, what is recorded of each, and what is kept."""
 
-            if keep or stop or seen.due:
-                run.check(device)
-                with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
-                    after_step = loss(_rows(examples, slice(batch_gpu))).detach()  # finite weights may be too large
-                check_tensors({"the loss with what would be saved": [after_step]}, device)
-                run.kept = True
-            if after is not None:
-                after(run.images_seen, keep)
-            if keep or stop or seen.due:
-                run.save(saved)
-                guard.saved()
-            bar.set_postfix(loss=f"{float(mean):.4g}", refresh=False)
-            bar.update(batch)
-            if stop:
-                distributed.barrier()  # the state is there
-                distributed.leave()
-                raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {run.images_seen:,} images")
+    def __init__(
+        self, run: Run, loss: Losses, batches: Iterator[Examples], batch: int, batch_gpu: int | None, hooks: Hooks
+    ) -> None:
+        self.run, self.loss, self.batches, self.batch, self.batch_gpu = run, loss, batches, batch, batch_gpu
+        self.hooks = hooks
+
+    def step(self) -> Tensor:
+        self.examples = next(self.batches)
+        self.mean = step(self.run, self.loss, self.examples, self.batch, self.batch_gpu)  # of all ranks
+        return self.mean / distributed.world_size()
+
+    def report(self, bar: tqdm) -> None:
+        found = self.hooks.after_step()
+        self.run.history.append(self.mean if found is None else torch.cat([self.mean, found]))
+        bar.set_postfix(loss=f"{float(self.mean):.4g}", refresh=False)
+        bar.update(self.batch)
+
+    def keep(self, saved: Path, snapshot: bool, device: torch.device) -> None:
+        self.run.check(device)
+        with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
+            after_step = self.loss(_rows(self.examples, slice(self.batch_gpu))).detach()  # finite, and yet too large?
+        check_tensors({"the loss with what would be saved": [after_step]}, device)
+        self.run.kept = True
+        if snapshot:
+            self.hooks.on_snapshot(self.run.images_seen)
+        self.run.save(saved)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dnnlib.numbers import check_positive
 from metrics.detector import load_detector
-from skip.finetune.loop import Examples, FineTuning, Run, as_json, fit, real_images
+from skip.finetune.loop import Examples, FineTuning, Hooks, Run, as_json, fit, real_images
 from skip.scale import MOST_RHO, SkipScale
 from skip.studies.score_matching import FeatureMap, losses, pixels, smooth_features
 from torch_utils import distributed
@@ -135,7 +135,7 @@ def tune_rho(
 
     run = Run(as_json(settings, bounded=bounded, start=start), [theta], settings.lr)
     every = 50 * settings.batch if every is None else every
-    fit(run, loss, real_images(settings, net), settings, until, every, saved, device, batch_gpu, watch)
+    fit(run, loss, real_images(settings, net), settings, until, every, saved, device, batch_gpu, Hooks(watch))
     history = torch.stack(run.history[: until // settings.batch])  # the state may be of a longer run
     path = history[:, 1:]
     return FittedRho(SkipScale(layers=tuple(path[-1].tolist())), path, history[:, 0])
@@ -189,17 +189,19 @@ def tune_network(
         return network_losses(net, feature, factor, settings.weighting, examples)
 
     @torch.no_grad()
-    def after(images: int, keep: bool) -> None:
+    def average() -> None:
         torch._foreach_lerp_(means, weights, 1 - beta)
-        if keep:
-            check_tensors({"what the network returns": [answer(kept)]}, device)
-        if keep and distributed.rank() == 0:
+
+    def on_snapshot(images: int) -> None:
+        check_tensors({"what the network returns": [answer(kept)]}, device)
+        if distributed.rank() == 0:
             about = {"finetuned_from": settings.network, "finetuned_images": images}
             save_network(kept, snapshot(folder, images), **about)
 
     run = Run(as_json(settings, factor=factor, ema_halflife=ema_halflife, every=every), weights, settings.lr, means)
     real = real_images(settings, net)
-    fit(run, loss, real, settings, until, every, folder / STATE_FILE, device, batch_gpu, after=after)
+    hooks = Hooks(average, on_snapshot)
+    fit(run, loss, real, settings, until, every, folder / STATE_FILE, device, batch_gpu, hooks)
     if missing := [path for path in snapshots if not path.exists()]:
         raise ValueError(f"{missing[0]} is gone, and the run is beyond it; remove {folder} to start anew")
     return snapshots
