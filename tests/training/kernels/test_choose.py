@@ -9,7 +9,7 @@ from conftest import relative_error
 from fake_cuda import fake_cuda
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, GroupNorm, attention
+from training.blocks.layers import Conv2d, GroupNorm, Init, attention
 from training.blocks.transformer import Dense
 from training.families.edm2.layers import MPConv
 from training.kernels import choose, compute, onednn
@@ -38,6 +38,7 @@ def test_winograd_for_large_layers_in_inference_only() -> None:
         assert choose.convolution(x[:, :64], w[:, :64]) == "plain"
         assert choose.convolution(x[..., :16, :16], w) == "onednn"
         assert choose.convolution(x[..., :30], w) == "onednn"
+        assert choose.convolution(torch.randn(1, 128, 32, 34), w) == "onednn"  # 4 does not divide 34
         assert choose.convolution(x, weight(1)) == "onednn"
 
 
@@ -121,9 +122,9 @@ def test_mkl_is_the_slower_one_off_intel(
 
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {  # each takes features [2, 8, 8, 8]
-    "convolution": lambda: Conv2d(8, 12, 3),
+    "convolution": lambda: Conv2d(8, 12, 3, init=Init(bias=1)),
     "magnitude-preserving convolution": lambda: MPConv(8, 12, 3),
-    "product": lambda: Dense(8, 6),
+    "product": lambda: Dense(8, 6, init=Init(bias=1)),
     "norm": lambda: GroupNorm(8),
 }
 
@@ -133,8 +134,9 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {  # each takes features [2, 8, 8, 
 def test_a_kernel_is_forced_and_told(forced: choose.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     if forced == "onednn" and not onednn.computes(torch.float32):
         pytest.skip("oneDNN has no float32 on this processor")
+    torch.manual_seed(0)
     layers = [make().eval().to(memory_format=torch.channels_last) for make in LAYERS.values()]
-    qkv, x = Conv2d(8, 24, 1), torch.randn(2, 8, 8, 8)
+    qkv, x = Conv2d(8, 24, 1, init=Init(bias=1)), torch.randn(2, 8, 8, 8)
     both = []
     for kernel in ("plain", forced):
         monkeypatch.setattr(choose, "forced", kernel)
@@ -148,6 +150,15 @@ def test_a_kernel_is_forced_and_told(forced: choose.Kernel, monkeypatch: pytest.
     assert kernels["convolution"] == {forced}
     expected = {"onednn"} if forced == "onednn" else {"plain"}
     assert kernels["product"] == expected and kernels["attention"] == expected
+
+
+@pytest.mark.usefixtures("elsewhere")
+@torch.inference_mode()
+def test_what_is_large_can_be_sent_to_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, q = torch.randn(1, 128, 32, 32), weight(), torch.randn(1, 1, 256, 8)
+    monkeypatch.setattr(choose, "forced", "plain")
+    assert choose.convolution(x, w) == choose.convolution(x.bfloat16(), w.bfloat16()) == "plain"
+    assert choose.product(x, w[0, :, 0]) == choose.attention(q) == "plain"
 
 
 def test_nothing_is_counted_outside() -> None:

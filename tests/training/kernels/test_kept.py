@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import relative_error
 
 from training.blocks.layers import Conv2d
-from training.kernels import choose
+from training.kernels import choose, onednn, winograd
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +74,19 @@ def test_what_is_kept_is_what_the_layer_is_computed_with() -> None:
     assert plain.requires_grad
     with torch.inference_mode():
         assert relative_error(net(x), plain.detach()) < 1e-5
+
+
+@pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
+@torch.no_grad()
+def test_a_weight_is_prepared_once(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for module, name in ((winograd, "transform"), (onednn, "packed_kernel")):
+        own = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, own=own, **more: made.append(1) or own(*given, **more))
+    net, x = layer(), images(side)
+    net(x)
+    first = len(made)
+    net(x)
+    assert len(made) == first
+    if side == SIDES["winograd"] or onednn.computes(torch.float32):
+        assert first >= 1

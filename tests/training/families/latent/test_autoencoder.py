@@ -8,7 +8,7 @@ from conftest import fill, golden_json, golden_npz, relative_error
 from standins_ldm import vq_decoder
 
 from training.families.latent import autoencoder
-from training.families.latent.autoencoder import VQDecoder, nearest
+from training.families.latent.autoencoder import KLDecoder, VQDecoder, nearest
 from training.families.latent.decoder_files import decoder_arguments, decoder_parts
 
 FACTS, ARRAYS = golden_json("ldm")["vq"], golden_npz("ldm")
@@ -94,3 +94,11 @@ def test_other_tensors_are_refused(missing: str) -> None:
     tensors = {name: value for name, value in golden().state_dict().items() if name != missing}
     with pytest.raises(ValueError, match=missing):
         decoder_arguments(tensors)
+
+
+@pytest.mark.parametrize("levels", [[], [1]])
+def test_levels_with_attention_are_recorded_where_there_are_any(levels: list[int]) -> None:
+    """Files that were written before there were any say nothing of them, and those without go on so."""
+    sizes = {"ch": 32, "ch_mult": [1, 1], "num_res_blocks": 1, "out_ch": 1, "z_channels": 4, "embed_dim": 4}
+    recorded = KLDecoder(**sizes, attn_levels=levels).init_kwargs  # type: ignore[arg-type]
+    assert recorded == sizes | {"scale_factor": 0.18215} | ({"attn_levels": levels} if levels else {})
