@@ -24,6 +24,7 @@ import oracle_adm  # noqa: E402
 from clock import seconds  # noqa: E402
 
 from torch_utils.precision import allow_tf32  # noqa: E402
+from training.kernels import choose  # noqa: E402
 from training.precond import EDMPrecond  # noqa: E402
 
 GFLOP = 219  # one evaluation of one image, multiplications and additions
@@ -81,7 +82,12 @@ def measure(
         "ours_float32": lambda: net(x, sigma, labels),
         "ours_bfloat16": lambda: half(x, sigma, labels),
     }
-    outputs = {name: run() for name, run in runs.items()}
+    outputs, kernels = {}, {}
+    for name, run in runs.items():
+        with choose.watched() as chosen:
+            outputs[name] = run()
+        kernels[name] = {f"{operation}: {kernel}": count for (operation, kernel), count in sorted(chosen.items())}
+
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, run in runs.items():
@@ -96,6 +102,7 @@ def measure(
             "oracle_time_over_ours": round(statistics.median(ratios), 2),
             "share_of_3x3_convolution_rate": round(rate / rates[name.removeprefix("ours_")], 2),
             "difference_relative_to_max": float((outputs[name] - expected).abs().max() / expected.abs().max()),
+            "kernels": kernels[name],
         }
     return result
 
