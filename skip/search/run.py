@@ -147,7 +147,7 @@ class Search:
         alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with alone:
             if distributed.rank() == 0:
-                self._begin(asked)
+                self.begin(asked)
             return self._run(asked, warnings)
 
     def _warnings(self, asked: SearchSettings) -> list[str]:
@@ -163,14 +163,14 @@ class Search:
         warn(text)
         return [text]
 
-    def _begin(self, asked: SearchSettings) -> None:
+    def begin(self, asked: SearchSettings) -> None:
         """Record what is searched, unless the folder says it already.
 
         Raises:
             ValueError: if the folder is of another search, or what it says cannot be read.
         """
         path = self.folder / RECORD
-        now = json.loads(json.dumps(self._about(asked)))
+        now = json.loads(json.dumps(self.about(asked)))
         if not path.exists():
             write_json(path, now, checksum=True)
             return
@@ -188,7 +188,7 @@ class Search:
         if different:
             raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
 
-    def _about(self, asked: SearchSettings) -> dict[str, Any]:
+    def about(self, asked: SearchSettings) -> dict[str, Any]:
         """Metric, settings and what was asked for, as JSON."""
         said = record_of(self.baseline)
         settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
@@ -200,7 +200,7 @@ class Search:
         # What it cost is counted by the images that were made, whatever round they served.
         images = sum(self.made.values())
         cost = {"images": images, "evaluations": images * self.baseline.evaluations() // self.baseline.count}
-        about = self._about(asked)
+        about = self.about(asked)
         told = {"warnings": warnings} if warnings else {}
         summary = {name: short(part) for name, part in report.items()}
 

@@ -322,7 +322,7 @@ def test_another_search_in_the_same_folder_is_refused(command: Tune, network: st
     plain = baseline_cell(ImageSource(network, SamplerSettings("euler", steps=2)), "fid", "demo", REFERENCE, None)
     search_there = Search(plain, "fid", tmp_path, Results(tmp_path / "results"), torch.device("cpu"), 8)
     asked = SearchSettings(points=3, images=24, budget=150)
-    search_there._begin(asked)
+    search_there.begin(asked)
     before = (tmp_path / "tune.json").read_bytes()
     others = {
         "--points=4": "points=3 (now 4)",
@@ -342,10 +342,10 @@ def test_another_search_in_the_same_folder_is_refused(command: Tune, network: st
 
     changes: list[dict[str, Any]] = [{"budget": 300}, {"precision": 0.01}, {"time": True}, {"top": (0.8, 1.2)}]
     for further in changes:
-        search_there._begin(dataclasses.replace(asked, **further))
-    write_json(tmp_path / "tune.json", search_there._about(dataclasses.replace(asked, top=(0.8, 1.2))))
+        search_there.begin(dataclasses.replace(asked, **further))
+    write_json(tmp_path / "tune.json", search_there.about(dataclasses.replace(asked, top=(0.8, 1.2))))
     with pytest.raises(ValueError, match=r"top=\[0.8, 1.2\] \(now None\)"):
-        search_there._begin(asked)
+        search_there.begin(asked)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"metric": "fid", "settings": 1, "asked": 2}', "[" * 100_000])
