@@ -60,48 +60,69 @@ def assumed(kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 def ldm_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The constructor keywords of LDMPrecond, from the tensors of a checkpoint."""
-    names = {n.removeprefix(_UNET) for n in tensors if n.startswith(_UNET)}
-
-    def shape(name: str, ndim: int) -> list[int]:
-        if name not in tensors or tensors[name].ndim != ndim:
-            raise ValueError(f"the file is no checkpoint of an LDM: no tensor {name} with {ndim} dimensions")
-        return list(tensors[name].shape)
-
-    channels, latent_channels = shape(f"{_UNET}input_blocks.0.0.weight", 4)[:2]
-    width, emb = shape(f"{_UNET}middle_block.0.in_layers.2.weight", 4)[0], f"{_UNET}middle_block.0.emb_layers.1.weight"
-    if shape(emb, 2)[0] != width:
+    channels, latent_channels = _shape(tensors, f"{_UNET}input_blocks.0.0.weight", 4)[:2]
+    width = _shape(tensors, f"{_UNET}middle_block.0.in_layers.2.weight", 4)[0]
+    if _shape(tensors, f"{_UNET}middle_block.0.emb_layers.1.weight", 2)[0] != width:
         raise ValueError(
             "an LDM with scale-shift norms (use_scale_shift_norm, as LSUN-churches') is not supported; those of "
             "ImageNet (cin256-v2), CelebA-HQ, FFHQ and LSUN-bedrooms have none"
         )
-    mult, attention, blocks = [], [], 0
-    first, count = 1, len({n.split(".")[1] for n in names if n.startswith("input_blocks.")})
-    for level in range(sum(n.startswith("input_blocks.") and n.endswith(".0.op.weight") for n in names) + 1):
-        last = first
-        while last < count and f"input_blocks.{last}.0.op.weight" not in names:
-            last += 1
-        blocks, width = last - first, shape(f"{_UNET}input_blocks.{first}.0.in_layers.2.weight", 4)[0]
-        if channels == 0 or width % channels:
-            raise ValueError(f"the LDM has levels of {width} channels, no multiple of {channels}")
-        mult.append(width // channels)
-        attention += [2**level] if any(n.startswith(f"input_blocks.{first}.1.") for n in names) else []
-        first = last + 1
+
+    levels = _levels(tensors, channels)
     kwargs: dict[str, Any] = {
-        "img_resolution": _LOWEST_RESOLUTION << (len(mult) - 1), "img_channels": latent_channels, "label_dim": 0,
-        "model_channels": channels, "channel_mult": mult, "num_res_blocks": blocks, "attention_resolutions": attention,
-    } | _schedule(tensors)  # fmt: skip
-    if f"{_EMBEDDER}embedding.weight" in tensors:
-        classes, dim = shape(f"{_EMBEDDER}embedding.weight", 2)
-        if classes < 2:
-            raise ValueError(f"the LDM has {classes} classes; at least one and 'no class' are needed")
-        prefix = "middle_block.1.transformer_blocks."
-        depth = len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
-        kwargs |= {"label_dim": classes - 1, "context_dim": dim, "num_heads": 1, "transformer_depth": depth}
-    else:
-        kwargs["num_head_channels"] = _HEAD_CHANNELS
+        "img_resolution": _LOWEST_RESOLUTION << (len(levels["channel_mult"]) - 1), "img_channels": latent_channels,
+        "label_dim": 0, "model_channels": channels,
+    } | levels | _schedule(tensors) | _attention(tensors)  # fmt: skip
+
     decoder = decoder_parts(tensors, _FIRST_STAGE)
     scale = float(tensors["scale_factor"]) if "scale_factor" in tensors else 1.0
     return kwargs | {"first_stage": decoder_arguments(decoder, scale) if decoder else None}
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str, ndim: int) -> list[int]:
+    if name not in tensors or tensors[name].ndim != ndim:
+        raise ValueError(f"the file is no checkpoint of an LDM: no tensor {name} with {ndim} dimensions")
+    return list(tensors[name].shape)
+
+
+def _unet_names(tensors: Mapping[str, Tensor], prefix: str) -> set[str]:
+    """The names of the U-Net's tensors that begin with the prefix, without it."""
+    prefix = _UNET + prefix
+    return {name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+
+
+def _levels(tensors: Mapping[str, Tensor], channels: int) -> dict[str, Any]:
+    """What the input blocks tell: widths, residual blocks a level, and where there is attention.
+
+    Block 0 is the first convolution; then come a level's residual blocks and, but for the lowest level, what halves it.
+    """
+    names = _unet_names(tensors, "input_blocks.")
+    count = len({name.split(".")[0] for name in names})
+    found = [name.removesuffix(".0.op.weight") for name in names if name.endswith(".0.op.weight")]
+    halving = sorted(int(number) for number in found if number.isdecimal())
+
+    mult, attention, blocks, first = [], [], 0, 1
+    for level, last in enumerate([*halving, count]):
+        width = _shape(tensors, f"{_UNET}input_blocks.{first}.0.in_layers.2.weight", 4)[0]
+        if channels == 0 or width % channels:
+            raise ValueError(f"the LDM has levels of {width} channels, no multiple of {channels}")
+        mult.append(width // channels)
+        if any(name.startswith(f"{first}.1.") for name in names):
+            attention.append(2**level)
+        blocks, first = last - first, last + 1
+    return {"channel_mult": mult, "num_res_blocks": blocks, "attention_resolutions": attention}
+
+
+def _attention(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Heads, and of a network with classes what they enter by."""
+    if f"{_EMBEDDER}embedding.weight" not in tensors:
+        return {"num_head_channels": _HEAD_CHANNELS}
+
+    classes, dim = _shape(tensors, f"{_EMBEDDER}embedding.weight", 2)
+    if classes < 2:
+        raise ValueError(f"the LDM has {classes} classes; at least one and 'no class' are needed")
+    depth = len({name.split(".")[0] for name in _unet_names(tensors, "middle_block.1.transformer_blocks.")})
+    return {"label_dim": classes - 1, "context_dim": dim, "num_heads": 1, "transformer_depth": depth}
 
 
 def _schedule(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
