@@ -21,7 +21,9 @@ class Size(click.ParamType):
 
     name = "WxH"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
         """Parse `value`; a usage error if it is no size."""
         match = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", str(value))
         if match is None:
@@ -32,13 +34,21 @@ class Size(click.ParamType):
 @click.command(cls=Command, context_settings={"max_content_width": 110})
 @click.option("--source", metavar="PATH", required=True, help="What to read")
 @click.option("--dest", metavar="PATH", required=True, help="*.zip or a folder to make")
-@click.option("--max-images", metavar="INT", type=click.IntRange(min=1), help="Only the first INT images")
+@click.option(
+    "--max-images", metavar="INT", type=click.IntRange(min=1), help="Only the first INT images"
+)
 @click.option("--transform", type=click.Choice(list(TRANSFORMS)), help="Crop before resizing")
 @click.option("--resolution", type=Size(), help="Resize to this, e.g. 64x64")
 @click.option("--pad", type=Size(), help="Centre in a black frame, e.g. 32x32")
-@click.option("--channels", type=click.Choice(["1", "3"]), help="Gray or RGB  [default: as first image]")
-@click.option("--labels", type=click.Choice(LABEL_SOURCES), default="auto", help="Where from  [default: auto]")
-@click.option("--split", type=click.Choice(SPLITS), help="Of idx folders and CIFAR  [default: train]")
+@click.option(
+    "--channels", type=click.Choice(["1", "3"]), help="Gray or RGB  [default: as first image]"
+)
+@click.option(
+    "--labels", type=click.Choice(LABEL_SOURCES), default="auto", help="Where from  [default: auto]"
+)
+@click.option(
+    "--split", type=click.Choice(SPLITS), help="Of idx folders and CIFAR  [default: train]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing --dest")
 def main(
     source: str,
@@ -102,7 +112,9 @@ def main(
     summary = import_dataset(opened, dest, recipe, max_images, overwrite)
     if summary.cut:
         first = printable(min(opened.several))
-        click.echo(f"cut: {summary.cut} pictures to their first frame or page, such as {first}", err=True)
+        click.echo(
+            f"cut: {summary.cut} pictures to their first frame or page, such as {first}", err=True
+        )
     click.echo(json.dumps(dataclasses.asdict(summary)))
 
 

@@ -18,7 +18,12 @@ from metrics.perceptual import demo_perceptual
 from sampling.settings import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from torch_utils import distributed
-from training.distillation.consistency import DISTANCES, ConsistencyConfig, ConsistencyDistillation, Distance
+from training.distillation.consistency import (
+    DISTANCES,
+    ConsistencyConfig,
+    ConsistencyDistillation,
+    Distance,
+)
 from training.distillation.diff_instruct import DiffInstruct, DiffInstructConfig
 from training.distillation.loop import distill
 
@@ -95,7 +100,9 @@ def main() -> None:
     default="l2",
     help="Of images: squared, pseudo-Huber, or by the demo detector's features (32x32, gray)",
 )
-@click.option("--workers", type=WORKERS, default=1, help="Processes that decode images of large data sets")
+@click.option(
+    "--workers", type=WORKERS, default=1, help="Processes that decode images of large data sets"
+)
 def consistency(**flags: Any) -> None:
     """Consistency distillation (Song et al., 2023): the student gives the end of the teacher's path from any point."""
     device = distributed.init(flags["device"], flags["tf32"])
@@ -109,20 +116,41 @@ def consistency(**flags: Any) -> None:
     )
     sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
     method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
-    if config.distance == "perceptual" and method.dataset.image_shape != (1, RESOLUTION, RESOLUTION):
+    if config.distance == "perceptual" and method.dataset.image_shape != (
+        1,
+        RESOLUTION,
+        RESOLUTION,
+    ):
         shape = "x".join(map(str, method.dataset.image_shape))
-        raise ValueError(f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber")
+        raise ValueError(
+            f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber"
+        )
     _report(distill(method, flags["outdir"], device))
 
 
-@main.command("diff-instruct", resumes=True, context_settings={"show_default": True, "max_content_width": 110})
+@main.command(
+    "diff-instruct", resumes=True, context_settings={"show_default": True, "max_content_width": 110}
+)
 @run_flags
-@click.option("--sigma-init", metavar="SIGMA", type=POSITIVE, default=1.0, help="Noise level of the generator's input")
-@click.option("--aux-lr", type=POSITIVE, default=1e-4, help="Learning rate of the denoiser of generated images")
+@click.option(
+    "--sigma-init",
+    metavar="SIGMA",
+    type=POSITIVE,
+    default=1.0,
+    help="Noise level of the generator's input",
+)
+@click.option(
+    "--aux-lr",
+    type=POSITIVE,
+    default=1e-4,
+    help="Learning rate of the denoiser of generated images",
+)
 def diff_instruct(**flags: Any) -> None:
     """Diff-Instruct (Luo et al., 2023): the student's images have the teacher's scores at every noise level."""
     device = distributed.init(flags["device"], flags["tf32"])
-    config = DiffInstructConfig(**_common(flags), sigma_init=flags["sigma_init"], aux_lr=flags["aux_lr"])
+    config = DiffInstructConfig(
+        **_common(flags), sigma_init=flags["sigma_init"], aux_lr=flags["aux_lr"]
+    )
     _report(distill(DiffInstruct(config, device), flags["outdir"], device))
 
 
@@ -136,7 +164,9 @@ def _distance(name: str, device: torch.device) -> Distance:
 
 def _common(flags: dict[str, Any]) -> dict[str, Any]:
     """Settings of `DistillConfig` from the flags that both methods have."""
-    return {name: flags[name] for name in ("teacher", "batch", "batch_gpu", "lr", "dtype", "seed")} | {
+    return {
+        name: flags[name] for name in ("teacher", "batch", "batch_gpu", "lr", "dtype", "seed")
+    } | {
         "duration": round(flags["duration"] * 1e6),
         "lr_rampup": round(flags["lr_rampup"] * 1e6),
         "ema_halflife": round(flags["ema"] * 1e6),

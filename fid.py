@@ -34,7 +34,9 @@ from torch_utils.precision import computed_in
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 DETECTOR = "Feature network: a name in configs/detectors.toml, path or URL"
-REFERENCE_DETECTOR = flag("--detector", f"{DETECTOR}  [default: {DEFAULT}]", metavar="NAME|PATH|URL")
+REFERENCE_DETECTOR = flag(
+    "--detector", f"{DETECTOR}  [default: {DEFAULT}]", metavar="NAME|PATH|URL"
+)
 MEASURING_DETECTOR = flag("--detector", f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")  # fmt: skip
 
 COMPUTATION: FlagGroups = {
@@ -112,13 +114,17 @@ def ref(**flags: Any) -> None:
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
-            replace(statistics, channels=images.channels, detector_source=source).save(flags["dest"])
+            replace(statistics, channels=images.channels, detector_source=source).save(
+                flags["dest"]
+            )
             result: dict[str, Any] = {"statistics": flags["dest"]}
             if has_statistics(flags["data"]):
                 said = "mu and sigma in --data are not these: to use them, give that file as --ref"
                 result["warnings"] = [said]
             _print(ev, result | {"protocol": {"data": flags["data"], "num": len(images)}})
-            click.echo(f"{flags['dest']}: {len(images)} images, {statistics.dim} features", err=True)
+            click.echo(
+                f"{flags['dest']}: {len(images)} images, {statistics.dim} features", err=True
+            )
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
@@ -131,7 +137,10 @@ def calc(**flags: Any) -> None:
         _check_colours(images.channels, asked)
         ev = _evaluation(flags, _detector(flags, asked), device)
         reference = asked.fitting(ev.detector)
-        with ev.compared_with(names, reference, asked.real) as target, ev.features_of(images) as store:
+        with (
+            ev.compared_with(names, reference, asked.real) as target,
+            ev.features_of(images) as store,
+        ):
             result = ev.compare(names, store, range(len(images)), target).as_json()
         if distributed.rank() == 0:
             given = {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
@@ -141,7 +150,12 @@ def calc(**flags: Any) -> None:
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @add_flags(
-    GENERATED, SAMPLING_FLAGS, SKIP_FLAGS, MEASURING, {"Computation": [MEASURING_DETECTOR, COMPILE]}, COMPUTATION
+    GENERATED,
+    SAMPLING_FLAGS,
+    SKIP_FLAGS,
+    MEASURING,
+    {"Computation": [MEASURING_DETECTOR, COMPILE]},
+    COMPUTATION,
 )
 def gen(**flags: Any) -> None:
     """Generate images and measure them, with no files on the way."""
@@ -163,9 +177,16 @@ def gen(**flags: Any) -> None:
         ):
             runs = [ev.compare(names, store, seeds, target).as_json() for seeds in ranges]
         if distributed.rank() == 0:
-            seeds = {"seeds": [format_seeds(seeds) for seeds in ranges], "num": [len(seeds) for seeds in ranges]}
+            seeds = {
+                "seeds": [format_seeds(seeds) for seeds in ranges],
+                "num": [len(seeds) for seeds in ranges],
+            }
             result = runs[0] if len(runs) == 1 else {"runs": runs, "spread": _spread(runs)}
-            origin = {"network": source.checkpoint, "settings": source.record, "compile": source.compiled}
+            origin = {
+                "network": source.checkpoint,
+                "settings": source.record,
+                "compile": source.compiled,
+            }
             _print(ev, result | {"protocol": _protocol(names, asked) | seeds} | origin)
             _tell(result)
 
@@ -194,11 +215,17 @@ def _evaluation(flags: dict[str, Any], detector: str, device: torch.device) -> E
 def _check_destination(dest: str, overwrite: bool) -> None:
     """Refuse a file that cannot or must not be written, without leaving a trace; missing folders are made later."""
     if Path(dest).is_dir():
-        raise ValueError(f"--dest={dest} is a folder; name a file, such as {Path(dest) / 'reference.npz'}")
+        raise ValueError(
+            f"--dest={dest} is a folder; name a file, such as {Path(dest) / 'reference.npz'}"
+        )
     if Path(dest).suffix.lower() != ".npz":
-        raise ValueError(f"--dest={dest}: statistics are written as npz; name a file that ends in .npz")
+        raise ValueError(
+            f"--dest={dest}: statistics are written as npz; name a file that ends in .npz"
+        )
     if Path(dest).exists() and not overwrite:
-        raise ValueError(f"--dest={dest} is there already; name another file, or replace it with --overwrite")
+        raise ValueError(
+            f"--dest={dest} is there already; name another file, or replace it with --overwrite"
+        )
     check_writable(dest, "--dest")
 
 
@@ -231,9 +258,13 @@ def _asked(flags: dict[str, Any]) -> tuple[list[str], References]:
     if flags["ref_images"] is None:
         for name in names:
             if name in NEED_REAL_IMAGES:
-                raise ValueError(f"{name} compares images with images: give the real ones as --ref-images")
+                raise ValueError(
+                    f"{name} compares images with images: give the real ones as --ref-images"
+                )
         if flags["ref"] is None and "fid" in names:
-            raise ValueError("fid needs the real images' statistics: give --ref, or the images as --ref-images")
+            raise ValueError(
+                "fid needs the real images' statistics: give --ref, or the images as --ref-images"
+            )
     return names, References(flags["ref"], flags["ref_images"])
 
 
@@ -286,7 +317,11 @@ def _print(ev: Evaluation, result: dict[str, Any]) -> None:
         for message in run.get("warnings", []):
             click.echo(f"Warning: {message}", err=True)
     detector = {"name": ev.detector.name, "sha256": ev.detector.sha256}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     about = {"detector": detector, "computed_in": computed_in(ev.device), "versions": versions}
     click.echo(json.dumps(result | about, indent=2))
 

@@ -80,9 +80,15 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
     source = image_source(flags).load(device, flags["compile"])
     check_channels(source.net.image_channels)
     side = source.net.image_resolution
-    folder = RunFolder(flags["outdir"], source.record, flags["subdirs"], flags["format"], columns > 0, (side, side))
+    folder = RunFolder(
+        flags["outdir"], source.record, flags["subdirs"], flags["format"], columns > 0, (side, side)
+    )
 
-    with folder.open(seeds, flags["overwrite"]) if distributed.rank() == 0 else contextlib.nullcontext():
+    with (
+        folder.open(seeds, flags["overwrite"])
+        if distributed.rank() == 0
+        else contextlib.nullcontext()
+    ):
         distributed.require_shared(folder.outdir)  # waits until it is claimed
         share = seeds[distributed.rank() :: distributed.world_size()]
         made = torch.tensor(_make(source, folder, share, flags["batch"]), device=device)
@@ -98,10 +104,17 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
             save_png(sheet, folder.outdir / SHEET)
         if where is None and folder.kind != "png":
             where = folder.pack(source.classes(folder.seeds()))
-        session: dict[str, Any] = {"started": started, "seconds": round(time.monotonic() - began, 1)}
+        session: dict[str, Any] = {
+            "started": started,
+            "seconds": round(time.monotonic() - began, 1),
+        }
         session |= {"images": int(made), "ranks": distributed.world_size(), "batch": flags["batch"]}
         session |= {"compile": flags["compile"]} | computed_in(device)
-        session |= {"network": source.checkpoint, "python": platform.python_version(), "torch": torch.__version__}
+        session |= {
+            "network": source.checkpoint,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
         folder.close(session)
     click.echo(str(where or folder.outdir))
 
@@ -128,7 +141,9 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
                         background.call(folder.save, seed, image)
             background.call(folder.flush, FLUSH_SECONDS)
             made += len(missing)
-            bar.update(len(missing))  # once a batch: its images come together, and the estimate is of batches
+            bar.update(
+                len(missing)
+            )  # once a batch: its images come together, and the estimate is of batches
     folder.flush()
     return made
 

@@ -60,7 +60,9 @@ def moved(source: str) -> str:
         for name in names:
             if name.partition(".")[0] in OURS:
                 line = lines[node.lineno - 1]
-                lines[node.lineno - 1] = re.sub(rf"\b(from|import) {re.escape(name)}\b", rf"\1 {APP}.{name}", line)
+                lines[node.lineno - 1] = re.sub(
+                    rf"\b(from|import) {re.escape(name)}\b", rf"\1 {APP}.{name}", line
+                )
     return _commands("".join(lines))
 
 
@@ -69,8 +71,12 @@ def _commands(text: str) -> str:
     files = "|".join(PROGRAMS)
     for module, name in MODULES.items():
         text = text.replace(f"python -m {module.removesuffix('.__main__')}", f"skip-tuning {name}")
-    text = re.sub(rf"(torchrun [^\n]*?)(-- )?({files})\.py\b", lambda m: _launched(m[1], m[2], m[3]), text)
-    return re.sub(rf"(python )?(?<![/\w])({files})\.py\b", lambda m: f"skip-tuning {PROGRAMS[m[2]]}", text)
+    text = re.sub(
+        rf"(torchrun [^\n]*?)(-- )?({files})\.py\b", lambda m: _launched(m[1], m[2], m[3]), text
+    )
+    return re.sub(
+        rf"(python )?(?<![/\w])({files})\.py\b", lambda m: f"skip-tuning {PROGRAMS[m[2]]}", text
+    )
 
 
 def _launched(before: str, dashes: str | None, program: str) -> str:

@@ -184,11 +184,15 @@ def tune(**flags: Any) -> None:
 
     device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
     kinds = [computed_in(device)]
-    results = Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
+    results = (
+        Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
+    )
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
 
-    search = Search(baseline, flags["metric"], folder, results, device, flags["batch"], flags["compile"])
+    search = Search(
+        baseline, flags["metric"], folder, results, device, flags["batch"], flags["compile"]
+    )
     summary = search.run(asked)
     if distributed.rank() == 0:
         _tell(search, summary)
@@ -252,8 +256,12 @@ def _items(names: Any, flags: dict[str, Any]) -> list[Item]:
     if seeds is not None:
         parse_seeds(seeds)  # a bad list is the flag's fault, not the item's
 
-    given = "".join(f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None)
-    items = [plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names]
+    given = "".join(
+        f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None
+    )
+    items = [
+        plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names
+    ]
     return [replace(item, flags=given) for item in items]
 
 

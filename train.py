@@ -12,7 +12,17 @@ import click
 import torch
 
 from dnnlib.cli import warn
-from dnnlib.flags import MIMG, MIMG_OR_0, SEED, WORKERS, Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.flags import (
+    MIMG,
+    MIMG_OR_0,
+    SEED,
+    WORKERS,
+    Finite,
+    FlagGroups,
+    Program,
+    add_flags,
+    flag,
+)
 from skip.monitor import Monitor
 from skip.options import DEVICE_FLAGS
 from torch_utils import distributed
@@ -48,7 +58,9 @@ class IntList(click.ParamType):
     def __init__(self, least: int) -> None:
         self.least = least
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
         try:
             numbers = [int(x) for x in value.split(",")]
         except ValueError:
@@ -132,7 +144,9 @@ def main(**flags: Any) -> None:
     config = training_config(flags)
     device = distributed.init(flags["device"], flags["tf32"])
     torch.backends.cudnn.benchmark = True
-    monitor = Monitor(flags["outdir"], device, flags["grid"], flags["fid_num"], flags["ref"], flags["detector"])
+    monitor = Monitor(
+        flags["outdir"], device, flags["grid"], flags["fid_num"], flags["ref"], flags["detector"]
+    )
     image_shape = ImageDataset(config.data, use_labels=False).image_shape
     monitor.check(image_shape)
     _tell_of_lost_attention(config.network, image_shape[-1])
@@ -157,7 +171,9 @@ def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
     for size in network.get("attn_resolutions", []):
         if size not in (0, *sizes):
             had = ", ".join(f"{one}x{one}" for one in sizes)
-            warn(f"there is no attention at {size}x{size}, which --attn names: the network's levels are {had}")
+            warn(
+                f"there is no attention at {size}x{size}, which --attn names: the network's levels are {had}"
+            )
     if network["model_type"] != "DhariwalUNet":
         return  # a DDPM++ has one head, of any number of channels
     defaults = inspect.signature(DhariwalUNet).parameters
@@ -185,7 +201,9 @@ def training_config(flags: dict[str, Any]) -> TrainingConfig:
         network["augment_dim"] = AUGMENT_DIM
 
     if flags["fp16"] and flags["dtype"] != "float32":
-        raise ValueError(f"--fp16 and --dtype={flags['dtype']} both choose what is computed in; give one of them")
+        raise ValueError(
+            f"--fp16 and --dtype={flags['dtype']} both choose what is computed in; give one of them"
+        )
 
     return TrainingConfig(
         data=flags["data"],
@@ -198,7 +216,9 @@ def training_config(flags: dict[str, Any]) -> TrainingConfig:
         lr=flags["lr"],
         lr_rampup=round(flags["lr_rampup"] * 1e6),
         ema_halflife=round(flags["ema"] * 1e6),
-        ema_rampup=0.0 if flags["transfer"] else EMA_RAMPUP,  # the average of trained weights need not forget them
+        ema_rampup=0.0
+        if flags["transfer"]
+        else EMA_RAMPUP,  # the average of trained weights need not forget them
         dtype="float16" if flags["fp16"] else flags["dtype"],
         loss_scale=flags["ls"],
         seed=flags["seed"],

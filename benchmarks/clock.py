@@ -38,7 +38,9 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     return start.elapsed_time(end) / 1e3
 
 
-def timed(run: Callable[[], object], device: torch.device, rounds: int = 8, warm: int = 2) -> Timing:
+def timed(
+    run: Callable[[], object], device: torch.device, rounds: int = 8, warm: int = 2
+) -> Timing:
     """Call several times, the first ones uncounted."""
     began = time.perf_counter()
     run()

@@ -89,7 +89,11 @@ class Bench:
         size: dict[str, Any] = {"model_channels": 64, "num_blocks": 1} if self.small else {}
         torch.manual_seed(0)
         with self.device:
-            net = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet", **size).eval().requires_grad_(False)
+            net = (
+                EDMPrecond(64, 3, 1000, model_type="DhariwalUNet", **size)
+                .eval()
+                .requires_grad_(False)
+            )
             for parameter in net.parameters():
                 if not parameter.any():
                     parameter.data.normal_(std=0.02)
@@ -99,7 +103,9 @@ class Bench:
 
     def inputs(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy images, one noise level, classes."""
-        x = 2 * torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(1)).to(self.device)
+        x = 2 * torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(1)).to(
+            self.device
+        )
         labels = torch.eye(1000, device=self.device)[torch.arange(batch, device=self.device) % 1000]
         return x, torch.tensor(2.0, device=self.device), labels
 
@@ -118,7 +124,9 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _speed(bench: Bench, part: str, what: str, batch: int, run: Callable[[], object], **more: Any) -> None:
+def _speed(
+    bench: Bench, part: str, what: str, batch: int, run: Callable[[], object], **more: Any
+) -> None:
     """One row about an evaluation of a batch."""
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(bench.device)
@@ -136,22 +144,39 @@ def _speed(bench: Bench, part: str, what: str, batch: int, run: Callable[[], obj
 
 def oracle(bench: Bench) -> None:
     """A plain eager network (NCHW, einsum attention) of the same weights: what ratios are taken to."""
-    weights = {name: value.clone() for name, value in bench.network(channels_last=False).state_dict().items()}
+    weights = {
+        name: value.clone()
+        for name, value in bench.network(channels_last=False).state_dict().items()
+    }
     batch = bench.batches()[-1] if bench.small else 64
     x, sigma, labels = bench.inputs(batch)
     for tf32, half in ((False, None), (True, None), (True, torch.float16), (True, torch.bfloat16)):
         name = "float32" if half is None else f"autocast {str(half).removeprefix('torch.')}"
         what = f"{name}{' with TF32' if tf32 else ''}"
-        with bench.attempt("oracle", what), torch.autocast(bench.device.type, half, enabled=half is not None):
+        with (
+            bench.attempt("oracle", what),
+            torch.autocast(bench.device.type, half, enabled=half is not None),
+        ):
             allow_tf32(tf32)
             levels = sigma.expand(batch)
-            _speed(bench, "oracle", what, batch, partial(oracle_adm.denoise, weights, x, levels, labels))
+            _speed(
+                bench,
+                "oracle",
+                what,
+                batch,
+                partial(oracle_adm.denoise, weights, x, levels, labels),
+            )
     allow_tf32(False)
 
 
 def network(bench: Bench) -> None:
     """Ours: dtype x memory format x batch, plain and Skip-Tuned."""
-    kinds = [(torch.float32, False), (torch.float32, True), (torch.float16, False), (torch.bfloat16, False)]
+    kinds = [
+        (torch.float32, False),
+        (torch.float32, True),
+        (torch.float16, False),
+        (torch.bfloat16, False),
+    ]
     for dtype, tf32 in kinds:
         for channels_last in (True, False):
             net = bench.network(dtype, channels_last)
@@ -164,7 +189,13 @@ def network(bench: Bench) -> None:
                 with bench.attempt("network", what):
                     _speed(bench, "network", what, batch, partial(net, x, sigma, labels))
                     if channels_last:
-                        _speed(bench, "network", f"{what}, tuned", batch, partial(tuned, x, sigma, labels))
+                        _speed(
+                            bench,
+                            "network",
+                            f"{what}, tuned",
+                            batch,
+                            partial(tuned, x, sigma, labels),
+                        )
     allow_tf32(False)
 
 
@@ -198,12 +229,19 @@ def norm(bench: Bench) -> None:
         x = torch.randn(batch, channels, side, side, device=bench.device, dtype=torch.float16)
         x = x.to(memory_format=torch.channels_last)
         weight = torch.randn(channels, device=bench.device)
-        scale, shift = torch.randn(2, batch, channels, 1, 1, device=bench.device, dtype=torch.float16).unbind()
+        scale, shift = torch.randn(
+            2, batch, channels, 1, 1, device=bench.device, dtype=torch.float16
+        ).unbind()
 
         with bench.attempt("norm", f"{channels} channels at {side}x{side}"), torch.inference_mode():
-            runs = (partial(_torch_norm, x, weight, scale, shift), partial(_our_norm, x, weight, scale, shift))
+            runs = (
+                partial(_torch_norm, x, weight, scale, shift),
+                partial(_our_norm, x, weight, scale, shift),
+            )
             times = [timed(run, bench.device).milliseconds for run in runs]
-            passes = 3 * x.numel() * x.element_size() / 3.35e12 * 1e3  # read twice, write once, at an H100's bandwidth
+            passes = (
+                3 * x.numel() * x.element_size() / 3.35e12 * 1e3
+            )  # read twice, write once, at an H100's bandwidth
             bench.tell(
                 "norm", f"{channels} channels at {side}x{side}", batch=batch, torch_ms=times[0], ours_ms=times[1],
                 ratio=times[0] / times[1], floor_on_h100_ms=passes, values=x.numel(),
@@ -224,7 +262,10 @@ def attention(bench: Bench) -> None:
         q, k, v = torch.randn(3, *shape, device=bench.device, dtype=torch.float16).unbind()
 
         with bench.attempt("attention", name), torch.inference_mode():
-            runs = (partial(F.scaled_dot_product_attention, q, k, v), partial(cuda.attention, q, k, v))
+            runs = (
+                partial(F.scaled_dot_product_attention, q, k, v),
+                partial(cuda.attention, q, k, v),
+            )
             times = [timed(run, bench.device).milliseconds for run in runs]
             bench.tell(
                 "attention", f"{name}, {heads} x {width} channels", batch=batch, fused_ms=times[0],
@@ -258,7 +299,11 @@ def detector(bench: Bench) -> None:
 
 
 def _training_step(
-    net: EDMPrecond, average: list[Tensor], optimizer: torch.optim.Optimizer, loss: EDMLoss, batch: tuple[Tensor, ...]
+    net: EDMPrecond,
+    average: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+    loss: EDMLoss,
+    batch: tuple[Tensor, ...],
 ) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss(net, *batch).mean().backward()
@@ -280,7 +325,14 @@ def training(bench: Bench) -> None:
             x, _, labels = bench.inputs(batch)
             sigma, noise = loss.draw(x, torch.Generator(bench.device).manual_seed(0))
 
-            step = partial(_training_step, net, average, optimizer, loss, (x.clamp(-1, 1), labels, sigma, noise))
+            step = partial(
+                _training_step,
+                net,
+                average,
+                optimizer,
+                loss,
+                (x.clamp(-1, 1), labels, sigma, noise),
+            )
             found = timed(step, bench.device, rounds=4)
             bench.tell(
                 "training", what, batch=batch, ms=found.milliseconds, launch_ms=found.launch,
@@ -305,7 +357,10 @@ def metrics(bench: Bench) -> None:
     if bench.device.type == "cuda" and not bench.small:
         sizes = [(10_000, bench.device), (50_000, bench.device), *sizes]
     for count, device in sizes:
-        real, made = (torch.randn(count, dim, generator=torch.Generator().manual_seed(s)).to(device) for s in (0, 1))
+        real, made = (
+            torch.randn(count, dim, generator=torch.Generator().manual_seed(s)).to(device)
+            for s in (0, 1)
+        )
 
         what = f"on {device.type}"
         with bench.attempt("metrics", what):
@@ -328,7 +383,9 @@ class Busy(threading.Thread):
     def run(self) -> None:
         while not self.ended.wait(0.2):
             with contextlib.suppress(OSError, ValueError):
-                told = subprocess.run(self.QUERY, capture_output=True, text=True, check=False).stdout
+                told = subprocess.run(
+                    self.QUERY, capture_output=True, text=True, check=False
+                ).stdout
                 self.samples.append(int(told.split()[0]))
 
     def share(self) -> float | None:
@@ -349,7 +406,14 @@ def busy(bench: Bench) -> None:
         place = Path(folder)
         save_network(bench.network(), place / "adm.safetensors")
         torch.save(fill(InceptionV3()).state_dict(), place / "inception.pth")
-        common = ["--network", place / "adm.safetensors", "--dtype", "float16", "--device", bench.device.type]
+        common = [
+            "--network",
+            place / "adm.safetensors",
+            "--dtype",
+            "float16",
+            "--device",
+            bench.device.type,
+        ]
         common += ["--batch", batch, "--seeds", f"0-{images - 1}", "--rho-bottom", 0.82]
         made = ["--outdir", place / "made"]
         reference = ["--ref", place / "ref.npz", "--detector", place / "inception.pth"]
@@ -369,7 +433,15 @@ def busy(bench: Bench) -> None:
             )  # fmt: skip
             taken = time.monotonic() - began
             said = {} if done.returncode == 0 else {"failed": done.stderr[-300:]}
-            bench.tell("busy", what, images=images, batch=batch, s=taken, gpu_busy_percent=watcher.share(), **said)
+            bench.tell(
+                "busy",
+                what,
+                images=images,
+                batch=batch,
+                s=taken,
+                gpu_busy_percent=watcher.share(),
+                **said,
+            )
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
@@ -391,7 +463,13 @@ def table(rows: list[Row]) -> str:
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         columns = list(dict.fromkeys(key for row in own for key in row if key != "part"))
-        lines += ["", f"**{part}**", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += [
+            "",
+            f"**{part}**",
+            "",
+            "| " + " | ".join(columns) + " |",
+            "|---" * len(columns) + "|",
+        ]
         for row in own:
             cells = ["" if row.get(key) is None else str(row[key]) for key in columns]
             lines.append("| " + " | ".join(cells) + " |")
@@ -407,7 +485,9 @@ def main(parts: tuple[str, ...], device: str, small: bool, dest: Path | None) ->
     """Time PART..., or all of them: oracle network norm attention detector training metrics busy compiled."""
     place = torch.device(device)
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise click.UsageError("there is no CUDA device here; for a try on a CPU give --small --device cpu")
+        raise click.UsageError(
+            "there is no CUDA device here; for a try on a CPU give --small --device cpu"
+        )
     allow_tf32(False)
     bench = Bench(place, small)
     card = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"

@@ -45,7 +45,9 @@ def torch_fidelity(weights: Path, device: torch.device) -> Callable[[Tensor], Te
     sys.modules["torch_fidelity"] = package
     module = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
     names = ["2048", "logits_unbiased"]
-    extractor = module.FeatureExtractorInceptionV3("inception", names, feature_extractor_weights_path=str(weights))
+    extractor = module.FeatureExtractorInceptionV3(
+        "inception", names, feature_extractor_weights_path=str(weights)
+    )
     extractor = extractor.to(device)
     return lambda images: extractor(images)[0]
 
@@ -59,11 +61,28 @@ def plain(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Interleaved rounds, after one uncounted")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    help="Interleaved rounds, after one uncounted",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Images a call")
-@click.option("--resolution", type=click.IntRange(min=1), default=64, help="Of the images, before they are resized")
-@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="A published state dict (.pth)")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda; benchmarks/gpu.py tells more of a GPU")
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=1),
+    default=64,
+    help="Of the images, before they are resized",
+)
+@click.option(
+    "--weights", type=click.Path(exists=True, path_type=Path), help="A published state dict (.pth)"
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cpu or cuda; benchmarks/gpu.py tells more of a GPU",
+)
 def main(rounds: int, batch: int, resolution: int, weights: Path | None, device: str) -> None:
     """Print the ratios as JSON."""
     torch.manual_seed(0)
@@ -74,7 +93,9 @@ def main(rounds: int, batch: int, resolution: int, weights: Path | None, device:
         if weights is None:
             weights = Path(folder) / "inception.pth"
             torch.save(fill(InceptionV3()).state_dict(), weights)
-        ours, half = (load_inception(weights, dtype=d).to(place) for d in (torch.float32, torch.bfloat16))
+        ours, half = (
+            load_inception(weights, dtype=d).to(place) for d in (torch.float32, torch.bfloat16)
+        )
         judge = torch_fidelity(weights, place)
         reference = judge or plain(weights, place)
 
@@ -95,14 +116,18 @@ def main(rounds: int, batch: int, resolution: int, weights: Path | None, device:
         "batch": batch,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
-        "reference_milliseconds_an_image": round(1000 * statistics.median(times["reference"]) / batch, 1),
+        "reference_milliseconds_an_image": round(
+            1000 * statistics.median(times["reference"]) / batch, 1
+        ),
     }
     expected = outputs["reference"]
     for name in ("ours_float32", "ours_bfloat16"):
         ratios = [a / b for a, b in zip(times["reference"], times[name], strict=True)]
         result[name] = {
             "reference_time_over_ours": round(statistics.median(ratios), 2),
-            "difference_relative_to_max": float((outputs[name] - expected).abs().max() / expected.abs().max()),
+            "difference_relative_to_max": float(
+                (outputs[name] - expected).abs().max() / expected.abs().max()
+            ),
         }
     click.echo(json.dumps(result, indent=2))
 

@@ -74,28 +74,53 @@ def piecemeal(made: torch.Tensor, own: Gaussian, reference: Gaussian) -> Value:
 
 @click.command()
 @click.option("--dim", type=click.IntRange(min=2), default=2048, help="Number of features")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Distances timed, of which the median is given")
-@click.option("--sqrtm/--no-sqrtm", default=True, help="Compare with scipy's matrix square root; slow")
-@click.option("--images", type=click.IntRange(min=0), default=0, help="Images of each set; 0 leaves them out")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    help="Distances timed, of which the median is given",
+)
+@click.option(
+    "--sqrtm/--no-sqrtm", default=True, help="Compare with scipy's matrix square root; slow"
+)
+@click.option(
+    "--images", type=click.IntRange(min=0), default=0, help="Images of each set; 0 leaves them out"
+)
 def main(dim: int, rounds: int, sqrtm: bool, images: int) -> None:
     """Print the times as JSON."""
     rng = np.random.default_rng(0)
     c1, c2, mean = covariance(dim, rng), covariance(dim, rng), np.zeros(dim)
     runs = [timed(lambda: frechet_distance(mean, c1, mean, c2)) for _ in range(rounds)]
     seconds = float(np.median([time for time, _ in runs]))
-    result: dict[str, Any] = {"dim": dim, "threads": torch.get_num_threads(), "frechet_seconds": round(seconds, 2)}
+    result: dict[str, Any] = {
+        "dim": dim,
+        "threads": torch.get_num_threads(),
+        "frechet_seconds": round(seconds, 2),
+    }
     if sqrtm:
         slow, judge = timed(lambda: sqrtm_distance(c1, c2))
-        result |= {"sqrtm_seconds": round(slow, 2), "relative_difference": abs(runs[0][1] / judge - 1)}
+        result |= {
+            "sqrtm_seconds": round(slow, 2),
+            "relative_difference": abs(runs[0][1] / judge - 1),
+        }
     if images > 0:
-        sets = [torch.randn(images, dim, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+        sets = [
+            torch.randn(images, dim, generator=torch.Generator().manual_seed(seed))
+            for seed in (0, 1)
+        ]
         own, reference = gaussians(*sets)
         slow, _ = timed(lambda: piecemeal(sets[0], own, reference))
         fast, _ = timed(lambda: frechet(own, reference, sets[0]))
         result |= {"fid_with_error_seconds": round(fast, 1), "piecemeal_seconds": round(slow, 1)}
         seconds, _ = timed(lambda: precision_recall(*sets))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-        result |= {"images": images, "precision_recall_seconds": round(seconds, 1), "peak_gib": round(peak, 2)}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**30 if sys.platform == "darwin" else 2**20
+        )
+        result |= {
+            "images": images,
+            "precision_recall_seconds": round(seconds, 1),
+            "peak_gib": round(peak, 2),
+        }
     print(json.dumps(result, indent=2))
 
 

@@ -32,8 +32,12 @@ GFLOP = 219  # one evaluation of one image, multiplications and additions
 
 def convolution_rate(dtype: torch.dtype, device: torch.device) -> float:
     """GFLOP/s of a 3x3 convolution of 384 channels at 32x32, batch 4, in this dtype: the best of a few."""
-    x = torch.randn(4, 384, 32, 32, dtype=dtype, device=device).to(memory_format=torch.channels_last)
-    w = torch.randn(384, 384, 3, 3, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 384, 32, 32, dtype=dtype, device=device).to(
+        memory_format=torch.channels_last
+    )
+    w = torch.randn(384, 384, 3, 3, dtype=dtype, device=device).to(
+        memory_format=torch.channels_last
+    )
     best = min(seconds(lambda: F.conv2d(x, w, padding=1), device) for _ in range(10))
     return 2 * 4 * 384 * 384 * 9 * 32 * 32 / best / 1e9
 
@@ -41,7 +45,9 @@ def convolution_rate(dtype: torch.dtype, device: torch.device) -> float:
 def build(device: torch.device) -> tuple[EDMPrecond, EDMPrecond, dict[str, torch.Tensor]]:
     """The float32 network, the same in bfloat16, and their weights in plain memory."""
     net = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet").eval().to(device)
-    for param in net.parameters():  # the published initialisation has zeros, on which the outputs could not differ
+    for param in (
+        net.parameters()
+    ):  # the published initialisation has zeros, on which the outputs could not differ
         if not param.any():
             param.data.normal_(std=0.02)
     weights = {name: value.clone() for name, value in net.state_dict().items()}
@@ -53,16 +59,28 @@ def build(device: torch.device) -> tuple[EDMPrecond, EDMPrecond, dict[str, torch
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Interleaved rounds, after one uncounted")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    help="Interleaved rounds, after one uncounted",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=4, help="Images an evaluation")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda; benchmarks/gpu.py tells more of a GPU")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cpu or cuda; benchmarks/gpu.py tells more of a GPU",
+)
 def main(rounds: int, batch: int, device: str) -> None:
     """Print the ratios as JSON."""
     torch.manual_seed(0)
     allow_tf32(False)
     net, half, weights = build(torch.device(device))
     with torch.inference_mode():
-        click.echo(json.dumps(measure(net, half, weights, rounds, batch, torch.device(device)), indent=2))
+        click.echo(
+            json.dumps(measure(net, half, weights, rounds, batch, torch.device(device)), indent=2)
+        )
 
 
 def measure(
@@ -74,7 +92,10 @@ def measure(
     device: torch.device,
 ) -> dict[str, object]:
     """The medians over `rounds` of interleaved runs."""
-    x, sigma = (torch.randn(batch, 3, 64, 64) * 2).to(device), torch.full([batch], 2.0, device=device)
+    x, sigma = (
+        (torch.randn(batch, 3, 64, 64) * 2).to(device),
+        torch.full([batch], 2.0, device=device),
+    )
     labels = torch.eye(1000, device=device)[torch.arange(batch, device=device)]
 
     runs: dict[str, Callable[[], torch.Tensor]] = {
@@ -86,22 +107,32 @@ def measure(
     for name, run in runs.items():
         with choose.watched() as chosen:
             outputs[name] = run()
-        kernels[name] = {f"{operation}: {kernel}": count for (operation, kernel), count in sorted(chosen.items())}
+        kernels[name] = {
+            f"{operation}: {kernel}": count for (operation, kernel), count in sorted(chosen.items())
+        }
 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, run in runs.items():
             times[name].append(seconds(run, device))
     expected = outputs["oracle_float32"]
-    rates = {name: convolution_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
-    result: dict[str, object] = {"batch": batch, "rounds": rounds, "threads": torch.get_num_threads()}
+    rates = {
+        name: convolution_rate(getattr(torch, name), device) for name in ("float32", "bfloat16")
+    }
+    result: dict[str, object] = {
+        "batch": batch,
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+    }
     for name in ("ours_float32", "ours_bfloat16"):
         ratios = [a / b for a, b in zip(times["oracle_float32"], times[name], strict=True)]
         rate = GFLOP * batch / statistics.median(times[name])
         result[name] = {
             "oracle_time_over_ours": round(statistics.median(ratios), 2),
             "share_of_3x3_convolution_rate": round(rate / rates[name.removeprefix("ours_")], 2),
-            "difference_relative_to_max": float((outputs[name] - expected).abs().max() / expected.abs().max()),
+            "difference_relative_to_max": float(
+                (outputs[name] - expected).abs().max() / expected.abs().max()
+            ),
             "kernels": kernels[name],
         }
     return result

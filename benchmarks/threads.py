@@ -38,28 +38,47 @@ print(json.dumps(found))
 
 def seconds(variables: dict[str, str]) -> list[float]:
     """The times in a new process with these variables of OpenMP and no others."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OMP_", "GOMP_", "KMP_"))
+    }
     done = subprocess.run(
-        [sys.executable, "-c", TIMED], cwd=ROOT, env=others | variables, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", TIMED],
+        cwd=ROOT,
+        env=others | variables,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return [float(value) for value in json.loads(done.stdout)]
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Interleaved rounds")
-@click.option("--busy", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes that take the cores")
+@click.option(
+    "--busy",
+    type=click.IntRange(min=1),
+    default=os.cpu_count(),
+    help="Processes that take the cores",
+)
 def main(rounds: int, busy: int) -> None:
     """Print the medians as Markdown."""
     settings = {
         "OpenMP's own": {},
         "`OMP_WAIT_POLICY=passive`": {"OMP_WAIT_POLICY": "passive"},
-        "the same and `GOMP_SPINCOUNT=1000`": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"},
+        "the same and `GOMP_SPINCOUNT=1000`": {
+            "OMP_WAIT_POLICY": "passive",
+            "GOMP_SPINCOUNT": "1000",
+        },
         "`OMP_NUM_THREADS=1`": {"OMP_NUM_THREADS": "1"},
         f"dnnlib/threads.py: {threads.defaults()}": threads.defaults(),
     }
     columns = []
     for number in (0, busy):
-        spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+        spinning = [
+            subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)
+        ]
         try:
             columns.append(measured(settings, rounds))
         finally:

@@ -22,7 +22,10 @@ Writer = Callable[[IO[bytes], Iterable[bytes], Sequence[int], Sequence[int] | No
 
 
 def write_zip(
-    file: IO[bytes], pngs: Iterable[bytes], seeds: Sequence[int], classes: Sequence[int] | None = None
+    file: IO[bytes],
+    pngs: Iterable[bytes],
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Write images in the data set layout of `training.dataset.ImageDataset`, which EDM's tools read too.
 
@@ -43,7 +46,10 @@ def write_zip(
 
 
 def write_npz(
-    file: IO[bytes], pngs: Iterable[bytes], seeds: Sequence[int], classes: Sequence[int] | None = None
+    file: IO[bytes],
+    pngs: Iterable[bytes],
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Write arr_0, the images as uint8 [N, H, W, C]; arr_1, their classes; seeds.
 
@@ -53,7 +59,10 @@ def write_npz(
         seeds: one per image.
         classes: one index per image; None leaves arr_1 out.
     """
-    arrays = {"arr_0": np.stack([decode_png(png).transpose(1, 2, 0) for png in pngs]), "seeds": np.array(seeds)}
+    arrays = {
+        "arr_0": np.stack([decode_png(png).transpose(1, 2, 0) for png in pngs]),
+        "seeds": np.array(seeds),
+    }
     if classes is not None:
         arrays["arr_1"] = np.array(classes)
     np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own keyword

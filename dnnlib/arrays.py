@@ -21,7 +21,9 @@ import numpy as np
 
 from dnnlib.text import printable
 
-MOST_BYTES = 16 << 30  # of one array in memory; larger ones must be stored uncompressed, and stay on disk
+MOST_BYTES = (
+    16 << 30
+)  # of one array in memory; larger ones must be stored uncompressed, and stay on disk
 PIECE = 1 << 20
 
 
@@ -59,7 +61,9 @@ class Arrays:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
         for name in archive.namelist():
-            archive.open(name).close()  # which compares the two places where an archive has a member's name
+            archive.open(
+                name
+            ).close()  # which compares the two places where an archive has a member's name
         members = [member for member in archive.namelist() if member.endswith(".npy")]
         self.names = [member.removesuffix(".npy") for member in members]
 
@@ -123,9 +127,15 @@ class Arrays:
             while file.read(PIECE):
                 pass  # zipfile compares the checksum at the end
         with open(self.path, "rb") as raw:
-            raw.seek(member.header_offset + 26)  # lengths of the two fields that end the local header of 30 bytes
-            start = member.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header.begin
-        return np.memmap(self.path, header.dtype, "r", start, header.shape, "F" if header.by_columns else "C")
+            raw.seek(
+                member.header_offset + 26
+            )  # lengths of the two fields that end the local header of 30 bytes
+            start = (
+                member.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header.begin
+            )
+        return np.memmap(
+            self.path, header.dtype, "r", start, header.shape, "F" if header.by_columns else "C"
+        )
 
     def check(self) -> None:
         """Compare the checksum of every array.
@@ -173,9 +183,13 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Arrays]:
         with zipfile.ZipFile(path) as archive:
             yield Arrays(Path(path), archive)
     except DamagedError as error:
-        raise ValueError(f"{path} is not an npz file of plain arrays, or is damaged: {error}") from error
+        raise ValueError(
+            f"{path} is not an npz file of plain arrays, or is damaged: {error}"
+        ) from error
     except DAMAGE as error:
-        raise ValueError(f"{path} is damaged: {printable(str(error) or type(error).__name__)}") from error
+        raise ValueError(
+            f"{path} is damaged: {printable(str(error) or type(error).__name__)}"
+        ) from error
 
 
 def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> list[np.ndarray]:
@@ -192,14 +206,27 @@ def _header(file: IO[bytes], name: str, size: int) -> Header:
     """Read an array's header, and compare it with the size of its member."""
     try:
         version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0), (3, 0)):  # the last differs from the second in its text's encoding
-            raise DamagedError(f"its member {_shown(name)} is npy of the unknown version {version[0]}.{version[1]}")
+        if version not in (
+            (1, 0),
+            (2, 0),
+            (3, 0),
+        ):  # the last differs from the second in its text's encoding
+            raise DamagedError(
+                f"its member {_shown(name)} is npy of the unknown version {version[0]}.{version[1]}"
+            )
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(file)
     except DAMAGE:
         raise
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        MemoryError,
+        RecursionError,
+        AttributeError,
+    ) as error:
         # Nested brackets by the thousand, a pickle in place of an array, ...: numpy fails in many ways.
         raise DamagedError(f"its member {_shown(name)} is no array of plain numbers") from error
     if dtype.hasobject:
@@ -210,7 +237,9 @@ def _header(file: IO[bytes], name: str, size: int) -> Header:
         raise DamagedError(f"its array {_shown(name)} has an impossible shape")
     wanted = math.prod(shape) * dtype.itemsize
     if wanted != size - file.tell():
-        raise DamagedError(f"its array {_shown(name)} claims {wanted:,} bytes, and has {size - file.tell():,}")
+        raise DamagedError(
+            f"its array {_shown(name)} claims {wanted:,} bytes, and has {size - file.tell():,}"
+        )
     return Header(shape, dtype, by_columns, file.tell())
 
 

@@ -29,12 +29,17 @@ class Background:
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Let a thread call the function with these arguments."""
-        while self._unfinished and (len(self._unfinished) >= self._most or self._unfinished[0].done()):
+        while self._unfinished and (
+            len(self._unfinished) >= self._most or self._unfinished[0].done()
+        ):
             self._unfinished.popleft().result()
         self._unfinished.append(self._pool.submit(function, *args))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             while error is None and self._unfinished:

@@ -52,8 +52,14 @@ class Entry:
             return fetch(self.url, self.sha256 or None)
 
         file = self.by_hand(str(self.path), self.name)
-        if self.sha256 and file.is_file() and not (found := file_sha256(file)).startswith(self.sha256):
-            raise ValueError(f"{file} is damaged: expected sha256 {self.sha256}, found {found}; get the file again")
+        if (
+            self.sha256
+            and file.is_file()
+            and not (found := file_sha256(file)).startswith(self.sha256)
+        ):
+            raise ValueError(
+                f"{file} is damaged: expected sha256 {self.sha256}, found {found}; get the file again"
+            )
         return file
 
     def by_hand(self, path: str, what: str) -> Path:

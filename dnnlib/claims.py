@@ -22,7 +22,9 @@ _GATE_SECONDS = 60.0  # a gate is held while a run begins or ends, which is shor
 
 @contextlib.contextmanager
 def claim(
-    folder: str | os.PathLike[str], shared: bool = False, begin: Callable[[bool], None] | None = None
+    folder: str | os.PathLike[str],
+    shared: bool = False,
+    begin: Callable[[bool], None] | None = None,
 ) -> Iterator["Claim"]:
     """Keep other runs out of a folder while the block runs. One process of a run calls this for all.
 
@@ -152,7 +154,9 @@ class Claim:
             RuntimeError: if it was deleted or renamed.
         """
         if not self.path.exists():
-            raise RuntimeError(f"{self.folder} was deleted or moved while this run was at work in it")
+            raise RuntimeError(
+                f"{self.folder} was deleted or moved while this run was at work in it"
+            )
 
 
 def _living(folder: Path, mine: Path | None = None) -> list[Path]:
@@ -226,4 +230,6 @@ def _holder(path: Path) -> str:
     except (OSError, ValueError):
         return f"see {path}"
     told = f"process {printable(process, 20)} on {printable(host, 60)} since {since}"
-    return f"{told}; if there is no such process, remove {path}" if path.name.endswith(_SOFT) else told
+    return (
+        f"{told}; if there is no such process, remove {path}" if path.name.endswith(_SOFT) else told
+    )

@@ -58,7 +58,9 @@ class Interrupted(click.ClickException):
 def warn(message: str) -> None:
     """Print a line on stderr, once for all ranks."""
     if _first_rank():
-        tqdm.tqdm.write(f"Warning: {printable(message, MOST)}", file=sys.stderr)  # above bars, not into them
+        tqdm.tqdm.write(
+            f"Warning: {printable(message, MOST)}", file=sys.stderr
+        )  # above bars, not into them
 
 
 def _first_rank() -> bool:
@@ -89,8 +91,12 @@ def _told(error: Exception) -> Failure:
     if kind == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU, of a CPU
         told = str(error).partition("DefaultCPUAllocator: ")
         first = (told[2] or told[0]).partition(". ")[0]  # torch goes on for a paragraph
-        return Failure(f"{printable(first, MOST // 2)}; choose a smaller --batch, in training --batch-gpu")
-    foreseen = isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, RecursionError)
+        return Failure(
+            f"{printable(first, MOST // 2)}; choose a smaller --batch, in training --batch-gpu"
+        )
+    foreseen = isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(
+        error, RecursionError
+    )
     if foreseen:
         return Failure(str(error) or kind)
     words = f"{kind}: {printable(error, MOST // 2)}" if str(error) else kind
@@ -138,7 +144,9 @@ class Command(click.Command):
         """Run the program."""
         start.imported()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is no UTF-8 comes out as it is
+            sys.stdout.reconfigure(
+                errors="surrogateescape"
+            )  # a file's name that is no UTF-8 comes out as it is
         return super().main(*args, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
@@ -151,7 +159,9 @@ class Command(click.Command):
         for before, value in pairwise(["", *args]):
             name, given, rest = value.partition("=")
             if not value.strip():
-                raise click.UsageError(f"an empty value is given{before and f' after {before}'}; leave it out", ctx)
+                raise click.UsageError(
+                    f"an empty value is given{before and f' after {before}'}; leave it out", ctx
+                )
             if name.startswith("-") and given and not rest.strip():
                 raise click.UsageError(f"{name} is empty; give it a value, or leave it out", ctx)
         if not args and self.no_args_is_help:

@@ -26,8 +26,15 @@ _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 _MOST_JSON, _MOST_JSON_LINES = 2**20, 2**26  # bytes; a file of ours has far fewer
 _CHECKSUM = "crc32"
 _FEW_FILES = 100  # flushed one by one, some milliseconds each
-_OLD_SECONDS = 24 * 3600.0  # where nothing tells whether a partial file's writer lives, its age does
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # file systems without flock
+_OLD_SECONDS = (
+    24 * 3600.0
+)  # where nothing tells whether a partial file's writer lives, its age does
+NO_LOCKS = {
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+}  # file systems without flock
 
 
 @contextlib.contextmanager
@@ -48,7 +55,9 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
     """
     target = Path(path)
     if target.exists() and not target.is_file():  # the rename would put a file in a device's place
-        raise ValueError(f"{path} is no ordinary file (a device, a pipe or a folder); name another one")
+        raise ValueError(
+            f"{path} is no ordinary file (a device, a pipe or a folder); name another one"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     if flush:
         remove_partial_files(target.parent, lambda name: name == target.name)
@@ -68,7 +77,9 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
     except BaseException as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:  # as of a full disk
+        if (
+            isinstance(error, OSError) and error.errno is not None and error.filename is None
+        ):  # as of a full disk
             error.filename = str(target)
         raise
 
@@ -101,7 +112,11 @@ def flush_to_disk(paths: Iterable[Path]) -> None:
 
 def _sync_file_system(folder: Path) -> bool:
     """Flush the file system that the folder is on; False if only Linux could."""
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
+    syncfs = (
+        getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if sys.platform == "linux"
+        else None
+    )
     if syncfs is None:
         return False
     descriptor = os.open(folder, os.O_RDONLY)
@@ -137,7 +152,9 @@ def check_writable(dest: str | os.PathLike[str], name: str, folder: bool = False
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         reason = f"{there} ({error.strerror})"
-        raise ValueError(f"{name}={dest}: cannot write to {reason}; choose another place") from error
+        raise ValueError(
+            f"{name}={dest}: cannot write to {reason}; choose another place"
+        ) from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any, checksum: bool = False) -> None:
@@ -155,7 +172,9 @@ def write_json(path: str | os.PathLike[str], value: Any, checksum: bool = False)
 
 
 def read_json_object(
-    path: str | os.PathLike[str], cure: str = "remove it, or choose another folder", most: int = _MOST_JSON
+    path: str | os.PathLike[str],
+    cure: str = "remove it, or choose another folder",
+    most: int = _MOST_JSON,
 ) -> dict[str, Any]:
     """The object in a JSON file; where it has a checksum, that is compared and left out.
 
@@ -173,7 +192,9 @@ def read_json_object(
             raise ValueError("it is no JSON object")
         said = value.pop(_CHECKSUM, None)
         if said is not None and said != _checksum(value):
-            raise ValueError(f"its checksum is another; if you changed it yourself, take out {_CHECKSUM} too")
+            raise ValueError(
+                f"its checksum is another; if you changed it yourself, take out {_CHECKSUM} too"
+            )
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({printable(error)}); {cure}") from error
     return value
@@ -194,7 +215,9 @@ def read_json_lines(path: Path) -> list[dict[str, float]]:
     try:
         lines = read_text(path, _MOST_JSON_LINES).splitlines()
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({printable(error)}); remove it to go on without") from error
+        raise ValueError(
+            f"{path} is damaged ({printable(error)}); remove it to go on without"
+        ) from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
@@ -248,7 +271,9 @@ def _partial_file(target: Path) -> Iterator[IO[bytes]]:
     """A new file beside `target`, locked as long as it is open: so a living writer's is told from a dead one's."""
     while True:
         with open(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"), "xb") as file:
-            if _lock(file) is False:  # someone who tidied up took it for a dead one's in this very moment
+            if (
+                _lock(file) is False
+            ):  # someone who tidied up took it for a dead one's in this very moment
                 continue
             yield file
             return
@@ -267,7 +292,9 @@ def _flush_folder(folder: Path) -> None:
 # ---- what killed runs left
 
 
-def remove_partial_files(folder: str | os.PathLike[str], of: Callable[[str], bool] | None = None) -> int:
+def remove_partial_files(
+    folder: str | os.PathLike[str], of: Callable[[str], bool] | None = None
+) -> int:
     """Delete what killed writers left of `atomic_write`, and nothing that a living one is writing.
 
     Args:

@@ -22,7 +22,9 @@ class Flag(click.Option):
         old: former names, which do the same and are not shown.
     """
 
-    def __init__(self, *args: Any, heading: str = "Options", old: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, heading: str = "Options", old: Sequence[str] = (), **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
         self.heading, self.old = heading, list(old)
 
@@ -43,7 +45,9 @@ class Finite(click.FloatRange):
         """For --help; click writes x<=None where there are no ends."""
         return "" if self.min is None and self.max is None else super()._describe_range()
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Parse `value`; a usage error if it is no number of the range."""
         number = float(click.FLOAT.convert(value, param, ctx))
         if not math.isfinite(number):
@@ -81,7 +85,9 @@ def flag(name: str, help: str, **settings: Any) -> tuple[str, str, dict[str, Any
 
 def add_flags(*groups: FlagGroups) -> Callable[[Any], Any]:
     """Decorate a click command with groups of flags, in their order."""
-    rows = [(heading, *row) for group in groups for heading, flags in group.items() for row in flags]
+    rows = [
+        (heading, *row) for group in groups for heading, flags in group.items() for row in flags
+    ]
 
     def decorate(command: Any) -> Any:
         for heading, name, help, settings in reversed(rows):

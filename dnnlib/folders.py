@@ -10,7 +10,9 @@ from dnnlib.text import printable
 _MOST_WAYS = 64  # by which links lead to one folder; beyond that, links multiply and no walk comes to its end
 
 
-def walk_files(folder: str | os.PathLike[str], skip: Callable[[str], bool] = lambda name: False) -> list[str]:
+def walk_files(
+    folder: str | os.PathLike[str], skip: Callable[[str], bool] = lambda name: False
+) -> list[str]:
     """Relative names, with /, of the files below `folder`, sorted. Links are followed; one that leads back is not.
 
     Args:
@@ -31,7 +33,9 @@ def walk_files(folder: str | os.PathLike[str], skip: Callable[[str], bool] = lam
             return
         ways[identity] = ways.get(identity, 0) + 1
         if ways[identity] > _MOST_WAYS:
-            raise ValueError(f"links lead to {printable(path)} in more than {_MOST_WAYS} ways; remove some of them")
+            raise ValueError(
+                f"links lead to {printable(path)} in more than {_MOST_WAYS} ways; remove some of them"
+            )
 
         folders = []
         with os.scandir(path) as entries:

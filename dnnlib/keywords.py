@@ -17,7 +17,12 @@ from dnnlib.text import printable
 
 LARGEST = 2**31 - 1  # of a count
 _MOST_TOML = 2**20  # bytes
-_PLAIN: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_PLAIN: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 
 
 def check_keywords(kwargs: Mapping[str, Any], kinds: Sequence[type]) -> None:
@@ -83,7 +88,9 @@ def load_tables(path: str | os.PathLike[str], kind: type[Entry]) -> dict[str, En
             check_keywords(table, [kind])
             entries[name] = kind(name=name, **table)  # type: ignore[call-arg]
         except TypeError as error:
-            raise ValueError(f"{path}, [{printable(name, 50)}]: {printable(str(error).partition(' ')[2])}") from error
+            raise ValueError(
+                f"{path}, [{printable(name, 50)}]: {printable(str(error).partition(' ')[2])}"
+            ) from error
         except ValueError as error:
             raise ValueError(f"{path}, [{printable(name, 50)}]: {error}") from error
     return entries
@@ -114,7 +121,9 @@ def _fits_tuple(value: Any, parts: tuple[Any, ...]) -> bool:
         return False
     if parts[-1] is Ellipsis:
         return all(_fits(item, parts[0]) for item in value)
-    return len(value) == len(parts) and all(_fits(item, part) for item, part in zip(value, parts, strict=True))
+    return len(value) == len(parts) and all(
+        _fits(item, part) for item, part in zip(value, parts, strict=True)
+    )
 
 
 def _described(hint: Any) -> str:

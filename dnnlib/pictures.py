@@ -53,7 +53,9 @@ def open_picture(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and odd metadata; errors are raised all the same
+            warnings.simplefilter(
+                "ignore"
+            )  # of large pictures and odd metadata; errors are raised all the same
             image = Image.open(file, formats=FORMATS)
             if prepare is not None:
                 prepare(image)
@@ -90,7 +92,9 @@ def check_png(data: bytes, where: str, every_chunk: bool = False) -> None:
         if every_chunk or kind in _PNG_CRITICAL:
             content = memoryview(data)[place + 4 : place + 8 + length]
             if zlib.crc32(content) != int.from_bytes(stored, "big"):
-                raise ValueError(f"{where} is not an image, or is corrupt: a checksum of the PNG is wrong")
+                raise ValueError(
+                    f"{where} is not an image, or is corrupt: a checksum of the PNG is wrong"
+                )
         place += 12 + length
 
 
@@ -166,7 +170,9 @@ def sheet_size(text: str) -> tuple[int, int]:
     return int(columns), int(rows)
 
 
-def contact_sheet(images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap: int = 2) -> Image.Image:
+def contact_sheet(
+    images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap: int = 2
+) -> Image.Image:
     """Lay images [C, H, W] of one shape out in rows, left to right, with white gaps.
 
     Args:
@@ -187,7 +193,9 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap
     return sheet
 
 
-def side_by_side(sheets: Sequence[Image.Image], captions: Sequence[str], gap: int = 24) -> Image.Image:
+def side_by_side(
+    sheets: Sequence[Image.Image], captions: Sequence[str], gap: int = 24
+) -> Image.Image:
     """Sheets of one size next to each other, each under its caption."""
     font = ImageFont.load_default(size=18)
     head = 34

@@ -13,9 +13,23 @@ from PIL import Image, ImageFile, ImageOps
 from dnnlib.pictures import open_picture
 from dnnlib.text import printable
 
-_OPAQUE = {"1": "L", "L": "L", "RGB": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
+_OPAQUE = {
+    "1": "L",
+    "L": "L",
+    "RGB": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "RGBX": "RGB",
+}
 _ORIENTATION = 274  # EXIF's tag
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS, _TIFF_PLANAR, _TIFF_SAMPLE_FORMAT = 258, 262, 277, 284, 339
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS, _TIFF_PLANAR, _TIFF_SAMPLE_FORMAT = (
+    258,
+    262,
+    277,
+    284,
+    339,
+)
 _WHITE_IS_ZERO, _PLANES_APART, _UNSIGNED = 0, 2, 1
 # How Pillow names samples of two bytes: big-endian, little-endian, as this machine has them.
 _BIG, _LITTLE, _NATIVE = ";16B", ";16L", ";16N"
@@ -98,7 +112,9 @@ class _Facts:
         place = head.tell()
         head.seek(0)
         if self.format == "PNG":
-            self.bits = head.read(25)[24]  # signature 8, length and name of IHDR 8, width and height 8
+            self.bits = head.read(25)[
+                24
+            ]  # signature 8, length and name of IHDR 8, width and height 8
         elif self.format == "JPEG2000":
             self.precision = _precision(head.read())
         elif self.format == "TIFF":
@@ -116,10 +132,16 @@ class _Facts:
         if self.precision and len(self.precision) > 1 and set(self.precision) != {8}:
             return f"{max(self.precision)} bits a channel in JPEG 2000, which are not decoded truthfully"
         if self.precision and self.precision[0] < 8:
-            return f"{self.precision[0]} bits a channel in JPEG 2000, which are not decoded truthfully"
+            return (
+                f"{self.precision[0]} bits a channel in JPEG 2000, which are not decoded truthfully"
+            )
         if self.tags is None:
             return ""
-        if self.bits > 8 and self.tags.get(_TIFF_PLANAR) == _PLANES_APART and self.tags.get(_TIFF_CHANNELS, 1) > 1:
+        if (
+            self.bits > 8
+            and self.tags.get(_TIFF_PLANAR) == _PLANES_APART
+            and self.tags.get(_TIFF_CHANNELS, 1) > 1
+        ):
             return f"{self.bits} bits a channel in planes apart"
         if set(_as_tuple(self.tags.get(_TIFF_SAMPLE_FORMAT, _UNSIGNED))) != {_UNSIGNED}:
             return "signed or floating-point values"
@@ -130,7 +152,9 @@ def _whole_samples(file: IO[bytes], where: str, facts: _Facts) -> Image.Image:
     """Decode both bytes of each sample, by telling Pillow which of them to take; round to 8 bits."""
     if facts.raw == f"LA{_BIG}":
         # Four bytes a pixel, as RGBA has: high and low of gray, high and low of alpha.
-        quads = np.asarray(_upright(open_picture(file, where, _taken_as("RGBA"))), np.uint16)  # (H, W, 4)
+        quads = np.asarray(
+            _upright(open_picture(file, where, _taken_as("RGBA"))), np.uint16
+        )  # (H, W, 4)
         values = quads[:, :, ::2] * 256 + quads[:, :, 1::2]
         return Image.fromarray(_to_8_bits(values))
 
@@ -139,7 +163,10 @@ def _whole_samples(file: IO[bytes], where: str, facts: _Facts) -> Image.Image:
     native = _LITTLE if sys.byteorder == "little" else _BIG
     high_order = native if f";{order}" == _NATIVE else f";{order}"
     low_order = _BIG if high_order == _LITTLE else _LITTLE
-    high, low = (_upright(open_picture(file, where, _taken_as(colours + part))) for part in (high_order, low_order))
+    high, low = (
+        _upright(open_picture(file, where, _taken_as(colours + part)))
+        for part in (high_order, low_order)
+    )
     values = np.asarray(high, np.uint16) * 256 + np.asarray(low, np.uint16)  # (H, W, C)
     image = Image.frombytes(high.mode, high.size, _to_8_bits(values).tobytes())
     key = high.info.get("transparency")
@@ -152,7 +179,9 @@ def _from_16_bits(image: Image.Image, where: str, facts: _Facts) -> Image.Image:
     """Grayscale of 16 bits as "L"."""
     full = 65535
     if image.mode == "I" and facts.format != "PPM":  # PPM's are scaled to 65535 by Pillow
-        raise ValueError(f"{where} has 32 bits a channel, whose range is unknown; convert it to 8 or 16 bits first")
+        raise ValueError(
+            f"{where} has 32 bits a channel, whose range is unknown; convert it to 8 or 16 bits first"
+        )
     values = np.asarray(image).astype(np.int64)  # (H, W)
     if facts.format == "TIFF" and facts.bits == 12:
         full = 4095

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # the checkout, or the same files in an installed package
+ROOT = (
+    Path(__file__).resolve().parent.parent
+)  # the checkout, or the same files in an installed package
 INSTALLED = ROOT.name == "_app"  # see setup.py
 
 

@@ -17,7 +17,13 @@ from tqdm import tqdm
 
 from dnnlib.archives import ARCHIVES, check_archive
 from dnnlib.claims import Claim, claim
-from dnnlib.files import atomic_write, flush_to_disk, read_json_object, remove_partial_files, write_json
+from dnnlib.files import (
+    atomic_write,
+    flush_to_disk,
+    read_json_object,
+    remove_partial_files,
+    write_json,
+)
 from dnnlib.pictures import check_png, decode_png, encode_png
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united, without
 from dnnlib.text import printable
@@ -55,8 +61,16 @@ class RunFolder:
     ) -> None:
         if not os.fspath(outdir):
             raise ValueError("the output folder has no name; name one, . for the one you are in")
-        self.outdir, self.subdirs, self.kind, self.sheet, self.size = Path(outdir), subdirs, kind, sheet, size
-        self.settings: dict[str, Any] = json.loads(json.dumps({**settings, "subdirs": subdirs}, allow_nan=False))
+        self.outdir, self.subdirs, self.kind, self.sheet, self.size = (
+            Path(outdir),
+            subdirs,
+            kind,
+            sheet,
+            size,
+        )
+        self.settings: dict[str, Any] = json.loads(
+            json.dumps({**settings, "subdirs": subdirs}, allow_nan=False)
+        )
         self._claim: Claim | None = None
         self._is_new = False  # whether this run wrote the folder's first record
         self._unflushed: list[Path] = []
@@ -125,7 +139,9 @@ class RunFolder:
         found = set()
         for folder in self._folders():
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                seeds = (int(match[1]) for entry in entries if (match := _IMAGE.fullmatch(entry.name)))
+                seeds = (
+                    int(match[1]) for entry in entries if (match := _IMAGE.fullmatch(entry.name))
+                )
                 found |= {seed for seed in seeds if self.path(seed).parent == folder}
         return found
 
@@ -176,7 +192,9 @@ class RunFolder:
 
     def packed(self) -> Path | None:
         """The archive that holds the run's images, if they were packed."""
-        return next((self._archive(kind) for kind in ARCHIVES if self._archive(kind).exists()), None)
+        return next(
+            (self._archive(kind) for kind in ARCHIVES if self._archive(kind).exists()), None
+        )
 
     def pack(self, classes: Sequence[int] | None) -> Path:
         """Replace the single images by one archive, in the order of `seeds()`.
@@ -205,7 +223,9 @@ class RunFolder:
         if self._claim is not None:
             self._claim.check()
         if not (self.outdir / RECORD).exists():
-            raise RuntimeError(f"{self.outdir} was deleted or moved while this run was at work in it: no {RECORD}")
+            raise RuntimeError(
+                f"{self.outdir} was deleted or moved while this run was at work in it: no {RECORD}"
+            )
 
     def close(self, session: dict[str, Any]) -> None:
         """Add what this session did to the record. The process that opened the folder calls this last.
@@ -226,7 +246,10 @@ class RunFolder:
         """After an error, remove a record that was begun for nothing: there are no images."""
         if self._claim is None or not self._is_new:
             return
-        with contextlib.suppress(RuntimeError, ValueError, OSError), self._claim.undisturbed() as alone:
+        with (
+            contextlib.suppress(RuntimeError, ValueError, OSError),
+            self._claim.undisturbed() as alone,
+        ):
             if alone and not self.stored() and self.packed() is None:
                 (self.outdir / RECORD).unlink()
 
@@ -238,7 +261,9 @@ class RunFolder:
         self._check_others(record, alone, overwrite)
         problem = self._other_images(record, seeds)
         if problem and not overwrite:
-            raise ValueError(f"{self.outdir} holds images {problem}; choose another folder, or overwrite them")
+            raise ValueError(
+                f"{self.outdir} holds images {problem}; choose another folder, or overwrite them"
+            )
         if problem:
             self._remove(record, seeds)
         if problem or (record and _differences(record["settings"], self.settings)):
@@ -246,13 +271,17 @@ class RunFolder:
 
         made = parse_seeds(record["seeds"]) if record else Seeds([])
         self._check_archive(made, seeds)
-        every = parse_seeds(format_seeds(united(made, seeds)))  # which refuses more than it could read back
+        every = parse_seeds(
+            format_seeds(united(made, seeds))
+        )  # which refuses more than it could read back
         if self.packed():
             self._remove_images(every)  # a run that was killed while it packed
         for folder in self._folders():
             remove_partial_files(folder, _is_ours)
         claimed = {"settings": self.settings, "seeds": format_seeds(every), "complete": False}
-        write_json(self.outdir / RECORD, {**claimed, "sessions": record.get("sessions", [])}, checksum=True)
+        write_json(
+            self.outdir / RECORD, {**claimed, "sessions": record.get("sessions", [])}, checksum=True
+        )
 
     def _check_others(self, record: dict[str, Any], alone: bool, overwrite: bool) -> None:
         """Refuse what would disturb a run that is in the folder at this moment."""
@@ -261,7 +290,9 @@ class RunFolder:
         differing = _differences(record["settings"], self.settings)
         if differing:
             wait = "wait for it" if overwrite else "choose another folder"
-            raise RuntimeError(f"another run is making images with {differing} in {self.outdir}; {wait}")
+            raise RuntimeError(
+                f"another run is making images with {differing} in {self.outdir}; {wait}"
+            )
 
     def _other_images(self, record: dict[str, Any], seeds: Sequence[int]) -> str:
         """How images in the folder were made, if otherwise than these will be; a record without images is none."""
@@ -281,15 +312,23 @@ class RunFolder:
             self._check_no_others(made, seeds)
             return
         if archive != self._archive(self.kind):
-            raise ValueError(f"{archive} holds these images already; choose another folder for {self.kind}")
+            raise ValueError(
+                f"{archive} holds these images already; choose another folder for {self.kind}"
+            )
         if without(seeds, made):
-            raise ValueError(f"{archive} holds the seeds {format_seeds(made)}; choose another folder for others")
+            raise ValueError(
+                f"{archive} holds the seeds {format_seeds(made)}; choose another folder for others"
+            )
         if self.sheet and not (self.outdir / SHEET).exists():
-            raise ValueError(f"{archive} is packed: for a contact sheet make its images again, in another folder")
+            raise ValueError(
+                f"{archive} is packed: for a contact sheet make its images again, in another folder"
+            )
         try:
             check_archive(archive)
         except ValueError as error:
-            raise ValueError(f"{error}; remove it, and the same command makes its images again") from error
+            raise ValueError(
+                f"{error}; remove it, and the same command makes its images again"
+            ) from error
 
     def _check_no_others(self, made: Sequence[int], seeds: Sequence[int]) -> None:
         others = without(without(made, seeds), list(self.stored())) if self.kind != "png" else ()
@@ -309,7 +348,11 @@ class RunFolder:
         folders = [self.outdir]
         if self.subdirs and self.outdir.is_dir():
             with os.scandir(self.outdir) as entries:
-                folders += [Path(entry.path) for entry in entries if _SUBDIR.fullmatch(entry.name) and entry.is_dir()]
+                folders += [
+                    Path(entry.path)
+                    for entry in entries
+                    if _SUBDIR.fullmatch(entry.name) and entry.is_dir()
+                ]
         return folders
 
     def _is_whole(self, seed: int) -> bool:
@@ -337,7 +380,9 @@ class RunFolder:
             raise ValueError(f"{path} is damaged: it does not begin with a PNG's header")
         size = struct.unpack(">II", png[16:24])
         if self.size is not None and size != self.size:
-            raise ValueError(f"{path} has {size[0]}x{size[1]} pixels instead of {self.size[0]}x{self.size[1]}")
+            raise ValueError(
+                f"{path} has {size[0]}x{size[1]} pixels instead of {self.size[0]}x{self.size[1]}"
+            )
         return png
 
     def _present(self) -> dict[str, Any]:
@@ -389,5 +434,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         if isinstance(a, dict) and isinstance(b, dict):
             found.append(_differences(a, b, f"{prefix}{key}."))
         elif a != b:
-            found.append(f"{prefix}{printable(key, 40)}={printable(a, 40)} (now {printable(b, 40)})")
+            found.append(
+                f"{prefix}{printable(key, 40)}={printable(a, 40)} (now {printable(b, 40)})"
+            )
     return ", ".join(x for x in found if x)

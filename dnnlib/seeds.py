@@ -26,7 +26,9 @@ class Seeds(Sequence[int]):
 
     def __init__(self, ranges: Iterable[range]) -> None:
         self.ranges = [part for part in ranges if part]
-        self._ends = list(accumulate(len(part) for part in self.ranges))  # positions where each range ends
+        self._ends = list(
+            accumulate(len(part) for part in self.ranges)
+        )  # positions where each range ends
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -77,7 +79,9 @@ class Seeds(Sequence[int]):
             begin = self._begin(place)
             if begin > positions[-1]:
                 return
-            skipped = max(0, -((positions.start - begin) // positions.step))  # positions before this range
+            skipped = max(
+                0, -((positions.start - begin) // positions.step)
+            )  # positions before this range
             first = positions.start + skipped * positions.step
             yield self.ranges[place][first - begin : positions.stop - begin : positions.step]
 
@@ -119,7 +123,9 @@ def _first_and_last(part: str, text: str) -> Interval:
         raise ValueError(f"seeds {text!r} are not a list such as 0-63 or 1,2,5-10")
     for seed in (first, last):
         if len(seed) > DIGITS or int(seed or "0") > LARGEST_SEED:
-            raise ValueError(f"seeds {printable(part, 60)!r} go beyond {LARGEST_SEED:,}, after which images repeat")
+            raise ValueError(
+                f"seeds {printable(part, 60)!r} go beyond {LARGEST_SEED:,}, after which images repeat"
+            )
     low, high = int(first), int(last or first)
     if low > high:
         raise ValueError(f"seeds {part!r} are none: {low} is above {high}")
@@ -145,7 +151,11 @@ def without(seeds: Sequence[int], others: Sequence[int]) -> Seeds:
     taken = _Taken()
     for low, high in _intervals(others):
         taken.add(low, high)
-    return Seeds(range(first, last + 1) for low, high in _intervals(seeds) for first, last in taken.gaps(low, high))
+    return Seeds(
+        range(first, last + 1)
+        for low, high in _intervals(seeds)
+        for first, last in taken.gaps(low, high)
+    )
 
 
 def shared(seeds: Sequence[int], others: Sequence[int]) -> Seeds:

@@ -41,7 +41,9 @@ def stop_importing(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def say_what_is_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def say_what_is_missing(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """One line and exit status 2 for a package that is not installed; any other exception as Python shows it."""
     if not isinstance(error, ModuleNotFoundError) or os.environ.get("SKIP_TUNING_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
@@ -114,7 +116,10 @@ def is_program() -> bool:
         return True
     file = getattr(main, "__file__", None)
     if file is None:  # `python -m skip.finetune` imports the package before it knows the file
-        modules = {name.removesuffix(".py").removesuffix("/__main__").replace("/", ".") for name in PROGRAMS}
+        modules = {
+            name.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+            for name in PROGRAMS
+        }
         return sys.argv[:1] == ["-m"] and not modules.isdisjoint(sys.orig_argv)
     return Path(file).resolve() in {ROOT / name for name in PROGRAMS}
 

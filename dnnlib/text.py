@@ -28,7 +28,11 @@ def _safe(text: str) -> str:
     """`text` without the sentences that say how to execute what a file carries, as numpy's and torch's do."""
     if _UNSAFE.search(text) is None:
         return text
-    kept = [sentence for sentence in re.split(r"(?<=[.!?])\s+", text) if _UNSAFE.search(sentence) is None]
+    kept = [
+        sentence
+        for sentence in re.split(r"(?<=[.!?])\s+", text)
+        if _UNSAFE.search(sentence) is None
+    ]
     return " ".join(kept) or "it holds objects, which are not loaded"
 
 

@@ -19,7 +19,9 @@ CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # folders of cgroup v2 and v1
 def set_defaults() -> None:
     """Put `defaults` where the user has set nothing, for OpenMP to read, once, as torch is loaded."""
     found = defaults()
-    if not WAITING.keys().isdisjoint(os.environ):  # one of them decides how threads wait, whatever the other says
+    if not WAITING.keys().isdisjoint(
+        os.environ
+    ):  # one of them decides how threads wait, whatever the other says
         found = {name: value for name, value in found.items() if name not in WAITING}
     for name, value in found.items():
         os.environ.setdefault(name, value)
@@ -68,7 +70,9 @@ def _quota(group: Path) -> list[float]:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
         return [int(quota) / int(period)] if int(quota) > 0 and int(period) > 0 else []
     except (OSError, ValueError):  # "max", -1, or no such file: no limit
         return []

@@ -26,7 +26,9 @@ RETRY_SECONDS = 1.0  # doubled from one attempt to the next
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces of data
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
-SETTLED_SECONDS = 5.0  # clocks of file systems are coarse: a younger file may change again without a sign
+SETTLED_SECONDS = (
+    5.0  # clocks of file systems are coarse: a younger file may change again without a sign
+)
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save's files before its version 1.6 begin
 TEXTS = {
     b"<!doctype html": "an HTML page (perhaps a login, or a link that needs a click)",
@@ -54,7 +56,9 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "skip-tuning-edm"
     except RuntimeError:
-        raise RuntimeError("there is no home folder to keep a cache in; set SKIP_TUNING_CACHE to a folder") from None
+        raise RuntimeError(
+            "there is no home folder to keep a cache in; set SKIP_TUNING_CACHE to a folder"
+        ) from None
 
 
 def scratch_folder() -> Path:
@@ -71,7 +75,9 @@ def scratch_folder() -> Path:
         folder = Path(tempfile.gettempdir()) / f"skip-tuning-edm-{user}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_writable(folder)
-        warn(f"{error}; until then features are kept in {folder}, or in a folder that you name for them")
+        warn(
+            f"{error}; until then features are kept in {folder}, or in a folder that you name for them"
+        )
     return folder
 
 
@@ -100,7 +106,9 @@ def mirrored(url: str) -> str:
     if not mirror or not url.startswith("https://"):
         return url
     if not is_url(mirror):
-        raise ValueError(f"SKIP_TUNING_MIRROR is {mirror!r}; set it to a URL such as http://HOST:PORT, or unset it")
+        raise ValueError(
+            f"SKIP_TUNING_MIRROR is {mirror!r}; set it to a URL such as http://HOST:PORT, or unset it"
+        )
     return f"{mirror.rstrip('/')}/{url.removeprefix('https://')}"
 
 
@@ -120,7 +128,9 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     Hashes are not kept for longer: what a disk does to a file shows in no time of change.
     """
     about = os.stat(path)
-    version = _Version(os.path.abspath(path), about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    version = _Version(
+        os.path.abspath(path), about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    )
     if version in _hashes:
         return _hashes[version]
     with open(path, "rb") as file:
@@ -143,7 +153,9 @@ class _Version(NamedTuple):
 _hashes: dict[_Version, str] = {}
 
 
-def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+def fetch(
+    url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+) -> Path:
     """The local copy of `url`, downloaded if it is not in the cache yet.
 
     A download that breaks off is continued from where it stopped, now or by a later call. Several processes
@@ -172,7 +184,9 @@ def fetch(url: str, sha256: str | None = None, cache_dir: str | os.PathLike[str]
                 _download(url, path)
     if sha256 is not None and not (found := file_sha256(path)).startswith(sha256.lower()):
         path.unlink(missing_ok=True)
-        raise ValueError(f"{url}: expected sha256 {sha256}, found {found}; deleted the copy {path}; try again")
+        raise ValueError(
+            f"{url}: expected sha256 {sha256}, found {found}; deleted the copy {path}; try again"
+        )
     return path
 
 
@@ -186,7 +200,9 @@ def copy_note(path: str | os.PathLike[str]) -> str:
 
 
 def open_url(
-    source: str | os.PathLike[str], sha256: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    sha256: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> BinaryIO:
     """Open a local path, or the cached copy of a URL, for reading; see `fetch`."""
     return open(fetch(str(source), sha256, cache_dir) if is_url(source) else source, "rb")
@@ -207,10 +223,14 @@ def check_content(path: Path) -> None:
         raise ValueError("an empty file")
     kind = _text_kind(head)
     if kind is not None:
-        raise ValueError(f"{kind} in place of a data file: {printable(head.decode(errors='replace'), 80)!r}")
+        raise ValueError(
+            f"{kind} in place of a data file: {printable(head.decode(errors='replace'), 80)!r}"
+        )
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
         raise ValueError("an archive that is cut short")
-    pickled = head.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) and not head.startswith(OLD_TORCH)
+    pickled = head.startswith(
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    ) and not head.startswith(OLD_TORCH)
     if pickled and last != b".":  # the opcode that ends it
         raise ValueError("a pickle that is cut short")
 
@@ -222,7 +242,9 @@ def _text_kind(head: bytes) -> str | None:
         if text.startswith(start):
             return kind
     with contextlib.suppress(UnicodeDecodeError):
-        words = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut in two
+        words = codecs.getincrementaldecoder("utf-8")().decode(
+            head
+        )  # the last character may be cut in two
         if all(character.isprintable() or character.isspace() for character in words):
             return "text"
     return None
@@ -300,7 +322,9 @@ def _download_once(url: str, path: Path) -> None:
                 bar.update(len(chunk))
         received = have + response.raw.tell() if packed else part.stat().st_size
     if length and received != have + int(length):
-        raise requests.RequestException(f"the transfer ended after {received} of {have + int(length)} bytes")
+        raise requests.RequestException(
+            f"the transfer ended after {received} of {have + int(length)} bytes"
+        )
     version.unlink()
     try:
         check_content(part)
@@ -315,7 +339,9 @@ def _check_answer(response: requests.Response, have: int, part: Path) -> None:
     code = response.status_code
     answer = f"the server answers {code} {response.reason}"
     rest = response.headers.get("Content-Range", "")
-    packed = "Content-Encoding" in response.headers  # then the rest of a file is the rest of something else
+    packed = (
+        "Content-Encoding" in response.headers
+    )  # then the rest of a file is the rest of something else
     if code == 416 or (code == 206 and (packed or not rest.startswith(f"bytes {have}-"))):
         part.unlink(missing_ok=True)  # the next attempt starts from nothing
         raise requests.RequestException(answer)

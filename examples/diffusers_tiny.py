@@ -47,7 +47,9 @@ def main() -> None:
     plain = images()
     with skip.apply(pipe.unet, SkipScale(bottom=0.8, top=1.0)) as applied:
         tuned = images()
-        print(f"{applied.num_skips} long skips, rho {applied.scale.per_layer(applied.num_skips).tolist()}")
+        print(
+            f"{applied.num_skips} long skips, rho {applied.scale.per_layer(applied.num_skips).tolist()}"
+        )
     with skip.apply(pipe.unet, SkipScale(bottom=0.8, window=(0.1, 10.0)), scheduler=pipe.scheduler):
         windowed = images()
     for name, changed in (("tuned", tuned), ("tuned in the window", windowed)):

@@ -68,12 +68,18 @@ class Shape:
             if type(value) is not int:
                 raise ValueError(f"{name} is {printable(repr(value), 50)}, not a whole number")
         if self.channels not in (1, 3):
-            raise ValueError(f"images have {self.channels} channels; a detector reads 1 (grayscale) or 3 (RGB)")
+            raise ValueError(
+                f"images have {self.channels} channels; a detector reads 1 (grayscale) or 3 (RGB)"
+            )
         if min(self.height, self.width) < SMALLEST or max(self.height, self.width) > LARGEST:
             size = f"{self.width}x{self.height} pixels"
-            raise ValueError(f"images have {size}; a detector reads {SMALLEST} to {LARGEST} along an edge")
+            raise ValueError(
+                f"images have {size}; a detector reads {SMALLEST} to {LARGEST} along an edge"
+            )
         if not 2 <= self.classes <= MOST_CLASSES:
-            raise ValueError(f"there are {self.classes} classes to learn; a detector needs 2 to {MOST_CLASSES}")
+            raise ValueError(
+                f"there are {self.classes} classes to learn; a detector needs 2 to {MOST_CLASSES}"
+            )
 
     @property
     def stages(self) -> int:
@@ -105,9 +111,13 @@ class DemoDetector(nn.Module):
         super().__init__()
         self.sha256, self.shape, self.name = sha256, shape or Shape(), name
         self.num_logits = self.shape.classes
-        widths = [self.shape.channels] + [min(32 * 2**stage, 128) for stage in range(self.shape.stages)]
+        widths = [self.shape.channels] + [
+            min(32 * 2**stage, 128) for stage in range(self.shape.stages)
+        ]
         stages = [_stage(inputs, outputs) for inputs, outputs in pairwise(widths)]
-        height, width = (edge >> self.shape.stages for edge in (self.shape.height, self.shape.width))
+        height, width = (
+            edge >> self.shape.stages for edge in (self.shape.height, self.shape.width)
+        )
         self.body = nn.Sequential(
             *stages,  # of the bundled one [N, 32, 16, 16], [N, 64, 8, 8], [N, 128, 4, 4]
             nn.Flatten(),
@@ -132,7 +142,9 @@ class DemoDetector(nn.Module):
         own = (self.shape.height, self.shape.width)
         if images.shape[2:] != own:
             height, width = images.shape[2:]
-            raise ValueError(f"{self.name} reads images of {own[1]}x{own[0]} pixels, not {width}x{height}")
+            raise ValueError(
+                f"{self.name} reads images of {own[1]}x{own[0]} pixels, not {width}x{height}"
+            )
         return self.embed(images)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,13 +165,22 @@ def load_demo_detector(path: str | os.PathLike[str]) -> DemoDetector:
     try:
         facts = read_facts(path)
         if facts.get("format") != FORMAT:
-            raise ValueError(f"a safetensors file, but not of a demo detector: it lacks the format {FORMAT!r}")
+            raise ValueError(
+                f"a safetensors file, but not of a demo detector: it lacks the format {FORMAT!r}"
+            )
         check_safetensors(path)
         shape, name = facts.get("shape", {}), facts.get("name", NAME)
-        if not isinstance(shape, dict) or not set(shape) <= {"channels", "height", "width", "classes"}:
+        if not isinstance(shape, dict) or not set(shape) <= {
+            "channels",
+            "height",
+            "width",
+            "classes",
+        }:
             raise ValueError("what it records as the shape of its images is none")
         if not isinstance(name, str) or not re.fullmatch(r"demo[a-z0-9-]{0,60}", name):
-            raise ValueError(f"it records the name {printable(repr(name), 80)}; need demo-, letters and digits")
+            raise ValueError(
+                f"it records the name {printable(repr(name), 80)}; need demo-, letters and digits"
+            )
         with torch.device("meta"):
             net = DemoDetector(file_sha256(path), Shape(**shape), name)
         load_weights(net, safetensors.torch.load_file(path))
@@ -194,7 +215,12 @@ def save(net: DemoDetector, path: str | os.PathLike[str], facts: dict[str, objec
 
 
 def train(
-    images: Tensor, classes: Tensor, epochs: float = 6, batch: int = 128, seed: int = 0, name: str = NAME
+    images: Tensor,
+    classes: Tensor,
+    epochs: float = 6,
+    batch: int = 128,
+    seed: int = 0,
+    name: str = NAME,
 ) -> DemoDetector:
     """Train a classifier by SGD with a one-cycle learning rate; images are flipped or not, at random.
 
@@ -214,14 +240,20 @@ def train(
     """
     steps = int(epochs * (len(images) // batch))
     if steps < 2:
-        raise ValueError(f"{epochs} epochs of {len(images)} images in batches of {batch} are too little to train on")
+        raise ValueError(
+            f"{epochs} epochs of {len(images)} images in batches of {batch} are too little to train on"
+        )
     channels, height, width = images.shape[1:]
     shape = Shape(channels, height, width, int(classes.max()) + 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = DemoDetector(shape=shape, name=name).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps)
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=LEARNING_RATE, total_steps=steps
+        )
         order = torch.empty(0, dtype=torch.long)
         for _ in tqdm(range(steps), desc="steps", file=sys.stderr, disable=None):
             if len(order) < batch:
@@ -242,7 +274,8 @@ def train(
 def accuracy(net: DemoDetector, images: Tensor, classes: Tensor, batch: int = 500) -> float:
     """The share of images that get their class."""
     right = sum(
-        int((net(x)[1].argmax(1) == y).sum()) for x, y in zip(images.split(batch), classes.split(batch), strict=True)
+        int((net(x)[1].argmax(1) == y).sum())
+        for x, y in zip(images.split(batch), classes.split(batch), strict=True)
     )
     return right / len(images)
 
@@ -257,7 +290,9 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     try:
         dataset = ImageDataset(path)
     except ValueError as error:
-        raise ValueError(f"{error}; a detector learns classes too: make the data set of one folder a class") from error
+        raise ValueError(
+            f"{error}; a detector learns classes too: make the data set of one folder a class"
+        ) from error
     try:
         channels, height, width = dataset.image_shape
         Shape(channels, height, width, dataset.label_dim)
@@ -287,7 +322,9 @@ def main() -> None:
 
 
 @main.command("train")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Data set zip to train on")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Data set zip to train on"
+)
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
@@ -321,7 +358,9 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
     if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
         shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
         counts = [int(x.max()) + 1 for x in (test_classes, classes)]
-        raise ValueError(f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}")
+        raise ValueError(
+            f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}"
+        )
     net = train(images, classes, epochs, seed=seed, name=name_of(data))
     facts: dict[str, object] = {
         "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
@@ -333,7 +372,9 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
         "torch": torch.__version__,
     }
     save(net, out, facts)
-    click.echo(json.dumps(facts | {"bytes": out.stat().st_size, "sha256": file_sha256(out)}, indent=2))
+    click.echo(
+        json.dumps(facts | {"bytes": out.stat().st_size, "sha256": file_sha256(out)}, indent=2)
+    )
 
 
 if __name__ == "__main__":

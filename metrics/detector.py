@@ -104,7 +104,9 @@ def load_detector(
         return load_transformers(path, dtype).to(device)
     if _is_safetensors(path):
         if dtype != torch.float32:
-            raise ValueError(f"the demo detector runs in float32, not {str(dtype).removeprefix('torch.')}")
+            raise ValueError(
+                f"the demo detector runs in float32, not {str(dtype).removeprefix('torch.')}"
+            )
         return load_demo_detector(path).to(device)
     return load_inception(path, entry.resize if entry else "tensorflow", dtype).to(device)
 

@@ -60,7 +60,9 @@ class Evaluation:
     folder: str | os.PathLike[str] | None = None
 
     @contextlib.contextmanager
-    def features(self, settings: dict[str, Any], batches: Batches, ids: Sequence[int]) -> Iterator[FeatureStore]:
+    def features(
+        self, settings: dict[str, Any], batches: Batches, ids: Sequence[int]
+    ) -> Iterator[FeatureStore]:
         """A store with the features of `ids`, going on from what a killed run left.
 
         Args:
@@ -71,7 +73,10 @@ class Evaluation:
             ValueError: if `folder` holds features of other images.
             RuntimeError: if another process is at the same images in the cache.
         """
-        settings = settings | {"detector": self.detector.name, "detector_sha256": self.detector.sha256}
+        settings = settings | {
+            "detector": self.detector.name,
+            "detector_sha256": self.detector.sha256,
+        }
         if computed_in(self.device)["tf32"]:
             settings["tf32"] = True
         if self.folder is not None:
@@ -80,7 +85,9 @@ class Evaluation:
             yield store
             return
         # Other ids have another folder: it is removed at the end, which must not take another run's features away.
-        digest = hashlib.sha256(json.dumps([settings, format_seeds(ids)], sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(
+            json.dumps([settings, format_seeds(ids)], sort_keys=True).encode()
+        ).hexdigest()[:16]
         folder = scratch_folder() / "features" / digest
         with _alone(folder):
             store = FeatureStore(folder, settings)
@@ -104,7 +111,9 @@ class Evaluation:
                 part = list(ids[start : start + self.batch])
                 yield part, images.batch(part)
 
-        with self.features({"images": images.fingerprint, "role": role}, batches, range(len(images))) as store:
+        with self.features(
+            {"images": images.fingerprint, "role": role}, batches, range(len(images))
+        ) as store:
             yield store
 
     def statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
@@ -113,7 +122,9 @@ class Evaluation:
         return gathered.result(self.detector.name, self.detector.sha256)
 
     @contextlib.contextmanager
-    def compared_with(self, names: list[str], reference: Statistics | None, real: Images | None) -> Iterator[Target]:
+    def compared_with(
+        self, names: list[str], reference: Statistics | None, real: Images | None
+    ) -> Iterator[Target]:
         """What to compare with, checked and computed before the generated images, so that errors come early.
 
         Args:
@@ -132,7 +143,9 @@ class Evaluation:
             d = self.detector.feature_dim
             own = np.broadcast_to(np.float64(0), (d, d))
             try:
-                Statistics(own[0], own, None, self.detector.name, self.detector.sha256).require_comparable(reference)
+                Statistics(
+                    own[0], own, None, self.detector.name, self.detector.sha256
+                ).require_comparable(reference)
             except ValueError as error:
                 raise ValueError(f"the reference does not fit the detector: {error}") from error
             gaussian = Gaussian(reference, "the reference's covariance", self.device)
@@ -144,7 +157,9 @@ class Evaluation:
         with dataclasses.replace(self, folder=None).features_of(real, "real") as store:
             ids = range(len(real))
             if gaussian is None:
-                gaussian = Gaussian(self.statistics(store, ids), "the real images' covariance", self.device)
+                gaussian = Gaussian(
+                    self.statistics(store, ids), "the real images' covariance", self.device
+                )
             features = self._at_hand(store.load(ids)[0]) if distributed.rank() == 0 else None
             yield Target(gaussian, features)
 
@@ -160,7 +175,9 @@ class Evaluation:
         with self.compared_with(names, reference, real) as target:
             return self.compare(names, store, ids, target)
 
-    def compare(self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target) -> Measured:
+    def compare(
+        self, names: list[str], store: FeatureStore, ids: Sequence[int], target: Target
+    ) -> Measured:
         """The metrics `names` of the generated images `ids`.
 
         Args:
@@ -176,15 +193,23 @@ class Evaluation:
         needs = needed(names)
         generated = None
         if "statistics" in needs:  # a sum over all ranks
-            generated = Gaussian(self.statistics(store, ids), "the generated images' covariance", self.device)
+            generated = Gaussian(
+                self.statistics(store, ids), "the generated images' covariance", self.device
+            )
         if distributed.rank() != 0:
             return Measured()
 
         features, logits = store.load(ids)
         if "logits" in needs:
-            logits = logits[store.by_content(ids)]  # the Inception Score must not see how the images are stored
+            logits = logits[
+                store.by_content(ids)
+            ]  # the Inception Score must not see how the images are stored
         evidence = Evidence(
-            generated, target.reference, self._at_hand(features), self._at_hand(logits), target.features
+            generated,
+            target.reference,
+            self._at_hand(features),
+            self._at_hand(logits),
+            target.features,
         )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -198,7 +223,11 @@ class Evaluation:
 
     def _doubts(self, reference: Gaussian | None) -> set[str]:
         """What to tell of statistics that name no feature network: published ones are Inception's."""
-        if reference is None or reference.statistics.detector is not None or self.detector.name.startswith(INCEPTION):
+        if (
+            reference is None
+            or reference.statistics.detector is not None
+            or self.detector.name.startswith(INCEPTION)
+        ):
             return set()
         return {
             f"the reference does not say which detector made it; a distance in {self.detector.name}'s features means "

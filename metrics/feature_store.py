@@ -25,12 +25,17 @@ from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
 
 SETTINGS_FILE = "settings.json"
-CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0  # a chunk is written when either is reached: what a killed run loses
+CHUNK_IMAGES, CHUNK_SECONDS = (
+    256,
+    30.0,
+)  # a chunk is written when either is reached: what a killed run loses
 BLOCK = 1000  # images added to the statistics at once; not the chunks, so that where a run was killed leaves no trace
 
 ARRAYS = ("ids", "features", "logits", "digests")
 
-Batches = Callable[[Sequence[int]], Iterable[tuple[list[int], Tensor]]]  # ids -> (ids, uint8 images [N, C, H, W]) ...
+Batches = Callable[
+    [Sequence[int]], Iterable[tuple[list[int], Tensor]]
+]  # ids -> (ids, uint8 images [N, C, H, W]) ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ class FeatureStore:
         path = self.folder / SETTINGS_FILE
         cure = f"remove {self.folder}, or choose another folder"
         if path.exists() and read_json_object(path, cure) != self.settings:
-            raise ValueError(f"{self.folder} holds features of other images or another detector; choose another folder")
+            raise ValueError(
+                f"{self.folder} holds features of other images or another detector; choose another folder"
+            )
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -95,7 +102,9 @@ class FeatureStore:
             try:
                 mine = held.enter_context(claim(self.folder, shared=True, begin=self._begin))
             except OSError as error:
-                raise OSError(f"cannot write to {self.folder} ({error.strerror}); choose another folder") from error
+                raise OSError(
+                    f"cannot write to {self.folder} ({error.strerror}); choose another folder"
+                ) from error
             try:
                 yield
             except Exception:
@@ -105,12 +114,16 @@ class FeatureStore:
                 raise
 
     def _begin(self, _alone: bool) -> None:
-        remove_partial_files(self.folder, lambda name: name == SETTINGS_FILE or name.endswith(".npz"))
+        remove_partial_files(
+            self.folder, lambda name: name == SETTINGS_FILE or name.endswith(".npz")
+        )
         self._check_settings()
         if (self.folder / SETTINGS_FILE).exists():
             return
         if any(not path.name.startswith(".") for path in self.folder.iterdir()):
-            raise ValueError(f"{self.folder} holds other files than features; choose an empty or a new folder")
+            raise ValueError(
+                f"{self.folder} holds other files than features; choose an empty or a new folder"
+            )
         write_json(self.folder / SETTINGS_FILE, self.settings)
 
     def add(self, part: Part) -> None:
@@ -167,7 +180,9 @@ class FeatureStore:
                 found.setdefault(i, (path, row))
         return found
 
-    def _rows(self, name: str, ids: Sequence[int], places: dict[int, tuple[Path, int]]) -> np.ndarray:
+    def _rows(
+        self, name: str, ids: Sequence[int], places: dict[int, tuple[Path, int]]
+    ) -> np.ndarray:
         """One array's rows of these ids, in their order; each chunk that is concerned is read once."""
         wanted: dict[Path, list[tuple[int, int]]] = {}
         for target, i in enumerate(ids):
@@ -178,7 +193,9 @@ class FeatureStore:
         result: np.ndarray | None = None
         for path, pairs in wanted.items():
             (array,) = self._arrays(path, name)
-            result = np.empty((len(ids), *array.shape[1:]), array.dtype) if result is None else result
+            result = (
+                np.empty((len(ids), *array.shape[1:]), array.dtype) if result is None else result
+            )
             targets, rows = (list(column) for column in zip(*pairs, strict=True))
             result[targets] = array[rows]
         return np.empty((0, 0), np.float32) if result is None else result
@@ -208,7 +225,13 @@ class FeatureStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches: Batches, device: torch.device) -> int:
+def extract(
+    store: FeatureStore,
+    detector: Detector,
+    ids: Sequence[int],
+    batches: Batches,
+    device: torch.device,
+) -> int:
     """Fill the store with the features of `ids`, each rank its share; return how many this rank made.
 
     Args:
@@ -228,10 +251,14 @@ def extract(store: FeatureStore, detector: Detector, ids: Sequence[int], batches
         chunks = len(store.chunks()) if first else 0
 
         share = ids[distributed.rank() :: distributed.world_size()]
-        missing = [i for i in share if i not in done] if done else share  # which may be a range of 10^8
+        missing = (
+            [i for i in share if i not in done] if done else share
+        )  # which may be a range of 10^8
         hidden = not first or not missing
         there = len(share) - len(missing)
-        with tqdm(total=len(share), initial=there, unit="img", desc="features", disable=hidden) as bar:
+        with tqdm(
+            total=len(share), initial=there, unit="img", desc="features", disable=hidden
+        ) as bar:
             for part in _chunked(_detected(detector, batches(missing), device, bar)):
                 store.add(part)
                 chunks += 1
@@ -251,7 +278,10 @@ def _known_to_rank_0(store: FeatureStore, ids: Sequence[int]) -> set[int]:
 
 
 def _detected(
-    detector: Detector, batches: Iterable[tuple[list[int], Tensor]], device: torch.device, bar: "tqdm[Any]"
+    detector: Detector,
+    batches: Iterable[tuple[list[int], Tensor]],
+    device: torch.device,
+    bar: "tqdm[Any]",
 ) -> Iterator[Part]:
     for ids, images in batches:
         features, logits = detector(images.to(device))
@@ -268,7 +298,10 @@ def _chunked(parts: Iterable[Part]) -> Iterator[Part]:
     began = time.monotonic()
     for part in parts:
         held.append(part)
-        if sum(len(p.ids) for p in held) >= CHUNK_IMAGES or time.monotonic() - began >= CHUNK_SECONDS:
+        if (
+            sum(len(p.ids) for p in held) >= CHUNK_IMAGES
+            or time.monotonic() - began >= CHUNK_SECONDS
+        ):
             yield _joined(held)
             held, began = [], time.monotonic()
     if held:

@@ -8,7 +8,10 @@ ArrayLike = np.ndarray | Tensor
 
 
 def as_features(
-    value: ArrayLike, name: str = "features", dtype: torch.dtype | None = torch.float64, at_least: int = 1
+    value: ArrayLike,
+    name: str = "features",
+    dtype: torch.dtype | None = torch.float64,
+    at_least: int = 1,
 ) -> Tensor:
     """Features as a checked tensor, copied only where type or place must change.
 
@@ -23,7 +26,9 @@ def as_features(
         ValueError: if it is not a matrix, has too few rows, or holds NaN or infinity.
     """
     if isinstance(value, np.ndarray):
-        value = np.require(value, requirements="W")  # torch warns of arrays that it could write to and must not
+        value = np.require(
+            value, requirements="W"
+        )  # torch warns of arrays that it could write to and must not
     tensor = torch.as_tensor(value).detach()
     if tensor.ndim != 2 or tensor.shape[1] == 0:
         raise ValueError(f"{name} have shape {list(tensor.shape)}; need [N, d], one row per image")
@@ -34,7 +39,9 @@ def as_features(
     finite = torch.isfinite(tensor.sum(1))  # a sum is cheap, and hides neither NaN nor infinity
     if not finite.all():
         row = int(torch.nonzero(~finite)[0])
-        raise ValueError(f"{name} hold NaN or infinity, first in row {row}; was the image or the network damaged?")
+        raise ValueError(
+            f"{name} hold NaN or infinity, first in row {row}; was the image or the network damaged?"
+        )
     return tensor
 
 
@@ -56,7 +63,10 @@ def as_pair(
     Raises:
         ValueError: as `as_features`, or if the dimensions differ.
     """
-    a, b = (as_features(value, name, dtype, at_least) for value, name in zip((first, second), names, strict=True))
+    a, b = (
+        as_features(value, name, dtype, at_least)
+        for value, name in zip((first, second), names, strict=True)
+    )
     if a.shape[1] != b.shape[1]:
         raise ValueError(
             f"{names[0]} have {a.shape[1]} dimensions and {names[1]} {b.shape[1]}; use the same detector for both"

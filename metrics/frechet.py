@@ -44,9 +44,16 @@ def frechet_distance(
     formula, but much of it is the bias of few samples.
     """
     m1, c1, m2, c2 = (_float64(value) for value in (mean1, cov1, mean2, cov2))
-    if not (m1.ndim == 1 and len(m1) > 0 and m1.shape == m2.shape and c1.shape == c2.shape == (len(m1), len(m1))):
+    if not (
+        m1.ndim == 1
+        and len(m1) > 0
+        and m1.shape == m2.shape
+        and c1.shape == c2.shape == (len(m1), len(m1))
+    ):
         shapes = ", ".join(str(list(v.shape)) for v in (m1, c1, m2, c2))
-        raise ValueError(f"mean1, cov1, mean2, cov2 have shapes {shapes}; need [d], [d, d], [d], [d, d] of one d")
+        raise ValueError(
+            f"mean1, cov1, mean2, cov2 have shapes {shapes}; need [d], [d, d], [d], [d, d] of one d"
+        )
     first = Gaussian(Statistics(m1, c1, count1), "cov1")
     return frechet(first, Gaussian(Statistics(m2, c2, count2), "cov2")).value
 
@@ -113,7 +120,9 @@ def frechet(generated: Gaussian, reference: Gaussian, features: ArrayLike | None
 
     gap = generated.mean - reference.mean
     traces = generated.cov.trace() + reference.cov.trace() - 2 * values.clamp(min=0).sqrt().sum()
-    distance = max(float(gap.square().sum() + traces), 0.0)  # equal Gaussians may end a rounding below
+    distance = max(
+        float(gap.square().sum() + traces), 0.0
+    )  # equal Gaussians may end a rounding below
     if x is None or w is None:
         return Value(distance)
 
@@ -154,7 +163,9 @@ def _float64(value: ArrayLike) -> np.ndarray:
 
 def _fid(e: Evidence) -> dict[str, Value]:
     if e.generated is None or e.reference is None:
-        raise ValueError("fid needs reference statistics: give those of the real images, or the images themselves")
+        raise ValueError(
+            "fid needs reference statistics: give those of the real images, or the images themselves"
+        )
     return {"fid": frechet(e.generated, e.reference, e.features)}
 
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from metrics.statistics import Statistics
 
-TOLERANCE = 1e-5  # relative: what a covariance kept in float32 may lack of symmetry, or have below 0
+TOLERANCE = (
+    1e-5  # relative: what a covariance kept in float32 may lack of symmetry, or have below 0
+)
 
 
 class Gaussian:
@@ -25,7 +27,9 @@ class Gaussian:
         mean, cov: float64 [d], [d, d].
     """
 
-    def __init__(self, statistics: Statistics, name: str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, statistics: Statistics, name: str, device: str | torch.device = "cpu"
+    ) -> None:
         self.statistics, self.name = statistics, name
         place = "cpu" if torch.device(device).type == "mps" else device
         self.mean = torch.from_numpy(statistics.mean).to(place, torch.float64)
@@ -54,12 +58,16 @@ class Gaussian:
         if np.abs(cov - cov.T).max() > TOLERANCE * largest:
             raise ValueError(f"{self.name} is not symmetric, so it is no covariance; make it again")
 
-        factor, order, rank, _ = lapack.dpstrf(cov, lower=1)  # of the matrix with its rows and columns in `order`
+        factor, order, rank, _ = lapack.dpstrf(
+            cov, lower=1
+        )  # of the matrix with its rows and columns in `order`
         root = np.empty([len(cov), rank])
         root[order - 1] = np.tril(factor)[:, :rank]
         if rank < len(cov) and np.abs(root @ root.T - cov).max() > TOLERANCE * largest:
             least = float(np.linalg.eigvalsh(cov)[0])
-            raise ValueError(f"{self.name} has the eigenvalue {least:.3g}, so it is no covariance; make it again")
+            raise ValueError(
+                f"{self.name} has the eigenvalue {least:.3g}, so it is no covariance; make it again"
+            )
         return torch.from_numpy(root).to(self.cov.device)
 
 
@@ -79,7 +87,9 @@ def spectral_root(values: Tensor, vectors: Tensor, name: str, power: float = 0.5
         return vectors
     least, largest = float(values[0]), float(values[-1])
     if least < -TOLERANCE * max(largest, 0.0):
-        raise ValueError(f"{name} has the eigenvalue {least:.3g}, so it is no covariance; make it again")
+        raise ValueError(
+            f"{name} has the eigenvalue {least:.3g}, so it is no covariance; make it again"
+        )
     kept = values > len(values) * torch.finfo(torch.float64).eps * largest
     return vectors[:, kept] * values[kept] ** power
 

@@ -55,14 +55,18 @@ class StoredImages:
         FileNotFoundError, ValueError: as `training.dataset.ImageDataset`; the file is named.
     """
 
-    def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0
+    ) -> None:
         self._dataset = ImageDataset(path, use_labels=False)
         sheet = SHEET if (Path(path) / RECORD).is_file() else None
         places = [place for place, name in enumerate(self._dataset.files.names) if name != sheet]
         self._places = [places[i] for i in _subset(len(places), max_size, seed)]
         self.channels = self._dataset.num_channels
         files = self._dataset.files
-        found: object = file_sha256(path) if files.is_zip else [_traits(files, name) for name in files.names]
+        found: object = (
+            file_sha256(path) if files.is_zip else [_traits(files, name) for name in files.names]
+        )
         self.fingerprint = _fingerprint(found, max_size, seed)
 
     def __len__(self) -> int:
@@ -87,7 +91,9 @@ class ArrayImages:
         ValueError: if it is damaged or holds no such array.
     """
 
-    def __init__(self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0
+    ) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
         with open_arrays(path) as arrays:
@@ -101,7 +107,9 @@ class ArrayImages:
                     f"{path}: {name} is {header.dtype} {list(header.shape)}; images are uint8 [N, H, W, 1 or 3]"
                 )
             if 0 in header.shape[1:]:
-                raise ValueError(f"{path}: {name} is {list(header.shape)}; its images have no pixels")
+                raise ValueError(
+                    f"{path}: {name} is {list(header.shape)}; its images have no pixels"
+                )
             images = arrays.mapped(name)
             images = arrays.read(name) if images is None else images
         self._images, self._places = images, _subset(len(images), max_size, seed)
@@ -113,7 +121,9 @@ class ArrayImages:
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """The images of these indices, uint8 [N, C, H, W]."""
-        return torch.from_numpy(self._images[[self._places[i] for i in indices]].transpose(0, 3, 1, 2).copy())
+        return torch.from_numpy(
+            self._images[[self._places[i] for i in indices]].transpose(0, 3, 1, 2).copy()
+        )
 
 
 def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int = 0) -> Images:
@@ -127,10 +137,16 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
         FileNotFoundError: if `path` does not exist.
         ValueError: if there are fewer than `num` images or fewer than 2, or one of them cannot be read.
     """
-    kind = ArrayImages if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir() else StoredImages
+    kind = (
+        ArrayImages
+        if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir()
+        else StoredImages
+    )
     images: Images = kind(path, num, seed)
     if num is not None and len(images) < num:
-        raise ValueError(f"{path} holds {len(images)} images, but {num} are expected: make more, or ask for fewer")
+        raise ValueError(
+            f"{path} holds {len(images)} images, but {num} are expected: make more, or ask for fewer"
+        )
     if len(images) < 2:
         raise ValueError(f"{path} holds {len(images)} image; statistics need at least 2")
     return images
@@ -149,7 +165,9 @@ def require_same_colours(channels: int, real: int | None, what: str) -> None:
     if real is not None and channels != real:
         kind = {1: "grayscale", 3: "RGB"}
         made, other = (kind.get(n, f"of {n} channels") for n in (channels, real))
-        raise ValueError(f"the generated images are {made}, those of {what} {other}; convert one set")
+        raise ValueError(
+            f"the generated images are {made}, those of {what} {other}; convert one set"
+        )
 
 
 def _subset(count: int, max_size: int | None, seed: int) -> list[int]:

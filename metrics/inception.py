@@ -129,11 +129,15 @@ class InceptionV3(nn.Module):
         """
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x1 = F.max_pool2d(x, 3, stride=2)  # [N, 64, 73, 73]
-        x2 = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2)  # [N, 192, 35, 35]
+        x2 = F.max_pool2d(
+            self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2
+        )  # [N, 192, 35, 35]
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x2))))
         x3 = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  # [N, 768, 17, 17]
         x4 = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x3)))  # [N, 2048, 8, 8]
-        taps = {str(x.shape[1]): x.mean((2, 3), dtype=self.fc.weight.dtype) for x in (x1, x2, x3, x4)}
+        taps = {
+            str(x.shape[1]): x.mean((2, 3), dtype=self.fc.weight.dtype) for x in (x1, x2, x3, x4)
+        }
         taps["logits_unbiased"] = F.linear(taps["2048"], self.fc.weight)
         taps["logits"] = taps["logits_unbiased"] + self.fc.bias
         return taps
@@ -168,7 +172,9 @@ def load_inception(
         sha256 = file_sha256(path)
         if is_torchscript(path):
             if resize != "tensorflow" or dtype != torch.float32:
-                raise ValueError("the TorchScript resizes as TensorFlow, in float32; take the state dict for others")
+                raise ValueError(
+                    "the TorchScript resizes as TensorFlow, in float32; take the state dict for others"
+                )
             return ScriptedInception(path, sha256, f"{weights_name(sha256)}-torchscript")
         with torch.device("meta"):
             net = InceptionV3(resize, sha256)
@@ -187,7 +193,9 @@ def _read_state_dict(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     except OldTorchError:
         raise
     except Exception as error:  # what is wrong with a file can show in any way
-        raise ValueError("neither a whole state dict (.pth) nor a TorchScript (.pt) of Inception-v3") from error
+        raise ValueError(
+            "neither a whole state dict (.pth) nor a TorchScript (.pt) of Inception-v3"
+        ) from error
     if not isinstance(tensors, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
     ):

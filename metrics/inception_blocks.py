@@ -20,7 +20,12 @@ class ConvBN(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, same: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        same: bool = True,
     ) -> None:
         super().__init__()
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -40,7 +45,9 @@ class ConvBN(nn.Module):
 
 
 def _average(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)  # as TensorFlow's SAME pooling counts
+    return F.avg_pool2d(
+        x, 3, stride=1, padding=1, count_include_pad=False
+    )  # as TensorFlow's SAME pooling counts
 
 
 def _maximum(x: Tensor) -> Tensor:
@@ -132,7 +139,9 @@ class ReductionB(nn.Module):
         """[N, 768, 17, 17] -> [N, 1280, 8, 8]."""
         seven = self.branch7x7x3_2(self.branch7x7x3_1(x))
         seven = self.branch7x7x3_4(self.branch7x7x3_3(seven))
-        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, stride=2)], 1)
+        return torch.cat(
+            [self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, stride=2)], 1
+        )
 
 
 class MixedC(nn.Module):
@@ -162,4 +171,6 @@ class MixedC(nn.Module):
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         split = [self.branch3x3_2a(three), self.branch3x3_2b(three)]
         split_double = [self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
-        return torch.cat([self.branch1x1(x), *split, *split_double, self.branch_pool(self._pool(x))], 1)
+        return torch.cat(
+            [self.branch1x1(x), *split, *split_double, self.branch_pool(self._pool(x))], 1
+        )

@@ -9,7 +9,9 @@ from metrics.metric import Evidence, Metric, Quantity, Value
 SPLITS = 10  # of published values
 
 
-def inception_score(logits: ArrayLike, splits: int = SPLITS, shuffle_seed: int | None = None) -> tuple[float, float]:
+def inception_score(
+    logits: ArrayLike, splits: int = SPLITS, shuffle_seed: int | None = None
+) -> tuple[float, float]:
     r"""Mean and standard deviation, over consecutive splits, of exp(E_x KL(p(y|x) || p(y))).
 
     p(y|x) is the softmax of an image's logits, p(y) their mean over the split; split i of N images holds the images

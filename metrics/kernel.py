@@ -10,11 +10,23 @@ from metrics.features import ArrayLike, as_pair
 from metrics.kernel_functions import IMQ, RBF, Kernel, Laplace, Polynomial, median_distance
 from metrics.metric import Evidence, Metric, Quantity, Value
 
-__all__ = ["IMQ", "RBF", "Kernel", "Laplace", "Polynomial", "immd", "kid", "median_distance", "mmd2"]
+__all__ = [
+    "IMQ",
+    "RBF",
+    "Kernel",
+    "Laplace",
+    "Polynomial",
+    "immd",
+    "kid",
+    "median_distance",
+    "mmd2",
+]
 KID_KERNEL = Polynomial(degree=3, gamma=None, coef0=1.0)
 
 
-def mmd2(x: ArrayLike, y: ArrayLike, kernel: Kernel, unbiased: bool = True, chunk: int = 2048) -> float:
+def mmd2(
+    x: ArrayLike, y: ArrayLike, kernel: Kernel, unbiased: bool = True, chunk: int = 2048
+) -> float:
     r"""Squared maximum mean discrepancy between two samples.
 
     unbiased   sum_{i != j} k(x_i, x_j) / (m (m - 1)) + sum_{i != j} k(y_i, y_j) / (n (n - 1)) - 2 mean k(x_i, y_j)
@@ -33,7 +45,9 @@ def mmd2(x: ArrayLike, y: ArrayLike, kernel: Kernel, unbiased: bool = True, chun
         ValueError: if a sample has fewer than 2 rows, dimensions differ, or a value is not finite.
     """
     a, b = as_pair(x, y, ("x", "y"), at_least=2)
-    cross = sum(float(kernel(p, q).sum()) for p in a.split(chunk) for q in b.split(chunk)) / (len(a) * len(b))
+    cross = sum(float(kernel(p, q).sum()) for p in a.split(chunk) for q in b.split(chunk)) / (
+        len(a) * len(b)
+    )
     return _within(a, kernel, unbiased, chunk) + _within(b, kernel, unbiased, chunk) - 2 * cross
 
 
@@ -63,12 +77,17 @@ def kid(
         ValueError: if a sample is smaller than a subset, dimensions differ, or a value is not finite.
     """
     if subsets < 1 or subset_size < 2:
-        raise ValueError(f"{subsets} subsets of {subset_size}; need at least 1 subset of at least 2")
+        raise ValueError(
+            f"{subsets} subsets of {subset_size}; need at least 1 subset of at least 2"
+        )
     x, y = as_pair(generated, real, ("generated features", "real features"), at_least=subset_size)
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):
-        p, q = (z[torch.from_numpy(rng.choice(len(z), subset_size, replace=False)).to(z.device)] for z in (x, y))
+        p, q = (
+            z[torch.from_numpy(rng.choice(len(z), subset_size, replace=False)).to(z.device)]
+            for z in (x, y)
+        )
         values.append(mmd2(p, q, kernel))
     return float(np.mean(values)), float(np.std(values))
 
@@ -84,7 +103,9 @@ def immd(generated: ArrayLike, real: ArrayLike, bandwidth: float | None = 10.0) 
     Raises:
         ValueError: as `mmd2` and `median_distance`.
     """
-    return mmd2(generated, real, RBF(median_distance(generated, real) if bandwidth is None else bandwidth))
+    return mmd2(
+        generated, real, RBF(median_distance(generated, real) if bandwidth is None else bandwidth)
+    )
 
 
 def _within(x: Tensor, kernel: Kernel, unbiased: bool, chunk: int) -> float:
@@ -93,7 +114,9 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool, chunk: int) -> float:
     for i, p in enumerate(tiles):
         own = kernel(p, p)
         if unbiased:
-            own = own.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)  # the kernel may keep its own
+            own = own.clone(memory_format=torch.contiguous_format).fill_diagonal_(
+                0
+            )  # the kernel may keep its own
         total += float(own.sum())
         total += 2 * sum(float(kernel(p, q).sum()) for q in tiles[i + 1 :])
     return total / (len(x) * (len(x) - 1 if unbiased else len(x)))
@@ -106,10 +129,14 @@ def _kid(e: Evidence) -> dict[str, Value]:
     beside = {"kid_std": std, "kid_subset_size": size}
     if size == len(generated) == len(real):
         del beside["kid_std"]
-        _warn(f"kid_std is left out: each subset is all {size} images of both sets, so that there is no spread")
+        _warn(
+            f"kid_std is left out: each subset is all {size} images of both sets, so that there is no spread"
+        )
     elif size in (len(generated), len(real)):
         one = "generated" if size == len(generated) else "real"
-        _warn(f"kid_std is too small: each subset has all {size} {one} images, so that it is the other set's spread")
+        _warn(
+            f"kid_std is too small: each subset has all {size} {one} images, so that it is the other set's spread"
+        )
     return {"kid": Value(mean, beside=beside)}
 
 

@@ -82,7 +82,9 @@ class Polynomial:
 
     def __post_init__(self) -> None:
         if self.degree < 1 or self.degree % 1 or not 0 <= self.coef0 < math.inf:
-            raise ValueError(f"degree is {self.degree} and coef0 {self.coef0}; need a whole degree >= 1 and coef0 >= 0")
+            raise ValueError(
+                f"degree is {self.degree} and coef0 {self.coef0}; need a whole degree >= 1 and coef0 >= 0"
+            )
         if self.gamma is not None:
             _require_positive("gamma", self.gamma)
 
@@ -132,7 +134,9 @@ def median_distance(x: ArrayLike, y: ArrayLike, norm: float = 2, most: int = 100
         rows = rows[torch.from_numpy(chosen).to(rows.device)]
     median = float(np.median(torch.pdist(rows, p=norm).cpu().numpy()))
     if median == 0:
-        raise ValueError("the median distance is 0, as half of the rows are equal; give a bandwidth")
+        raise ValueError(
+            "the median distance is 0, as half of the rows are equal; give a bandwidth"
+        )
     return median
 
 

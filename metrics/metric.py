@@ -37,7 +37,9 @@ class Evidence:
             ValueError: if one is missing.
         """
         if self.features is None or self.real is None:
-            raise ValueError(f"{metric} compares images with images, not with statistics: give the real ones too")
+            raise ValueError(
+                f"{metric} compares images with images, not with statistics: give the real ones too"
+            )
         return self.features, self.real
 
 

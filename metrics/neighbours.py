@@ -12,7 +12,10 @@ from torch import Tensor
 
 SPARE = 8  # further candidates for the k-th neighbour, among which float64 chooses
 SAME = 1e-12  # relative difference of two squared distances in float64 that is rounding
-PEAKS = (2.0**-10, 2.0**20)  # the largest feature may lie here as it is; squares of others could leave float32's range
+PEAKS = (
+    2.0**-10,
+    2.0**20,
+)  # the largest feature may lie here as it is; squares of others could leave float32's range
 
 
 def rescaled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +64,9 @@ def kth_radii(features: Tensor, k: int, dtype: torch.dtype, chunk: int) -> Tenso
     return radii
 
 
-def _search_radii(features: Tensor, k: int, dtype: torch.dtype, chunk: int, rows: Tensor, radii: Tensor) -> Tensor:
+def _search_radii(
+    features: Tensor, k: int, dtype: torch.dtype, chunk: int, rows: Tensor, radii: Tensor
+) -> Tensor:
     """Write the radii of `rows`; return those of them whose neighbours rounding may have hidden."""
     x = _centred(features, features, dtype)
     margin = _margin(x, x)
@@ -70,9 +75,16 @@ def _search_radii(features: Tensor, k: int, dtype: torch.dtype, chunk: int, rows
         tile = squared_distances(x[part], x)  # (chunk, N)
         tile[torch.arange(len(part), device=part.device), part] = torch.inf  # not its own neighbour
         near = tile.topk(min(k + SPARE, len(x) - 1), dim=1, largest=False)  # (chunk, k + SPARE)
-        exact = _exact(features, features, part[:, None].expand_as(near.indices).flatten(), near.indices.flatten())
+        exact = _exact(
+            features,
+            features,
+            part[:, None].expand_as(near.indices).flatten(),
+            near.indices.flatten(),
+        )
         radii[part] = exact.view(near.indices.shape).kthvalue(k, dim=1).values
-        if near.indices.shape[1] < len(x) - 1:  # the others are no nearer than the last of these, but for rounding
+        if (
+            near.indices.shape[1] < len(x) - 1
+        ):  # the others are no nearer than the last of these, but for rounding
             hidden = near.values.amax(1).double() - margin[part] <= radii[part]
             doubtful.append(part[hidden & (radii[part] > 0)])
     return torch.cat(doubtful) if doubtful else rows[:0]

@@ -22,9 +22,13 @@ def check_images(images: Tensor, detector: str, channels: tuple[int, ...] = (1, 
     Raises:
         ValueError: if they are of another type or shape.
     """
-    wanted = f"{detector} reads uint8 images [N, C, H, W] with C = {' or '.join(map(str, channels))}"
+    wanted = (
+        f"{detector} reads uint8 images [N, C, H, W] with C = {' or '.join(map(str, channels))}"
+    )
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in channels:
-        raise ValueError(f"{wanted}, not {str(images.dtype).removeprefix('torch.')} {list(images.shape)}")
+        raise ValueError(
+            f"{wanted}, not {str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+        )
 
 
 def as_rgb(images: Tensor) -> Tensor:
@@ -49,7 +53,9 @@ def resize_tensorflow(x: Tensor) -> Tensor:
     if x.shape[2:] == (SIZE, SIZE):
         return x
     padded = F.pad(x, (0, 1, 0, 1), mode="replicate")
-    return F.interpolate(padded, size=(SIZE + 1, SIZE + 1), mode="bilinear", align_corners=True)[..., :SIZE, :SIZE]
+    return F.interpolate(padded, size=(SIZE + 1, SIZE + 1), mode="bilinear", align_corners=True)[
+        ..., :SIZE, :SIZE
+    ]
 
 
 def resize_torch(x: Tensor) -> Tensor:

@@ -10,7 +10,11 @@ NAMES = ("real features", "generated features")
 
 
 def precision_recall(
-    real: ArrayLike, generated: ArrayLike, k: int = 3, dtype: torch.dtype = torch.float32, chunk: int = 1024
+    real: ArrayLike,
+    generated: ArrayLike,
+    k: int = 3,
+    dtype: torch.dtype = torch.float32,
+    chunk: int = 1024,
 ) -> tuple[float, float]:
     """Improved precision and recall.
 
@@ -35,13 +39,20 @@ def precision_recall(
     shares = []
     for centres, points in (sets, sets[::-1]):
         radii = kth_radii(centres, k, dtype, chunk)
-        hits = sum(int(tile.any(1).sum()) for tile in inside_balls(points, centres, radii, True, dtype, chunk))
+        hits = sum(
+            int(tile.any(1).sum())
+            for tile in inside_balls(points, centres, radii, True, dtype, chunk)
+        )
         shares.append(hits / len(points))
     return shares[0], shares[1]
 
 
 def density_coverage(
-    real: ArrayLike, generated: ArrayLike, k: int = 5, dtype: torch.dtype = torch.float32, chunk: int = 1024
+    real: ArrayLike,
+    generated: ArrayLike,
+    k: int = 5,
+    dtype: torch.dtype = torch.float32,
+    chunk: int = 1024,
 ) -> tuple[float, float]:
     """Density and coverage: kin of precision and recall that outliers disturb less.
 
@@ -85,7 +96,10 @@ def _share(value: float, count: int) -> Value:
 def _pr(e: Evidence) -> dict[str, Value]:
     generated, real = e.both("pr")
     precision, recall = precision_recall(real, generated, k=3)
-    return {"precision": _share(precision, len(generated)), "recall": _share(recall, len(generated))}
+    return {
+        "precision": _share(precision, len(generated)),
+        "recall": _share(recall, len(generated)),
+    }
 
 
 def _dc(e: Evidence) -> dict[str, Value]:

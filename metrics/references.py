@@ -46,7 +46,9 @@ class References:
             if self.statistics is not None and self.statistics.count is not None:
                 self.record["reference_num"] = self.statistics.count
         if self.own:
-            self.record["reference_statistics"] = "mu and sigma in the file of images, not those of its images"
+            self.record["reference_statistics"] = (
+                "mu and sigma in the file of images, not those of its images"
+            )
         if ref_images is not None:
             self.real = open_images(located(ref_images))
             self.record |= {"reference_images": ref_images, "reference_images_num": len(self.real)}

@@ -41,7 +41,9 @@ class ScriptedInception(nn.Module):
     feature_dim = 2048
     num_logits = 1008
 
-    def __init__(self, path: str | os.PathLike[str], sha256: str = "", name: str = "scripted-inception") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], sha256: str = "", name: str = "scripted-inception"
+    ) -> None:
         super().__init__()
         self.sha256, self.name = sha256, name
         try:
@@ -50,7 +52,9 @@ class ScriptedInception(nn.Module):
             raise ValueError(f"a damaged TorchScript ({printable(error)})") from error
         arguments = {argument.name for argument in self.script.forward.schema.arguments}
         if not {"return_features", "no_output_bias"} <= arguments:
-            raise ValueError("a TorchScript, but not NVIDIA's inception-2015-12-05.pt: its forward has other arguments")
+            raise ValueError(
+                "a TorchScript, but not NVIDIA's inception-2015-12-05.pt: its forward has other arguments"
+            )
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

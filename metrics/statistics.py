@@ -23,7 +23,9 @@ KNOWN: dict[str, Any] = {  # beside mu and sigma
     "detector_source": str,
     "channels": int,
 }
-MOST_FEATURES = 16384  # of an image; a covariance of more takes gigabytes, and no feature network has them
+MOST_FEATURES = (
+    16384  # of an image; a covariance of more takes gigabytes, and no feature network has them
+)
 # What EDM2's files call the statistics of a feature network, by the beginning of our name for it
 PICKLED = {"inception": "fid", "dinov2": "fd_dinov2"}
 
@@ -77,7 +79,9 @@ class Statistics:
             ("detector hash", self.detector_hash, other.detector_hash),
         ]:
             if a is not None and b is not None and a != b:
-                raise ValueError(f"statistics of {what} {a} and {b} cannot be compared; make both with one detector")
+                raise ValueError(
+                    f"statistics of {what} {a} and {b} cannot be compared; make both with one detector"
+                )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz that EDM's programs read (keys mu and sigma); what else is known goes beside them."""
@@ -103,7 +107,9 @@ class Statistics:
             FileNotFoundError: if there is no such file.
             ValueError: if it is neither, lacks the keys, or its arrays are no statistics.
         """
-        arrays = _read_pickle(path, detector) if _is_pickle(path) else _read_npz(path, mean_key, cov_key)
+        arrays = (
+            _read_pickle(path, detector) if _is_pickle(path) else _read_npz(path, mean_key, cov_key)
+        )
         try:
             for key in ("mean", "cov"):
                 if arrays[key].dtype.kind not in "fiu":
@@ -131,7 +137,9 @@ class Statistics:
         }
 
 
-def same_summary(one: Mapping[str, float], other: Mapping[str, float], tolerance: float = 1e-5) -> bool:
+def same_summary(
+    one: Mapping[str, float], other: Mapping[str, float], tolerance: float = 1e-5
+) -> bool:
     """Whether two summaries are of the same statistics: equal to within float32 features' rounding."""
     numbers = [*one.values(), *other.values()]
     if one.keys() != other.keys() or not all(isinstance(number, int | float) for number in numbers):
@@ -169,7 +177,9 @@ class FeatureStatistics:
         """
         x = as_features(features, at_least=0).to(self.mean.device)
         if x.shape[1] != len(self.mean):
-            raise ValueError(f"features have {x.shape[1]} dimensions, the statistics {len(self.mean)}")
+            raise ValueError(
+                f"features have {x.shape[1]} dimensions, the statistics {len(self.mean)}"
+            )
         if len(x) > 0:
             mean = x.mean(0)
             self._join(len(x), mean, x - mean)
@@ -185,7 +195,9 @@ class FeatureStatistics:
         total.count = int(counts.item())
         total.mean = distributed.all_reduce_sum(self.mean * (self.count / max(total.count, 1)))
         gap = self.mean - total.mean
-        total.scatter = distributed.all_reduce_sum(torch.addr(self.scatter, gap, gap, alpha=self.count))
+        total.scatter = distributed.all_reduce_sum(
+            torch.addr(self.scatter, gap, gap, alpha=self.count)
+        )
         return total
 
     def result(self, detector: str | None = None, detector_hash: str | None = None) -> Statistics:
@@ -199,7 +211,9 @@ class FeatureStatistics:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 images; {self.count} given")
         cov = (self.scatter + self.scatter.T) / (2 * (self.count - 1))
-        return Statistics(self.mean.cpu().numpy(), cov.cpu().numpy(), self.count, detector, detector_hash)
+        return Statistics(
+            self.mean.cpu().numpy(), cov.cpu().numpy(), self.count, detector, detector_hash
+        )
 
     def _join(self, count: int, mean: Tensor, centred: Tensor) -> None:
         """Add `count` rows of that mean, whose scatter is that of the rows `centred`."""
@@ -223,7 +237,9 @@ def _read_npz(path: str | os.PathLike[str], mean_key: str, cov_key: str) -> dict
         file.require(mean_key, cov_key)
         mean, cov = file.header(mean_key).shape, file.header(cov_key).shape
         if len(mean) != 1 or cov != mean * 2:
-            raise ValueError(f"{path}: mean has shape {list(mean)} and cov {list(cov)}; need [d] and [d, d]")
+            raise ValueError(
+                f"{path}: mean has shape {list(mean)} and cov {list(cov)}; need [d] and [d, d]"
+            )
         if mean[0] > MOST_FEATURES:
             raise ValueError(
                 f"{path} is of {mean[0]:,} features, and no feature network has more than {MOST_FEATURES:,}"
@@ -246,17 +262,23 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
         with open(path, "rb") as file:
             found = safe_pickle.load(file)
     except ValueError as error:
-        raise ValueError(f"{path} is neither an npz file nor a pickle of plain arrays: {printable(error)}") from error
+        raise ValueError(
+            f"{path} is neither an npz file nor a pickle of plain arrays: {printable(error)}"
+        ) from error
     held = found if isinstance(found, dict) else {}
     known = [key for key in PICKLED.values() if key in held]
-    fitting = [PICKLED[begin] for begin in PICKLED if detector is not None and detector.startswith(begin)]
+    fitting = [
+        PICKLED[begin] for begin in PICKLED if detector is not None and detector.startswith(begin)
+    ]
     entry = next(iter(known if detector is None else fitting), None)
     if entry not in held:
         names = ", ".join(known) or "neither fid nor fd_dinov2"
         needed = "" if detector is None else f" for the detector {detector}"
         raise ValueError(f"{path} has no statistics{needed}; it holds {names}")
     part = held[entry]
-    if not isinstance(part, dict) or not all(isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")):
+    if not isinstance(part, dict) or not all(
+        isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")
+    ):
         raise ValueError(f"{path}: {entry} is not a mean mu and a covariance sigma")
     count = held.get("num_images")
     known_of = {"count": np.array(count)} if isinstance(count, int) else {}

@@ -39,7 +39,9 @@ class Family:
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CLIP = Family("CLIPVisionModel", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_CLIP = Family(
+    "CLIPVisionModel", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+)
 FAMILIES: dict[str, Family] = {  # by model_type in config.json
     "dinov2": Family("Dinov2Model", *_IMAGENET),
     "clip": _CLIP,
@@ -106,7 +108,9 @@ class TransformersDetector(nn.Module):
         if x.shape[2:] != (SIZE, SIZE):
             x = F.interpolate(x, size=(SIZE, SIZE), mode="bicubic", antialias=True)
         x = (x / 255 - self.mean) / self.std
-        features = self.net(x.to(next(self.net.parameters()).dtype)).pooler_output.flatten(1).float()
+        features = (
+            self.net(x.to(next(self.net.parameters()).dtype)).pooler_output.flatten(1).float()
+        )
         return features, features.new_empty(len(features), 0)
 
 
@@ -147,7 +151,9 @@ def _store_positions(net: Any) -> None:
     net.embeddings.position_embeddings = nn.Parameter(dinov2_positions(old.detach(), side))
 
 
-def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> TransformersDetector:
+def load_transformers(
+    source: str | os.PathLike[str], dtype: torch.dtype = torch.float32
+) -> TransformersDetector:
     """Load a network from a folder, or from the Hugging Face hub and its cache, on the CPU, ready for use.
 
     Args:
@@ -162,17 +168,25 @@ def load_transformers(source: str | os.PathLike[str], dtype: torch.dtype = torch
         # Not at the top: the package is optional, and slow to import.
         transformers: Any = importlib.import_module("transformers")
     except ImportError as error:
-        raise RuntimeError(f"{source} needs the package transformers: pip install '.[features]'") from error
+        raise RuntimeError(
+            f"{source} needs the package transformers: pip install '.[features]'"
+        ) from error
     folder = Path(source) if Path(source).is_dir() else _fetch(transformers, str(source))
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a folder as save_pretrained writes it is needed")
+            raise FileNotFoundError(
+                f"{folder} has no {name}; a folder as save_pretrained writes it is needed"
+            )
     kind = _kind(folder)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # else it lists each weight of CLIP's text half, which is not needed
     try:
         net, report = getattr(transformers, FAMILIES[kind].model).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:  # the package raises many kinds for a damaged file
         raise ValueError(f"{folder}: the weights cannot be read: {printable(error)}") from error
@@ -202,7 +216,10 @@ def _kind(folder: Path) -> str:
 
 def _fetch(transformers: Any, hub: str) -> Path:
     try:
-        files = [transformers.utils.cached_file(hub, name) for name in ("model.safetensors", "config.json")]
+        files = [
+            transformers.utils.cached_file(hub, name)
+            for name in ("model.safetensors", "config.json")
+        ]
     except OSError as error:
         raise RuntimeError(
             f"cannot get {hub} from the Hugging Face hub; try again, or download it and give the folder's path"

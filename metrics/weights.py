@@ -21,8 +21,13 @@ def load_weights(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     expected = net.state_dict()
     check_names(expected, tensors, optional=".num_batches_tracked")
     for name, value in tensors.items():
-        if value.layout != torch.strided or value.is_floating_point() != expected[name].is_floating_point():
-            raise ValueError(f"{name} is {str(value.dtype).removeprefix('torch.')}, {value.layout}; not plain floats")
+        if (
+            value.layout != torch.strided
+            or value.is_floating_point() != expected[name].is_floating_point()
+        ):
+            raise ValueError(
+                f"{name} is {str(value.dtype).removeprefix('torch.')}, {value.layout}; not plain floats"
+            )
         if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float64)):
             raise ValueError(f"{name} holds NaN or infinity")
     net.load_state_dict(tensors, strict=False, assign=True)

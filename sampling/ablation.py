@@ -58,7 +58,9 @@ def ablation(
     """
     levels = checked(sigmas)
     if levels[-1] > levels[0]:
-        raise ValueError("the ablation sampler needs decreasing noise levels: invert with another solver")
+        raise ValueError(
+            "the ablation sampler needs decreasing noise levels: invert with another solver"
+        )
     if solver not in ("euler", "heun"):
         raise ValueError(f"unknown solver {solver!r}: choose from euler, heun")
     if not 0 < alpha <= 1:

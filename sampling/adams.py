@@ -45,7 +45,9 @@ def ipndm(denoise: Denoiser, x: Tensor, sigmas: Tensor, order: int = 4) -> Tenso
         orders = step_orders("ipndm", levels, order, 4, lower_order_final=False)
         return Scheme(
             tuple(
-                Step(1.0, tuple((levels[s + 1] - levels[s]) * w for w in ADAMS_BASHFORTH[orders[s]]))
+                Step(
+                    1.0, tuple((levels[s + 1] - levels[s]) * w for w in ADAMS_BASHFORTH[orders[s]])
+                )
                 for s in range(positive_steps(levels))
             ),
             derivative=True,

@@ -42,7 +42,13 @@ def churned(
     return [max(level, hat) for level, hat in zip(levels, rounded, strict=False)]
 
 
-def stir(x: Tensor, sigma: float, sigma_hat: float, S_noise: float, randn_like: Callable[[Tensor], Tensor]) -> Tensor:
+def stir(
+    x: Tensor,
+    sigma: float,
+    sigma_hat: float,
+    S_noise: float,
+    randn_like: Callable[[Tensor], Tensor],
+) -> Tensor:
     r"""Raise the noise level from `sigma` to `sigma_hat`: x + sqrt(sigma_hat ** 2 - sigma ** 2) S_noise eps.
 
     Args:

@@ -41,14 +41,18 @@ def dpmpp(
 
     def scheme(levels: list[float]) -> Scheme:
         orders = step_orders("dpmpp", levels, order, 3, lower_order_final)
-        return Scheme(tuple(_step(levels[: s + 2], orders[s]) for s in range(positive_steps(levels))))
+        return Scheme(
+            tuple(_step(levels[: s + 2], orders[s]) for s in range(positive_steps(levels)))
+        )
 
     return multistep(Thresholded(denoise) if thresholding else denoise, x, sigmas, scheme)
 
 
 def _step(levels: list[float], order: int) -> Step:
     """The step to levels[-1]; the remembered D stand at levels[-2], levels[-3], ..."""
-    lam = [-math.log(level) for level in reversed(levels[-order - 1 :])]  # end, start, the one before, ...
+    lam = [
+        -math.log(level) for level in reversed(levels[-order - 1 :])
+    ]  # end, start, the one before, ...
     h = lam[0] - lam[1]
     keep, gain = math.exp(-h), -math.expm1(-h)
     if order == 1:

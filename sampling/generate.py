@@ -101,9 +101,15 @@ def generate(
         for start in range(0, len(seeds), batch_size):
             part = list(seeds[start : start + batch_size])
             asked = part + part[-1:] * (batch_size - len(part)) if one_size else part
-            drawn, classes, random = first_draws(asked, shape, net.label_dim, labels, class_idx, noise_device)
+            drawn, classes, random = first_draws(
+                asked, shape, net.label_dim, labels, class_idx, noise_device
+            )
             noise = drawn.to(device)
-            one_hots = one_hot(torch.tensor(classes), net.label_dim).float().to(device) if classes else None
+            one_hots = (
+                one_hot(torch.tensor(classes), net.label_dim).float().to(device)
+                if classes
+                else None
+            )
             denoise = _Watched(net, one_hots, guidance, guide, noise.device)
             with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
                 x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
@@ -133,7 +139,10 @@ class _Watched:
             self._denoise = self._counted[0]
         else:
             self._evaluations = 1
-            self._finite = [Finite(bind(net, labels)), Finite(bind(net) if guide is None else bind(guide, labels))]
+            self._finite = [
+                Finite(bind(net, labels)),
+                Finite(bind(net) if guide is None else bind(guide, labels)),
+            ]
             self._counted = [Counted(finite) for finite in self._finite]
             main, weaker = self._counted
             self._denoise = Guided(main, weaker, guidance)
@@ -174,10 +183,14 @@ def check_labels(net: ImageNetwork, labels: str, class_idx: int | None) -> None:
         asked = "balanced labels are" if class_idx is None else f"class {class_idx} is"
         raise ValueError(f"{asked} asked for, but the network is unconditional: it has no classes")
     if class_idx is not None and not 0 <= class_idx < net.label_dim:
-        raise ValueError(f"class {class_idx} is asked for, but the network has classes 0 to {net.label_dim - 1}")
+        raise ValueError(
+            f"class {class_idx} is asked for, but the network has classes 0 to {net.label_dim - 1}"
+        )
 
 
-def check_guidance(net: ImageNetwork, scale: float, guide: ImageNetwork | None, nodes: Tensor) -> None:
+def check_guidance(
+    net: ImageNetwork, scale: float, guide: ImageNetwork | None, nodes: Tensor
+) -> None:
     """Refuse guidance that a network cannot have.
 
     Args:

@@ -73,4 +73,6 @@ def check_scale(scale: float) -> None:
         ValueError: naming it.
     """
     if not math.isfinite(scale):
-        raise ValueError(f"the guidance scale is {scale}; it must be a finite number, 1 for no guidance")
+        raise ValueError(
+            f"the guidance scale is {scale}; it must be a finite number, 1 for no guidance"
+        )

@@ -47,7 +47,9 @@ class Scheme:
     derivative: bool = False
 
 
-def multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, scheme: Callable[[list[float]], Scheme]) -> Tensor:
+def multistep(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, scheme: Callable[[list[float]], Scheme]
+) -> Tensor:
     """Follow the probability-flow ODE with one network call per step.
 
     The value that corrects a step serves the next prediction too, so a corrector costs no evaluation; the
@@ -85,7 +87,9 @@ def positive_steps(levels: Sequence[float]) -> int:
     return len(levels) - 1 - (levels[-1] == 0)
 
 
-def step_orders(name: str, levels: Sequence[float], order: int, highest: int, lower_order_final: bool) -> list[int]:
+def step_orders(
+    name: str, levels: Sequence[float], order: int, highest: int, lower_order_final: bool
+) -> list[int]:
     """The order of each step: it rises to `order` as values are gathered, and may fall to 1 at the end.
 
     p_s = min(s, order), and with lower_order_final also <= M + 1 - s,  s = 1 .. M
@@ -105,5 +109,7 @@ def step_orders(name: str, levels: Sequence[float], order: int, highest: int, lo
     if order not in range(1, highest + 1):
         raise ValueError(f"{name} has orders 1 to {highest}, got {order}")
     if order > M:
-        raise ValueError(f"{name} of order {order} needs at least {order} steps, got {M}: lower the order or add steps")
+        raise ValueError(
+            f"{name} of order {order} needs at least {order} steps, got {M}: lower the order or add steps"
+        )
     return [min(s, order, M + 1 - s if lower_order_final else order) for s in range(1, M + 1)]

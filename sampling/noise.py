@@ -28,7 +28,9 @@ class SeedNoise:
 
     def __init__(self, seeds: Iterable[int], device: torch.device | str | None = None) -> None:
         self.device = torch.device("cpu" if device is None else device)
-        self.generators = [torch.Generator(self.device).manual_seed(int(seed) % 2**32) for seed in seeds]
+        self.generators = [
+            torch.Generator(self.device).manual_seed(int(seed) % 2**32) for seed in seeds
+        ]
         if not self.generators:
             raise ValueError("random draws need at least one seed")
 
@@ -49,7 +51,10 @@ class SeedNoise:
                 "the first dimension must be the number of seeds"
             )
         return torch.stack(
-            [torch.randn(tuple(shape[1:]), generator=g, device=self.device, dtype=dtype) for g in self.generators]
+            [
+                torch.randn(tuple(shape[1:]), generator=g, device=self.device, dtype=dtype)
+                for g in self.generators
+            ]
         )
 
     def randn_like(self, x: Tensor) -> Tensor:
@@ -58,7 +63,9 @@ class SeedNoise:
 
     def randint(self, high: int) -> Tensor:
         """One uniform integer in [0, high) per seed: int64 [N] on the generators' device."""
-        return torch.stack([torch.randint(high, (), generator=g, device=self.device) for g in self.generators])
+        return torch.stack(
+            [torch.randint(high, (), generator=g, device=self.device) for g in self.generators]
+        )
 
 
 class Draws(NamedTuple):
@@ -130,7 +137,10 @@ class DrawnAhead:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
 
@@ -143,7 +153,9 @@ class DrawnAhead:
         draw = self._next or self._begin(x)
         noise = draw.result()
         if (noise.shape, noise.dtype) != (x.shape, x.dtype):
-            raise ValueError(f"noise of shape {list(noise.shape)} was drawn ahead, for x of shape {list(x.shape)}")
+            raise ValueError(
+                f"noise of shape {list(noise.shape)} was drawn ahead, for x of shape {list(x.shape)}"
+            )
         self._next = self._begin(x)
         return noise.to(x.device, non_blocking=True)
 

@@ -131,7 +131,9 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def sample(sampler: Sampler, denoise: Denoiser, noise: Tensor, nodes: Tensor, ending: Ending = "zero") -> Tensor:
+def sample(
+    sampler: Sampler, denoise: Denoiser, noise: Tensor, nodes: Tensor, ending: Ending = "zero"
+) -> Tensor:
     """From noise to denoised images: start at nodes[0] * noise, solve, and end as told.
 
     Args:

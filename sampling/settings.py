@@ -16,13 +16,31 @@ from sampling.denoiser import Counted
 from sampling.samplers import SAMPLERS, Sampler, sample
 from sampling.sigmas import SIGMAS, Ending, default_range, explicit, with_ending
 
-SOLVERS: dict[str, Callable[..., Tensor]] = {**SAMPLERS, "ablation": ablation, "consistency": consistency}
-NETWORK_GRIDS = ("ddim", "timesteps")  # of networks with a table of times: net.sigma_grids[name](steps)
+SOLVERS: dict[str, Callable[..., Tensor]] = {
+    **SAMPLERS,
+    "ablation": ablation,
+    "consistency": consistency,
+}
+NETWORK_GRIDS = (
+    "ddim",
+    "timesteps",
+)  # of networks with a table of times: net.sigma_grids[name](steps)
 GRIDS = (*SIGMAS, *NETWORK_GRIDS)
 DEFAULT_STEPS = 18
-MOST_STEPS = 10_000  # ten times the levels of networks with a table; more are a slip of the keyboard
+MOST_STEPS = (
+    10_000  # ten times the levels of networks with a table; more are a slip of the keyboard
+)
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
-_NOT_SETTINGS = {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
+_NOT_SETTINGS = {
+    "denoise",
+    "x",
+    "sigmas",
+    "randn_like",
+    "round_sigma",
+    "sigma_range",
+    "epsilon_s",
+    "boundary",
+}
 
 
 class NoiseRange(Protocol):
@@ -90,11 +108,15 @@ class SamplerSettings:
                     "for a single step list its level, as 80"
                 )
             if self.steps is not None and self.steps > MOST_STEPS:
-                raise ValueError(f"steps is {self.steps}; at most {MOST_STEPS:,} noise levels are computed")
+                raise ValueError(
+                    f"steps is {self.steps}; at most {MOST_STEPS:,} noise levels are computed"
+                )
         else:
             self._check_listed()
         if self.grid in NETWORK_GRIDS and (self.sigma_min, self.sigma_max) != (None, None):
-            raise ValueError(f"the {self.grid} grid has the range of the network's table: drop sigma_min and sigma_max")
+            raise ValueError(
+                f"the {self.grid} grid has the range of the network's table: drop sigma_min and sigma_max"
+            )
         if self.exponent is not None and self.grid not in ("edm", "time_uniform"):
             raise ValueError(
                 f"the time step exponent {self.exponent:g} is given, but the {self.grid} grid has none; "
@@ -109,7 +131,9 @@ class SamplerSettings:
                 f"{name}={value} is given, but the sampler {self.sampler} has no such setting; "
                 f"it belongs to {', '.join(having)}"
             )
-        if isinstance(value, float) and not (math.isfinite(value) or (name == "S_max" and value > 0)):
+        if isinstance(value, float) and not (
+            math.isfinite(value) or (name == "S_max" and value > 0)
+        ):
             raise ValueError(f"{name} is {value}; it must be a finite number")
 
     def _check_listed(self) -> None:
@@ -119,9 +143,13 @@ class SamplerSettings:
             raise ValueError(f"{error}; or name a grid: {', '.join(GRIDS)}") from None
         for name in ("sigma_min", "sigma_max", "exponent"):
             if getattr(self, name) is not None:
-                raise ValueError(f"{name} is given, but the noise levels are listed: drop one of the two")
+                raise ValueError(
+                    f"{name} is given, but the noise levels are listed: drop one of the two"
+                )
         if self.steps not in (None, listed):
-            raise ValueError(f"steps is {self.steps}, but {listed} noise levels are listed: drop one of the two")
+            raise ValueError(
+                f"steps is {self.steps}, but {listed} noise levels are listed: drop one of the two"
+            )
 
     @property
     def grid(self) -> str:
@@ -156,11 +184,17 @@ class SamplerSettings:
             options = {} if self.exponent is None else {"exponent": self.exponent}
             low, high = self._range(net)
             nodes = SIGMAS[self.grid](steps, low, high, **options)
-            if (nodes.diff() >= 0).any():  # VP time, fitted to a range that the VP process does not have
-                raise ValueError(f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min")
+            if (
+                nodes.diff() >= 0
+            ).any():  # VP time, fitted to a range that the VP process does not have
+                raise ValueError(
+                    f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min"
+                )
         nodes = net.round_sigma(nodes).to("cpu", torch.float64)
         if (nodes.diff() >= 0).any():
-            raise ValueError(f"{len(nodes)} steps are more than the network has noise levels for; use fewer steps")
+            raise ValueError(
+                f"{len(nodes)} steps are more than the network has noise levels for; use fewer steps"
+            )
         return nodes
 
     def bound(self, net: NoiseRange, randn_like: Callable[[Tensor], Tensor]) -> Sampler:
@@ -170,9 +204,15 @@ class SamplerSettings:
             net: tells the noise levels it knows.
             randn_like: the churn's noise.
         """
-        options: dict[str, Any] = {n: getattr(self, n) for n in _SOLVER_SETTINGS if getattr(self, n) is not None}
+        options: dict[str, Any] = {
+            n: getattr(self, n) for n in _SOLVER_SETTINGS if getattr(self, n) is not None
+        }
         parameters = inspect.signature(SOLVERS[self.sampler]).parameters
-        context: dict[str, Any] = {"randn_like": randn_like, "round_sigma": net.round_sigma, "boundary": net.sigma_min}
+        context: dict[str, Any] = {
+            "randn_like": randn_like,
+            "round_sigma": net.round_sigma,
+            "boundary": net.sigma_min,
+        }
         if self.grid in SIGMAS:
             context["sigma_range"] = self._range(net)
         options |= {name: value for name, value in context.items() if name in parameters}
@@ -185,7 +225,13 @@ class SamplerSettings:
             ValueError: for everything that `nodes` or the solver refuses, such as an order above the number of steps.
         """
         denoise = Counted(lambda x, sigma: torch.zeros_like(x))
-        sample(self.bound(net, torch.zeros_like), denoise, torch.zeros(1, 1, 1, 1), self.nodes(net), self.ending)
+        sample(
+            self.bound(net, torch.zeros_like),
+            denoise,
+            torch.zeros(1, 1, 1, 1),
+            self.nodes(net),
+            self.ending,
+        )
         return denoise.nfe
 
     def resolved(self, net: NoiseRange) -> dict[str, Any]:
@@ -200,7 +246,11 @@ class SamplerSettings:
             value = getattr(self, name)
             record[name] = parameters[name].default if value is None else value
         nodes = self.nodes(net)
-        record |= {"grid": self.grid if self.grid in GRIDS else "listed", "steps": len(nodes), "ending": self.ending}
+        record |= {
+            "grid": self.grid if self.grid in GRIDS else "listed",
+            "steps": len(nodes),
+            "ending": self.ending,
+        }
         record |= {"sigmas": with_ending(nodes, self.ending).tolist(), "nfe": self.nfe(net)}
         return {name: "inf" if value == math.inf else value for name, value in record.items()}
 
@@ -217,7 +267,9 @@ class SamplerSettings:
 
 
 def _settings_of(sampler: str) -> list[str]:
-    return [name for name in inspect.signature(SOLVERS[sampler]).parameters if name not in _NOT_SETTINGS]
+    return [
+        name for name in inspect.signature(SOLVERS[sampler]).parameters if name not in _NOT_SETTINGS
+    ]
 
 
 _SOLVER_SETTINGS = sorted({name for sampler in SOLVERS for name in _settings_of(sampler)})

@@ -31,7 +31,9 @@ def edm(num_steps: int, sigma_min: float, sigma_max: float, exponent: float = 7.
     Raises:
         ValueError: if a range above is violated, or p is so extreme that float64 cannot tell the levels apart.
     """
-    return _power_spaced(_fractions(num_steps, sigma_min, sigma_max), sigma_max, sigma_min, exponent)
+    return _power_spaced(
+        _fractions(num_steps, sigma_min, sigma_max), sigma_max, sigma_min, exponent
+    )
 
 
 def logsnr(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
@@ -50,7 +52,11 @@ def logsnr(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
 
 
 def time_uniform(
-    num_steps: int, sigma_min: float, sigma_max: float, exponent: float = 1.0, epsilon_s: float = 1e-3
+    num_steps: int,
+    sigma_min: float,
+    sigma_max: float,
+    exponent: float = 1.0,
+    epsilon_s: float = 1e-3,
 ) -> Tensor:
     r"""Noise levels evenly spaced in VP time t ** (1 / exponent), t from 1 to epsilon_s.
 
@@ -81,7 +87,12 @@ def vp(num_steps: int, sigma_min: float, sigma_max: float, epsilon_s: float = 1e
 
 
 def iddpm(
-    num_steps: int, sigma_min: float, sigma_max: float, M: int = 1000, C_1: float = 0.001, C_2: float = 0.008
+    num_steps: int,
+    sigma_min: float,
+    sigma_max: float,
+    M: int = 1000,
+    C_1: float = 0.001,
+    C_2: float = 0.008,
 ) -> Tensor:
     r"""Noise levels picked evenly from the table of the improved DDPM's cosine schedule.
 
@@ -130,10 +141,14 @@ def explicit(values: str | Sequence[float]) -> Tensor:
     try:
         levels = [float(item) for item in items]
     except ValueError:
-        raise ValueError(f"noise levels must be numbers separated by commas, got {values!r}") from None
+        raise ValueError(
+            f"noise levels must be numbers separated by commas, got {values!r}"
+        ) from None
     falling = all(a > b for a, b in itertools.pairwise(levels))
     if not levels or not falling or not math.inf > levels[0] or not levels[-1] > 0:
-        raise ValueError(f"noise levels must be positive and strictly decreasing, without the final 0, got {values!r}")
+        raise ValueError(
+            f"noise levels must be positive and strictly decreasing, without the final 0, got {values!r}"
+        )
     _check_range(levels[-1], levels[0])
     return torch.tensor(levels, dtype=torch.float64)
 
@@ -200,21 +215,31 @@ def checked(sigmas: Tensor) -> list[float]:
     """
     levels = [float(level) for level in sigmas.tolist()] if sigmas.ndim == 1 else []
     if len(levels) < 2:
-        raise ValueError(f"a sampler needs a list of at least two noise levels, got shape {tuple(sigmas.shape)}")
+        raise ValueError(
+            f"a sampler needs a list of at least two noise levels, got shape {tuple(sigmas.shape)}"
+        )
     signs = {(b > a) - (b < a) for a, b in itertools.pairwise(levels)}
     if not all(math.isfinite(level) for level in levels) or signs not in ({1}, {-1}):
-        raise ValueError(f"noise levels must be finite and strictly monotone, got {_abbreviated(levels)}")
+        raise ValueError(
+            f"noise levels must be finite and strictly monotone, got {_abbreviated(levels)}"
+        )
     if min(levels[:-1]) <= 0 or levels[-1] < 0:
-        raise ValueError(f"noise levels must be positive, but for a last 0, got {_abbreviated(levels)}")
+        raise ValueError(
+            f"noise levels must be positive, but for a last 0, got {_abbreviated(levels)}"
+        )
     return levels
 
 
 def _fractions(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """i / (N - 1) for i = 0 .. N - 1, after checking what every grid demands."""
     if num_steps < 2:
-        raise ValueError(f"num_steps must be at least 2, got {num_steps}: for one step list its noise level")
+        raise ValueError(
+            f"num_steps must be at least 2, got {num_steps}: for one step list its noise level"
+        )
     if not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"noise levels need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+        raise ValueError(
+            f"noise levels need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
+        )
     _check_range(sigma_min, sigma_max)
     return torch.arange(num_steps, dtype=torch.float64) / (num_steps - 1)
 
@@ -222,7 +247,9 @@ def _fractions(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
 def _check_range(low: float, high: float) -> None:
     """Refuse noise levels whose square is no number of float32, in which networks compute."""
     if not LEAST <= low <= high <= MOST:
-        raise ValueError(f"noise levels run from {high:g} to {low:g}; float32 can compute with {LEAST:g} to {MOST:g}")
+        raise ValueError(
+            f"noise levels run from {high:g} to {low:g}; float32 can compute with {LEAST:g} to {MOST:g}"
+        )
 
 
 def _power_spaced(fraction: Tensor, start: float, end: float, exponent: float) -> Tensor:

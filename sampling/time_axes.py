@@ -89,4 +89,6 @@ class VPTime:
 
     def time(self, sigma: Tensor) -> Tensor:
         """The time at which the noise level is `sigma` >= 0."""
-        return ((self.beta_min**2 + 2 * self.beta_d * torch.log1p(sigma**2)).sqrt() - self.beta_min) / self.beta_d
+        return (
+            (self.beta_min**2 + 2 * self.beta_d * torch.log1p(sigma**2)).sqrt() - self.beta_min
+        ) / self.beta_d

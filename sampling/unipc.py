@@ -57,7 +57,10 @@ def unipc(
 
     def scheme(levels: list[float]) -> Scheme:
         orders = step_orders("unipc", levels, order, 3, lower_order_final)
-        steps = [_steps(levels[: s + 2], orders[s], variant, predict, exact) for s in range(positive_steps(levels))]
+        steps = [
+            _steps(levels[: s + 2], orders[s], variant, predict, exact)
+            for s in range(positive_steps(levels))
+        ]
         return Scheme(
             predict=tuple(predictor for predictor, _ in steps),
             correct=tuple(corrector for _, corrector in steps),
@@ -67,7 +70,9 @@ def unipc(
     return multistep(Thresholded(denoise) if thresholding else denoise, x, sigmas, scheme)
 
 
-def _steps(levels: list[float], order: int, variant: Variant, predict: Prediction, exact: bool) -> tuple[Step, Step]:
+def _steps(
+    levels: list[float], order: int, variant: Variant, predict: Prediction, exact: bool
+) -> tuple[Step, Step]:
     """Predictor and corrector of the step to levels[-1]; the values stand at levels[-2], levels[-3], ..."""
     end, start, *past = reversed(levels[-order - 1 :])
     h = math.log(start / end)

@@ -61,11 +61,15 @@ def apply(
     model: Any = _uncompiled(unet)
     if not _from_diffusers(model, UNETS):
         hint = "; pass its .unet" if hasattr(model, "unet") else ""
-        raise ValueError(f"cannot tune the skips of a {type(model).__name__}, only of {' and '.join(UNETS)}{hint}")
+        raise ValueError(
+            f"cannot tune the skips of a {type(model).__name__}, only of {' and '.join(UNETS)}{hint}"
+        )
     if not isinstance(scale, SkipScale):
         raise ValueError(f"scale is {scale!r}; give a SkipScale, such as SkipScale(bottom=0.9)")
     if "_skip_tuning" in vars(model):
-        raise ValueError("this U-Net is Skip-Tuned already; call remove() on what skip.apply returned before")
+        raise ValueError(
+            "this U-Net is Skip-Tuned already; call remove() on what skip.apply returned before"
+        )
     blocks = [_uncompiled(block) for block in model.up_blocks]
     for index, block in enumerate(blocks):
         if not (type(block).__name__ in UP_BLOCKS and _from_diffusers(block, UP_BLOCKS)):
@@ -79,7 +83,9 @@ def apply(
     scale.per_layer(sum(counts))  # fails now rather than in the middle of a run
     timed = not scale.is_identity and (scale.time != "constant" or scale.window is not None)
     if timed and scheduler is None and sigma_of_timestep is None:
-        raise ValueError("rho depends on the noise level: pass scheduler=pipe.scheduler, or sigma_of_timestep")
+        raise ValueError(
+            "rho depends on the noise level: pass scheduler=pipe.scheduler, or sigma_of_timestep"
+        )
     if timed and sigma_of_timestep is None:
         sigma_of_timestep = sigma_from_scheduler(scheduler)
     return Applied(model, blocks, _Tuning(scale, counts, sigma_of_timestep if timed else None))
@@ -99,10 +105,17 @@ def sigma_from_scheduler(scheduler: Any) -> SigmaOfTimestep:
     """
     name, config = type(scheduler).__name__, getattr(scheduler, "config", {})
     if getattr(scheduler, "alphas_cumprod", None) is None:
-        raise ValueError(f"{name} has no alphas_cumprod to tell sigma from a timestep: pass sigma_of_timestep instead")
-    continuous = config.get("timestep_type") == "continuous" and config.get("prediction_type") == "v_prediction"
+        raise ValueError(
+            f"{name} has no alphas_cumprod to tell sigma from a timestep: pass sigma_of_timestep instead"
+        )
+    continuous = (
+        config.get("timestep_type") == "continuous"
+        and config.get("prediction_type") == "v_prediction"
+    )
     if continuous or config.get("use_flow_sigmas"):
-        raise ValueError(f"the timesteps of this {name} do not count in alphas_cumprod: pass sigma_of_timestep instead")
+        raise ValueError(
+            f"the timesteps of this {name} do not count in alphas_cumprod: pass sigma_of_timestep instead"
+        )
     a = scheduler.alphas_cumprod.detach().to("cpu", torch.float64)
     log_sigma = ((1 - a) / a.clamp_min(1e-30)).log() / 2  # a is 0 at the end of some schedules
 
@@ -192,10 +205,14 @@ def _forget_rho(unet: Any, args: tuple[Any, ...], output: Any) -> None:
     unet._skip_tuning.give(unet, None)
 
 
-def _scale_skips(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _scale_skips(
+    block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     name, rho = "res_hidden_states_tuple", block._skip_rho  # [n] or [N, n]
     if rho is None:
-        raise RuntimeError("a Skip-Tuned up block ran without its U-Net's call: call unet(...), not unet.forward(...)")
+        raise RuntimeError(
+            "a Skip-Tuned up block ran without its U-Net's call: call unet(...), not unet.forward(...)"
+        )
     skips = kwargs[name] if name in kwargs else args[1]
     order = reversed(range(len(skips)))  # the first resnet takes the last skip
     scaled = tuple(
@@ -229,4 +246,7 @@ def _uncompiled(module: Any) -> Any:
 
 
 def _from_diffusers(module: object, names: tuple[str, ...]) -> bool:
-    return any(c.__name__ in names and c.__module__.split(".")[0] == "diffusers" for c in type(module).__mro__)
+    return any(
+        c.__name__ in names and c.__module__.split(".")[0] == "diffusers"
+        for c in type(module).__mro__
+    )

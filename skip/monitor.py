@@ -41,7 +41,13 @@ class Monitor:
     """
 
     def __init__(
-        self, outdir: str | Path, device: torch.device, grid: str, fid_num: int, reference: str, detector: str | None
+        self,
+        outdir: str | Path,
+        device: torch.device,
+        grid: str,
+        fid_num: int,
+        reference: str,
+        detector: str | None,
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
         self._told: set[str] = set()
@@ -66,7 +72,9 @@ class Monitor:
         if not self.fid_num:
             return
         try:
-            self.evaluation.detector(torch.zeros(1, *image_shape, dtype=torch.uint8, device=self.device))
+            self.evaluation.detector(
+                torch.zeros(1, *image_shape, dtype=torch.uint8, device=self.device)
+            )
         except ValueError as error:
             raise ValueError(
                 f"FID's detector does not take these images: {error}; give another as --detector, and its statistics "
@@ -79,7 +87,11 @@ class Monitor:
         source = ImageSource(network=str(snapshot)).load(self.device)
         count = self.columns * self.rows
         if count and distributed.rank() == 0:
-            made = [image for batch in source.batches(range(count), BATCH) for image in batch.images.cpu().numpy()]
+            made = [
+                image
+                for batch in source.batches(range(count), BATCH)
+                for image in batch.images.cpu().numpy()
+            ]
             name = snapshot.stem.replace(SNAPSHOT, "images")
             save_png(contact_sheet(made, self.columns), self.outdir / f"{name}.png")
         if not self.fid_num:

@@ -22,7 +22,12 @@ from training.presets import NETWORKS_TOML, load_presets
 _ABLATION = ("solver", "disc", "schedule", "scaling")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _NOT_NEGATIVE = click.FloatRange(min=0)
-_LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")  # what a list of noise levels leaves no choice of
+_LEVELS = (
+    "steps",
+    "sigma_min",
+    "sigma_max",
+    "exponent",
+)  # what a list of noise levels leaves no choice of
 USUAL = (0, 2)  # skip coefficients: at 0 the skip is cut
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
@@ -135,13 +140,21 @@ def _check_exponent(flags: dict[str, Any]) -> None:
         return
     meant = "(--rho-bottom of generate.py) is what this command searches: see --bottom"
     if "rho_bottom" in flags:
-        meant = f"is --rho-bottom={exponent:g} (and with --rho-bottom=1 the exponent is taken as it is)"
-    raise ValueError(f"--rho={exponent:g} is EDM's time step exponent, 7 by default; the skip coefficient {meant}")
+        meant = (
+            f"is --rho-bottom={exponent:g} (and with --rho-bottom=1 the exponent is taken as it is)"
+        )
+    raise ValueError(
+        f"--rho={exponent:g} is EDM's time step exponent, 7 by default; the skip coefficient {meant}"
+    )
 
 
 def _skip_flags(flags: dict[str, Any]) -> dict[str, Any]:
     """Those of SKIP_FLAGS that were given."""
-    return {name: value for name, value in flags.items() if name.startswith(("rho_", "skip_")) and value is not None}
+    return {
+        name: value
+        for name, value in flags.items()
+        if name.startswith(("rho_", "skip_")) and value is not None
+    }
 
 
 def warn_beyond(rhos: Iterable[float]) -> None:
@@ -176,7 +189,9 @@ def sampler_settings(flags: dict[str, Any]) -> dict[str, Any]:
         return _one_step(flags)
     ablation = [name for name in _ABLATION if flags[name] is not None]
     if ablation and flags["sampler"] is not None:
-        raise ValueError(f"--{ablation[0]} selects EDM's ablation sampler; drop it, or --sampler={flags['sampler']}")
+        raise ValueError(
+            f"--{ablation[0]} selects EDM's ablation sampler; drop it, or --sampler={flags['sampler']}"
+        )
     if flags["disc"] is not None and flags["sigmas"] is not None:
         raise ValueError("--disc and --sigmas both name the noise levels; give one of them")
     same = ("steps", "sigma_min", "sigma_max", "ending", "solver", "schedule", "scaling", "S_churn", "S_min", "S_max",
@@ -194,11 +209,18 @@ def sampler_settings(flags: dict[str, Any]) -> dict[str, Any]:
 
 def _one_step(flags: dict[str, Any]) -> dict[str, Any]:
     """The fields of SamplerSettings for --sigma-init, which says all of them."""
-    names = [name for heading, rows in SAMPLING_FLAGS.items() if heading != "Network" for name, *_ in rows]
+    names = [
+        name
+        for heading, rows in SAMPLING_FLAGS.items()
+        if heading != "Network"
+        for name, *_ in rows
+    ]
     names.remove("--sigma-init")
     for name in names:
         if flags[name.removeprefix("--").replace("-", "_").lower()] is not None:
-            raise ValueError(f"--sigma-init={flags['sigma_init']:g} is one evaluation of the network; drop {name}")
+            raise ValueError(
+                f"--sigma-init={flags['sigma_init']:g} is one evaluation of the network; drop {name}"
+            )
     return {"sampler": "consistency", "sigmas": str(flags["sigma_init"]), "clip": False}
 
 
@@ -234,7 +256,9 @@ def skip_scale(flags: dict[str, Any]) -> SkipScale:
     ends = {"rho_bottom", "rho_top"} & given.keys()
     coefficients = ends | ({"rho_constant", "rho_layers"} & given.keys())
     if len(coefficients) > max(len(ends), 1):
-        raise ValueError("give --rho-bottom and --rho-top, or --rho-constant, or --rho-layers: one of these three")
+        raise ValueError(
+            "give --rho-bottom and --rho-top, or --rho-constant, or --rho-layers: one of these three"
+        )
     if given and not coefficients:
         idle = next(iter(given)).replace("_", "-")
         raise ValueError(f"--{idle} does nothing without a coefficient, such as --rho-bottom=0.8")
@@ -243,7 +267,9 @@ def skip_scale(flags: dict[str, Any]) -> SkipScale:
     if "rho_axis" in given and given.get("rho_time", "constant") == "constant":
         raise ValueError("--rho-axis does nothing without --rho-time=increasing or decreasing")
 
-    settings = {name.removeprefix("rho_"): value for name, value in given.items() if name != "skip_target"}
+    settings = {
+        name.removeprefix("rho_"): value for name, value in given.items() if name != "skip_target"
+    }
     if "constant" in settings:
         settings["bottom"] = settings["top"] = settings.pop("constant")
     if "layers" in settings:
@@ -259,7 +285,9 @@ def _scale_of_file(given: dict[str, Any]) -> SkipScale:
     """What the file that --rho-layers names says; it leaves nothing to the other flags."""
     file = given["rho_layers"]
     if not Path(file).is_file():
-        raise ValueError(f"--rho-layers={file} is not a list of numbers such as 0.8,0.9,1, nor a file")
+        raise ValueError(
+            f"--rho-layers={file} is not a list of numbers such as 0.8,0.9,1, nor a file"
+        )
     for name in given:
         if name.startswith("rho_") and name != "rho_layers":
             raise ValueError(f"--rho-layers={file} says all of it; drop --{name.replace('_', '-')}")

@@ -63,16 +63,22 @@ class SkipScale:
             if not math.isfinite(rho):
                 raise ValueError(f"a skip coefficient is {rho}; it must be a finite number")
             if abs(rho) > MOST_RHO:
-                raise ValueError(f"a skip coefficient is {rho:g}; useful ones are near 1, {MOST_RHO} is the most")
+                raise ValueError(
+                    f"a skip coefficient is {rho:g}; useful ones are near 1, {MOST_RHO} is the most"
+                )
         if self.layers is not None:
             if not self.layers:
                 raise ValueError("layers is empty; give one rho for each long skip")
             if (self.bottom, self.top) != (1.0, 1.0):
                 raise ValueError("give either rho of each layer or bottom and top, not both")
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"the time axis runs from {self.sigma_min} to {self.sigma_max}; need 0 < low < high")
+            raise ValueError(
+                f"the time axis runs from {self.sigma_min} to {self.sigma_max}; need 0 < low < high"
+            )
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
-            raise ValueError(f"the sigma window is {self.window[0]} to {self.window[1]}; need 0 <= low < high")
+            raise ValueError(
+                f"the sigma window is {self.window[0]} to {self.window[1]}; need 0 <= low < high"
+            )
 
     @property
     def is_identity(self) -> bool:
@@ -87,7 +93,9 @@ class SkipScale:
         """
         if self.layers is not None:
             if len(self.layers) != num_skips:
-                raise ValueError(f"{len(self.layers)} skip coefficients given; this network has {num_skips} long skips")
+                raise ValueError(
+                    f"{len(self.layers)} skip coefficients given; this network has {num_skips} long skips"
+                )
             return torch.tensor(self.layers, dtype=torch.float64)
         i = torch.arange(num_skips, dtype=torch.float64)
         if self.spacing == "inclusive":
@@ -135,7 +143,10 @@ class SkipScale:
         def coordinate(s: Tensor) -> Tensor:
             return {"edm": s ** (1 / 7), "sigma": s, "log-sigma": s.log()}[self.axis]
 
-        low, high = (coordinate(torch.tensor(s, dtype=torch.float64)) for s in (self.sigma_min, self.sigma_max))
+        low, high = (
+            coordinate(torch.tensor(s, dtype=torch.float64))
+            for s in (self.sigma_min, self.sigma_max)
+        )
         return ((coordinate(sigma) - low) / (high - low)).clamp(0, 1)
 
 

@@ -22,11 +22,17 @@ from training.precond import Precond
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-Loader = Callable[[str, torch.device, str | None, str | None, bool], Precond]  # arguments as of `ready_network`
+Loader = Callable[
+    [str, torch.device, str | None, str | None, bool], Precond
+]  # arguments as of `ready_network`
 
 
 def ready_network(
-    source: str, device: torch.device, autoencoder: str | None, dtype: str | None, compile: bool = False
+    source: str,
+    device: torch.device,
+    autoencoder: str | None,
+    dtype: str | None,
+    compile: bool = False,
 ) -> Precond:
     """The network of that name, ready to sample.
 
@@ -40,7 +46,9 @@ def ready_network(
     net = load_network(source, device, autoencoder).channels_last()
     for name, value in net.state_dict().items():
         if not torch.isfinite(value).all():
-            raise ValueError(f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again")
+            raise ValueError(
+                f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again"
+            )
     net.set_dtype(DTYPES[dtype] if dtype else net.compute_dtype(device))
     if compile:
         net.model.compile()
@@ -57,12 +65,19 @@ class LastNetwork:
         self._net: Precond | None = None
 
     def __call__(
-        self, source: str, device: torch.device, autoencoder: str | None, dtype: str | None, compile: bool = False
+        self,
+        source: str,
+        device: torch.device,
+        autoencoder: str | None,
+        dtype: str | None,
+        compile: bool = False,
     ) -> Precond:
         """The network; its file, as it is now, decides whether it is the same."""
         asked = (describe(source, autoencoder), device, dtype, compile)
         if self._net is None or asked != self._asked:
-            self._asked = self._net = None  # before the next is there: they could be too much together
+            self._asked = self._net = (
+                None  # before the next is there: they could be too much together
+            )
             self._net = ready_network(source, device, autoencoder, dtype, compile)
             self._asked = asked
         return self._net
@@ -101,12 +116,16 @@ class ImageSource:
 
     def __post_init__(self) -> None:
         if self.skip_target not in SKIP_TARGETS:
-            raise ValueError(f"unknown skip_target {self.skip_target!r}; choose from {', '.join(SKIP_TARGETS)}")
+            raise ValueError(
+                f"unknown skip_target {self.skip_target!r}; choose from {', '.join(SKIP_TARGETS)}"
+            )
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
         check_scale(self.scale_of_guidance)
         if self.guide is not None and self.guidance is None:
-            raise ValueError(f"the guide {self.guide} does nothing without guidance: give its scale (--guidance)")
+            raise ValueError(
+                f"the guide {self.guide} does nothing without guidance: give its scale (--guidance)"
+            )
 
     @property
     def scale_of_guidance(self) -> float:
@@ -154,7 +173,11 @@ class ImageSource:
         return LoadedSource(self, tuned, device, noise_device, checkpoint, record, guide, compile)
 
     def _record(
-        self, net: Precond, device: torch.device, noise_device: torch.device, checkpoint: dict[str, Any]
+        self,
+        net: Precond,
+        device: torch.device,
+        noise_device: torch.device,
+        checkpoint: dict[str, Any],
     ) -> dict[str, Any]:
         """Every setting that determines the images, resolved, as JSON; equal settings give equal records."""
         labels: str | int | None = self.labels if self.class_idx is None else self.class_idx
@@ -167,7 +190,9 @@ class ImageSource:
             "noise_device": noise_device.type,
         }
         if computed_in(device)["tf32"]:
-            record["tf32"] = True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
+            record["tf32"] = (
+                True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
+            )
 
         decoder = net.first_stage_model if isinstance(net, LatentPrecond) else None
         if decoder is not None and decoder.dtype != torch.float32:
@@ -178,7 +203,9 @@ class ImageSource:
 
         if self.scale_of_guidance != 1:
             guide = {"sha256": None} if self.guide is None else describe(self.guide)
-            record["guidance"] = {"scale": self.guidance, "guide_sha256": guide["sha256"]} | _heads(guide)
+            record["guidance"] = {"scale": self.guidance, "guide_sha256": guide["sha256"]} | _heads(
+                guide
+            )
             record["sampler"]["nfe"] *= 2  # Guided asks both at every evaluation
         return record
 
@@ -234,6 +261,8 @@ class LoadedSource:
         shape = (self.net.img_channels, self.net.img_resolution, self.net.img_resolution)
         asked = self.source.labels, self.source.class_idx, self.noise_device
         found = []
-        for seed in seeds:  # one at a time: their noise, which is drawn first, could fill the memory
+        for (
+            seed
+        ) in seeds:  # one at a time: their noise, which is drawn first, could fill the memory
             found += first_draws([seed], shape, self.net.label_dim, *asked).classes
         return found

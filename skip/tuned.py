@@ -29,7 +29,9 @@ class SkipTuned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.net, name)
 
-    def __call__(self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
+    ) -> Tensor:
         """Denoise x [N, C, H, W] at noise level sigma, a scalar or [N], in any shape of so many numbers."""
         if self.scale.is_identity:
             return self.net(x, sigma, class_labels)

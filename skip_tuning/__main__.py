@@ -25,7 +25,9 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS)) + 2
-        print("Usage: skip-tuning COMMAND [OPTIONS]\n\nSkip-Tuning (arXiv 2402.15170) on EDM.\n\nCommands:")
+        print(
+            "Usage: skip-tuning COMMAND [OPTIONS]\n\nSkip-Tuning (arXiv 2402.15170) on EDM.\n\nCommands:"
+        )
         print("\n".join(f"  {command:{width}}{what}" for command, (_, what) in COMMANDS.items()))
         print("\nEach has its own --help: skip-tuning generate --help")
         return

@@ -39,7 +39,11 @@ def fill(module: torch.nn.Module) -> torch.nn.Module:
         last = name.rsplit(".", 1)[-1]
         rng = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
         r = np.asarray(rng.standard_normal(tuple(value.shape)), dtype=np.float32)
-        if "resample_filter" in name or last in ("u", "num_batches_tracked") or not value.is_floating_point():
+        if (
+            "resample_filter" in name
+            or last in ("u", "num_batches_tracked")
+            or not value.is_floating_point()
+        ):
             continue
         if last == "freqs":
             r = 16 * r
@@ -108,7 +112,13 @@ def _without_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-LONG = {"test_paper_profile.py", "test_training_loop.py", "test_fid_killed.py", "test_tune.py", "test_generate.py"}
+LONG = {
+    "test_paper_profile.py",
+    "test_training_loop.py",
+    "test_fid_killed.py",
+    "test_tune.py",
+    "test_generate.py",
+}
 
 
 def pytest_collection_finish() -> None:

@@ -62,14 +62,20 @@ def put(path: Path, image: np.ndarray | Image.Image, **options: Any) -> Path:
 
 
 def idx(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def mnist_folder(folder: Path, count: int = 5) -> tuple[np.ndarray, list[int]]:
     images, labels = noise(count, 28, 28), [(3 * i) % 10 for i in range(count)]
     folder.mkdir()
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
-    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array(labels, np.uint8))))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(idx(np.array(labels, np.uint8)))
+    )
     (folder / "t10k-images-idx3-ubyte").write_bytes(idx(images[:2] ^ 255))
     (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([9, 8], np.uint8)))
     return images, labels
@@ -92,7 +98,9 @@ def python2_batch(data: np.ndarray, **items: Any) -> bytes:
 
     def text(value: bytes) -> bytes:
         short = len(value) < 256
-        return (b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))) + value
+        return (
+            b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))
+        ) + value
 
     def integer(value: int) -> bytes:
         return b"J" + struct.pack("<i", value)
@@ -103,15 +111,28 @@ def python2_batch(data: np.ndarray, **items: Any) -> bytes:
         return integer(value) if isinstance(value, int) else text(value.encode("latin1"))
 
     shape = b"(" + b"".join(map(integer, data.shape)) + b"t"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(" + integer(0) + b"t" + text(b"b") + b"tR"
+    empty = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n("
+        + integer(0)
+        + b"t"
+        + text(b"b")
+        + b"tR"
+    )
     dtype = b"cnumpy\ndtype\n(" + text(b"u1") + integer(0) + integer(1) + b"tR"
-    dtype += b"(" + integer(3) + text(b"|") + b"NNN" + integer(-1) + integer(-1) + integer(0) + b"tb"
+    dtype += (
+        b"(" + integer(3) + text(b"|") + b"NNN" + integer(-1) + integer(-1) + integer(0) + b"tb"
+    )
     array = empty + b"(" + integer(1) + shape + dtype + b"\x89" + text(data.tobytes()) + b"tb"
     pairs = b"".join(text(name.encode()) + other(value) for name, value in items.items())
     return b"\x80\x02}(" + text(b"data") + array + pairs + b"u."
 
 
 def cifar(count: int, first: int = 0) -> tuple[bytes, np.ndarray, list[int]]:
-    planes, labels = noise(count, 3, 32, 32) ^ np.uint8(first), [(first + i) % 10 for i in range(count)]
-    records = b"".join(bytes([label]) + image.tobytes() for label, image in zip(labels, planes, strict=True))
+    planes, labels = (
+        noise(count, 3, 32, 32) ^ np.uint8(first),
+        [(first + i) % 10 for i in range(count)],
+    )
+    records = b"".join(
+        bytes([label]) + image.tobytes() for label, image in zip(labels, planes, strict=True)
+    )
     return records, planes.transpose(0, 2, 3, 1), labels

@@ -49,7 +49,9 @@ def before_the_device(make: Callable[..., Precond], *args: Any) -> Precond:
         return make(*args)
 
 
-def asked(net: Precond, device: torch.device, batch: int = 3) -> tuple[Tensor, Tensor, Tensor | None]:
+def asked(
+    net: Precond, device: torch.device, batch: int = 3
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Noisy images, noise levels and classes that `net` can be asked about."""
     generator = torch.Generator().manual_seed(1)
     shape = [batch, net.img_channels, net.img_resolution, net.img_resolution]
@@ -84,7 +86,14 @@ def edm_network(name: str) -> Case:
 
 def edm2_network(device: torch.device, folder: Path) -> Tensor:
     net = EDM2Precond(
-        8, 3, 4, model_channels=16, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], channels_per_head=16
+        8,
+        3,
+        4,
+        model_channels=16,
+        channel_mult=[1, 2],
+        num_blocks=1,
+        attn_resolutions=[4],
+        channels_per_head=16,
     )
     fill_edm2(net)
     return denoised(net.eval(), device)
@@ -148,11 +157,15 @@ def churn(device: torch.device, folder: Path) -> Tensor:
 
 def images(net: Precond | SkipTuned, settings: SamplerSettings, device: torch.device) -> Tensor:
     """Two batches of pixels, in units of the last digit, from the loop of all programs."""
-    return torch.cat([batch.images.cpu().float() for batch in generate(net, settings, range(4), device, 2)])
+    return torch.cat(
+        [batch.images.cpu().float() for batch in generate(net, settings, range(4), device, 2)]
+    )
 
 
 def consistency(device: torch.device, folder: Path) -> Tensor:
-    return images(tiny_network().to(device), SamplerSettings(sampler="consistency", sigmas="80,2"), device)
+    return images(
+        tiny_network().to(device), SamplerSettings(sampler="consistency", sigmas="80,2"), device
+    )
 
 
 def ablation(device: torch.device, folder: Path) -> Tensor:
@@ -170,13 +183,17 @@ def guided(device: torch.device, folder: Path) -> Tensor:
 
 
 def inception(device: torch.device, folder: Path) -> Tensor:
-    pixels = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     net = before_the_device(lambda: fill(InceptionV3()).eval()).to(device)
     return torch.cat([part.cpu() for part in net(pixels.to(device))], dim=1)
 
 
 def demo_detector(device: torch.device, folder: Path) -> Tensor:
-    pixels = torch.randint(0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     net = load_demo_detector(ASSETS / "detector.safetensors").to(device)
     return torch.cat([part.cpu() for part in net(pixels.to(device))], dim=1)
 
@@ -215,7 +232,9 @@ def neighbours(device: torch.device, folder: Path) -> Tensor:
 
 def kernels(device: torch.device, folder: Path) -> Tensor:
     real, made = features(device)
-    return torch.tensor([*kid(made, real, subset_size=20), immd(made, real, 10.0), immd(made, real, None)])
+    return torch.tensor(
+        [*kid(made, real, subset_size=20), immd(made, real, 10.0), immd(made, real, None)]
+    )
 
 
 # ---- training
@@ -228,7 +247,11 @@ def gradients(device: torch.device, folder: Path) -> Tensor:
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(device)
     losses = EDMLoss()(net, x.clamp(-1, 1), labels, sigma.reshape(-1, 1, 1, 1), noise)
     losses.mean().backward()
-    found = [parameter.grad.flatten().cpu() for parameter in net.parameters() if parameter.grad is not None]
+    found = [
+        parameter.grad.flatten().cpu()
+        for parameter in net.parameters()
+        if parameter.grad is not None
+    ]
     return torch.cat(found)
 
 
@@ -244,13 +267,18 @@ def training(dtype: str, augment: float = 0) -> Case:
         for _ in range(2):
             training_step(config, state, net, EDMLoss(), (x.clamp(-1, 1), labels))
             state.images_seen += 3
-        return torch.stack([parameter.isfinite().all().cpu().float() for parameter in net.parameters()])
+        return torch.stack(
+            [parameter.isfinite().all().cpu().float() for parameter in net.parameters()]
+        )
 
     return case
 
 
 CASES: dict[str, Case] = {
-    **{f"network {name}": edm_network(name) for name in ("edm_adm_aug", "edm_ncsnpp", "vp_ddpmpp", "iddpm_adm")},
+    **{
+        f"network {name}": edm_network(name)
+        for name in ("edm_adm_aug", "edm_ncsnpp", "vp_ddpmpp", "iddpm_adm")
+    },
     "network edm2": edm2_network,
     **{f"network {kind}": stored_network(kind) for kind in ("openai", "ldm", "uvit")},
     "decoder vq": decoder("ldm"),
@@ -268,7 +296,9 @@ CASES: dict[str, Case] = {
     "training float32": training("float32"),
     "training bfloat16": training("bfloat16"),
 }
-ON_A_GPU_ONLY: dict[str, Case] = {  # what fake tensors lack: gradients, and how many values a condition picks
+ON_A_GPU_ONLY: dict[
+    str, Case
+] = {  # what fake tensors lack: gradients, and how many values a condition picks
     "distance": distance,
     "neighbours": neighbours,
     "gradients": gradients,

@@ -116,7 +116,13 @@ def numpy_array(value: np.ndarray, core: str = "numpy.core") -> Made:
 
 def persistent(class_name: str, state: dict[str, Any]) -> Made:
     """An object of a class that EDM decorates as persistent."""
-    meta = {"type": "class", "version": 6, "module_src": MODULE_SRC, "class_name": class_name, "state": state}
+    meta = {
+        "type": "class",
+        "version": 6,
+        "module_src": MODULE_SRC,
+        "class_name": class_name,
+        "state": state,
+    }
     return Made(PERSISTENT, (meta,))
 
 
@@ -142,7 +148,9 @@ def module_state(tensors: dict[str, torch.Tensor], location: str, core: str) -> 
         else:
             child["skip_scale"] = numpy_scalar(0.5**0.5, core)
             child["_buffers"].setdefault("resample_filter", None)
-            made = persistent("SomeLayer", child | {"_init_args": (), "_init_kwargs": {"out_channels": 3}})
+            made = persistent(
+                "SomeLayer", child | {"_init_args": (), "_init_kwargs": {"out_channels": 3}}
+            )
         state["_modules"][name] = made
     return state
 
@@ -181,7 +189,10 @@ def edm_snapshot(
 
 
 def generator_snapshot(
-    class_name: str, init_kwargs: dict[str, Any], ema: dict[str, torch.Tensor], score: dict[str, torch.Tensor]
+    class_name: str,
+    init_kwargs: dict[str, Any],
+    ema: dict[str, torch.Tensor],
+    score: dict[str, torch.Tensor],
 ) -> bytes:
     """A snapshot as Diff-Instruct's training writes it: the generator, and the score network Sg beside it.
 
@@ -190,9 +201,14 @@ def generator_snapshot(
         ema, score: the two state_dicts.
     """
     arguments = {"_init_args": (), "_init_kwargs": init_kwargs}
-    networks = [persistent(class_name, module_state(t, "cuda:0", "numpy.core") | arguments) for t in (score, ema)]
+    networks = [
+        persistent(class_name, module_state(t, "cuda:0", "numpy.core") | arguments)
+        for t in (score, ema)
+    ]
     data_set = {"path": "dataset.zip", "resolution": 16}
-    return dumps({"Sg": networks[0], "ema": networks[1], "augment_pipe": None, "dataset_kwargs": data_set})
+    return dumps(
+        {"Sg": networks[0], "ema": networks[1], "augment_pipe": None, "dataset_kwargs": data_set}
+    )
 
 
 def small_snapshot(**settings: Any) -> bytes:

@@ -24,7 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 ROOT = Path(__file__).resolve().parent.parent
-READS: dict[Any, Any] = {Tensor.__float__: 1.0, Tensor.__int__: 1, Tensor.__bool__: True, Tensor.item: 1}
+READS: dict[Any, Any] = {
+    Tensor.__float__: 1.0,
+    Tensor.__int__: 1,
+    Tensor.__bool__: True,
+    Tensor.item: 1,
+}
 PACKAGES = ("skip", "sampling", "metrics", "training", "torch_utils")
 
 
@@ -55,7 +60,11 @@ class FakeDevice(TorchDispatchMode):
         self.waits: collections.Counter[str] = collections.Counter()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         name = func.name().split("::")[-1].split(".")[0]
@@ -84,7 +93,9 @@ class FakeDevice(TorchDispatchMode):
     def to_cuda(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """A tensor like this one on the device."""
         with self.fake:
-            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype or tensor.dtype, device="cuda:0")
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=dtype or tensor.dtype, device="cuda:0"
+            )
 
     def _faked(self, value: Any) -> Any:
         if isinstance(value, Tensor) and not isinstance(value, FakeTensor):
@@ -107,7 +118,11 @@ class FakeMoves(TorchFunctionMode):
         self.device = device
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if func in (Tensor.to, Tensor.cuda, Tensor.cpu):
@@ -122,7 +137,11 @@ class FakeMoves(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _moved(
-        self, tensor: Tensor, target: torch.device | None, dtype: torch.dtype | None, otherwise: Callable[[], Any]
+        self,
+        tensor: Tensor,
+        target: torch.device | None,
+        dtype: torch.dtype | None,
+        otherwise: Callable[[], Any],
     ) -> Any:
         kind = None if target is None else target.type
         if kind == "cuda" and not on_cuda(tensor):

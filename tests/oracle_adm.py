@@ -26,7 +26,9 @@ def denoise(
     return sigma_data**2 / total * x + s * sigma_data / total.sqrt() * raw
 
 
-def unet(p: dict[str, Tensor], x: Tensor, c_noise: Tensor, labels: Tensor | None, rho: Tensor | None) -> Tensor:
+def unet(
+    p: dict[str, Tensor], x: Tensor, c_noise: Tensor, labels: Tensor | None, rho: Tensor | None
+) -> Tensor:
     """The raw network: names starting with model., as published."""
     half = p["model.map_layer0.weight"].shape[1] // 2
     angles = c_noise[:, None] * (1 / 10000) ** (torch.arange(half, device=c_noise.device) / half)
@@ -52,7 +54,10 @@ def unet(p: dict[str, Tensor], x: Tensor, c_noise: Tensor, labels: Tensor | None
             taken += 1
         x = block(p, name, x, emb)
     return F.conv2d(
-        F.silu(norm(p, "model.out_norm", x)), p["model.out_conv.weight"], p["model.out_conv.bias"], padding=1
+        F.silu(norm(p, "model.out_norm", x)),
+        p["model.out_conv.weight"],
+        p["model.out_conv.bias"],
+        padding=1,
     )
 
 
@@ -75,7 +80,9 @@ def block(p: dict[str, Tensor], name: str, x: Tensor, emb: Tensor) -> Tensor:
 
     h = F.silu(norm(p, name + ".norm0", x))
     h = F.conv2d(resample(h), p[name + ".conv0.weight"], p[name + ".conv0.bias"], padding=1)
-    scale, shift = (emb @ p[name + ".affine.weight"].T + p[name + ".affine.bias"])[:, :, None, None].chunk(2, dim=1)
+    scale, shift = (emb @ p[name + ".affine.weight"].T + p[name + ".affine.bias"])[
+        :, :, None, None
+    ].chunk(2, dim=1)
     h = F.silu(norm(p, name + ".norm1", h) * (1 + scale) + shift)
     h = F.conv2d(h, p[name + ".conv1.weight"], p[name + ".conv1.bias"], padding=1)
     x = resample(x)
@@ -87,6 +94,10 @@ def block(p: dict[str, Tensor], name: str, x: Tensor, emb: Tensor) -> Tensor:
     N, C, H, W = x.shape
     qkv = F.conv2d(norm(p, name + ".norm2", x), p[name + ".qkv.weight"], p[name + ".qkv.bias"])
     q, k, v = qkv.reshape(N * (C // 64), 64, 3, H * W).unbind(2)
-    w = torch.einsum("ncq,nck->nqk", q.float(), (k / math.sqrt(64)).float()).softmax(dim=2).to(x.dtype)
+    w = (
+        torch.einsum("ncq,nck->nqk", q.float(), (k / math.sqrt(64)).float())
+        .softmax(dim=2)
+        .to(x.dtype)
+    )
     a = torch.einsum("nqk,nck->ncq", w, v).reshape(N, C, H, W)
     return x + F.conv2d(a, p[name + ".proj.weight"], p[name + ".proj.bias"])

@@ -41,7 +41,13 @@ class Oracle:
         heads: int | None = None,
         order: str = "qhd",
     ) -> None:
-        self.state, self.blocks, self.head_channels, self.heads, self.order = state, blocks, head_channels, heads, order
+        self.state, self.blocks, self.head_channels, self.heads, self.order = (
+            state,
+            blocks,
+            head_channels,
+            heads,
+            order,
+        )
 
     def __call__(self, x: Tensor, times: Tensor, labels: Tensor | None = None) -> Tensor:
         width = self.state["time_embed.0.weight"].shape[1]
@@ -73,7 +79,9 @@ class Oracle:
                     x = self.residual(f"output_blocks.{i}.{j}", x, emb, larger)
         return self.conv("out.2", F.silu(self.norm("out.0", x)))
 
-    def residual(self, name: str, x: Tensor, emb: Tensor, resample: Resample | None = None) -> Tensor:
+    def residual(
+        self, name: str, x: Tensor, emb: Tensor, resample: Resample | None = None
+    ) -> Tensor:
         h = F.silu(self.norm(f"{name}.in_layers.0", x))
         if resample is not None:
             h, x = resample(h), resample(x)

@@ -43,9 +43,16 @@ def network(facts: str = "fullsize_edm_imagenet64_cond_adm") -> bytes:
     """
     kwargs = golden_json(facts)["network_kwargs"]
     kwargs = {name: value for name, value in kwargs.items() if name != "class_name"}
-    tiny = {"model_channels": 16, "channel_mult": [1, 1, 1], "num_blocks": 1, "attn_resolutions": []}
+    tiny = {
+        "model_channels": 16,
+        "channel_mult": [1, 1, 1],
+        "num_blocks": 1,
+        "attn_resolutions": [],
+    }
     net = fill(EDMPrecond(**kwargs | tiny))
-    return edm_pickles.edm_snapshot("EDMPrecond", kwargs | tiny, net.state_dict(), location="cuda:0")
+    return edm_pickles.edm_snapshot(
+        "EDMPrecond", kwargs | tiny, net.state_dict(), location="cuda:0"
+    )
 
 
 def inception() -> bytes:
@@ -67,7 +74,8 @@ def edm2_reference() -> bytes:
     """The same, as EDM2 publishes them."""
     with np.load(io.BytesIO(reference())) as arrays:
         return pickle.dumps(
-            {"fid": dict(arrays), "fd_dinov2": {"mu": np.zeros(1024), "sigma": np.eye(1024)}}, protocol=4
+            {"fid": dict(arrays), "fd_dinov2": {"mu": np.zeros(1024), "sigma": np.eye(1024)}},
+            protocol=4,
         )
 
 
@@ -81,7 +89,12 @@ def reference() -> bytes:
 
 def edm2() -> bytes:
     """EDM2's ImageNet-64 network, a snapshot pickle of float16 numbers, but with few channels."""
-    tiny = {"model_channels": 16, "channel_mult": [1, 1, 1], "num_blocks": 1, "attn_resolutions": []}
+    tiny = {
+        "model_channels": 16,
+        "channel_mult": [1, 1, 1],
+        "num_blocks": 1,
+        "attn_resolutions": [],
+    }
     return edm2_snapshot(fill_edm2(EDM2Precond(64, 3, 1000, channels_per_head=16, **tiny)))
 
 
@@ -92,7 +105,11 @@ def afhqv2() -> bytes:
 
 def consistency() -> bytes:
     """OpenAI's consistency model of ImageNet-64, a bare state dict, but with few channels."""
-    return _file(lambda path: write_openai(path.parent, path.name, mult=(1, 1, 1, 2), attention=(3,), classes=1000))
+    return _file(
+        lambda path: write_openai(
+            path.parent, path.name, mult=(1, 1, 1, 2), attention=(3,), classes=1000
+        )
+    )
 
 
 def ldm() -> bytes:
@@ -171,7 +188,9 @@ def mirror() -> Iterator[Mirror]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         running = Mirror(f"http://127.0.0.1:{server.server_address[1]}")
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         yield running
         server.shutdown()
 

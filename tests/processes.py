@@ -65,7 +65,9 @@ def run(
         TimeoutError: when the time is over; the program is killed.
     """
     with tempfile.TemporaryDirectory() as output:
-        start = _Start(list(map(str, command)), str(folder), kill_at, patches or {}, torch.get_num_threads())
+        start = _Start(
+            list(map(str, command)), str(folder), kill_at, patches or {}, torch.get_num_threads()
+        )
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # where ranks meet
         processes = []
         for rank, told in enumerate(_ranks(ranks, store.port)):
@@ -73,7 +75,9 @@ def run(
             arguments = (os.environ | environment | told, files)
             processes.append(_server.Process(target=start.become, args=arguments, daemon=True))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("OMP_NUM_THREADS", "1")  # for the server, if it starts now: one with threads must not fork
+            patch.setenv(
+                "OMP_NUM_THREADS", "1"
+            )  # for the server, if it starts now: one with threads must not fork
             for process in processes:
                 process.start()
 
@@ -88,7 +92,9 @@ def run(
     if late:
         raise TimeoutError(f"{start.command} took more than {timeout} s: {err}")
     status = next((process.exitcode for process in processes if process.exitcode), 0)
-    assert kill_at is None or status == -signal.SIGKILL, f"{start.command} ended before it was killed: {err}"
+    assert kill_at is None or status == -signal.SIGKILL, (
+        f"{start.command} ended before it was killed: {err}"
+    )
     return subprocess.CompletedProcess(start.command, status, out, err)
 
 
@@ -128,11 +134,17 @@ class _Start:
         is_module = self.command[0] == "-m"
         sys.argv = self.command[1:] if is_module else self.command
         own = self.folder if is_module else os.path.dirname(os.path.abspath(self.command[0]))
-        others = [path for path in sys.path if path and path != str(ROOT) and not path.startswith(str(ROOT / "tests"))]
+        others = [
+            path
+            for path in sys.path
+            if path and path != str(ROOT) and not path.startswith(str(ROOT / "tests"))
+        ]
         given = environment.get("PYTHONPATH", "").split(os.pathsep)
         sys.path[:] = [own, *filter(None, given), *others]
         if self.kill_at is not None:
-            _replace(self.kill_at[0], _deadly(pkgutil.resolve_name(self.kill_at[0]), self.kill_at[1]))
+            _replace(
+                self.kill_at[0], _deadly(pkgutil.resolve_name(self.kill_at[0]), self.kill_at[1])
+            )
         for name, value in self.patches.items():
             _replace(name, value)
 

@@ -55,7 +55,9 @@ def test_a_data_set_survives_a_round_trip_bit_by_bit(tmp_path: Path, labels: Any
         assert len(ImageDataset(tmp_path / "folder")) == 3
 
 
-def test_equal_input_gives_equal_bytes_at_another_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_input_gives_equal_bytes_at_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "in" / "a.png", noise(8, 8))
     convert(tmp_path / "in", tmp_path / "a.zip")
     monkeypatch.setattr(time, "time", lambda: 2e9)
@@ -131,7 +133,9 @@ def test_what_exists_is_kept_unless_told(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.tex").write_text("text")
     (tmp_path / "plain").write_text("text")
-    assert "so no data set; it is not overwritten" in refused(source, tmp_path / "precious", "--overwrite")
+    assert "so no data set; it is not overwritten" in refused(
+        source, tmp_path / "precious", "--overwrite"
+    )
     assert "it is not overwritten" in refused(source, tmp_path / "plain", "--overwrite")
     assert "would replace the source" in refused(source, source, "--overwrite")
     assert "would replace the source" in refused(source, tmp_path, "--overwrite")
@@ -186,10 +190,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_program_itself(tmp_path: Path) -> None:
     mnist_folder(tmp_path / "mnist")
     command = [sys.executable, "dataset_tool.py", "--source", str(tmp_path / "mnist"), "--dest"]
-    done = subprocess.run([*command, tmp_path / "a.zip"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, tmp_path / "a.zip"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["images"] == 5  # nothing else on stdout
     assert "5/5" in done.stderr
-    failed = subprocess.run([*command, tmp_path / "a.zip"], cwd=ROOT, capture_output=True, text=True)
+    failed = subprocess.run(
+        [*command, tmp_path / "a.zip"], cwd=ROOT, capture_output=True, text=True
+    )
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1
 
     help_text = run("--help").output
@@ -209,6 +217,8 @@ def test_a_killed_run_leaves_no_dest(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not dest.exists()
-    assert len(list(dest.parent.iterdir())) == 1  # SIGKILL leaves no time to clean up; the next run does
+    assert (
+        len(list(dest.parent.iterdir())) == 1
+    )  # SIGKILL leaves no time to clean up; the next run does
     convert(folder, dest, "--max-images", 2)
     assert list(dest.parent.iterdir()) == [dest] and len(ImageDataset(dest)) == 2

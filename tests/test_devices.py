@@ -30,8 +30,17 @@ from training.families.latent.precond import LatentPrecond
 from training.presets import Preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SEEN_ELSEWHERE = ("churn", "tuned", "training bfloat16")  # on fake tensors: by generate.py, and in float32
-PIXELS = ("tuned", "churn", "consistency", "ablation")  # the last digit may fall on the other side of a rounding
+SEEN_ELSEWHERE = (
+    "churn",
+    "tuned",
+    "training bfloat16",
+)  # on fake tensors: by generate.py, and in float32
+PIXELS = (
+    "tuned",
+    "churn",
+    "consistency",
+    "ablation",
+)  # the last digit may fall on the other side of a rounding
 
 
 def test_a_mix_would_be_seen() -> None:
@@ -61,7 +70,9 @@ def test_a_gpu_computes_what_the_cpu_does(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 3e-3), (torch.bfloat16, 2.5e-2)])
 @pytest.mark.parametrize("name", networks.NETS)
 @torch.inference_mode()
-def test_half_precision_on_a_gpu_is_near_the_golden_vectors(name: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_half_precision_on_a_gpu_is_near_the_golden_vectors(
+    name: str, dtype: torch.dtype, tolerance: float
+) -> None:
     net = networks.build(name).channels_last().cuda().set_dtype(dtype)
     labels = networks.labels_of(name)
     x, sigma = networks.tensor(name, "x").cuda(), networks.tensor(name, "sigma").cuda()
@@ -107,7 +118,8 @@ def test_generate_py_mixes_no_devices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked, device, expected", [(None, "cuda", "bfloat16"), ("float32", "cuda", "float32"), (None, "cpu", "float32")]
+    "asked, device, expected",
+    [(None, "cuda", "bfloat16"), ("float32", "cuda", "float32"), (None, "cpu", "float32")],
 )
 def test_a_networks_entry_says_what_it_computes_in_on_cuda(
     asked: str | None, device: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +136,9 @@ def test_on_cuda_a_decoder_takes_several_images_in_the_networks_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored("uvit", tmp_path)
-    asked = ImageSource(str(tmp_path / "uvit.pth"), dtype="bfloat16", autoencoder=str(tmp_path / "kl.ckpt"))
+    asked = ImageSource(
+        str(tmp_path / "uvit.pth"), dtype="bfloat16", autoencoder=str(tmp_path / "kl.ckpt")
+    )
     assert "decoder_dtype" not in asked.load("cpu").record
     monkeypatch.setattr(latent, "AT_ONCE", 3)
     calls: list[tuple[int, torch.dtype]] = []
@@ -133,8 +147,12 @@ def test_on_cuda_a_decoder_takes_several_images_in_the_networks_precision(
         net = source.net.net
         assert isinstance(net, LatentPrecond) and net.first_stage_model is not None
         tower = net.first_stage_model.decoder
-        tower.register_forward_pre_hook(lambda _, given: calls.append((len(given[0]), given[0].dtype)))
-        latents = torch.zeros(5, net.img_channels, net.img_resolution, net.img_resolution, device=CUDA)
+        tower.register_forward_pre_hook(
+            lambda _, given: calls.append((len(given[0]), given[0].dtype))
+        )
+        latents = torch.zeros(
+            5, net.img_channels, net.img_resolution, net.img_resolution, device=CUDA
+        )
         assert net.decode(latents).dtype == torch.float32
     assert calls == [(3, torch.bfloat16), (2, torch.bfloat16)]
     assert source.record["decoder_dtype"] == "bfloat16"
@@ -196,13 +214,21 @@ def test_generate_py_on_a_gpu_draws_the_cpus_images(tmp_path: Path) -> None:
         flags = f"--network {network} --outdir {tmp_path / device} --seeds 0-4 --batch 3 --steps 3 --device {device}"
         run(generate.main, *flags.split())
     for path in (tmp_path / "cpu").glob("*.png"):
-        a, b = (decode_png(file.read_bytes()).astype(int) for file in (path, tmp_path / "cuda" / path.name))
+        a, b = (
+            decode_png(file.read_bytes()).astype(int)
+            for file in (path, tmp_path / "cuda" / path.name)
+        )
         assert abs(a - b).max() <= 1
 
 
 @pytest.mark.gpu
 def test_nccl_with_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29431"}.items():
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29431",
+    }.items():
         monkeypatch.setenv(name, value)
     device = distributed.init("cuda")
     assert float(distributed.all_reduce_sum(torch.ones(1, device=device))) == 1

@@ -14,7 +14,10 @@ import distill
 import generate
 from training.checkpoint import load_network
 
-FLAGS = {"consistency": ["--levels", "6", "--distance", "huber"], "diff-instruct": ["--sigma-init", "2.5"]}
+FLAGS = {
+    "consistency": ["--levels", "6", "--distance", "huber"],
+    "diff-instruct": ["--sigma-init", "2.5"],
+}
 METHODS = list(FLAGS)
 
 
@@ -43,12 +46,18 @@ def test_killed_program_goes_on(method: str, teacher: str, data: Path, tmp_path:
     """The state is saved after each step, as if each took ten minutes."""
     outdir, save = tmp_path / "killed", {"training.run.watch:SAVE_SECONDS": 0.0}
     command = arguments(method, teacher, data, outdir, "--duration", "0.00008")
-    processes.run("distill.py", *command, patches=save, kill_at=("training.run.watch:Watch.step", 4))
-    assert [path.name for path in outdir.glob("*.safetensors")] == ["network-snapshot-latest.safetensors"]
+    processes.run(
+        "distill.py", *command, patches=save, kill_at=("training.run.watch:Watch.step", 4)
+    )
+    assert [path.name for path in outdir.glob("*.safetensors")] == [
+        "network-snapshot-latest.safetensors"
+    ]
     done = processes.run("distill.py", *command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("network-snapshot-000000.safetensors")
-    whole = distilled(*arguments(method, teacher, data, tmp_path / "whole", "--duration", "0.00008"))
+    whole = distilled(
+        *arguments(method, teacher, data, tmp_path / "whole", "--duration", "0.00008")
+    )
     assert whole.exit_code == 0, whole.stderr
     snapshot = Path(whole.stdout.strip())
     assert filecmp.cmp(snapshot, outdir / snapshot.name, shallow=False)
@@ -70,7 +79,16 @@ def test_student_draws_in_one_step(teacher: str, data: Path, tmp_path: Path) -> 
     command = arguments("consistency", teacher, data, tmp_path / "run", "--duration", "0.000032")
     student = distilled(*command).stdout.strip()
     for sigma, status in (("80", 0), ("100", 2)):
-        flags = ["--outdir", str(tmp_path / sigma), "--network", student, "--seeds", "0-3", "--sigmas", sigma]
+        flags = [
+            "--outdir",
+            str(tmp_path / sigma),
+            "--network",
+            student,
+            "--seeds",
+            "0-3",
+            "--sigmas",
+            sigma,
+        ]
         drawn = CliRunner().invoke(generate.main, [*flags, "--sampler", "consistency"])
         assert drawn.exit_code == status, drawn.stderr
     record = json.loads((tmp_path / "80" / "run.json").read_text())

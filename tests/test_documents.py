@@ -31,12 +31,25 @@ DOCUMENTS = [
     for path in sorted(folder.glob("*.md"))
 ]
 BENCHMARKS = [
-    str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("benchmarks/*.py")) if "__main__" in path.read_text()
+    str(path.relative_to(ROOT))
+    for path in sorted(ROOT.glob("benchmarks/*.py"))
+    if "__main__" in path.read_text()
 ]
 FOREIGN = ("venv", "http.server", "pip")  # modules that are not ours
-PLACEHOLDERS = {"--sampler NAME": "--sampler heun", "--metrics NAME": "--metrics fid", '"$@"': "table2"}
+PLACEHOLDERS = {
+    "--sampler NAME": "--sampler heun",
+    "--metrics NAME": "--metrics fid",
+    '"$@"': "table2",
+}
 # Of torchrun, pip and PyTorch's settings, where documents name them alone.
-FLAGS_OF_OTHERS = {"--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal", "--kill-on-bad-exit"}
+FLAGS_OF_OTHERS = {
+    "--no-deps",
+    "--nproc_per_node",
+    "--extra-index-url",
+    "--kernels",
+    "--signal",
+    "--kill-on-bad-exit",
+}
 
 
 def commands_of(program: str) -> dict[tuple[str, ...], click.Command]:
@@ -56,7 +69,11 @@ ALL_FLAGS = {
     for parameter in command.params
     for name in (*parameter.opts, *parameter.secondary_opts)
 }
-HELPS = {" ".join((program, *name)): command for program in PROGRAMS for name, command in OURS[program].items()}
+HELPS = {
+    " ".join((program, *name)): command
+    for program in PROGRAMS
+    for name, command in OURS[program].items()
+}
 
 
 def fences(text: str) -> list[str]:
@@ -135,7 +152,9 @@ def check(program: str, words: list[str]) -> None:
         for item in set(given["names"]) - {"all"}:
             select(item_of(item, given["profile"]), given["cells"])
     if "sigma_min" in given:
-        as_list = given.get("rho_layers") and "0.8,0.9"  # documents name files that are yet to be made
+        as_list = (
+            given.get("rho_layers") and "0.8,0.9"
+        )  # documents name files that are yet to be made
         image_source({"skip_target": None} | given | {"rho_layers": as_list})
 
 
@@ -162,7 +181,11 @@ def test_commands_of_documents_parse(document: str) -> None:
 @pytest.mark.parametrize("name", HELPS)
 def test_examples_of_help_parse(name: str) -> None:
     text = CliRunner().invoke(HELPS[name], ["-h"]).output.replace("\\\n", " ")
-    examples = [line.strip() for line in text.splitlines() if line.strip().startswith(("python ", "torchrun "))]
+    examples = [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip().startswith(("python ", "torchrun "))
+    ]
     for example in examples:
         for program, words in programs_called(example):
             check(program, words)
@@ -177,7 +200,11 @@ def test_flags_in_sentences_exist(document: str) -> None:
             flags = [item.opts for command in OURS[first].values() for item in command.params]
             known = {"--help", *chain.from_iterable(flags)}
         if first in OURS or first.startswith("--"):
-            missing = [flag for flag in re.findall(r"(?:^|\s)(--[a-zA-Z][\w-]*)", span) if flag not in known]
+            missing = [
+                flag
+                for flag in re.findall(r"(?:^|\s)(--[a-zA-Z][\w-]*)", span)
+                if flag not in known
+            ]
             assert not missing, span
 
 
@@ -191,8 +218,14 @@ def test_tests_that_documents_name_exist(document: str) -> None:
             paths = [ROOT / word for word in words if word.startswith("tests/")]
             assert all(path.exists() for path in paths), words
             wanted = words[words.index("-k") + 1].split() if "-k" in words else []
-            files = [file for path in paths for file in (path.glob("**/*.py") if path.is_dir() else [path])]
-            code = "\n".join([f"def {file.stem}" for file in files] + [file.read_text() for file in files])
+            files = [
+                file
+                for path in paths
+                for file in (path.glob("**/*.py") if path.is_dir() else [path])
+            ]
+            code = "\n".join(
+                [f"def {file.stem}" for file in files] + [file.read_text() for file in files]
+            )
             for word in set(wanted) - {"or", "and", "not", "NAME"}:
                 assert re.search(rf"def test_\w*{word}|\"[\w-]*{word}", code), f"{words}: {word}"
 
@@ -201,10 +234,14 @@ def test_tests_that_documents_name_exist(document: str) -> None:
 def test_files_that_documents_name_exist(document: str) -> None:
     """Files in folders of the repository, but for NAME and for what the reader is to make."""
     text = (ROOT / document).read_text()
-    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = "|".join(
+        path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
     named = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", text)
     yet_to_come = re.compile(r"^(out|runs|datasets|downloads|results|build)/|NAME")
-    missing = [path for path in named if not yet_to_come.search(path) and not (ROOT / path).exists()]
+    missing = [
+        path for path in named if not yet_to_come.search(path) and not (ROOT / path).exists()
+    ]
     assert not missing
 
 
@@ -219,12 +256,30 @@ def test_targets_of_make_exist(document: str) -> None:
 
 def test_commands_are_found() -> None:
     """As otherwise the tests above would pass."""
-    called = [call for script in fences((ROOT / "README.md").read_text()) for call in programs_called(script)]
-    assert {"generate.py", "fid.py", "tables.py", "training/checkpoint.py"} == {program for program, _ in called}
+    called = [
+        call
+        for script in fences((ROOT / "README.md").read_text())
+        for call in programs_called(script)
+    ]
+    assert {"generate.py", "fid.py", "tables.py", "training/checkpoint.py"} == {
+        program for program, _ in called
+    }
     assert (
         "fid.py",
-        ["gen", "--detector", "demo", "--ref", "assets/demo/reference.npz", "--seeds", "0-4999", "--steps", "5"],
+        [
+            "gen",
+            "--detector",
+            "demo",
+            "--ref",
+            "assets/demo/reference.npz",
+            "--seeds",
+            "0-4999",
+            "--steps",
+            "5",
+        ],
     ) in called
     assert list(
-        programs_called('A="--x 1"\nfor n in 2 3; do\n  torchrun --np=2 -- fid.py $A $n && make x > y\ndone')
+        programs_called(
+            'A="--x 1"\nfor n in 2 3; do\n  torchrun --np=2 -- fid.py $A $n && make x > y\ndone'
+        )
     ) == [("fid.py", ["--x", "1", "2"])]

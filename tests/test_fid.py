@@ -37,7 +37,9 @@ def detector(tmp_path: Path) -> Path:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [150, 32, 32], dtype=np.uint8)):
+    for i, image in enumerate(
+        np.random.RandomState(0).randint(0, 256, [150, 32, 32], dtype=np.uint8)
+    ):
         Image.fromarray(image).save(folder / f"{i}.png")
     return folder
 
@@ -63,7 +65,10 @@ def refused(*args: object) -> str:
 @pytest.fixture
 def reference(data: Path, detector: Path, tmp_path: Path) -> Path:
     path = tmp_path / "ref.npz"
-    assert result("ref", "--data", data, "--dest", path, "--detector", detector)["protocol"]["num"] == 150
+    assert (
+        result("ref", "--data", data, "--dest", path, "--detector", detector)["protocol"]["num"]
+        == 150
+    )
     return path
 
 
@@ -74,7 +79,9 @@ def test_reference_is_readable_as_edm_reads_it(reference: Path) -> None:
         assert (arrays["count"], arrays["channels"]) == (150, 1)
 
 
-def test_images_of_the_reference_are_at_distance_zero(reference: Path, data: Path, detector: Path) -> None:
+def test_images_of_the_reference_are_at_distance_zero(
+    reference: Path, data: Path, detector: Path
+) -> None:
     metrics = "fid,is,kid,pr,dc,immd"
     found = result("calc", "--images", data, "--num", 150, "--ref", reference, "--ref-images", data, "--detector",
                    detector, "--metrics", metrics)  # fmt: skip
@@ -85,13 +92,20 @@ def test_images_of_the_reference_are_at_distance_zero(reference: Path, data: Pat
     assert "fid" not in values, "only Inception's distance is called FID"
     assert found["detector"]["sha256"] and found["protocol"]["reference_sha256"]
     assert found["protocol"]["reference_num"] == found["protocol"]["reference_images_num"] == 150
-    assert list(found["protocol"]["metrics"]) == metrics.split(",") and "k = 3" in found["protocol"]["metrics"]["pr"]
+    assert (
+        list(found["protocol"]["metrics"]) == metrics.split(",")
+        and "k = 3" in found["protocol"]["metrics"]["pr"]
+    )
     few = result("calc", "--images", data, "--num", 100, "--ref", reference, "--detector", detector)
-    assert "100" in " ".join(few["warnings"]), "100 images leave the covariance of 128 features singular"
+    assert "100" in " ".join(few["warnings"]), (
+        "100 images leave the covariance of 128 features singular"
+    )
 
 
 def test_gen_equals_generate_and_calc(reference: Path, detector: Path, tmp_path: Path) -> None:
-    made = CliRunner().invoke(generate, ["--outdir", str(tmp_path / "out"), "--seeds", "0-39", *SAMPLING])
+    made = CliRunner().invoke(
+        generate, ["--outdir", str(tmp_path / "out"), "--seeds", "0-39", *SAMPLING]
+    )
     assert made.exit_code == 0, made.output
     asked = ["--ref", reference, "--detector", detector, "--metrics", "fid,is"]
     stored = result("calc", "--images", tmp_path / "out", "--num", 40, *asked)
@@ -120,19 +134,39 @@ def test_real_features_are_made_once_and_first(reference: Path, detector: Path, 
     assert re.findall(r" 0/(\d+) \[", done.stderr) == ["150", "40"]
 
 
-def test_kept_features_are_used_again(reference: Path, detector: Path, data: Path, tmp_path: Path) -> None:
+def test_kept_features_are_used_again(
+    reference: Path, detector: Path, data: Path, tmp_path: Path
+) -> None:
     asked = ["calc", "--images", data, "--num", 150, "--ref", reference, "--detector", detector]
     first = result(*asked, "--features", tmp_path / "kept")
     (chunk,) = (tmp_path / "kept").glob("*.npz")
     before = chunk.stat().st_mtime_ns
     assert result(*asked, "--features", tmp_path / "kept")["metrics"] == first["metrics"]
     assert chunk.stat().st_mtime_ns == before
-    assert "other images" in refused(*asked, "--seed", 1, "--num", 100, "--features", tmp_path / "kept")
+    assert "other images" in refused(
+        *asked, "--seed", 1, "--num", 100, "--features", tmp_path / "kept"
+    )
 
 
-def test_two_ranks_agree_with_one(reference: Path, detector: Path, data: Path, tmp_path: Path) -> None:
-    asked = ["calc", "--images", data, "--num", 150, "--ref", reference, "--detector", detector, "--batch", 16]
-    done = processes.run("fid.py", *map(str, asked), ranks=2, SKIP_TUNING_CACHE=str(tmp_path / "other"))
+def test_two_ranks_agree_with_one(
+    reference: Path, detector: Path, data: Path, tmp_path: Path
+) -> None:
+    asked = [
+        "calc",
+        "--images",
+        data,
+        "--num",
+        150,
+        "--ref",
+        reference,
+        "--detector",
+        detector,
+        "--batch",
+        16,
+    ]
+    done = processes.run(
+        "fid.py", *map(str, asked), ranks=2, SKIP_TUNING_CACHE=str(tmp_path / "other")
+    )
     assert done.returncode == 0, done.stderr
     two, one = json.loads(done.stdout)["metrics"], result(*asked)["metrics"]
     scale = float(np.trace(np.load(reference)["sigma"]))
@@ -153,7 +187,9 @@ def test_bad_input_is_one_line(reference: Path, detector: Path, data: Path, tmp_
     )
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert str(empty) in refused("calc", "--images", empty, "--ref", reference, "--detector", detector)
+    assert str(empty) in refused(
+        "calc", "--images", empty, "--ref", reference, "--detector", detector
+    )
     np.savez(tmp_path / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     assert "dimension" in refused(*base, "--num", 150, "--ref", tmp_path / "small.npz")
     broken = data / "7.png"

@@ -25,7 +25,9 @@ DEMO = f"--detector demo --ref {REFERENCE}"
 def folder(path: Path, *shape: int, count: int = 12) -> Path:
     """Images of random pixels."""
     path.mkdir(parents=True)
-    for i, pixels in enumerate(np.random.RandomState(0).randint(0, 256, [count, *shape], dtype=np.uint8)):
+    for i, pixels in enumerate(
+        np.random.RandomState(0).randint(0, 256, [count, *shape], dtype=np.uint8)
+    ):
         Image.fromarray(pixels).save(path / f"{i:02d}.png")
     return path
 
@@ -123,7 +125,10 @@ def value(command: str) -> float:
     [
         ("one", "one holds 1 images, but 12 are expected: make more, or ask for fewer"),
         ("empty", "empty holds no images"),
-        ("sizes", r"sizes/07.png is \(1, 16, 16\), the first image is \(1, 32, 32\).*dataset_tool.py"),
+        (
+            "sizes",
+            r"sizes/07.png is \(1, 16, 16\), the first image is \(1, 32, 32\).*dataset_tool.py",
+        ),
         ("colours", r"colours/07.png is \(3, 32, 32\), the first image is \(1, 32, 32\)"),
         ("alpha", "alpha/07.png is transparent in places; lay it over a background first"),
         ("corrupt", "corrupt/07.png is not an image, or is corrupt: image file is truncated"),
@@ -132,8 +137,14 @@ def value(command: str) -> float:
         ("half.zip", "half.zip is not a zip file, or is damaged"),
         ("half.npz", "half.npz is damaged"),
         ("flipped.npz", "flipped.npz is damaged"),
-        ("text.npz", "text.npz is not an npz file of plain arrays, or is damaged: it is no zip archive"),
-        ("array.npz", "array.npz is not an npz file of plain arrays, or is damaged: it is no zip archive"),
+        (
+            "text.npz",
+            "text.npz is not an npz file of plain arrays, or is damaged: it is no zip archive",
+        ),
+        (
+            "array.npz",
+            "array.npz is not an npz file of plain arrays, or is damaged: it is no zip archive",
+        ),
         (
             "objects.npz",
             "objects.npz is not an npz file of plain arrays, or is damaged: its array arr_0 holds Python objects",
@@ -147,7 +158,9 @@ def value(command: str) -> float:
 )
 def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) -> None:
     assert re.search(said, refused(f"calc --images {images} --num 12 {DEMO}"))
-    assert not list((tmp_path / "cache").rglob("settings.json")), "a pass that kept nothing has left a folder"
+    assert not list((tmp_path / "cache").rglob("settings.json")), (
+        "a pass that kept nothing has left a folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +170,10 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
             "--detector demo --ref small.npz",
             "reference does not fit the detector: statistics of dimension 128 and 3",
         ),
-        ("--detector demo --ref other.npz", "statistics of detector demo-fashion-mnist and inception-2015-12-05"),
+        (
+            "--detector demo --ref other.npz",
+            "statistics of detector demo-fashion-mnist and inception-2015-12-05",
+        ),
         ("--detector demo --ref retrained.npz", "statistics of detector hash .* and 0000"),
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
         ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
@@ -165,19 +181,46 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ("--detector demo --ref lopsided.npz", "the reference's covariance is not symmetric"),
         ("--detector demo --ref negative.npz", "the reference's covariance has the eigenvalue -"),
         ("--detector demo --ref nan.npz", "nan.npz: the statistics hold NaN or infinity"),
-        ("--detector demo --ref of-rgb.npz", "the generated images are grayscale, those of --ref RGB; convert one set"),
-        ("--detector demo", "fid needs the real images' statistics: give --ref, or the images as --ref-images"),
-        ("--detector demo --ref-images rgb", "generated images are grayscale, those of --ref-images RGB"),
+        (
+            "--detector demo --ref of-rgb.npz",
+            "the generated images are grayscale, those of --ref RGB; convert one set",
+        ),
+        (
+            "--detector demo",
+            "fid needs the real images' statistics: give --ref, or the images as --ref-images",
+        ),
+        (
+            "--detector demo --ref-images rgb",
+            "generated images are grayscale, those of --ref-images RGB",
+        ),
         ("--detector demo --ref-images large", "32x32 pixels, not 64x64"),
-        (f"{DEMO} --metrics kid", "kid compares images with images: give the real ones as --ref-images"),
-        (f"{DEMO} --metrics fid,nope", "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd"),
+        (
+            f"{DEMO} --metrics kid",
+            "kid compares images with images: give the real ones as --ref-images",
+        ),
+        (
+            f"{DEMO} --metrics fid,nope",
+            "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd",
+        ),
         (f"--detector gone.pth --ref {REFERENCE}", "no such file: gone.pth"),
-        (f"--detector nope --ref {REFERENCE}", "no detector is called 'nope'; choose from inception-2015-12-05, "),
+        (
+            f"--detector nope --ref {REFERENCE}",
+            "no detector is called 'nope'; choose from inception-2015-12-05, ",
+        ),
         (f"{DEMO} --detector-dtype float64", "the demo detector runs in float32, not float64"),
         (f"--detector text.npz --ref {REFERENCE}", "text.npz: neither a whole state dict"),
-        (f"{DEMO} --features text.npz", r"cannot write to text.npz \(File exists\); choose another folder"),
-        (f"{DEMO} --features good", "good holds other files than features; choose an empty or a new folder"),
-        (f"{DEMO} --features kept", "kept/settings.json is damaged .*; remove kept, or choose another folder"),
+        (
+            f"{DEMO} --features text.npz",
+            r"cannot write to text.npz \(File exists\); choose another folder",
+        ),
+        (
+            f"{DEMO} --features good",
+            "good holds other files than features; choose an empty or a new folder",
+        ),
+        (
+            f"{DEMO} --features kept",
+            "kept/settings.json is damaged .*; remove kept, or choose another folder",
+        ),
         (f"{DEMO} --device cuda:99", "device cuda:99 asked for, but this machine has"),
     ],
 )
@@ -187,7 +230,9 @@ def test_flags_are_refused_before_the_work(command: str, flags: str, said: str) 
 
 
 def test_metrics_are_checked_before_a_detector_is_fetched(offline: None) -> None:
-    assert "unknown metric" in refused(f"calc --images good --num 12 --ref {REFERENCE} --metrics nope")
+    assert "unknown metric" in refused(
+        f"calc --images good --num 12 --ref {REFERENCE} --metrics nope"
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,12 +254,24 @@ def test_seeds(seeds: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--data good --dest good", "--dest=good is a folder; name a file, such as good/reference.npz"),
-        ("--data good --dest text.npz/new/x.npz", r"--dest=text.npz/new/x.npz: cannot write to .*text.npz \(Not a dir"),
+        (
+            "--data good --dest good",
+            "--dest=good is a folder; name a file, such as good/reference.npz",
+        ),
+        (
+            "--data good --dest text.npz/new/x.npz",
+            r"--dest=text.npz/new/x.npz: cannot write to .*text.npz \(Not a dir",
+        ),
         ("--data one --dest new/x.npz", "one holds 1 image; statistics need at least 2"),
         ("--data empty --dest x.npz", "empty holds no images"),
-        ("--data good --dest small.npz", "--dest=small.npz is there already; name another file, or .* --overwrite"),
-        ("--data good --dest x.pkl", "--dest=x.pkl: statistics are written as npz; name a file that ends in .npz"),
+        (
+            "--data good --dest small.npz",
+            "--dest=small.npz is there already; name another file, or .* --overwrite",
+        ),
+        (
+            "--data good --dest x.pkl",
+            "--dest=x.pkl: statistics are written as npz; name a file that ends in .npz",
+        ),
     ],
 )
 def test_a_reference_that_cannot_be_made(flags: str, said: str) -> None:
@@ -222,16 +279,22 @@ def test_a_reference_that_cannot_be_made(flags: str, said: str) -> None:
 
 
 def test_a_corrupt_image_leaves_no_reference(tmp_path: Path) -> None:
-    assert "corrupt/07.png" in refused(f"ref --detector demo --data corrupt --dest {tmp_path}/new/x.npz")
+    assert "corrupt/07.png" in refused(
+        f"ref --detector demo --data corrupt --dest {tmp_path}/new/x.npz"
+    )
     assert not (tmp_path / "new").exists()
     done = run(f"ref --detector demo --data good --dest {tmp_path}/new/x.npz")
-    assert done.exit_code == 0 and (tmp_path / "new" / "x.npz").is_file(), "missing folders are made"
+    assert done.exit_code == 0 and (tmp_path / "new" / "x.npz").is_file(), (
+        "missing folders are made"
+    )
 
 
 def test_a_reference_is_replaced_when_that_is_asked_for(tmp_path: Path) -> None:
     asked = f"ref --detector demo --data good --dest {tmp_path}/x.npz"
     first = run(asked)
-    assert first.exit_code == 0 and first.stderr.splitlines()[-1].endswith("x.npz: 12 images, 128 features")
+    assert first.exit_code == 0 and first.stderr.splitlines()[-1].endswith(
+        "x.npz: 12 images, 128 features"
+    )
     assert run(asked).exit_code == 2
     assert run(f"{asked} --overwrite").exit_code == 0
 
@@ -246,30 +309,47 @@ def test_gen_and_calc_take_the_detector_of_the_reference(tmp_path: Path) -> None
         assert done.exit_code == 0, done.output
         assert "Detector: demo, which --ref was made with" in done.stderr
         assert json.loads(done.stdout)["detector"]["name"] == "demo-fashion-mnist"
-    np.savez(tmp_path / "elsewhere.npz", **held | {"detector_source": np.array("https://host/evil.pt")})
+    np.savez(
+        tmp_path / "elsewhere.npz", **held | {"detector_source": np.array("https://host/evil.pt")}
+    )
     said = refused(f"calc --images good --num 12 --ref {tmp_path}/elsewhere.npz", early=True)
-    assert "made with the detector 'https://host/evil.pt'" in said and "name it as the detector yourself" in said
+    assert (
+        "made with the detector 'https://host/evil.pt'" in said
+        and "name it as the detector yourself" in said
+    )
 
 
 def test_an_adm_reference_batch_gives_its_own_mean_and_covariance(tmp_path: Path) -> None:
     """500 images and the statistics of many more: FID by ADM's evaluator takes the statistics."""
     with np.load(REFERENCE) as published, np.load("good.npz") as images:
-        own = {"mu": published["mu"], "sigma": published["sigma"], "mu_s": np.zeros(4), "sigma_s": np.eye(4)}
+        own = {
+            "mu": published["mu"],
+            "sigma": published["sigma"],
+            "mu_s": np.zeros(4),
+            "sigma_s": np.eye(4),
+        }
         np.savez(tmp_path / "virtual.npz", arr_0=images["arr_0"], **own)
         np.savez(tmp_path / "other.npz", arr_0=images["arr_0"], mu=np.zeros(3), sigma=np.eye(3))
     flags = f"calc --images nested --num 12 --detector demo --metrics fid,kid --ref-images {tmp_path}/virtual.npz"
     done = run(flags)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert found["metrics"]["fid-demo-fashion-mnist"] == value(f"calc --images good --num 12 {DEMO}")
+    assert found["metrics"]["fid-demo-fashion-mnist"] == value(
+        f"calc --images good --num 12 {DEMO}"
+    )
     assert found["protocol"]["reference"].endswith("virtual.npz")
     assert "mu and sigma in the file of images" in found["protocol"]["reference_statistics"]
     assert found["protocol"]["reference_images_num"] == 12
 
     done = run(flags.replace("virtual", "other"))
     found = json.loads(done.stdout)
-    assert found["metrics"]["fid-demo-fashion-mnist"] == pytest.approx(0, abs=0.01), "the images' own statistics"
-    assert "another detector's" in found["protocol"]["reference_statistics"] and "reference" not in found["protocol"]
+    assert found["metrics"]["fid-demo-fashion-mnist"] == pytest.approx(0, abs=0.01), (
+        "the images' own statistics"
+    )
+    assert (
+        "another detector's" in found["protocol"]["reference_statistics"]
+        and "reference" not in found["protocol"]
+    )
 
     made = run(f"ref --detector demo --data {tmp_path}/virtual.npz --dest {tmp_path}/own.npz")
     assert "Warning: mu and sigma in --data are not these" in made.stderr
@@ -279,7 +359,10 @@ def test_a_metric_that_refuses_leaves_the_others_and_a_status() -> None:
     done = run(f"calc --images equal --num 20 {DEMO} --ref-images equal --metrics fid,pr,immd")
     assert done.exit_code == 2
     found = json.loads(done.stdout)
-    assert "fid-demo-fashion-mnist" in found["metrics"] and "immd_sigma10-demo-fashion-mnist" in found["metrics"]
+    assert (
+        "fid-demo-fashion-mnist" in found["metrics"]
+        and "immd_sigma10-demo-fashion-mnist" in found["metrics"]
+    )
     assert list(found["refused"]) == ["immd"]
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: no value of immd: the median distance is 0")
@@ -293,27 +376,40 @@ def test_a_metric_that_refuses_leaves_the_others_and_a_status() -> None:
 def test_the_last_line_says_the_values() -> None:
     done = run(f"calc --images good --num 12 {DEMO} --metrics fid,is")
     found = json.loads(done.stdout)["metrics"]
-    fid, error = (float(x) for x in re.findall(r"[\d.]+", done.stderr.splitlines()[-1].partition(",")[0]))
-    assert re.fullmatch(r"demo FID [\d.]+ ± [\d.]+, demo IS [\d.]+ ± [\d.]+", done.stderr.splitlines()[-1])
+    fid, error = (
+        float(x) for x in re.findall(r"[\d.]+", done.stderr.splitlines()[-1].partition(",")[0])
+    )
+    assert re.fullmatch(
+        r"demo FID [\d.]+ ± [\d.]+, demo IS [\d.]+ ± [\d.]+", done.stderr.splitlines()[-1]
+    )
     assert fid == pytest.approx(found["fid-demo-fashion-mnist"], abs=error)
     two = run(f"gen --seeds 0-4 --seeds 5-14 --steps 2 {DEMO}")
     spread = json.loads(two.stdout)["spread"]["fid-demo-fashion-mnist"]
     mean, std = (float(x) for x in re.findall(r"[\d.]+", two.stderr.splitlines()[-1]))
-    assert mean == pytest.approx(spread["mean"], abs=std) and std == pytest.approx(spread["std"], rel=0.5)
+    assert mean == pytest.approx(spread["mean"], abs=std) and std == pytest.approx(
+        spread["std"], rel=0.5
+    )
 
 
 def test_offline(offline: None) -> None:
     url = "https://example.org/fid-refs/x.npz"
     said = refused(f"calc --images good --num 12 --detector demo --ref {url}", early=True)
-    assert f"cannot download {url} (Network is unreachable)" in said and f"save it as {cached_path(url)}" in said
-    said = refused("calc --images good --num 12 --detector inception-2015-12-05 --ref unnamed.npz", early=True)
+    assert (
+        f"cannot download {url} (Network is unreachable)" in said
+        and f"save it as {cached_path(url)}" in said
+    )
+    said = refused(
+        "calc --images good --num 12 --detector inception-2015-12-05 --ref unnamed.npz", early=True
+    )
     assert "inception-2015-12-05" in said and "get the file in another way and save it as" in said
 
 
 def test_folder_zip_and_npz_are_the_same_images() -> None:
     kinds = ("good", "good.zip", "good.npz", "nested")
     assert len({value(f"calc --images {kind} --num 12 {DEMO}") for kind in kinds}) == 1
-    assert len({value(f"calc --images {kind} --num 9 --seed 5 {DEMO}") for kind in kinds}) == 1, "and the same subset"
+    assert len({value(f"calc --images {kind} --num 9 --seed 5 {DEMO}") for kind in kinds}) == 1, (
+        "and the same subset"
+    )
 
 
 def test_the_subset_is_the_one_that_edm_chooses() -> None:
@@ -333,6 +429,8 @@ def test_the_contact_sheet_is_no_image(tmp_path: Path) -> None:
         )
         assert done.exit_code == 0, done.output
     assert (tmp_path / "sheet" / "grid.png").is_file()
-    with_sheet, without = (value(f"calc --images {tmp_path}/{name} --num 12 {DEMO}") for name in ("sheet", "plain"))
+    with_sheet, without = (
+        value(f"calc --images {tmp_path}/{name} --num 12 {DEMO}") for name in ("sheet", "plain")
+    )
     assert with_sheet == without
     assert "holds 12 images, but 13" in refused(f"calc --images {tmp_path}/sheet --num 13 {DEMO}")

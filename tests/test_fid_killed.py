@@ -57,7 +57,19 @@ def first_and_last_count(progress: str) -> tuple[int, int]:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_gen_goes_on(tmp_path: Path) -> None:
-    args = ["gen", "--seeds", "0-39", "--sampler", "euler", "--steps", "2", "--rho-bottom", "0.8", "--batch", "8"]
+    args = [
+        "gen",
+        "--seeds",
+        "0-39",
+        "--sampler",
+        "euler",
+        "--steps",
+        "2",
+        "--rho-bottom",
+        "0.8",
+        "--batch",
+        "8",
+    ]
     args += ["--metrics", "fid,is"]
     whole, progress = finished([*args, "--features", str(tmp_path / "whole")])
     assert first_and_last_count(progress) == (0, 40)
@@ -67,7 +79,9 @@ def test_gen_goes_on(tmp_path: Path) -> None:
     assert images_in(early) == CHUNK
     again, progress = finished([*args, "--features", str(kept)])
     assert again == whole
-    assert {path: identity(path) for path in early} == early, "chunks that were there were made again"
+    assert {path: identity(path) for path in early} == early, (
+        "chunks that were there were made again"
+    )
     assert images_in(kept.glob("0*.npz")) == 40, "images that were there were made again"
     assert first_and_last_count(progress) == (CHUNK, 40)
 
@@ -75,8 +89,22 @@ def test_gen_goes_on(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_calc_goes_on_in_the_cache_and_leaves_nothing_there(tmp_path: Path) -> None:
     images, cache = tmp_path / "images.npz", tmp_path / "cache"
-    np.savez(images, arr_0=np.random.RandomState(0).randint(0, 256, [100, 32, 32, 1], dtype=np.uint8))
-    args = ["calc", "--images", str(images), "--num", "90", "--seed", "3", "--batch", "4", "--metrics", "fid,is"]
+    np.savez(
+        images, arr_0=np.random.RandomState(0).randint(0, 256, [100, 32, 32, 1], dtype=np.uint8)
+    )
+    args = [
+        "calc",
+        "--images",
+        str(images),
+        "--num",
+        "90",
+        "--seed",
+        "3",
+        "--batch",
+        "4",
+        "--metrics",
+        "fid,is",
+    ]
     whole, _ = finished(args)
     assert not list(cache.rglob("*.npz"))
 
@@ -98,7 +126,9 @@ class Brightness:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         self.seen.append(len(images))
         x = images.float().mean((1, 2, 3))
-        return torch.stack([x, x.sqrt()], 1), x.new_zeros(len(x), 0)  # roots, so that sums are rounded
+        return torch.stack([x, x.sqrt()], 1), x.new_zeros(
+            len(x), 0
+        )  # roots, so that sums are rounded
 
 
 def batches(ids: list[int]) -> Any:
@@ -113,7 +143,9 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation(Brightness(), torch.device("cpu"), 8)
 
 
-def test_statistics_do_not_depend_on_the_chunks(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_do_not_depend_on_the_chunks(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As chunks end where the time is up, or the run was killed."""
     found = []
     for size in (8, 24, 1000):
@@ -121,11 +153,15 @@ def test_statistics_do_not_depend_on_the_chunks(evaluation: Evaluation, monkeypa
         with evaluation.features({}, batches, range(100)) as store:
             assert len(store.chunks()) == -(-100 // size)
             found.append(evaluation.statistics(store, range(100)))
-    assert all((other.mean == found[0].mean).all() and (other.cov == found[0].cov).all() for other in found)
+    assert all(
+        (other.mean == found[0].mean).all() and (other.cov == found[0].cov).all() for other in found
+    )
     assert found[0].mean[0] == pytest.approx(49.5)
 
 
-def test_slow_images_are_kept_before_a_chunk_is_full(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_images_are_kept_before_a_chunk_is_full(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("metrics.feature_store.CHUNK_SECONDS", 0.0)
     with evaluation.features({}, batches, range(20)) as store:
         assert len(store.chunks()) == 3, "one for each batch"

@@ -37,7 +37,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, outdir: Path, network: str, *flags: str) -> Result:
     own = ["--autoencoder", str(folder / "kl.pth")] if network == "uvit.pth" else []
-    arguments = ["--network", str(folder / network), "--outdir", str(outdir), "--seeds=0-3", *own, *flags]
+    arguments = [
+        "--network",
+        str(folder / network),
+        "--outdir",
+        str(outdir),
+        "--seeds=0-3",
+        *own,
+        *flags,
+    ]
     return CliRunner().invoke(generate.main, arguments)
 
 
@@ -56,7 +64,9 @@ def ddim(folder: Path, network: str, steps: int) -> str:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_images_are_decoded_and_rho_changes_them(folder: Path, tmp_path: Path, network: str) -> None:
+def test_images_are_decoded_and_rho_changes_them(
+    folder: Path, tmp_path: Path, network: str
+) -> None:
     flags = ["--sampler=euler", f"--sigmas={ddim(folder, network, 5)}"]
     plain = made(folder, tmp_path / "plain", network, *flags)
     side = {"model.ckpt": 32, "uvit.pth": 16}[network]
@@ -72,7 +82,11 @@ def test_images_are_decoded_and_rho_changes_them(folder: Path, tmp_path: Path, n
 def test_euler_over_its_levels_is_ddim_as_ldm_has_it(folder: Path, tmp_path: Path) -> None:
     """In LDM's own variables: x_t = x / sqrt(1 + sigma^2), predicted noise, and abar."""
     images = made(
-        folder, tmp_path / "out", "model.ckpt", "--sampler=euler", f"--sigmas={ddim(folder, 'model.ckpt', 4)}"
+        folder,
+        tmp_path / "out",
+        "model.ckpt",
+        "--sampler=euler",
+        f"--sigmas={ddim(folder, 'model.ckpt', 4)}",
     )
     net: Any = load_network(folder / "model.ckpt")
     noise = SeedNoise(range(4))
@@ -95,18 +109,24 @@ def test_the_record_tells_the_autoencoder(folder: Path, tmp_path: Path) -> None:
     digest = file_sha256(folder / "kl.pth")
     assert digest in json.dumps(record["settings"]) and digest in json.dumps(record["sessions"])
     made(folder, tmp_path / "ldm", "model.ckpt", "--steps=3")
-    assert "autoencoder" not in (tmp_path / "ldm" / "run.json").read_text()  # it is in the network's own file
+    assert (
+        "autoencoder" not in (tmp_path / "ldm" / "run.json").read_text()
+    )  # it is in the network's own file
 
 
-def test_an_autoencoder_of_the_entry_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_autoencoder_of_the_entry_is_found(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     toml = tmp_path / "networks.toml"
-    toml.write_text(f'[mine]\npath = "{folder / "uvit.pth"}"\nlicence = "none"\nautoencoder = "{folder / "kl.pth"}"\n')
+    toml.write_text(
+        f'[mine]\npath = "{folder / "uvit.pth"}"\nlicence = "none"\nautoencoder = "{folder / "kl.pth"}"\n'
+    )
     presets = checkpoint.load_presets(toml)
     monkeypatch.setattr("training.presets.load_presets", lambda: presets)
     named = ImageSource("mine", SamplerSettings(steps=3)).load("cpu")
-    given = ImageSource(str(folder / "uvit.pth"), SamplerSettings(steps=3), autoencoder=str(folder / "kl.pth")).load(
-        "cpu"
-    )
+    given = ImageSource(
+        str(folder / "uvit.pth"), SamplerSettings(steps=3), autoencoder=str(folder / "kl.pth")
+    ).load("cpu")
     assert named.record == given.record
     (one,), (other,) = named.batches([5], 1), given.batches([5], 1)
     assert torch.equal(one.images, other.images)
@@ -116,7 +136,9 @@ def test_an_autoencoder_of_the_entry_is_found(folder: Path, tmp_path: Path, monk
 def test_a_converted_network_keeps_its_decoder(folder: Path, tmp_path: Path, network: str) -> None:
     own = ["--autoencoder", str(folder / "kl.pth")] if network == "uvit.pth" else []
     target = tmp_path / "converted.safetensors"
-    result = CliRunner().invoke(checkpoint.main, ["convert", str(folder / network), str(target), *own])
+    result = CliRunner().invoke(
+        checkpoint.main, ["convert", str(folder / network), str(target), *own]
+    )
     assert result.exit_code == 0, result.stderr
     if own:
         assert file_sha256(folder / "kl.pth").encode() in target.read_bytes()[:20_000]
@@ -142,8 +164,19 @@ def test_what_cannot_be_is_refused_in_one_line(
     folder: Path, tmp_path: Path, network: str, flags: list[str], message: str
 ) -> None:
     flags = [str(folder / flag) if flag.endswith(".pth") else flag for flag in flags]
-    arguments = ["--network", str(folder / network), "--outdir", str(tmp_path / "out"), "--seeds=0", *flags]
+    arguments = [
+        "--network",
+        str(folder / network),
+        "--outdir",
+        str(tmp_path / "out"),
+        "--seeds=0",
+        *flags,
+    ]
     result = CliRunner().invoke(generate.main, arguments)
-    told = [line for line in result.stderr.strip().splitlines() if "its file does not tell all" not in line]
+    told = [
+        line
+        for line in result.stderr.strip().splitlines()
+        if "its file does not tell all" not in line
+    ]
     assert result.exit_code == 2 and message in result.stderr and len(told) == 1
     assert not list(tmp_path.glob("out/*.png"))

@@ -56,7 +56,10 @@ def test_a_guided_run_and_its_record(networks: Path, tmp_path: Path) -> None:
     free = made(tmp_path / "free", f"{args} --guidance 3")
     auto = made(tmp_path / "auto", f"{args} --guidance 3 --guide {guide} --batch 1")
     assert len({images.tobytes() for images in (plain, free, auto)}) == 3
-    settings, session = record(tmp_path / "auto")["settings"], record(tmp_path / "auto")["sessions"][0]
+    settings, session = (
+        record(tmp_path / "auto")["settings"],
+        record(tmp_path / "auto")["sessions"][0],
+    )
     assert settings["guidance"] == {"scale": 3.0, "guide_sha256": file_sha256(guide)}
     assert settings["sampler"]["nfe"] == 18 and session["network"]["guide"] == guide
     assert record(tmp_path / "free")["settings"]["guidance"] == {"scale": 3.0, "guide_sha256": None}
@@ -79,20 +82,28 @@ def test_scale_one_goes_on_with_a_plain_run(networks: Path, tmp_path: Path) -> N
             "{0}/tiny.safetensors --guide weak",
             "the guide weak does nothing without guidance: give its scale (--guidance)",
         ),
-        ("{0}/weak.safetensors --guidance 1.4", "guidance 1.4 is asked for, but the network is unconditional"),
+        (
+            "{0}/weak.safetensors --guidance 1.4",
+            "guidance 1.4 is asked for, but the network is unconditional",
+        ),
         (
             "{0}/tiny.safetensors --guidance 2 --guide {0}/colour.safetensors",
             "the guide has img_channels 3, the network 1",
         ),
         ("{0}/tiny.safetensors --guidance 2 --guide {0}/gone.safetensors", "no such file: "),
-        ("{0}/tiny.safetensors --guidance 2 --guide gone", "no network is called 'gone'; choose from demo"),
+        (
+            "{0}/tiny.safetensors --guidance 2 --guide gone",
+            "no network is called 'gone'; choose from demo",
+        ),
         (
             "{0}/tiny.safetensors --sigma-init 2 --steps 3",
             "--sigma-init=2 is one evaluation of the network; drop --steps",
         ),
     ],
 )
-def test_what_does_not_fit_is_one_line(networks: Path, tmp_path: Path, args: str, message: str) -> None:
+def test_what_does_not_fit_is_one_line(
+    networks: Path, tmp_path: Path, args: str, message: str
+) -> None:
     result = run(tmp_path / "out", f"--network {args.format(networks)}")
     assert message in refused(result) and not (tmp_path / "out").exists()
 
@@ -106,15 +117,30 @@ def test_a_network_that_nothing_fetches_says_how_to_get_it(program: str, tmp_pat
         if program == "generate":
             result = run(tmp_path / "out", f"--network {name}")
         else:
-            args = ["gen", "--network", name, "--detector", "demo", "--ref", str(REFERENCE), "--seeds", "0-1"]
+            args = [
+                "gen",
+                "--network",
+                name,
+                "--detector",
+                "demo",
+                "--ref",
+                str(REFERENCE),
+                "--seeds",
+                "0-1",
+            ]
             result = CliRunner().invoke(fid.main, args)
-        assert refused(result) == f"Error: {name} is not here: {preset.obtain}; save it as {preset.local_path}\n"
+        assert (
+            refused(result)
+            == f"Error: {name} is not here: {preset.obtain}; save it as {preset.local_path}\n"
+        )
 
 
 def test_sigma_init_is_the_one_step_of_consistency_models(tmp_path: Path) -> None:
     """On the demo network: the clamp before the rounding to bytes changes no byte."""
     one = made(tmp_path / "one", "--seeds 0-3 --sigma-init 80")
-    assert np.array_equal(one, made(tmp_path / "two", "--seeds 0-3 --sampler consistency --sigmas 80"))
+    assert np.array_equal(
+        one, made(tmp_path / "two", "--seeds 0-3 --sampler consistency --sigmas 80")
+    )
     sampler = record(tmp_path / "one")["settings"]["sampler"]
     assert (sampler["sampler"], sampler["sigmas"], sampler["nfe"], sampler["clip"]) == (
         "consistency",
@@ -132,11 +158,18 @@ def test_the_defaults_of_a_network_are_in_the_record(
     os.symlink(networks / "tiny.safetensors", load_presets()["cd-imagenet-64x64-l2"].local_path)
     named = made(tmp_path / "named", "--network cd-imagenet-64x64-l2 --seeds 0-3")
     flags = "--seeds 0-3 --sampler consistency --sigmas 80"
-    assert np.array_equal(named, made(tmp_path / "path", f"--network {networks}/tiny.safetensors {flags}"))
+    assert np.array_equal(
+        named, made(tmp_path / "path", f"--network {networks}/tiny.safetensors {flags}")
+    )
     assert record(tmp_path / "named")["settings"] == record(tmp_path / "path")["settings"]
     assert record(tmp_path / "named")["settings"]["sampler"]["nfe"] == 1
-    other = made(tmp_path / "heun", "--network cd-imagenet-64x64-l2 --seeds 0-3 --sampler heun --steps 3")
-    assert not np.array_equal(named, other) and record(tmp_path / "heun")["settings"]["sampler"]["nfe"] == 5
+    other = made(
+        tmp_path / "heun", "--network cd-imagenet-64x64-l2 --seeds 0-3 --sampler heun --steps 3"
+    )
+    assert (
+        not np.array_equal(named, other)
+        and record(tmp_path / "heun")["settings"]["sampler"]["nfe"] == 5
+    )
 
 
 def test_fid_of_guided_images() -> None:

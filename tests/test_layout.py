@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = ["scripts", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]  # upper to lower
+LAYERS = [
+    "scripts",
+    "skip",
+    "sampling",
+    "metrics",
+    "training",
+    "torch_utils",
+    "dnnlib",
+]  # upper to lower
 # Where an import inside a function has a reason: file and module, and the reason beside it.
 LATE_IMPORTS: dict[tuple[str, str], str] = {
     (
@@ -20,8 +28,14 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
 
 def sources() -> dict[str, Path]:
     """Module name -> file, of every program and package."""
-    files = [*ROOT.glob("*.py"), *(path for layer in LAYERS[1:] for path in (ROOT / layer).rglob("*.py"))]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    files = [
+        *ROOT.glob("*.py"),
+        *(path for layer in LAYERS[1:] for path in (ROOT / layer).rglob("*.py")),
+    ]
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files
+    }
 
 
 def layer(module: str) -> str | None:
@@ -39,7 +53,8 @@ def imports(tree: ast.AST, modules: set[str]) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"relative import at line {node.lineno}"
             found |= {
-                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in modules else node.module for a in node.names
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in modules else node.module
+                for a in node.names
             }
     return {name for name in found if layer(name) is not None}
 
@@ -57,7 +72,11 @@ def problems(sources: dict[str, str]) -> list[str]:
             if own == "sampling" and other != "sampling":
                 found.append(f"{name} imports {target}: sampling stands alone")
     for name, tree in trees.items():
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        functions = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
         late = {
             node
             for function in functions
@@ -77,7 +96,13 @@ def problems(sources: dict[str, str]) -> list[str]:
 
 def test_imports_point_down_and_nothing_is_circular() -> None:
     found = sources()
-    assert {"generate", "skip.tuned", "sampling.samplers", "training.networks", "dnnlib.files"} <= found.keys()
+    assert {
+        "generate",
+        "skip.tuned",
+        "sampling.samplers",
+        "training.networks",
+        "dnnlib.files",
+    } <= found.keys()
     assert problems({name: path.read_text() for name, path in found.items()}) == []
 
 
@@ -92,7 +117,10 @@ def test_imports_point_down_and_nothing_is_circular() -> None:
         ({"skip.a": "import skip.b", "skip.b": "from skip.a import x"}, "circular"),
         ({"skip.a": "from skip import b", "skip.b": "from skip import a"}, "circular"),
         ({"skip.a": "def f():\n    import json"}, "inside a function"),
-        ({"skip.a": "class A:\n    async def f():\n        from json import x"}, "inside a function"),
+        (
+            {"skip.a": "class A:\n    async def f():\n        from json import x"},
+            "inside a function",
+        ),
     ],
 )
 def test_this_test_would_see_it(modules: dict[str, str], message: str) -> None:
@@ -108,7 +136,13 @@ FLOORS: dict[str, set[str]] = {
     "skip.tables.cells": {"skip", "skip.evidence", "skip.finetune", "skip.studies"},
     "skip.tables": {"skip", "skip.evidence", "skip.tables.cells"},
     "skip.tables.show": {"skip.evidence", "skip.studies", "skip.tables", "skip.tables.cells"},
-    "skip.search": {"skip", "skip.evidence", "skip.tables", "skip.tables.cells", "skip.tables.show"},
+    "skip.search": {
+        "skip",
+        "skip.evidence",
+        "skip.tables",
+        "skip.tables.cells",
+        "skip.tables.show",
+    },
     "training.kernels": set(),
     "training.blocks": {"training.kernels"},
     "training.data": set(),
@@ -185,5 +219,7 @@ def test_the_ground_does_not_know_the_roof() -> None:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found += [f"{name}: {flag}" for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)]
+                found += [
+                    f"{name}: {flag}" for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)
+                ]
     assert found == []

@@ -52,7 +52,9 @@ def served() -> Iterator[paper_standins.Mirror]:
 
 @pytest.fixture(scope="module")
 def machine(served: paper_standins.Mirror, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return Machine(paper_standins.programs(tmp_path_factory.mktemp("machine") / "programs"), served.url)
+    return Machine(
+        paper_standins.programs(tmp_path_factory.mktemp("machine") / "programs"), served.url
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,9 @@ def whole(machine: Machine) -> dict[str, Any]:
 
 def test_a_dry_run_needs_nothing(machine: Machine) -> None:
     nowhere = Machine(machine.folder, "http://127.0.0.1:1")
-    lines = nowhere.tables("run", "table2", "--profile", "paper", "--dry-run", cache="empty").splitlines()
+    lines = nowhere.tables(
+        "run", "table2", "--profile", "paper", "--dry-run", cache="empty"
+    ).splitlines()
     assert "0/33" in lines[0] and "11.6 M evaluations to go" in lines[0]
     cells = [line.split() for line in lines[1:34]]
     assert [cell[0] for cell in cells] == [str(number) for number in range(33)]
@@ -84,7 +88,11 @@ def test_a_cell_is_measured_from_the_published_formats(
 ) -> None:
     assert sorted(served.asked) == sorted(paper_standins.FILES), "each file once, and no other"
     assert whole["settings"]["network"] == "edm-imagenet-64x64-cond-adm"
-    assert (whole["settings"]["steps"], whole["settings"]["rho"], whole["settings"]["seeds"]) == (3, 0.9, "0-7")
+    assert (whole["settings"]["steps"], whole["settings"]["rho"], whole["settings"]["seeds"]) == (
+        3,
+        0.9,
+        "0-7",
+    )
     sources = whole["sources"]
     assert sources.keys() == {"network", "detector", "reference"}
     assert sources["reference"]["summary"]["dim"] == 2048
@@ -95,13 +103,28 @@ def test_a_cell_is_measured_from_the_published_formats(
     assert "0 cells to measure" in dry and "download" not in dry
 
 
-def test_show_has_the_published_values_with_their_place(machine: Machine, whole: dict[str, Any]) -> None:
-    shown = machine.tables("show", "table2", "--profile", "paper", "--num", "8", "--results", "whole")
-    table = [[text.strip() for text in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("|")]
+def test_show_has_the_published_values_with_their_place(
+    machine: Machine, whole: dict[str, Any]
+) -> None:
+    shown = machine.tables(
+        "show", "table2", "--profile", "paper", "--num", "8", "--results", "whole"
+    )
+    table = [
+        [text.strip() for text in line.split("|")[1:-1]]
+        for line in shown.splitlines()
+        if line.startswith("|")
+    ]
     head, rows = table[0], [dict(zip(table[0], cells, strict=True)) for cells in table[2:]]
     assert {"sampler", "steps", "rho", "FID", "paper", "where"} <= set(head) and len(rows) == 33
-    stated = {(row["steps"], row["rho"]): (row["paper"], row["where"]) for row in rows if row["paper"] != "not stated"}
-    assert stated == {("9", "1"): ("5.88", "Figure 16"), ("9", "0.68"): ("2.92", "Figure 15, rho 0.68 to 1")}
+    stated = {
+        (row["steps"], row["rho"]): (row["paper"], row["where"])
+        for row in rows
+        if row["paper"] != "not stated"
+    }
+    assert stated == {
+        ("9", "1"): ("5.88", "Figure 16"),
+        ("9", "0.68"): ("2.92", "Figure 15, rho 0.68 to 1"),
+    }
     (measured,) = (row for row in rows if row["FID"] != "to do")
     assert (measured["sampler"], measured["steps"], measured["rho"]) == ("heun", "3", "0.9")
     fid = whole["values"]["fid"]
@@ -114,10 +137,14 @@ def test_a_killed_run_ends_with_the_same_file(machine: Machine, whole: dict[str,
     assert not list((machine.folder / "killed").glob("*.json"))
     (chunk,) = partial.rglob("0*.npz")
     assert np.load(chunk)["ids"].tolist() == [0, 1, 2, 3], "half of the images"
-    assert "begun" in machine.tables("list", "table2", "--profile", "paper", *CELL, "--results", "killed")
+    assert "begun" in machine.tables(
+        "list", "table2", "--profile", "paper", *CELL, "--results", "killed"
+    )
 
     again = machine.run(*RUN, "--results", "killed")
-    assert again.returncode == 0 and " 4/8 [" in again.stderr and " 0/8 [" not in again.stderr, again.stderr
+    assert again.returncode == 0 and " 4/8 [" in again.stderr and " 0/8 [" not in again.stderr, (
+        again.stderr
+    )
     assert machine.result("killed").name == machine.result("whole").name
     assert machine.result("killed").read_bytes() == machine.result("whole").read_bytes()
     assert not list(partial.rglob("*.npz"))
@@ -129,7 +156,9 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
     two = json.loads(machine.result("two").read_text())
     assert two["values"].keys() == whole["values"].keys()
     for name, value in whole["values"].items():
-        assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-4), name  # other batches
+        assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-4), (
+            name
+        )  # other batches
         assert two["values"][name]["error"] == pytest.approx(value["error"], rel=1e-4), name
     assert {**two, "values": 0} == {**whole, "values": 0}
 
@@ -138,7 +167,9 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
 
 
 def test_a_network_that_nothing_fetches_is_asked_for(machine: Machine) -> None:
-    done = machine.run("run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu")
+    done = machine.run(
+        "run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu"
+    )
     assert done.returncode == 2
     told = "uvit-h2-imagenet-256 is not here: its authors release imagenet256_uvit_huge.pth"
     assert told in done.stderr.splitlines()[-1]
@@ -160,7 +191,9 @@ def with_uvit(machine: Machine) -> Machine:
         ("table7", "uvit-h2-imagenet-256", 0.82, {"autoencoder"}),
     ],
 )
-def test_the_other_families(with_uvit: Machine, item: str, network: str, rho: float, roles: set[str]) -> None:
+def test_the_other_families(
+    with_uvit: Machine, item: str, network: str, rho: float, roles: set[str]
+) -> None:
     own = f"rho={rho}" if item == "edm2" else f"network={network},rho={rho}"
     own += ",across=constant" if item == "table3" else ""  # rho = 1 begins both of its sweeps
     cell = ["--profile", "paper", "--cells", own, "--num", "2", "--results", network]
@@ -169,9 +202,9 @@ def test_the_other_families(with_uvit: Machine, item: str, network: str, rho: fl
     record = json.loads(with_uvit.result(network).read_text())
     assert (record["settings"]["network"], record["settings"]["rho"]) == (network, rho)
     assert record["sources"].pop("reference")["summary"]["dim"] == 2048
-    assert {role: len(source["sha256"]) for role, source in record["sources"].items()} == dict.fromkeys(
-        {"network", "detector"} | roles, 64
-    )
+    assert {
+        role: len(source["sha256"]) for role, source in record["sources"].items()
+    } == dict.fromkeys({"network", "detector"} | roles, 64)
     fid = record["values"]["fid"]
     assert np.isfinite(fid["value"]) and fid["value"] > 0 and fid["error"] > 0
 
@@ -184,7 +217,18 @@ def test_the_other_families(with_uvit: Machine, item: str, network: str, rho: fl
     ],
 )
 def test_a_consistency_model_beside_edm(machine: Machine, item: str, cell: str, value: str) -> None:
-    asked = ["--profile", "paper", "--cells", cell, "--num", "2", "--results", item, "--device", "cpu"]
+    asked = [
+        "--profile",
+        "paper",
+        "--cells",
+        cell,
+        "--num",
+        "2",
+        "--results",
+        item,
+        "--device",
+        "cpu",
+    ]
     assert json.loads(machine.tables("run", item, *asked)) == {"measured": 1, "results": item}
     record = json.loads(machine.result(item).read_text())
     assert record["settings"]["sigma"] == 80 and np.isfinite(record["values"][value]["value"])

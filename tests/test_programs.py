@@ -64,7 +64,9 @@ def test_errors_help_and_choices_are_the_common_ones(name: str) -> None:
     assert "None" not in short.output
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice):
-            assert parameter.type.convert(str(list(parameter.type.choices)[-1]).upper(), parameter, None)
+            assert parameter.type.convert(
+                str(list(parameter.type.choices)[-1]).upper(), parameter, None
+            )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -72,7 +74,10 @@ def test_an_empty_value_is_refused_by_its_flag(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and not parameter.is_flag:
             result = CliRunner().invoke(COMMANDS[name], [parameter.opts[0], ""])
-            assert result.exit_code == 2 and f"an empty value is given after {parameter.opts[0]}" in result.stderr
+            assert (
+                result.exit_code == 2
+                and f"an empty value is given after {parameter.opts[0]}" in result.stderr
+            )
 
 
 def test_former_names_are_known_and_not_shown() -> None:
@@ -92,7 +97,9 @@ def test_one_name_is_one_thing() -> None:
         for parameter in command.params:
             for flag, meaning in meanings:
                 if flag in parameter.opts and not getattr(parameter, "hidden", False):
-                    assert meaning and "EDM's time step exponent" in str(getattr(parameter, "help", "")), name
+                    assert meaning and "EDM's time step exponent" in str(
+                        getattr(parameter, "help", "")
+                    ), name
 
 
 def test_one_name_has_one_unit() -> None:
@@ -101,7 +108,9 @@ def test_one_name_has_one_unit() -> None:
     for command in COMMANDS.values():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                kinds.setdefault(parameter.opts[0], set()).add(parameter.type.name.partition(" ")[0])
+                kinds.setdefault(parameter.opts[0], set()).add(
+                    parameter.type.name.partition(" ")[0]
+                )
     assert {flag for flag, found in kinds.items() if len(found & {"integer", "float"}) > 1} == set()
 
 
@@ -125,10 +134,14 @@ def test_counts_are_bounded(name: str) -> None:
         ("tables run", "--results", ["table2", "--dry-run"]),
     ],
 )
-def test_a_place_that_cannot_be_written_is_refused_first(name: str, flag: str, rest: list[str], tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_refused_first(
+    name: str, flag: str, rest: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("in the way")
     result = CliRunner().invoke(COMMANDS[name], [flag, str(tmp_path / "file" / "x.npz"), *rest])
-    assert result.exit_code == 2 and f"{flag}={tmp_path}/file/x.npz: cannot write to" in result.stderr
+    assert (
+        result.exit_code == 2 and f"{flag}={tmp_path}/file/x.npz: cannot write to" in result.stderr
+    )
 
 
 def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
@@ -141,7 +154,9 @@ def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
 def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source in [tmp_path / "pipe"]:
-        result = CliRunner().invoke(COMMANDS["dataset_tool"], ["--source", str(source), "--dest", f"{tmp_path}/x.zip"])
+        result = CliRunner().invoke(
+            COMMANDS["dataset_tool"], ["--source", str(source), "--dest", f"{tmp_path}/x.zip"]
+        )
         assert result.exit_code == 2 and f"{source} is no file and no folder" in result.stderr
 
 

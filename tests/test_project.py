@@ -37,12 +37,17 @@ def test_conda_and_pip_ask_for_the_same_packages() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    pins = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    pins = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().split()
+    }
     wanted = [
         *pyproject()["dependencies"],
         *(x for extra in pyproject()["optional-dependencies"].values() for x in extra),
     ]
-    names = {match[0].lower() for requirement in wanted if (match := re.match(r"[\w-]+", requirement))}
+    names = {
+        match[0].lower() for requirement in wanted if (match := re.match(r"[\w-]+", requirement))
+    }
     assert names - {pyproject()["name"]} <= pins
 
 
@@ -54,7 +59,16 @@ def test_files_of_tests_have_names_of_their_own() -> None:
 
 def test_the_tests_collect_without_optional_packages() -> None:
     """On a bare GPU machine `pytest -m gpu` has torch, numpy, scipy and pytest: others are skipped where missing."""
-    optional = {"diffusers", "matplotlib", "prdc", "pywt", "sklearn", "torch_fidelity", "transformers", "yaml"}
+    optional = {
+        "diffusers",
+        "matplotlib",
+        "prdc",
+        "pywt",
+        "sklearn",
+        "torch_fidelity",
+        "transformers",
+        "yaml",
+    }
     found = []
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -65,7 +79,9 @@ def test_the_tests_collect_without_optional_packages() -> None:
     assert found == [], "use pytest.importorskip"
 
 
-@pytest.mark.parametrize("document", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(document: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.DOTALL)
     links = [x for x in re.findall(r"\]\(([^)#]+)\)", text) if not x.startswith("http")]
@@ -88,19 +104,31 @@ def cpu_index(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "index" / "torch").mkdir(parents=True)
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
-@pytest.mark.skipif(shutil.which("make") is None or sys.platform != "linux", reason="of make on Linux")
+@pytest.mark.skipif(
+    shutil.which("make") is None or sys.platform != "linux", reason="of make on Linux"
+)
 @pytest.mark.parametrize(
     ("variables", "told", "arguments"),
     [
         ({"GPU": "/dev/nvidia0"}, "/dev/nvidia0 is here): several GB", ""),
         ({"GPU": ""}, "torch for CPUs, since there is no NVIDIA GPU", "--extra-index-url INDEX"),
-        ({"GPU": "", "CPU_INDEX": "http://127.0.0.1:1"}, "cannot be reached: torch comes from where pip usually", ""),
-        ({"GPU": "", "PIP_ARGS": "--no-index -f x"}, "pip gets your arguments: --no-index -f x", "--no-index -f x"),
+        (
+            {"GPU": "", "CPU_INDEX": "http://127.0.0.1:1"},
+            "cannot be reached: torch comes from where pip usually",
+            "",
+        ),
+        (
+            {"GPU": "", "PIP_ARGS": "--no-index -f x"},
+            "pip gets your arguments: --no-index -f x",
+            "--no-index -f x",
+        ),
     ],
     ids=["gpu", "cpu", "offline", "given"],
 )
@@ -111,4 +139,6 @@ def test_set_up_says_which_torch_it_takes(
     given = {"PYTHON": sys.executable, "CPU_INDEX": cpu_index, "PIP_ARGS": ""} | variables
     command = ["make", "pip-args", *(f"{name}={value}" for name, value in given.items())]
     assert told in subprocess.check_output(command, cwd=tmp_path, text=True)
-    assert (tmp_path / ".venv/pip-args").read_text().strip() == arguments.replace("INDEX", cpu_index)
+    assert (tmp_path / ".venv/pip-args").read_text().strip() == arguments.replace(
+        "INDEX", cpu_index
+    )

@@ -17,7 +17,10 @@ ITEM = re.compile(r"(?:table|figure)\d+|appendix-c|calibrate_latent|edm2")
 
 @pytest.fixture(scope="module")
 def cells() -> dict[str, list[Cell]]:
-    return {name: unique(load_item(name, "paper").cells) for name in [*paper_items(), "calibrate_latent", "edm2"]}
+    return {
+        name: unique(load_item(name, "paper").cells)
+        for name in [*paper_items(), "calibrate_latent", "edm2"]
+    }
 
 
 def cost(of: list[Cell]) -> str:
@@ -50,7 +53,14 @@ def test_every_download_and_every_reader_of_images_is_named(cells: dict[str, lis
     for role, name in roles:
         base = name.rpartition("/")[2].removesuffix("-ve")
         assert role == "data" or base in downloads or base.removesuffix("-vp") in downloads, name
-    readers = {name for name, own in cells.items() if any("data" in cell.settings.sources() for cell in own)}
+    readers = {
+        name
+        for name, own in cells.items()
+        if any("data" in cell.settings.sources() for cell in own)
+    }
     tables = {f"table{n}" for n in (8, 9, *range(11, 16))}
     assert readers == tables | {f"figure{n}" for n in (3, 9, 10)}
-    assert "Tables 8, 9 and 11 to 15 and figures 3, 9 and 10 read `datasets/imagenet-64x64.zip`" in TEXT
+    assert (
+        "Tables 8, 9 and 11 to 15 and figures 3, 9 and 10 read `datasets/imagenet-64x64.zip`"
+        in TEXT
+    )

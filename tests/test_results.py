@@ -37,7 +37,9 @@ def measured(name: str) -> MeasuredItem:
 @cache
 def document() -> list[str]:
     """docs/results.md: what stands before the first item, and the section of each."""
-    first, *sections = (ROOT / "docs" / "results.md").read_text().removesuffix("\n").split("\n\n## ")
+    first, *sections = (
+        (ROOT / "docs" / "results.md").read_text().removesuffix("\n").split("\n\n## ")
+    )
     return [first, *(f"## {text}" for text in sections)]
 
 
@@ -47,12 +49,17 @@ def document() -> list[str]:
 @pytest.mark.parametrize("number, name", list(enumerate(paper_items(), 1)), ids=paper_items())
 def test_a_section_of_the_document(number: int, name: str) -> None:
     pictures = [path for path in (PICTURES / f"{name}.png",) if path.exists()]
-    assert section(measured(name), verdicts(measured(name)), pictures).splitlines() == document()[number].splitlines()
+    assert (
+        section(measured(name), verdicts(measured(name)), pictures).splitlines()
+        == document()[number].splitlines()
+    )
 
 
 def test_the_overview_of_the_document() -> None:
     items = [measured(name) for name in paper_items()]
-    assert overview(items, [verdicts(one) for one in items]).splitlines() == document()[0].splitlines()
+    assert (
+        overview(items, [verdicts(one) for one in items]).splitlines() == document()[0].splitlines()
+    )
     assert len(document()) == 1 + len(items), "a section that no item has"
 
 
@@ -65,9 +72,13 @@ def test_a_document_is_its_overview_and_sections() -> None:
 
 
 def test_no_result_is_of_other_files() -> None:
-    assert "stale" not in {outcome.state for name in paper_items() for outcome in measured(name).outcomes}
+    assert "stale" not in {
+        outcome.state for name in paper_items() for outcome in measured(name).outcomes
+    }
 
 
 def test_every_result_belongs_to_a_cell() -> None:
-    cells = unique(cell for name in [*paper_items(), "calibrate_unipc"] for cell in item(name).cells)
+    cells = unique(
+        cell for name in [*paper_items(), "calibrate_unipc"] for cell in item(name).cells
+    )
     assert set(RESULTS.folder.glob("*.json")) <= {RESULTS.path(cell) for cell in cells}

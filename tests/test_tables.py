@@ -34,7 +34,11 @@ def test_run_then_show(tmp_path: Path) -> None:
     again = tables("run", *CELLS, "--results", tmp_path)
     assert json.loads(again.stdout)["measured"] == 0
     shown = tables("show", "table2", "--num", "16", "--results", tmp_path)
-    value = next(v for k, v in json.loads(results(tmp_path)[0].read_text())["values"].items() if k.startswith("fid"))
+    value = next(
+        v
+        for k, v in json.loads(results(tmp_path)[0].read_text())["values"].items()
+        if k.startswith("fid")
+    )
     assert "demo FID" in shown.stdout
     found = re.search(r"\| unipc \| 5 \| 0\.9 \| 5 \| ([\d.]+) ± ", shown.stdout)
     assert found and float(found[1]) == pytest.approx(value["value"], abs=value["error"])
@@ -45,19 +49,34 @@ def test_run_then_show(tmp_path: Path) -> None:
 
 def test_two_ranks_give_the_same(tmp_path: Path) -> None:
     assert tables("run", *CELLS, "--results", tmp_path / "1", "--batch", "4").exit_code == 0
-    ran = processes.run("tables.py", "run", *CELLS, "--results", tmp_path / "2", "--batch", "4", ranks=2)
+    ran = processes.run(
+        "tables.py", "run", *CELLS, "--results", tmp_path / "2", "--batch", "4", ranks=2
+    )
     assert ran.returncode == 0, ran.stderr
-    one, two = (json.loads(results(tmp_path / str(ranks))[0].read_text())["values"] for ranks in (1, 2))
+    one, two = (
+        json.loads(results(tmp_path / str(ranks))[0].read_text())["values"] for ranks in (1, 2)
+    )
     for name, value in one.items():
         assert two[name]["value"] == pytest.approx(value["value"], rel=1e-4)  # other batches
         assert two[name]["error"] == pytest.approx(value["error"], rel=1e-4)
 
 
 def test_killed_and_started_again_ends_with_the_same_file(tmp_path: Path) -> None:
-    command = ["run", "table8", "--seeds", "0-15", "--cells", "rho=0.8,weighting=edm", "--batch", "2"]
+    command = [
+        "run",
+        "table8",
+        "--seeds",
+        "0-15",
+        "--cells",
+        "rho=0.8,weighting=edm",
+        "--batch",
+        "2",
+    ]
     assert tables(*command, "--results", tmp_path / "whole").exit_code == 0
     folder = tmp_path / "killed"
-    processes.run("tables.py", *command, "--results", folder, kill_at=("dnnlib.files:_flush_folder", 4))
+    processes.run(
+        "tables.py", *command, "--results", folder, kill_at=("dnnlib.files:_flush_folder", 4)
+    )
     assert not results(folder)
     kept = {path: path.stat().st_mtime_ns for path in folder.glob(".partial/*/*.npz")}
     assert kept
@@ -94,17 +113,26 @@ def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
     ran = tables("run", "table7", "--results", tmp_path)
     assert ran.exit_code == 0
     assert "table7 is left out: it needs latent networks of the demo's images" in ran.stderr
-    assert "Not run: it needs latent networks" in tables("show", "table7", "--results", tmp_path).stdout
+    assert (
+        "Not run: it needs latent networks"
+        in tables("show", "table7", "--results", tmp_path).stdout
+    )
 
 
 def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
     assert set(item_names()) - set(paper_items()) == {"calibrate_unipc", "calibrate_latent", "edm2"}
-    planned = tables("run", "edm2", "--profile", "paper", "--dry-run", "--results", tmp_path).stdout.splitlines()
+    planned = tables(
+        "run", "edm2", "--profile", "paper", "--dry-run", "--results", tmp_path
+    ).stdout.splitlines()
     assert planned[0].startswith("edm2           0/9") and "3.15 M  rho=1.0" in planned[1]
-    assert any(line.startswith("to download: network edm2-img64-s (https://nvlabs") for line in planned)
+    assert any(
+        line.startswith("to download: network edm2-img64-s (https://nvlabs") for line in planned
+    )
     table = tables("show", "edm2", "--profile", "paper", "--results", tmp_path).stdout
     assert "| 1 | 63 | to do | 1.58 | abstract, EDM-2 (quoted from Karras 2023) |" in table
-    assert "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
+    assert (
+        "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
+    )
 
 
 def test_an_item_that_is_done_says_how_to_measure_it_anew() -> None:
@@ -115,13 +143,18 @@ def test_an_item_that_is_done_says_how_to_measure_it_anew() -> None:
     assert json.loads(ran.stdout)["measured"] == 0
 
 
-def test_results_are_those_beside_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_those_beside_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From another folder, the current one's are others."""
     (tmp_path / "results").mkdir()
     monkeypatch.chdir(tmp_path)
     assert "table2        20/20  done" in tables("list", "table2").stdout
     assert "demo FID" in tables("show", "table2").stdout
-    assert json.loads(tables("run", "table2").stdout) == {"measured": 0, "results": str(ROOT / "results")}
+    assert json.loads(tables("run", "table2").stdout) == {
+        "measured": 0,
+        "results": str(ROOT / "results"),
+    }
     assert "table2         0/20  done" in tables("list", "table2", "--results", "results").stdout
     monkeypatch.chdir(ROOT)
     assert json.loads(tables("run", "table2").stdout)["results"] == "results"
@@ -131,11 +164,16 @@ def test_results_are_those_beside_the_program(tmp_path: Path, monkeypatch: pytes
     ("args", "message"),
     [
         (["table2", "--device", "cuda:99"], "device cuda:99 asked for"),
-        (["table9", "--profile", "paper"], "the run would stop at the data datasets/imagenet-64x64.zip: nothing"),
+        (
+            ["table9", "--profile", "paper"],
+            "the run would stop at the data datasets/imagenet-64x64.zip: nothing",
+        ),
         (["table2", "--results", str(Path(__file__))], "is no folder; choose another place"),
     ],
 )
-def test_a_dry_run_refuses_what_the_run_would(args: list[str], message: str, tmp_path: Path) -> None:
+def test_a_dry_run_refuses_what_the_run_would(
+    args: list[str], message: str, tmp_path: Path
+) -> None:
     ran = tables("run", "--dry-run", "--results", tmp_path, *args)
     assert ran.exit_code == 2
     assert message in ran.stderr.splitlines()[-1]

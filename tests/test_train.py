@@ -19,11 +19,15 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def settings(line: str) -> dict[str, Any]:
     """What the run of these flags would be, without looking for its data."""
-    context = train.main.make_context("train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)])
+    context = train.main.make_context(
+        "train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)]
+    )
     return json.loads(json.dumps(asdict(train.training_config(context.params))))
 
 
-@pytest.mark.parametrize("name", ["imagenet64_cond_adm", "afhqv2_64_uncond_vp", "afhqv2_64_uncond_ve"])
+@pytest.mark.parametrize(
+    "name", ["imagenet64_cond_adm", "afhqv2_64_uncond_vp", "afhqv2_64_uncond_ve"]
+)
 def test_published_command_lines_give_the_published_networks(name: str) -> None:
     facts = json.loads((GOLDEN / f"fullsize_edm_{name}.json").read_text())
     got = settings(facts["train_options"])
@@ -41,27 +45,46 @@ def test_published_command_lines_give_the_published_networks(name: str) -> None:
             1e-4,
             50_000_000,
         )
-        assert (got["dtype"], got["loss_scale"], got["tick"], got["snap"]) == ("float16", 100, 200_000, 10_000_000)
+        assert (got["dtype"], got["loss_scale"], got["tick"], got["snap"]) == (
+            "float16",
+            100,
+            200_000,
+            10_000_000,
+        )
         assert got["augment"] == 0
     else:
-        assert (got["batch"], got["lr"], got["augment"], got["dtype"]) == (256, 2e-4, 0.15, "float32")
+        assert (got["batch"], got["lr"], got["augment"], got["dtype"]) == (
+            256,
+            2e-4,
+            0.15,
+            "float32",
+        )
     assert got["ema_rampup"] == 0.05
     # What EDM's help states as defaults
     defaults = settings("")
     assert (defaults["batch"], defaults["lr"], defaults["augment"]) == (512, 1e-3, 0.12)
-    assert (defaults["tick"], defaults["snap"], defaults["duration"]) == (50_000, 2_500_000, 200_000_000)
+    assert (defaults["tick"], defaults["snap"], defaults["duration"]) == (
+        50_000,
+        2_500_000,
+        200_000_000,
+    )
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("name", ["--duration", "--lr-rampup", "--ema", "--dropout"])
 def test_numbers_are_finite(name: str, value: str) -> None:
-    result = CliRunner().invoke(train.main, ["--outdir", "o", "--data", "d", name, value, "--dry-run"])
-    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith(f"Error: Invalid value for '{name}'")
+    result = CliRunner().invoke(
+        train.main, ["--outdir", "o", "--data", "d", name, value, "--dry-run"]
+    )
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith(
+        f"Error: Invalid value for '{name}'"
+    )
 
 
 def test_contradicting_flags() -> None:
     result = CliRunner().invoke(
-        train.main, ["--outdir", "o", "--data", "d", "--fp16", "1", "--dtype", "bfloat16", "--dry-run"]
+        train.main,
+        ["--outdir", "o", "--data", "d", "--fp16", "1", "--dtype", "bfloat16", "--dry-run"],
     )
     assert result.exit_code == 2
     assert result.output.strip().startswith("Error: --fp16 and --dtype=bfloat16")
@@ -71,7 +94,9 @@ def test_contradicting_flags() -> None:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [16, 32, 32], dtype=np.uint8)):
+    for i, image in enumerate(
+        np.random.RandomState(0).randint(0, 256, [16, 32, 32], dtype=np.uint8)
+    ):
         Image.fromarray(image).save(folder / f"{i:02d}.png")
     return folder
 
@@ -81,7 +106,9 @@ LINE = "--arch ddpmpp --cbase 16 --cres 1 --num-blocks 1 --attn 0 --batch 16 --l
 
 def test_picture_and_fid_of_a_snapshot(data: Path, tmp_path: Path) -> None:
     flags = [*shlex.split(LINE), "--grid", "2x1", "--fid-num", "4"]
-    result = CliRunner().invoke(train.main, ["--outdir", str(tmp_path / "run"), "--data", str(data), *flags])
+    result = CliRunner().invoke(
+        train.main, ["--outdir", str(tmp_path / "run"), "--data", str(data), *flags]
+    )
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "run" / "images-000000.png") as picture:
         assert picture.size == (2 * 32 + 6, 32 + 4)
@@ -127,12 +154,24 @@ def test_a_monitor_that_cannot_work_is_refused_before_training(
     ],
 )
 def test_numbers_that_are_none(flags: str, message: str) -> None:
-    result = CliRunner().invoke(train.main, ["--outdir", "o", "--data", "d", "--dry-run", *shlex.split(flags)])
+    result = CliRunner().invoke(
+        train.main, ["--outdir", "o", "--data", "d", "--dry-run", *shlex.split(flags)]
+    )
     assert result.exit_code == 2 and message in result.output
 
 
 def dry_run(data: Path, outdir: Path, *flags: str) -> Result:
-    line = ["--outdir", str(outdir), "--data", str(data), *shlex.split(LINE), "--grid", "none", "--dry-run", *flags]
+    line = [
+        "--outdir",
+        str(outdir),
+        "--data",
+        str(data),
+        *shlex.split(LINE),
+        "--grid",
+        "none",
+        "--dry-run",
+        *flags,
+    ]
     return CliRunner().invoke(train.main, line)
 
 
@@ -157,9 +196,19 @@ def test_a_dry_run_prints_the_settings_and_leaves_nothing(data: Path, tmp_path: 
         ("--batch 3 --batch-gpu 0", "--batch-gpu"),
     ],
 )
-def test_a_dry_run_refuses_what_the_run_would(data: Path, tmp_path: Path, flags: str, message: str) -> None:
+def test_a_dry_run_refuses_what_the_run_would(
+    data: Path, tmp_path: Path, flags: str, message: str
+) -> None:
     if "--lr" in flags:
-        line = ["--outdir", str(tmp_path / "run"), "--data", str(data), *shlex.split(LINE), "--grid", "none"]
+        line = [
+            "--outdir",
+            str(tmp_path / "run"),
+            "--data",
+            str(data),
+            *shlex.split(LINE),
+            "--grid",
+            "none",
+        ]
         assert CliRunner().invoke(train.main, line).exit_code == 0
     result = dry_run(data, tmp_path / "run", *shlex.split(flags))
     assert result.exit_code == 2 and result.stdout == ""
@@ -176,11 +225,19 @@ def test_a_dry_run_reads_the_pictures(data: Path, tmp_path: Path) -> None:
 def test_attention_among_few_channels_is_none_and_said(data: Path, tmp_path: Path) -> None:
     adm = ["--arch", "adm", "--cres", "2,4", "--attn", "32,16"]
     told = dry_run(data, tmp_path / "run", *adm).stderr
-    assert "Warning: there is no attention at 32x32: 32 channels are fewer than the 64 of a head" in told
+    assert (
+        "Warning: there is no attention at 32x32: 32 channels are fewer than the 64 of a head"
+        in told
+    )
     assert "16x16" not in told
-    assert "attention" not in dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,16").stderr
+    assert (
+        "attention"
+        not in dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,16").stderr
+    )
     absent = dry_run(data, tmp_path / "run", "--cres", "2,4", "--attn", "32,7").stderr
-    assert "no attention at 7x7, which --attn names: the network's levels are 32x32, 16x16" in absent
+    assert (
+        "no attention at 7x7, which --attn names: the network's levels are 32x32, 16x16" in absent
+    )
 
 
 def test_averages_of_transferred_weights_begin_at_full_length() -> None:
@@ -189,10 +246,16 @@ def test_averages_of_transferred_weights_begin_at_full_length() -> None:
 
 @pytest.mark.parametrize(
     ("run", "name"),
-    [("imagenet", "imagenet64_cond_adm"), ("afhqv2-vp", "afhqv2_64_uncond_vp"), ("afhqv2-ve", "afhqv2_64_uncond_ve")],
+    [
+        ("imagenet", "imagenet64_cond_adm"),
+        ("afhqv2-vp", "afhqv2_64_uncond_vp"),
+        ("afhqv2-ve", "afhqv2_64_uncond_ve"),
+    ],
 )
 def test_the_documented_command_lines_are_the_published_ones(run: str, name: str) -> None:
     text = (Path(__file__).parents[1] / "docs" / "training.md").read_text().replace("\\\n", " ")
-    [line] = [line.partition(" train.py ")[2] for line in text.splitlines() if f"runs/{run} " in line]
+    [line] = [
+        line.partition(" train.py ")[2] for line in text.splitlines() if f"runs/{run} " in line
+    ]
     published = json.loads((GOLDEN / f"fullsize_edm_{name}.json").read_text())["train_options"]
     assert settings(line) | {"data": "d.zip"} == settings(published)

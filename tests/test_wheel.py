@@ -36,12 +36,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / "source" / name, ignore=unwanted)
-    for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "MANIFEST.in"]:
+    for path in [
+        *ROOT.glob("*.py"),
+        ROOT / "pyproject.toml",
+        ROOT / "README.md",
+        ROOT / "MANIFEST.in",
+    ]:
         shutil.copy(path, folder / "source")
     command = "from setuptools.build_meta import build_wheel; print(build_wheel('..'))"
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [sys.executable, "-c", command], cwd=folder / "source", capture_output=True, text=True, env=environment
+        [sys.executable, "-c", command],
+        cwd=folder / "source",
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / done.stdout.split()[-1]
@@ -57,11 +66,17 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [sys.executable, "-S", "-P", "-c", start]
 
 
-def run(python: list[str], code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    python: list[str], code: str, folder: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [*python[:-1], python[-1] + code, *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"}
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -74,20 +89,29 @@ def test_one_name_in_site_packages_and_a_small_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         text = archive.read("skip_tuning/_app/fid.py").decode()
-        scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+        scripts = archive.read(
+            next(name for name in names if name.endswith("entry_points.txt"))
+        ).decode()
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"skip_tuning"}
     assert "skip-tuning = skip_tuning.__main__:main" in scripts
     assert wheel.stat().st_size < 20e6
-    assert not re.search(r"^(from|import) (skip|sampling|metrics|training|torch_utils|dnnlib)\b", text, re.MULTILINE)
+    assert not re.search(
+        r"^(from|import) (skip|sampling|metrics|training|torch_utils|dnnlib)\b", text, re.MULTILINE
+    )
     assert "python fid.py" not in text and "skip-tuning fid gen --detector demo" in text
     assert "torchrun --standalone --nproc_per_node=gpu -m -- skip_tuning fid calc" in text
 
 
 def test_programs_run_from_another_folder(python: list[str], tmp_path: Path) -> None:
-    done = command(python, tmp_path, "generate", "--outdir", "out", "--seeds", "0-1", "--steps", "2")
+    done = command(
+        python, tmp_path, "generate", "--outdir", "out", "--seeds", "0-1", "--steps", "2"
+    )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["000000.png", "000001.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "000000.png",
+        "000001.png",
+    ]
     listed = command(python, tmp_path, "tables", "show", "table2", "--format", "csv")
     assert listed.returncode == 0 and "fid" in listed.stdout
     assert not (tmp_path / "results").exists()

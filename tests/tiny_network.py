@@ -9,7 +9,9 @@ from training.checkpoint import save_network
 from training.precond import EDMPrecond, Precond
 
 
-def tiny_network(label_dim: int = 10, channels: int = 1, kind: type[Precond] = EDMPrecond, **settings: Any) -> Precond:
+def tiny_network(
+    label_dim: int = 10, channels: int = 1, kind: type[Precond] = EDMPrecond, **settings: Any
+) -> Precond:
     """A DDPM++ of deterministic weights; from 5 steps on half of its pixels are neither black nor white."""
     net = kind(
         img_resolution=8, img_channels=channels, label_dim=label_dim, model_type="SongUNet", model_channels=16,

@@ -49,7 +49,9 @@ def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.
         end_with_launcher()
     if "RANK" in os.environ and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        bound = chosen if backend == "nccl" else None  # else NCCL guesses, and may hang or take GPU 0 for all
+        bound = (
+            chosen if backend == "nccl" else None
+        )  # else NCCL guesses, and may hang or take GPU 0 for all
         dist.init_process_group(backend, timeout=timedelta(hours=2), device_id=bound)
         _watch()
     return chosen
@@ -113,7 +115,9 @@ def choose_device(name: str | torch.device) -> torch.device:
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps asked for, but this machine has none; cpu always works")
     if chosen.index:
-        raise ValueError(f"device {chosen} asked for, but there is one {chosen.type} only: leave out its number")
+        raise ValueError(
+            f"device {chosen} asked for, but there is one {chosen.type} only: leave out its number"
+        )
     return chosen
 
 
@@ -197,7 +201,11 @@ def require_shared(folder: str | os.PathLike[str]) -> None:
         return
     name = _from_rank_0(secrets.token_bytes(_TOKEN_BYTES))
     with token(folder, name) if rank() == 0 else contextlib.nullcontext():
-        host = _from_rank_0(socket.gethostname().encode()[:64].ljust(64)).decode(errors="replace").strip()
+        host = (
+            _from_rank_0(socket.gethostname().encode()[:64].ljust(64))
+            .decode(errors="replace")
+            .strip()
+        )
         sees = rank() == 0 or wait_for(lambda: has_token(folder, name), TOKEN_SECONDS)
         lost = int(all_reduce_sum(torch.tensor(float(not sees), device=_device())))
     if lost:
@@ -244,4 +252,6 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(f"rank {rank()} stops, as another rank did (or the network between them)") from error
+        raise RuntimeError(
+            f"rank {rank()} stops, as another rank did (or the network between them)"
+        ) from error

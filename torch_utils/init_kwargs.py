@@ -28,9 +28,13 @@ class RecordsArguments:
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
     parameters = list(inspect.signature(init).parameters.values())[1:]  # without self
-    names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    names = [
+        parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD
+    ]
     defaults = {
-        parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty
     }
 
     @functools.wraps(init)
@@ -38,7 +42,9 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
         if "init_kwargs" not in vars(self):  # else the constructor of a subclass called this one
             given = defaults | dict(zip(names, args, strict=False)) | kwargs
             self.init_kwargs = {
-                name: _plain(value) for name, value in given.items() if not isinstance(value, nn.Module)
+                name: _plain(value)
+                for name, value in given.items()
+                if not isinstance(value, nn.Module)
             }
         init(self, *args, **kwargs)
 

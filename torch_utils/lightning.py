@@ -13,7 +13,9 @@ from torch import Tensor
 from torch_utils.pickle_globals import Named, exactly
 from torch_utils.torch_files import TensorRules, UnwantedError, check_tensors, read_archive
 
-_FIRST_KEYS = re.compile(rb"(X.\0\0\0|\x8c.)(state_dict|epoch|global_step|pytorch-lightning_version)", re.DOTALL)
+_FIRST_KEYS = re.compile(
+    rb"(X.\0\0\0|\x8c.)(state_dict|epoch|global_step|pytorch-lightning_version)", re.DOTALL
+)
 
 
 class Inert:
@@ -49,7 +51,11 @@ def is_lightning(head: bytes) -> bool:
     Args:
         head: its first bytes, 512 or more.
     """
-    return head.startswith(b"PK\x03\x04") and b"data.pkl" in head and _FIRST_KEYS.search(head) is not None
+    return (
+        head.startswith(b"PK\x03\x04")
+        and b"data.pkl" in head
+        and _FIRST_KEYS.search(head) is not None
+    )
 
 
 def read_lightning(path: Path) -> dict[str, Tensor]:

@@ -95,7 +95,9 @@ def named(module: str, name: str) -> Named:
 def exactly(kind: type, value: Any) -> Any:
     """`value` itself if its type is `kind` and no subclass of it; else UnsafePickleError."""
     if type(value) is not kind:
-        raise UnsafePickleError(f"safe loading refuses a {type(value).__name__} in place of a {kind.__name__}")
+        raise UnsafePickleError(
+            f"safe loading refuses a {type(value).__name__} in place of a {kind.__name__}"
+        )
     return value
 
 
@@ -113,7 +115,9 @@ def set_state(target: Any, state: Any) -> None:
         UnsafePickleError: if `target` is no Recorded, Dtype or numpy array, or `state` does not fit it.
     """
     if type(target) is Recorded:
-        target.state.update((exactly(str, key), value) for key, value in exactly(dict, state).items())
+        target.state.update(
+            (exactly(str, key), value) for key, value in exactly(dict, state).items()
+        )
     elif type(target) is Dtype:
         if exactly(tuple, state)[1] not in ("<", "|", "="):
             raise UnsafePickleError("safe loading refuses big-endian numbers")
@@ -123,10 +127,14 @@ def set_state(target: Any, state: Any) -> None:
             data = data.encode("latin1")
         expected = math.prod(_sizes(shape)) * exactly(Dtype, dtype).numpy.itemsize
         if len(exactly(bytes, data)) != expected:
-            raise UnsafePickleError(f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}")
+            raise UnsafePickleError(
+                f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}"
+            )
         target.__setstate__((1, shape, dtype.numpy, exactly(bool, fortran_order), data))
     else:
-        raise UnsafePickleError(f"safe loading refuses to set the state of a {type(target).__name__}")
+        raise UnsafePickleError(
+            f"safe loading refuses to set the state of a {type(target).__name__}"
+        )
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
@@ -139,7 +147,9 @@ def _persistent(meta: Any) -> Recorded:
     """EDM's own function would execute meta["module_src"]; this one does not even keep it."""
     meta = exactly(dict, meta)
     if meta.get("type") != "class":
-        raise UnsafePickleError("safe loading refuses persistent objects of another type than 'class'")
+        raise UnsafePickleError(
+            "safe loading refuses persistent objects of another type than 'class'"
+        )
     return Recorded(exactly(str, meta.get("class_name")), exactly(dict, meta.get("state")))
 
 
@@ -176,7 +186,18 @@ _STORAGE_OPCODES = frozenset(
 )  # fmt: skip
 _STORAGE_CLASSES = frozenset(
     f"torch {kind}Storage"
-    for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+    for kind in (
+        "Double",
+        "Float",
+        "Half",
+        "BFloat16",
+        "Long",
+        "Int",
+        "Short",
+        "Char",
+        "Byte",
+        "Bool",
+    )
 )
 
 
@@ -194,24 +215,34 @@ def _storage(data: Any) -> Storage:
             if opcode.name == "GLOBAL":
                 if arg not in _STORAGE_CLASSES:
                     shown = ascii(str(arg).replace(" ", "."))[1:-1][:100]
-                    raise UnsafePickleError(f"safe loading refuses {shown} inside of a tensor's data")
+                    raise UnsafePickleError(
+                        f"safe loading refuses {shown} inside of a tensor's data"
+                    )
             elif opcode.name not in _STORAGE_OPCODES:
-                raise UnsafePickleError(f"safe loading refuses the opcode {opcode.name} inside of a tensor's data")
+                raise UnsafePickleError(
+                    f"safe loading refuses the opcode {opcode.name} inside of a tensor's data"
+                )
     storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if not isinstance(storage, torch.storage.TypedStorage):
-        raise UnsafePickleError(f"safe loading refuses a {type(storage).__name__} as a tensor's data")
+        raise UnsafePickleError(
+            f"safe loading refuses a {type(storage).__name__} as a tensor's data"
+        )
     # not storage.untyped(), which warns of the deprecation of the class that this old format comes as
     return Storage(torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage))
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any) -> torch.Tensor:
+def _tensor(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any
+) -> torch.Tensor:
     flat = exactly(Storage, storage).flat
     (offset,) = _sizes((offset,))
     size, stride = _sizes(size), _sizes(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     # With stride 0 an enormous tensor could be made of one number; no weight is stored like that.
     if math.prod(size) > flat.numel() or (0 not in size and last >= flat.numel()):
-        raise UnsafePickleError(f"damaged pickle: a tensor {list(size)} exceeds its {flat.numel()} numbers")
+        raise UnsafePickleError(
+            f"damaged pickle: a tensor {list(size)} exceeds its {flat.numel()} numbers"
+        )
     return flat.as_strided(size, stride, flat.storage_offset() + offset)
 
 
@@ -220,7 +251,20 @@ def _parameter(tensor: Any, _grad: Any, _hooks: Any) -> torch.Tensor:
 
 
 def _dtype(code: Any, _align: Any = False, _copy: Any = True) -> Dtype:
-    if exactly(str, code) not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
+    if exactly(str, code) not in (
+        "f2",
+        "f4",
+        "f8",
+        "i1",
+        "i2",
+        "i4",
+        "i8",
+        "u1",
+        "u2",
+        "u4",
+        "u8",
+        "b1",
+    ):
         raise UnsafePickleError(f"safe loading refuses the numpy type {ascii(code)[:30]}")
     return Dtype(np.dtype(f"<{code}"))
 
@@ -235,12 +279,16 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
     sizes, numbers = _sizes(shape), exactly(Dtype, dtype).numpy
     expected = math.prod(sizes) * numbers.itemsize
     if len(exactly(bytes, data)) != expected:
-        raise UnsafePickleError(f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}")
+        raise UnsafePickleError(
+            f"damaged pickle: a numpy array of {expected} bytes comes with {len(data)}"
+        )
     array = np.frombuffer(data, numbers)
     if order == "K" and axes is not None:
         return array.reshape(sizes).transpose(_sizes(axes))
     if order not in ("C", "F"):
-        raise UnsafePickleError("safe loading refuses numpy arrays of another order than C, F and K")
+        raise UnsafePickleError(
+            "safe loading refuses numpy arrays of another order than C, F and K"
+        )
     return array.reshape(sizes, order=order)
 
 

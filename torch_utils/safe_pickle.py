@@ -29,7 +29,12 @@ _LITERALS = frozenset(
     {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
      "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "BINSTRING", "SHORT_BINSTRING"}
 )  # fmt: skip
-_EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
+_EMPTY: dict[str, type] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": set,
+}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IDLE = ("PROTO", "FRAME")  # say nothing that is needed
 _COPIES = 4  # of its own bytes that a pickle may make: protocol 2 has them as text, then as bytes, then as numbers
@@ -50,7 +55,9 @@ class Rules:
         self.left = _COPIES * size
 
     def _copies(self, *values: Any) -> None:
-        self.left -= sum(len(value) for value in values if isinstance(value, bytes | str | list | dict))
+        self.left -= sum(
+            len(value) for value in values if isinstance(value, bytes | str | list | dict)
+        )
         if self.left < 0:
             raise UnsafePickleError("damaged pickle: it unfolds to many times its own size")
 
@@ -78,7 +85,9 @@ class Rules:
 
     def stored(self, reference: Any) -> Any:
         """What is kept outside of the pickle under a persistent id."""
-        raise UnsafePickleError("safe loading refuses the opcode BINPERSID: plain weights have no need of it")
+        raise UnsafePickleError(
+            "safe loading refuses the opcode BINPERSID: plain weights have no need of it"
+        )
 
 
 def load(file: IO[bytes], rules: Rules | None = None) -> Any:
@@ -141,7 +150,9 @@ class _Machine:
             elif name in _OPCODES:
                 _OPCODES[name](self, arg)
             elif name not in _IDLE:
-                raise UnsafePickleError(f"safe loading refuses the opcode {name}: plain weights have no need of it")
+                raise UnsafePickleError(
+                    f"safe loading refuses the opcode {name}: plain weights have no need of it"
+                )
         raise EOFError
 
     # ---- marks and the memo

@@ -15,7 +15,9 @@ from dnnlib.files import atomic_write
 CHECKSUM = "checksum"  # a key of the metadata
 
 
-def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
     """Write tensors and text, atomically; equal ones make equal files.
 
     Args:
@@ -52,10 +54,15 @@ def check_safetensors(path: str | os.PathLike[str]) -> None:
         said = header.get("__metadata__", {}).get(CHECKSUM)
         if said is None:
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data)[start:] as numbers:
+        with (
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            memoryview(data)[start:] as numbers,
+        ):
             found = _checksum(header, numbers)
     if found != said:
-        raise ValueError("the safetensors file is damaged: its checksum is another than when it was written")
+        raise ValueError(
+            "the safetensors file is damaged: its checksum is another than when it was written"
+        )
 
 
 def _checksum(header: dict[str, Any], numbers: memoryview) -> str:

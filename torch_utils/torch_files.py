@@ -16,7 +16,11 @@ from torch import Tensor
 from torch_utils.pickle_globals import GLOBALS, Named, Storage, UnsafePickleError, exactly
 from torch_utils.safe_pickle import Rules, load
 
-_CALLED = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
+_CALLED = (
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+)
 _DTYPES = {
     "torch.DoubleStorage": torch.float64, "torch.FloatStorage": torch.float32, "torch.HalfStorage": torch.float16,
     "torch.BFloat16Storage": torch.bfloat16, "torch.LongStorage": torch.int64, "torch.IntStorage": torch.int32,
@@ -41,7 +45,9 @@ class TensorRules(Rules):
         full = f"{module}.{name}"
         if full not in _CALLED and full not in _DTYPES:
             shown = ascii(full)[1:-1][:100]
-            raise UnwantedError(f"the file wants to run {shown}, which no state_dict needs; it is not loaded")
+            raise UnwantedError(
+                f"the file wants to run {shown}, which no state_dict needs; it is not loaded"
+            )
         return Named(full)
 
     def called(self, function: Any, args: Any) -> Any:
@@ -56,7 +62,9 @@ class TensorRules(Rules):
     def stored(self, reference: Any) -> Any:
         """The numbers of a tensor: ("storage", its class, its file in the archive, device, count)."""
         _tag, kind, key, _device, _count = exactly(tuple, reference)
-        return Storage(self.archive.member(f"data/{exactly(str, key)}", _DTYPES[exactly(Named, kind).name]))
+        return Storage(
+            self.archive.member(f"data/{exactly(str, key)}", _DTYPES[exactly(Named, kind).name])
+        )
 
 
 class Archive:
@@ -65,15 +73,21 @@ class Archive:
     def __init__(self, path: Path) -> None:
         with zipfile.ZipFile(path) as file:
             self.members = {info.filename: info for info in file.infolist()}
-        (pickle,) = (name for name in self.members if name.endswith("/data.pkl") and name.count("/") == 1)
+        (pickle,) = (
+            name for name in self.members if name.endswith("/data.pkl") and name.count("/") == 1
+        )
         self.root = pickle.removesuffix("data.pkl")
-        self.bytes = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+        self.bytes = torch.from_file(
+            str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8
+        )
 
     def member(self, name: str, dtype: torch.dtype = torch.uint8) -> Tensor:
         """The numbers in a file, one-dimensional."""
         info = self.members[self.root + name]
         header = self.bytes[info.header_offset :][:30].tolist()
-        start = info.header_offset + 30 + header[26] + 256 * header[27] + header[28] + 256 * header[29]
+        start = (
+            info.header_offset + 30 + header[26] + 256 * header[27] + header[28] + 256 * header[29]
+        )
         if info.compress_type != zipfile.ZIP_STORED or start + info.file_size > len(self.bytes):
             raise UnsafePickleError(f"its file {name[:50]} is compressed or cut short")
         data = self.bytes[start : start + info.file_size]
@@ -114,9 +128,13 @@ def check_tensors(tensors: Mapping[Any, Any], size: int, what: str) -> None:
     """
     for name, value in tensors.items():
         if not isinstance(name, str):
-            raise ValueError(f"{what} holds other things than tensors by name: a key that is no text")
+            raise ValueError(
+                f"{what} holds other things than tensors by name: a key that is no text"
+            )
         if not isinstance(value, Tensor):
             raise ValueError(f"{what} holds other things than tensors by name: {ascii(name)[:100]}")
     claimed = sum(value.numel() * value.element_size() for value in tensors.values())
     if claimed > 2 * size:  # twice, as a tensor or two may be there under several names
-        raise ValueError(f"the tensors claim {claimed:,} bytes, the file has {size:,}: it is damaged")
+        raise ValueError(
+            f"the tensors claim {claimed:,} bytes, the file has {size:,}: it is damaged"
+        )

@@ -20,7 +20,9 @@ SAFE_SINCE = (2, 10)  # of torch: what weights_only promises holds
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], optional: str | None = None) -> None:
+def check_names(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], optional: str | None = None
+) -> None:
     """What a strict load_state_dict checks, told in one line.
 
     Args:
@@ -31,7 +33,9 @@ def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], opt
         ValueError: if a name is missing or unexpected, or a shape is another; the first of them are named.
     """
     lists = {
-        "missing": [n for n in expected if n not in found and not (optional and n.endswith(optional))],
+        "missing": [
+            n for n in expected if n not in found and not (optional and n.endswith(optional))
+        ],
         "unexpected": [n for n in found if n not in expected],
         "of the wrong shape": [
             f"{name} {list(found[name].shape)} for {list(value.shape)}"
@@ -39,7 +43,9 @@ def check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], opt
             if name in found and found[name].shape != value.shape
         ],
     }
-    problems = [f"{len(names)} {problem} ({_first(names)})" for problem, names in lists.items() if names]
+    problems = [
+        f"{len(names)} {problem} ({_first(names)})" for problem, names in lists.items() if names
+    ]
     if problems:
         raise ValueError(f"the tensors do not fit the network: {'; '.join(problems)}")
 
@@ -53,12 +59,16 @@ def check_like(found: Any, expected: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: naming the first difference.
     """
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(value, Tensor) for value in found.values()
+    ):
         raise ValueError("there is something else in the place of tensors by name")
     check_names(expected, found)
     for name, value in expected.items():
         if found[name].dtype != value.dtype or found[name].layout != value.layout:
-            raise ValueError(f"{name} is {found[name].dtype}, {found[name].layout}; it must be {value.dtype}")
+            raise ValueError(
+                f"{name} is {found[name].dtype}, {found[name].layout}; it must be {value.dtype}"
+            )
 
 
 def _first(names: list[str]) -> str:
@@ -135,7 +145,9 @@ def write_saved(path: str | os.PathLike[str], value: Any) -> None:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # of which torch says "unexpected pos 64 vs 0"
+            if isinstance(
+                error.__context__, OSError
+            ):  # of which torch says "unexpected pos 64 vs 0"
                 raise error.__context__ from None
             raise
 

@@ -49,7 +49,12 @@ class Transformations:
     def source(self) -> Tensor:
         """[N, 2, 3]: where in [-1, 1]^2 an output position (x, y, 1) comes from: the inverse of all but mirroring."""
         linear = _scaling(-self.scale, -self.scale) @ _rotation(-self.turn)
-        linear = linear @ _rotation(self.along) @ _scaling(-self.stretch, self.stretch) @ _rotation(-self.along)
+        linear = (
+            linear
+            @ _rotation(self.along)
+            @ _scaling(-self.stretch, self.stretch)
+            @ _rotation(-self.along)
+        )
         return torch.cat([linear, linear @ -(self.shift[:, :, None] / 4)], dim=2)  # the side is 2
 
     def apply(self, images: Tensor) -> Tensor:
@@ -58,7 +63,9 @@ class Transformations:
         flip = mirrored[:, :, None, None, None] > 0
         images = torch.where(flip[0], images.flip(3), images)
         images = torch.where(flip[1], images.flip(2), images)
-        moved = (self.scale != 0) | (self.turn != 0) | (self.stretch != 0) | (self.shift != 0).any(1)
+        moved = (
+            (self.scale != 0) | (self.turn != 0) | (self.stretch != 0) | (self.shift != 0).any(1)
+        )
         if moved.any():
             source = self.source()[moved].to(images.device, non_blocking=True)
             rows = moved.nonzero()[:, 0].to(images.device, non_blocking=True)
@@ -99,7 +106,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
-            raise ValueError(f"the augment probability is {self.probability}; it must lie between 0 and 1")
+            raise ValueError(
+                f"the augment probability is {self.probability}; it must lie between 0 and 1"
+            )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Transform each image in its own way.
@@ -118,13 +127,17 @@ class Augmentation:
         """Transformations of `count` images, see the class."""
 
         def chosen(probability: float) -> Tensor:
-            return (torch.rand([count], generator=generator, device=generator.device) < probability).float()
+            return (
+                torch.rand([count], generator=generator, device=generator.device) < probability
+            ).float()
 
         def normal(*shape: int) -> Tensor:
             return torch.randn([count, *shape], generator=generator, device=generator.device)
 
         def angle() -> Tensor:
-            return math.pi * (2 * torch.rand([count], generator=generator, device=generator.device) - 1)
+            return math.pi * (
+                2 * torch.rand([count], generator=generator, device=generator.device) - 1
+            )
 
         p = self.probability
         return Transformations(
@@ -159,7 +172,10 @@ def _resample(images: Tensor, source: Tensor) -> Tensor:
     kernel = low.outer(low).expand(C, 1, taps, taps)
     wide = F.pad(images, [H - 1] * 4, mode="reflect")
     twice = F.conv_transpose2d(wide, kernel, stride=2, padding=taps // 2 - 1, groups=C)
-    side, step = 2 * H + taps - 2, 1 / H  # of the doubled grid: values that the last filter reads, and their distance
+    side, step = (
+        2 * H + taps - 2,
+        1 / H,
+    )  # of the doubled grid: values that the last filter reads, and their distance
     linear, offset = source[:, :, :2], source[:, :, 2:]
     offset = offset + (linear.sum(2, keepdim=True) - 1) * step / 2
     theta = torch.cat([linear * (side / (2 * H)), offset], dim=2) * (H / wide.shape[2])

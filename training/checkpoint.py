@@ -69,8 +69,14 @@ def load_network(
 
     net.assumed = kind.assumed_but(kwargs, heads)
     if net.assumed:
-        way_out = "" if heads else f"; other heads: num_heads or head_channels of an entry in {NETWORKS_TOML}"
-        warn(f"{source}: its file does not tell all; taken from the published networks: {net.assumed}{way_out}")
+        way_out = (
+            ""
+            if heads
+            else f"; other heads: num_heads or head_channels of an entry in {NETWORKS_TOML}"
+        )
+        warn(
+            f"{source}: its file does not tell all; taken from the published networks: {net.assumed}{way_out}"
+        )
     if preset is not None and preset.dtype is not None:
         net.cuda_dtype = getattr(torch, preset.dtype)
 
@@ -83,14 +89,18 @@ def load_network(
 def _attach(net: Precond, second: Path, path: Path) -> None:
     """Give the network of the file `path` the decoder of the file `second`."""
     if not isinstance(net, LatentPrecond):
-        raise ValueError(f"{path}: this network makes images, not latents: drop the autoencoder {second}")
+        raise ValueError(
+            f"{path}: this network makes images, not latents: drop the autoencoder {second}"
+        )
     try:
         net.attach(read_decoder(second))
     except ValueError as error:
         raise ValueError(f"{second}: {error}{copy_note(second)}") from error
 
 
-def describe(source: str | os.PathLike[str], autoencoder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+def describe(
+    source: str | os.PathLike[str], autoencoder: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """What a record of a run should say of a network: source, path, sha256 and licence (None if unknown).
 
     Where its entry in configs/networks.toml says so, also num_heads or head_channels. If the network has its
@@ -111,7 +121,9 @@ def describe(source: str | os.PathLike[str], autoencoder: str | os.PathLike[str]
     return facts
 
 
-def _autoencoder_file(preset: Preset | None, autoencoder: str | os.PathLike[str] | None) -> Path | None:
+def _autoencoder_file(
+    preset: Preset | None, autoencoder: str | os.PathLike[str] | None
+) -> Path | None:
     if autoencoder is not None:
         return resolve(autoencoder)[0]
     return preset.autoencoder_file() if preset else None
@@ -119,7 +131,9 @@ def _autoencoder_file(preset: Preset | None, autoencoder: str | os.PathLike[str]
 
 def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> Precond:
     if class_name not in FAMILIES:  # a text, whatever the format
-        raise ValueError(f"unknown network class {class_name[:50]!r}; known are {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"unknown network class {class_name[:50]!r}; known are {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[class_name]
 
     def make() -> Precond:
@@ -127,10 +141,16 @@ def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) 
             check_keywords(kwargs, family.constructors())
             net = family(**kwargs)
             if not 1 <= net.img_resolution <= MAX_RESOLUTION:
-                raise ValueError(f"img_resolution is {net.img_resolution}; it must be from 1 to {MAX_RESOLUTION}")
-        except Exception as error:  # the arguments come from a file: anything can be wrong with them
+                raise ValueError(
+                    f"img_resolution is {net.img_resolution}; it must be from 1 to {MAX_RESOLUTION}"
+                )
+        except (
+            Exception
+        ) as error:  # the arguments come from a file: anything can be wrong with them
             reason = printable(error)
-            raise ValueError(f"{class_name} cannot be built from the arguments in the file: {reason}") from error
+            raise ValueError(
+                f"{class_name} cannot be built from the arguments in the file: {reason}"
+            ) from error
         return net
 
     return assembled(make, tensors)
@@ -186,7 +206,12 @@ def _facts(preset: Preset) -> dict[str, Any]:
     """What is known of a network, as JSON; the size in MB, measured if it is here with all that it needs."""
     here, missing = not preset.missing, [str(path) for path in preset.missing]
     size = round(preset.local_path.stat().st_size / 1e6, 1) if here else preset.size
-    return asdict(preset) | {"file": str(preset.local_path), "here": here, "missing": missing, "size": size}
+    return asdict(preset) | {
+        "file": str(preset.local_path),
+        "here": here,
+        "missing": missing,
+        "size": size,
+    }
 
 
 def _table(presets: list[dict[str, Any]]) -> list[str]:
@@ -215,14 +240,25 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
         defaults.append(str(value) if name == "sampler" else f"{name} {value}")
 
     here = "yes" if facts["here"] else "no"
-    return facts["name"], f"{size:>6s}", here, facts["licence"], ", ".join(defaults) or "-", facts["note"]
+    return (
+        facts["name"],
+        f"{size:>6s}",
+        here,
+        facts["licence"],
+        ", ".join(defaults) or "-",
+        facts["note"],
+    )
 
 
 @main.command()
 @click.argument("source")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--autoencoder", metavar="PATH|URL", help="Of a latent network: its decoder is stored with it.")
-@click.option("--half", is_flag=True, help="Store the weights as float16: half the size, rounded to 11 bits.")
+@click.option(
+    "--autoencoder", metavar="PATH|URL", help="Of a latent network: its decoder is stored with it."
+)
+@click.option(
+    "--half", is_flag=True, help="Store the weights as float16: half the size, rounded to 11 bits."
+)
 def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> None:
     """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
 
@@ -233,7 +269,9 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
     if target.exists():
         raise ValueError(f"{target} exists; delete it first, or choose another name")
     if target.suffix.lower() not in ("", ".safetensors"):
-        raise ValueError(f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors")
+        raise ValueError(
+            f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors"
+        )
     check_writable(target, "TARGET")
 
     net = load_network(source, autoencoder=autoencoder)

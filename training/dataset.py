@@ -52,7 +52,9 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self.num_channels, self.resolution, width = self.image_shape
         if self.resolution != width:
             where = self._files.where(self._names[0])
-            raise ValueError(f"{where} is {width}x{self.resolution} (width x height); images must be square")
+            raise ValueError(
+                f"{where} is {width}x{self.resolution} (width x height); images must be square"
+            )
 
     @property
     def files(self) -> ImageFiles:
@@ -91,14 +93,18 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             sizes = f"{tuple(image.shape)}, the first image is {self.image_shape} (channels, height, width)"
             cures = ["--channels 3"] if len(image) != self.num_channels else []
             cures += ["--resolution"] if image.shape[1:] != self.image_shape[1:] else []
-            raise ValueError(f"{where} is {sizes}; dataset_tool.py {' '.join(cures)} makes them alike")
+            raise ValueError(
+                f"{where} is {sizes}; dataset_tool.py {' '.join(cures)} makes them alike"
+            )
         return torch.from_numpy(image)
 
     def _read(self, name: str) -> np.ndarray:
         said = bool(self._files.several)
         image = self._files.image(name)
         if self._files.several and not said:
-            warn(f"{self._files.where(name)} holds several frames or pages; of such files the first is taken")
+            warn(
+                f"{self._files.where(name)} holds several frames or pages; of such files the first is taken"
+            )
         pixels = np.array(image).reshape(image.height, image.width, len(image.getbands()))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, C) -> (C, H, W)
 
@@ -134,7 +140,9 @@ class InfiniteSampler(Sampler[int]):
         ValueError: if a range above is violated.
     """
 
-    def __init__(self, dataset_size: int, rank: int = 0, num_replicas: int = 1, seed: int = 0, start: int = 0) -> None:
+    def __init__(
+        self, dataset_size: int, rank: int = 0, num_replicas: int = 1, seed: int = 0, start: int = 0
+    ) -> None:
         if dataset_size < 1:
             raise ValueError(f"dataset_size is {dataset_size}; it must be at least 1")
         if not 0 <= rank < num_replicas:
@@ -163,14 +171,21 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 def _refuse_unread(files: ImageFiles) -> None:
     """A picture that is not read must not be missing without a word: statistics would be those of the others."""
     if files.unread:
-        first, kinds = files.where(files.unread[0]), ", ".join(sorted({suffix(name) for name in files.unread}))
+        first, kinds = (
+            files.where(files.unread[0]),
+            ", ".join(sorted({suffix(name) for name in files.unread})),
+        )
         counted = f"{len(files.unread)} pictures of formats that are not read ({kinds})"
-        raise ValueError(f"{printable(files.path)} holds {counted}, the first is {first}: convert or remove them")
+        raise ValueError(
+            f"{printable(files.path)} holds {counted}, the first is {first}: convert or remove them"
+        )
 
 
 def _read_labels(files: ImageFiles) -> Tensor:
     labels = files.labels()
     if labels is None:
         why = f"{LABEL_FILE} says null" if files.has_label_file else f"no {LABEL_FILE}"
-        raise ValueError(f"{files.path} has no labels ({why}), which a class-conditional network needs")
+        raise ValueError(
+            f"{files.path} has no labels ({why}), which a class-conditional network needs"
+        )
     return torch.from_numpy(labels if labels.ndim == 1 else labels.astype(np.float32))

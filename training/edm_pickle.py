@@ -16,7 +16,12 @@ PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
 
 def is_pickle(head: bytes) -> bool:
     """Whether a file that begins so is a pickle of protocol 2 to 5, but for torch.save's old files."""
-    return len(head) > 2 and head[0] == 0x80 and head[1] in range(2, 6) and not head.startswith(OLD_TORCH)
+    return (
+        len(head) > 2
+        and head[0] == 0x80
+        and head[1] in range(2, 6)
+        and not head.startswith(OLD_TORCH)
+    )
 
 
 def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
@@ -36,7 +41,9 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         raise ValueError("the pickle is no EDM snapshot: it has no network under the key 'ema'")
     args, kwargs = ema.state.get("_init_args"), ema.state.get("_init_kwargs")
     if args != () or not isinstance(kwargs, dict):
-        raise ValueError("the pickle does not record its network's constructor arguments as keywords")
+        raise ValueError(
+            "the pickle does not record its network's constructor arguments as keywords"
+        )
     tensors = dict(_tensors(ema, "", set()))
     check_tensors(tensors, path.stat().st_size, "the network in the pickle")
     return PUBLISHED_NAMES.get(ema.class_name, ema.class_name), kwargs, tensors
@@ -60,5 +67,7 @@ def _tensors(module: Recorded, prefix: str, seen: set[int]) -> Iterator[tuple[st
 def _part(module: Recorded, name: str, kind: type) -> Any:
     value = module.state.get(name, kind())
     if not isinstance(value, kind):
-        raise ValueError(f"the pickle is damaged: {name} of a {module.class_name} is a {type(value).__name__}")
+        raise ValueError(
+            f"the pickle is damaged: {name} of a {module.class_name} is a {type(value).__name__}"
+        )
     return value

@@ -43,8 +43,14 @@ class Format:
         """
         for name in heads:
             if name not in self.heads:
-                known = f"give {', '.join(self.heads)}" if self.heads else "its files tell it themselves"
-                raise ValueError(f"{NETWORKS_TOML} gives {name}, which {self.name} does not take: {known}")
+                known = (
+                    f"give {', '.join(self.heads)}"
+                    if self.heads
+                    else "its files tell it themselves"
+                )
+                raise ValueError(
+                    f"{NETWORKS_TOML} gives {name}, which {self.name} does not take: {known}"
+                )
         if not heads:
             return kwargs
         others = {name: value for name, value in kwargs.items() if name not in self.heads.values()}
@@ -101,4 +107,6 @@ def format_of(path: Path) -> Format:
         if head.startswith(magic) or text.startswith(magic):
             guess = f"it looks like {words}"
             break
-    raise ValueError(f"no network in a known format ({', '.join(kind.name for kind in FORMATS)}); {guess}")
+    raise ValueError(
+        f"no network in a known format ({', '.join(kind.name for kind in FORMATS)}); {guess}"
+    )

@@ -87,7 +87,9 @@ class _Weighted:
         """See `DenoisingLoss`."""
         level = sigma.reshape(-1, 1, 1, 1)
         more = {} if augment_labels is None else {"augment_labels": augment_labels}
-        return self.weight(level) * (net(images + level * noise, sigma, labels, **more) - images) ** 2
+        return (
+            self.weight(level) * (net(images + level * noise, sigma, labels, **more) - images) ** 2
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, FourierEmbedding, GroupNorm, Init, Linear, PositionalEmbedding
+from training.blocks.layers import (
+    Conv2d,
+    FourierEmbedding,
+    GroupNorm,
+    Init,
+    Linear,
+    PositionalEmbedding,
+)
 from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet import UNet
 from training.blocks.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
@@ -76,16 +83,22 @@ class DhariwalUNet(UNet):
         )  # fmt: skip
 
         self.map_noise = PositionalEmbedding(model_channels)
-        self.map_augment = Linear(augment_dim, model_channels, bias=False, init=zero) if augment_dim else None
+        self.map_augment = (
+            Linear(augment_dim, model_channels, bias=False, init=zero) if augment_dim else None
+        )
         self.map_layer0 = Linear(model_channels, emb_channels, init=init)
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
-        self.map_label = Linear(label_dim, emb_channels, bias=False, init=label_init) if label_dim else None
+        self.map_label = (
+            Linear(label_dim, emb_channels, bias=False, init=label_init) if label_dim else None
+        )
 
         def layer(place: Place) -> tuple[Place, nn.Module]:
             if place.name == "conv":
                 return place, Conv2d(place.in_channels, place.out_channels, 3, init=init)
             down, up = place.name == "down", place.name == "up"
-            return place, block(place.in_channels, place.out_channels, down=down, up=up, attention=place.attention)
+            return place, block(
+                place.in_channels, place.out_channels, down=down, up=up, attention=place.attention
+            )
 
         self._build(img_resolution, map(layer, tower.encoder()), map(layer, tower.decoder()))
         channels = tower.widths[0]
@@ -161,7 +174,10 @@ class SongUNet(UNet):
         _one_of("encoder_type", encoder_type, "standard", "skip", "residual")
         _one_of("decoder_type", decoder_type, "standard", "skip")
         self.label_dropout = label_dropout
-        emb_channels, noise_channels = model_channels * channel_mult_emb, model_channels * channel_mult_noise
+        emb_channels, noise_channels = (
+            model_channels * channel_mult_emb,
+            model_channels * channel_mult_noise,
+        )
         widths = [model_channels * mult for mult in channel_mult]
         attended = levels_of(attn_resolutions, img_resolution, len(widths))
         tower = Tower(in_channels, model_channels, widths, num_blocks, attended)
@@ -180,12 +196,16 @@ class SongUNet(UNet):
         else:
             self.map_noise = FourierEmbedding(noise_channels)
         self.map_label = Linear(label_dim, noise_channels, init=init) if label_dim else None
-        self.map_augment = Linear(augment_dim, noise_channels, bias=False, init=init) if augment_dim else None
+        self.map_augment = (
+            Linear(augment_dim, noise_channels, bias=False, init=init) if augment_dim else None
+        )
         self.map_layer0 = Linear(noise_channels, emb_channels, init=init)
         self.map_layer1 = Linear(emb_channels, emb_channels, init=init)
 
         encoder = _song_encoder(tower, encoder_type, block, conv)
-        decoder = _song_decoder(tower, decoder_type, block, conv, partial(Conv2d, init=zero), out_channels)
+        decoder = _song_decoder(
+            tower, decoder_type, block, conv, partial(Conv2d, init=zero), out_channels
+        )
         self._build(img_resolution, encoder, decoder)
 
     def forward(
@@ -229,9 +249,13 @@ class SongUNet(UNet):
         assert output is not None  # level 0 always has an aux_conv
         return output
 
-    def _embed(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
+    def _embed(
+        self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
+    ) -> Tensor:
         emb = self.map_noise(noise_labels)
-        emb = emb.reshape(emb.shape[0], 2, -1).flip(1).reshape(emb.shape)  # published order: sines, then cosines
+        emb = (
+            emb.reshape(emb.shape[0], 2, -1).flip(1).reshape(emb.shape)
+        )  # published order: sines, then cosines
         if self.map_label is not None and class_labels is not None:
             labels = self._drop_labels(class_labels) * math.sqrt(self.map_label.in_features)
             emb = emb + self.map_label(labels)
@@ -243,7 +267,9 @@ class SongUNet(UNet):
 Make = Callable[..., nn.Module]
 
 
-def _song_encoder(tower: Tower, encoder_type: str, block: Make, conv: Make) -> Iterator[tuple[Place, nn.Module]]:
+def _song_encoder(
+    tower: Tower, encoder_type: str, block: Make, conv: Make
+) -> Iterator[tuple[Place, nn.Module]]:
     """The layers of the way down; where the image comes along, also those that resample it and mix it in."""
     image_channels = tower.in_channels
     for place in tower.encoder():
@@ -251,13 +277,21 @@ def _song_encoder(tower: Tower, encoder_type: str, block: Make, conv: Make) -> I
         if place.name == "conv":
             yield place, conv(place.in_channels, channels, 3)
             continue
-        yield place, block(place.in_channels, channels, down=place.name == "down", attention=place.attention)
+        yield (
+            place,
+            block(
+                place.in_channels, channels, down=place.name == "down", attention=place.attention
+            ),
+        )
 
         if place.name == "down" and encoder_type == "skip":
             yield place.beside("down"), conv(image_channels, image_channels, 0, down=True)
             yield place.beside("skip"), conv(image_channels, channels, 1)
         if place.name == "down" and encoder_type == "residual":
-            yield place.beside("residual"), conv(image_channels, channels, 3, down=True, convolve_first=True)
+            yield (
+                place.beside("residual"),
+                conv(image_channels, channels, 3, down=True, convolve_first=True),
+            )
             image_channels = channels
 
 
@@ -267,7 +301,12 @@ def _song_decoder(
     """The layers of the way up, and those that make an image: at the end, or ("skip") of every level."""
     for place in tower.decoder():
         attention = place.attention and (place.last or not place.takes_skip)
-        yield place, block(place.in_channels, place.out_channels, up=place.name == "up", attention=attention)
+        yield (
+            place,
+            block(
+                place.in_channels, place.out_channels, up=place.name == "up", attention=attention
+            ),
+        )
 
         if place.last and (decoder_type == "skip" or place.level == 0):
             if decoder_type == "skip" and place.level < len(tower.widths) - 1:

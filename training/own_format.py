@@ -21,7 +21,9 @@ from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from torch_utils.torch_files import check_tensors
 
 FORMAT = "skip-tuning-edm/1"
-Contents = tuple[str, dict[str, Any], dict[str, Tensor]]  # class name, constructor keywords, state_dict
+Contents = tuple[
+    str, dict[str, Any], dict[str, Tensor]
+]  # class name, constructor keywords, state_dict
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -40,17 +42,23 @@ def read(path: Path) -> Contents:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except safetensors.SafetensorError as error:
-        raise ValueError(f"the safetensors file is truncated or damaged ({printable(error)})") from error
+        raise ValueError(
+            f"the safetensors file is truncated or damaged ({printable(error)})"
+        ) from error
     check_tensors(tensors, path.stat().st_size, "the safetensors file")
     check_safetensors(path)
 
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
-        raise ValueError(f"a safetensors file of another program: its format is {found[:50]!r}, not {FORMAT!r}")
+        raise ValueError(
+            f"a safetensors file of another program: its format is {found[:50]!r}, not {FORMAT!r}"
+        )
     try:
         return metadata["class"], _keywords(metadata["kwargs"]), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the metadata of the safetensors file is damaged ({printable(repr(error))})") from error
+        raise ValueError(
+            f"the metadata of the safetensors file is damaged ({printable(repr(error))})"
+        ) from error
 
 
 def write(path: str | os.PathLike[str], contents: Contents, provenance: Mapping[str, Any]) -> None:

@@ -31,7 +31,9 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
 
-    figure = matplotlib_module("matplotlib.figure").Figure(figsize=(7, 7 if metrics else 4), layout="constrained")
+    figure = matplotlib_module("matplotlib.figure").Figure(
+        figsize=(7, 7 if metrics else 4), layout="constrained"
+    )
     panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
     panels[0].plot(_column(stats, "images", 1000), _column(stats, "loss"), linewidth=1)
     panels[0].set_ylabel("loss")
@@ -54,7 +56,9 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
 def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
     for number, line in enumerate(lines, 1):
         if name not in line:
-            raise ValueError(f"line {number} has no {name!r}; these are no statistics of a training")
+            raise ValueError(
+                f"line {number} has no {name!r}; these are no statistics of a training"
+            )
     return [line[name] / unit for line in lines]
 
 
@@ -72,7 +76,9 @@ def main(stats: Path, picture: Path) -> None:
     """
     kind = picture.suffix[1:].lower()
     if kind not in FORMATS:
-        raise ValueError(f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}")
+        raise ValueError(
+            f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}"
+        )
     check_writable(picture, "PICTURE")
     metrics = stats.with_name("metrics.jsonl")
     figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)

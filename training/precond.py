@@ -13,7 +13,16 @@ from training.networks import DhariwalUNet, SongUNet
 from training.precond_base import Precond, Scalings, predicting_noise
 from training.schedules import VPSchedule, iddpm_levels
 
-__all__ = ["PRECONDS", "EDMPrecond", "EDMScaled", "Precond", "Scalings", "VEPrecond", "VPPrecond", "iDDPMPrecond"]
+__all__ = [
+    "PRECONDS",
+    "EDMPrecond",
+    "EDMScaled",
+    "Precond",
+    "Scalings",
+    "VEPrecond",
+    "VPPrecond",
+    "iDDPMPrecond",
+]
 
 NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
     "DhariwalUNet": DhariwalUNet,
@@ -222,7 +231,12 @@ class iDDPMPrecond(Precond):
         **model_kwargs: Any,
     ) -> None:
         model = raw_network(
-            model_type, img_resolution, img_channels, label_dim, out_channels=2 * img_channels, **model_kwargs
+            model_type,
+            img_resolution,
+            img_channels,
+            label_dim,
+            out_channels=2 * img_channels,
+            **model_kwargs,
         )
         super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         self.C_1, self.C_2, self.M = C_1, C_2, M

@@ -46,8 +46,12 @@ class Precond(RecordsArguments, nn.Module):
     sigma_max: float
     model_name = "model"  # under which the raw network's tensors are stored
     has_no_class = True  # whether it can be asked without labels, as its authors' code can
-    assumed = ""  # what its file does not tell and was taken from the published networks, for people
-    cuda_dtype: torch.dtype | None = None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
+    assumed = (
+        ""  # what its file does not tell and was taken from the published networks, for people
+    )
+    cuda_dtype: torch.dtype | None = (
+        None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
+    )
     parts: tuple[type, ...] = ()  # further classes whose keywords the constructor takes
 
     def __init__(
@@ -59,7 +63,11 @@ class Precond(RecordsArguments, nn.Module):
         use_fp16: bool = False,
     ) -> None:
         super().__init__()
-        self.img_resolution, self.img_channels, self.label_dim = img_resolution, img_channels, label_dim
+        self.img_resolution, self.img_channels, self.label_dim = (
+            img_resolution,
+            img_channels,
+            label_dim,
+        )
         self.use_fp16 = use_fp16
         self.dtype: torch.dtype | None = None
         self.register_module(self.model_name, model)
@@ -67,7 +75,9 @@ class Precond(RecordsArguments, nn.Module):
     @classmethod
     def constructors(cls) -> list[type]:
         """The classes whose constructors the keywords of this one's reach; see `dnnlib.keywords.check_keywords`."""
-        own = [kind for kind in cls.__mro__ if issubclass(kind, Precond) and "__init__" in vars(kind)]
+        own = [
+            kind for kind in cls.__mro__ if issubclass(kind, Precond) and "__init__" in vars(kind)
+        ]
         return [*own, *cls.parts]
 
     def scalings(self, sigma: Tensor) -> Scalings:
@@ -145,7 +155,9 @@ class Precond(RecordsArguments, nn.Module):
             ValueError: if skip_scale does not fit the network, or it needs labels and has none.
         """
         if self.label_dim and class_labels is None and not self.has_no_class:
-            raise ValueError('this network was trained with classes only, and none of them is "no class": give labels')
+            raise ValueError(
+                'this network was trained with classes only, and none of them is "no class": give labels'
+            )
 
         x = x.to(torch.float32)
         sigma = torch.as_tensor(sigma, device=x.device).to(torch.float32).reshape(-1, 1, 1, 1)
@@ -153,7 +165,11 @@ class Precond(RecordsArguments, nn.Module):
             skip_scale = torch.as_tensor(skip_scale, device=x.device)
         labels: Tensor | None = None
         if self.label_dim:
-            labels = x.new_zeros([1, self.label_dim]) if class_labels is None else class_labels.to(x.dtype)
+            labels = (
+                x.new_zeros([1, self.label_dim])
+                if class_labels is None
+                else class_labels.to(x.dtype)
+            )
             labels = labels.reshape(-1, self.label_dim)
 
         c_skip, c_out, c_in, c_noise = self.scalings(sigma)

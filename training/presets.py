@@ -41,7 +41,9 @@ class Preset(Entry):
         if (self.url is None) == (self.path is None):
             raise ValueError(f"network {self.name!r} needs either a url or a path")
         if self.dtype not in (None, *HALVES):
-            raise ValueError(f"its dtype is {self.dtype!r}; it may be {' or '.join(HALVES)}, and is so on CUDA only")
+            raise ValueError(
+                f"its dtype is {self.dtype!r}; it may be {' or '.join(HALVES)}, and is so on CUDA only"
+            )
 
         for name, value in self.heads.items():
             if value < 1:

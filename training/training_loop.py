@@ -31,7 +31,10 @@ OnSnapshot = Callable[[Path, int], None]
 
 
 def train(
-    config: TrainingConfig, outdir: str | Path, device: torch.device, on_snapshot: OnSnapshot | None = None
+    config: TrainingConfig,
+    outdir: str | Path,
+    device: torch.device,
+    on_snapshot: OnSnapshot | None = None,
 ) -> Path:
     """Train a network, or go on with the run in `outdir`; return the last snapshot's path.
 
@@ -57,7 +60,9 @@ def train(
         with recorded(config, state, outdir):
             module: nn.Module = state.net
             if ranks > 1:
-                module = DistributedDataParallel(state.net, device_ids=[device] if device.type == "cuda" else None)
+                module = DistributedDataParallel(
+                    state.net, device_ids=[device] if device.type == "cuda" else None
+                )
             loss_fn = LOSSES[config.precond](**config.loss)
             batches = rank_batches(config, dataset, state.images_seen, device)
 
@@ -147,14 +152,18 @@ def training_step(
     """
     images, labels = batch
     step = state.images_seen // config.batch
-    draw_seed = hash((config.seed, step, distributed.rank())) % 2**63  # of integers: the same in every process
+    draw_seed = (
+        hash((config.seed, step, distributed.rank())) % 2**63
+    )  # of integers: the same in every process
     torch.manual_seed(draw_seed)  # dropout
     random = torch.Generator(images.device).manual_seed(draw_seed)
     sigma, noise = loss_fn.draw(images, random)
     augment_labels: Tensor | None = None
     if config.augment:
         # On CUDA what is drawn here decides what is computed: drawn there, the device would have to be waited for.
-        drawn_by = random if images.device.type == "cpu" else torch.Generator().manual_seed(draw_seed)
+        drawn_by = (
+            random if images.device.type == "cpu" else torch.Generator().manual_seed(draw_seed)
+        )
         images, augment_labels = Augmentation(config.augment)(images, drawn_by)
 
     state.optimizer.zero_grad(set_to_none=True)
@@ -174,7 +183,9 @@ def training_step(
         group["lr"] = config.learning_rate(state.images_seen)
     for param in state.net.parameters():
         if param.grad is not None:
-            torch.nan_to_num(param.grad.div_(config.loss_scale), nan=0.0, posinf=1e5, neginf=-1e5, out=param.grad)
+            torch.nan_to_num(
+                param.grad.div_(config.loss_scale), nan=0.0, posinf=1e5, neginf=-1e5, out=param.grad
+            )
     state.optimizer.step()
     _average(state, config.ema_beta(state.images_seen))
     return total / images.numel()
@@ -205,7 +216,10 @@ def rank_batches(
     )
 
     for pixels, labels in loader:
-        yield pixels.to(device, non_blocking=True).float() / 127.5 - 1, labels.to(device, non_blocking=True)
+        yield (
+            pixels.to(device, non_blocking=True).float() / 127.5 - 1,
+            labels.to(device, non_blocking=True),
+        )
 
 
 def snapshot_path(outdir: Path, images_seen: int) -> Path:

@@ -33,7 +33,9 @@ class Best:
     at_edge: bool
 
 
-def best_rho(rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0, maximise: bool = False) -> Best:
+def best_rho(
+    rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0, maximise: bool = False
+) -> Best:
     """The rho with the least metric, refined by the parabola through it and its two neighbours.
 
     Errors come from 1000 bootstrap resamples of the blocks, the same blocks for every rho: noise that all cells of a
@@ -66,10 +68,16 @@ def best_rho(rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0
     # Without blocks the errors are those of the chosen point of the grid, and that of rho is unknown.
     if len({len(cell.blocks) for cell in cells}) > 1 or not cells[0].blocks:
         if one is not None:
-            gain = Estimate.plain(sign * (height - y[one]), difference(cells[chosen], cells[one]).error)
-        return Best(at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge)
+            gain = Estimate.plain(
+                sign * (height - y[one]), difference(cells[chosen], cells[one]).error
+            )
+        return Best(
+            at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge
+        )
 
-    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed))
+    redrawn = bootstrap(
+        y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed)
+    )
     places, heights = _minimum(x, redrawn)
     if one is not None:
         gain = Estimate.plain(sign * (height - y[one]), (heights - redrawn[:, one]).std(ddof=1))
@@ -79,12 +87,16 @@ def best_rho(rhos: Sequence[float], estimates: Sequence[Estimate], seed: int = 0
     return Best(at, error, float(low), float(high), value, gain, at_edge)
 
 
-def _in_order(rhos: Sequence[float], estimates: Sequence[Estimate]) -> tuple[np.ndarray, list[Estimate]]:
+def _in_order(
+    rhos: Sequence[float], estimates: Sequence[Estimate]
+) -> tuple[np.ndarray, list[Estimate]]:
     """The grid, increasing, and the estimate at each of its points."""
     if not rhos or len(set(rhos)) != len(rhos):
         raise ValueError(f"the grid of rho is {list(rhos)}; need at least one, and each once")
     if len(rhos) != len(estimates):
-        raise ValueError(f"{len(rhos)} rhos and {len(estimates)} estimates; need one estimate for each rho")
+        raise ValueError(
+            f"{len(rhos)} rhos and {len(estimates)} estimates; need one estimate for each rho"
+        )
     order = np.argsort(rhos)
     return np.array(rhos, dtype=np.float64)[order], [estimates[i] for i in order]
 
@@ -119,5 +131,7 @@ def bootstrap(y: np.ndarray, blocks: np.ndarray, random: np.random.Generator) ->
     count = blocks.shape[1]
     moves = (blocks - blocks.mean(1, keepdims=True)) * (count / (count - 1)) ** 0.5
     drawn = random.integers(count, size=(RESAMPLES, count)) + count * np.arange(RESAMPLES)[:, None]
-    weights = np.bincount(drawn.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+    weights = (
+        np.bincount(drawn.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+    )
     return y + weights @ moves.T

@@ -67,9 +67,13 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.kind not in CLAIM_KINDS:
-            raise ValueError(f"unknown kind of claim {self.kind!r}; choose from {', '.join(CLAIM_KINDS)}")
+            raise ValueError(
+                f"unknown kind of claim {self.kind!r}; choose from {', '.join(CLAIM_KINDS)}"
+            )
         if self.against is not None and (not self.against or self.baseline in self.against):
-            raise ValueError(f"against is {self.against}; name values of {self.along} other than {self.baseline}")
+            raise ValueError(
+                f"against is {self.against}; name values of {self.along} other than {self.baseline}"
+            )
         if self.kind in ("best_rises", "best_falls") and self.for_each is None:
             raise ValueError(
                 f"{self.kind} compares the best {self.along} between values of for_each: name that setting"
@@ -136,14 +140,18 @@ def _groups(claim: Claim, points: Sequence[Point]) -> dict[Setting, Cells]:
     for point in points:
         if any(point.settings.get(name) != value for name, value in wanted.items()):
             continue
-        if claim.metric not in point.estimates or any(name not in point.settings for name in needed):
+        if claim.metric not in point.estimates or any(
+            name not in point.settings for name in needed
+        ):
             continue
 
         group = point.settings[claim.for_each] if claim.for_each else None
         cells = groups.setdefault(group, {})
         value = point.settings[claim.along]
         if value in cells:
-            raise ValueError(f"two cells have {_named(claim.along, value)}: what tells them apart must be for_each")
+            raise ValueError(
+                f"two cells have {_named(claim.along, value)}: what tells them apart must be for_each"
+            )
         cells[value] = point.estimates[claim.metric]
 
     several = {group: cells for group, cells in groups.items() if len(cells) > 1}
@@ -155,7 +163,9 @@ def _require(what: str, names: Sequence[str], given: Sequence[Mapping[str, Any]]
     known = {name for one in given for name in one}
     for name in names:
         if known and name not in known:
-            raise ValueError(f"no cell has the {what} {name!r}; there are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"no cell has the {what} {name!r}; there are {', '.join(sorted(known))}"
+            )
 
 
 def _beats(claim: Claim, cells: Cells) -> Finding:
@@ -173,21 +183,27 @@ def _beats(claim: Claim, cells: Cells) -> Finding:
     sign = 1 if claim.kind == "lower" else -1
     best = min(candidates, key=lambda value: sign * candidates[value].value)
     gap = difference(cells[best], cells[claim.baseline])
-    return Finding(_below(gap, sign, len(candidates)), _compared(claim, cells, best, claim.baseline))
+    return Finding(
+        _below(gap, sign, len(candidates)), _compared(claim, cells, best, claim.baseline)
+    )
 
 
 def _bends(claim: Claim, cells: Cells) -> Finding:
     """u_shape."""
     values = _numbers(claim, cells)
     if len(values) < 3:
-        return Finding("undecided", f"{len(values)} values of {written(claim.along)}, too few for a U")
+        return Finding(
+            "undecided", f"{len(values)} values of {written(claim.along)}, too few for a U"
+        )
 
     first, *inner, last = values
     least = min(inner, key=lambda value: cells[value].value)
     gaps = {end: difference(cells[least], cells[end]) for end in (first, last)}
     seen = _together([_below(gap, 1, len(inner)) for gap in gaps.values()])
 
-    moves = " and ".join(f"{_moved(gap)} against {_named(claim.along, end)}" for end, gap in gaps.items())
+    moves = " and ".join(
+        f"{_moved(gap)} against {_named(claim.along, end)}" for end, gap in gaps.items()
+    )
     return Finding(seen, f"{as_text(cells[least])} at {_named(claim.along, least)}, {moves}")
 
 
@@ -195,7 +211,9 @@ def _goes(claim: Claim, cells: Cells) -> Finding:
     """rises, falls."""
     values = _numbers(claim, cells)
     if len(values) < 2:
-        return Finding("undecided", f"{len(values)} values of {written(claim.along)}, too few for a direction")
+        return Finding(
+            "undecided", f"{len(values)} values of {written(claim.along)}, too few for a direction"
+        )
     sign = 1 if claim.kind == "falls" else -1
     text = _compared(claim, cells, values[-1], values[0])
 
@@ -217,10 +235,14 @@ def _best_moves(claim: Claim, groups: Mapping[Setting, Cells]) -> Finding:
     for_each = str(claim.for_each)
     order = _numbers(replace(claim, along=for_each), groups)
     if len(order) < 2:
-        return Finding("undecided", f"{len(order)} values of {written(for_each)}, too few for a direction")
+        return Finding(
+            "undecided", f"{len(order)} values of {written(for_each)}, too few for a direction"
+        )
 
     bests = {at: _best(claim, groups[at]) for at in (order[0], order[-1])}
-    told = " and ".join(f"{_placed(best)} at {_named(for_each, at)}{_end(best)}" for at, best in bests.items())
+    told = " and ".join(
+        f"{_placed(best)} at {_named(for_each, at)}{_end(best)}" for at, best in bests.items()
+    )
 
     first, last = bests.values()
     error = None

@@ -40,7 +40,9 @@ class Estimate:
     blocks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(number) for number in (self.value, self.error or 0.0, *self.blocks)):
+        if not all(
+            math.isfinite(number) for number in (self.value, self.error or 0.0, *self.blocks)
+        ):
             raise ValueError(
                 f"the estimate {self.value} with error {self.error} must be of finite numbers: measure again"
             )
@@ -95,7 +97,9 @@ class Estimate:
             without: the quantity without each run, in the order of the seeds; 2 or more.
         """
         blocks = value + (len(without) - 1) * (value - np.array(without, dtype=np.float64))
-        return cls(float(value), float(blocks.std(ddof=1)) / len(blocks) ** 0.5, tuple(blocks.tolist()))
+        return cls(
+            float(value), float(blocks.std(ddof=1)) / len(blocks) ** 0.5, tuple(blocks.tolist())
+        )
 
     @classmethod
     def plain(cls, value: float, error: float | None = None) -> "Estimate":
@@ -119,7 +123,9 @@ class Estimate:
             return cls(_number(record["value"]), None if error is None else _number(error), blocks)
         except (KeyError, TypeError, OverflowError) as problem:
             shown = printable(repr(record))
-            raise ValueError(f"{shown} is not an estimate: need value, error and blocks, all numbers") from problem
+            raise ValueError(
+                f"{shown} is not an estimate: need value, error and blocks, all numbers"
+            ) from problem
 
 
 def _number(value: Any) -> float:
@@ -185,13 +191,17 @@ def rounded(value: float, error: float | None, sign: Literal["", "+"] = "") -> s
 def as_text(estimate: Estimate, sign: Literal["", "+"] = "") -> str:
     """The value and, if it is known, its error: "6.12 +- 0.05"; see `rounded`."""
     value = rounded(estimate.value, estimate.error, sign)
-    return value if estimate.error is None else f"{value} +- {rounded(estimate.error, estimate.error)}"
+    return (
+        value if estimate.error is None else f"{value} +- {rounded(estimate.error, estimate.error)}"
+    )
 
 
 def _combined(value: float, a: Estimate, b: Estimate, weight_a: float, weight_b: float) -> Estimate:
     """A function of two estimates, by its derivatives with respect to both."""
     if a.blocks and len(a.blocks) == len(b.blocks):
-        moves = weight_a * (np.array(a.blocks) - a.value) + weight_b * (np.array(b.blocks) - b.value)
+        moves = weight_a * (np.array(a.blocks) - a.value) + weight_b * (
+            np.array(b.blocks) - b.value
+        )
         error = float(moves.std(ddof=1)) / len(moves) ** 0.5
         return Estimate(value, error, tuple(float(value + move) for move in moves))
     if a.error is None or b.error is None:
@@ -202,7 +212,11 @@ def _combined(value: float, a: Estimate, b: Estimate, weight_a: float, weight_b:
 def _vector(values: ArrayLike) -> np.ndarray:
     x = torch.as_tensor(values).detach().to("cpu", torch.float64).numpy()
     if x.ndim != 1 or len(x) == 0:
-        raise ValueError(f"values per image have shape {list(x.shape)}; need [N], one per image, N at least 1")
+        raise ValueError(
+            f"values per image have shape {list(x.shape)}; need [N], one per image, N at least 1"
+        )
     if not np.isfinite(x).all():
-        raise ValueError(f"the value of image {int(np.argmin(np.isfinite(x)))} is not finite; was its image damaged?")
+        raise ValueError(
+            f"the value of image {int(np.argmin(np.isfinite(x)))} is not finite; was its image damaged?"
+        )
     return x

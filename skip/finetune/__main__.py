@@ -84,14 +84,28 @@ def rho_command(**flags: Any) -> None:
             "another --dest, or move it away"
         )
     fitted = tune_rho(
-        settings, flags["duration_images"], state, device, flags["bounded"], flags["rho_start"], flags["batch_gpu"]
+        settings,
+        flags["duration_images"],
+        state,
+        device,
+        flags["bounded"],
+        flags["rho_start"],
+        flags["batch_gpu"],
     )
     if distributed.rank() == 0:
         about = {"bounded": flags["bounded"], "images": flags["duration_images"]}
         save_scale(out, fitted.scale, **as_json(settings), **about)
         rho, mean = fitted.path[-1], fitted.losses.chunk(4)
-        found = {"rho": rho.tolist(), "mean": float(rho.mean()), "min": float(rho.min()), "max": float(rho.max())}
-        found |= {"loss_first_quarter": float(mean[0].mean()), "loss_last_quarter": float(mean[-1].mean())}
+        found = {
+            "rho": rho.tolist(),
+            "mean": float(rho.mean()),
+            "min": float(rho.min()),
+            "max": float(rho.max()),
+        }
+        found |= {
+            "loss_first_quarter": float(mean[0].mean()),
+            "loss_last_quarter": float(mean[-1].mean()),
+        }
         click.echo(json.dumps(found | about | {"out": str(out)}))
     distributed.shutdown()
 
@@ -107,7 +121,11 @@ def network_command(**flags: Any) -> None:
         flags["ema_images"], flags["batch_gpu"],
     )  # fmt: skip
     if distributed.rank() == 0:
-        click.echo(json.dumps({"images": flags["duration_images"], "snapshots": [str(path) for path in paths]}))
+        click.echo(
+            json.dumps(
+                {"images": flags["duration_images"], "snapshots": [str(path) for path in paths]}
+            )
+        )
     distributed.shutdown()
 
 

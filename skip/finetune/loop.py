@@ -72,7 +72,9 @@ class FineTuning:
             raise ValueError(f"batch is {self.batch}; it must be at least 1")
         check_positive("lr", self.lr)
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}")
+            raise ValueError(
+                f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
 
@@ -83,7 +85,9 @@ class FineTuning:
             ValueError: naming it.
         """
         if images < 1 or images % self.batch:
-            raise ValueError(f"{name} is {images}; it must be a positive multiple of the batch, {self.batch}")
+            raise ValueError(
+                f"{name} is {images}; it must be a positive multiple of the batch, {self.batch}"
+            )
 
 
 class Examples(NamedTuple):
@@ -130,7 +134,10 @@ class Run:
             RuntimeError: if a part holds NaN or infinity on one of the ranks.
         """
         moments = [value for one in self.optimizer.state.values() for value in one.values()]
-        parts = {"parameters": list(self.parameters), "what is kept beside the parameters": list(self.also)}
+        parts = {
+            "parameters": list(self.parameters),
+            "what is kept beside the parameters": list(self.also),
+        }
         check_tensors(parts | {"optimizer": moments}, device)
 
     def save(self, path: Path) -> None:
@@ -143,7 +150,9 @@ class Run:
             "parameters": [value.detach() for value in self.parameters],
             "also": list(self.also),
             "optimizer": self.optimizer.state_dict(),
-            "history": torch.stack(self.history) if self.history else torch.zeros(0, 1, dtype=torch.float64),
+            "history": torch.stack(self.history)
+            if self.history
+            else torch.zeros(0, 1, dtype=torch.float64),
         }
         write_saved(path, saved)
 
@@ -166,12 +175,16 @@ class Run:
             if settings == self.settings:
                 self._take(saved)
         except Exception as error:  # damage can show in any way
-            raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
+            raise ValueError(
+                f"cannot resume from {path}: {printable(error)}; remove it to start anew"
+            ) from error
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:
                 before = printable(f"{name}={a!r}")
-                raise ValueError(f"{path} is of a run with {before}, now {b!r}; choose another place or remove it")
+                raise ValueError(
+                    f"{path} is of a run with {before}, now {b!r}; choose another place or remove it"
+                )
 
     def _take(self, saved: dict[str, Any]) -> None:
         """Go on from what `save` wrote; errors as of `load`."""
@@ -238,7 +251,9 @@ def fit(
     settings.check_length("the interval", every)
     ranks = distributed.world_size()
     if settings.batch % ranks:
-        raise ValueError(f"a batch of {settings.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
+        raise ValueError(
+            f"a batch of {settings.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}"
+        )
     if batch_gpu is not None and batch_gpu < 1:
         raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
     with _alone(saved):
@@ -249,7 +264,9 @@ def fit(
                 run.save(saved)  # from here on a missing state means that it was removed
             batches = _examples(real, settings, run.images_seen, until, device)
             fitting = _Fit(run, loss, batches, settings.batch, batch_gpu, hooks or Hooks())
-            with tqdm(total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0) as bar:
+            with tqdm(
+                total=until, initial=run.images_seen, unit="img", disable=distributed.rank() != 0
+            ) as bar:
                 repeat(
                     fitting.step, run, until, settings.batch, every, device,
                     report=lambda loss, done: fitting.report(bar),
@@ -257,7 +274,9 @@ def fit(
                 )  # fmt: skip
         except Exception:
             if is_new and not run.kept and distributed.rank() == 0:
-                saved.unlink(missing_ok=True)  # it got nowhere: other settings can be tried in the same place
+                saved.unlink(
+                    missing_ok=True
+                )  # it got nowhere: other settings can be tried in the same place
             raise
         distributed.barrier()  # what rank 0 wrote is there
 
@@ -266,14 +285,28 @@ class _Fit:
     """A run on its way: its steps, what is recorded of each, and what is kept."""
 
     def __init__(
-        self, run: Run, loss: Losses, batches: Iterator[Examples], batch: int, batch_gpu: int | None, hooks: Hooks
+        self,
+        run: Run,
+        loss: Losses,
+        batches: Iterator[Examples],
+        batch: int,
+        batch_gpu: int | None,
+        hooks: Hooks,
     ) -> None:
-        self.run, self.loss, self.batches, self.batch, self.batch_gpu = run, loss, batches, batch, batch_gpu
+        self.run, self.loss, self.batches, self.batch, self.batch_gpu = (
+            run,
+            loss,
+            batches,
+            batch,
+            batch_gpu,
+        )
         self.hooks = hooks
 
     def step(self) -> Tensor:
         self.examples = next(self.batches)
-        self.mean = step(self.run, self.loss, self.examples, self.batch, self.batch_gpu)  # of all ranks
+        self.mean = step(
+            self.run, self.loss, self.examples, self.batch, self.batch_gpu
+        )  # of all ranks
         return self.mean / distributed.world_size()
 
     def report(self, bar: tqdm) -> None:
@@ -284,8 +317,12 @@ class _Fit:
 
     def keep(self, saved: Path, snapshot: bool, device: torch.device) -> None:
         self.run.check(device)
-        with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
-            after_step = self.loss(_rows(self.examples, slice(self.batch_gpu))).detach()  # finite, and yet too large?
+        with (
+            torch.enable_grad()
+        ):  # without, layers would keep packed copies of weights that soon change
+            after_step = self.loss(
+                _rows(self.examples, slice(self.batch_gpu))
+            ).detach()  # finite, and yet too large?
         check_tensors({"the loss with what would be saved": [after_step]}, device)
         self.run.kept = True
         if snapshot:
@@ -300,7 +337,9 @@ def _alone(saved: Path) -> Iterator[None]:
         yield
 
 
-def step(run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int | None = None) -> Tensor:
+def step(
+    run: Run, loss: Losses, examples: Examples, batch: int, batch_gpu: int | None = None
+) -> Tensor:
     """One step of Adam, on the sum of the ranks' losses over `batch`; returns that mean, float64 [1] on the CPU."""
     run.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros(1, dtype=torch.float64, device=examples.images.device)

@@ -82,14 +82,20 @@ def check_coefficients(rho: Tensor) -> None:
         )
 
 
-def rho_losses(net: Precond, rho: Tensor, feature: FeatureMap, weighting: str, examples: Examples) -> Tensor:
+def rho_losses(
+    net: Precond, rho: Tensor, feature: FeatureMap, weighting: str, examples: Examples
+) -> Tensor:
     """w(sigma) ||f(D_rho) - f(x)||^2 of each example, [N]; gradients flow to rho [k]."""
     x, labels, sigma, noise = examples
     tuned, features = partial(net, skip_scale=rho), {"feature": feature}
-    return losses(tuned, x, labels, sigma, noise, features, weighting, check_finite=False)["feature"]
+    return losses(tuned, x, labels, sigma, noise, features, weighting, check_finite=False)[
+        "feature"
+    ]
 
 
-def network_losses(net: Precond, feature: FeatureMap, factor: float, weighting: str, examples: Examples) -> Tensor:
+def network_losses(
+    net: Precond, feature: FeatureMap, factor: float, weighting: str, examples: Examples
+) -> Tensor:
     """Pixel loss + factor * feature loss of each example, [N]; gradients flow to the weights."""
     x, labels, sigma, noise = examples
     features = {"pixel": pixels, "feature": feature}
@@ -135,8 +141,21 @@ def tune_rho(
 
     run = Run(as_json(settings, bounded=bounded, start=start), [theta], settings.lr)
     every = 50 * settings.batch if every is None else every
-    fit(run, loss, real_images(settings, net), settings, until, every, saved, device, batch_gpu, Hooks(watch))
-    history = torch.stack(run.history[: until // settings.batch])  # the state may be of a longer run
+    fit(
+        run,
+        loss,
+        real_images(settings, net),
+        settings,
+        until,
+        every,
+        saved,
+        device,
+        batch_gpu,
+        Hooks(watch),
+    )
+    history = torch.stack(
+        run.history[: until // settings.batch]
+    )  # the state may be of a longer run
     path = history[:, 1:]
     return FittedRho(SkipScale(layers=tuple(path[-1].tolist())), path, history[:, 0])
 
@@ -174,7 +193,9 @@ def tune_network(
     settings.check_length("the length", until)
     settings.check_length("the interval", every)
     if until % every:
-        raise ValueError(f"the length is {until}; it must be a multiple of the interval of snapshots, {every}")
+        raise ValueError(
+            f"the length is {until}; it must be a multiple of the interval of snapshots, {every}"
+        )
     if not (folder / STATE_FILE).exists():
         refuse_snapshots_without_state(folder, STATE_FILE)
     snapshots = [snapshot(folder, images) for images in range(every, until + 1, every)]
@@ -198,12 +219,19 @@ def tune_network(
             about = {"finetuned_from": settings.network, "finetuned_images": images}
             save_network(kept, snapshot(folder, images), **about)
 
-    run = Run(as_json(settings, factor=factor, ema_halflife=ema_halflife, every=every), weights, settings.lr, means)
+    run = Run(
+        as_json(settings, factor=factor, ema_halflife=ema_halflife, every=every),
+        weights,
+        settings.lr,
+        means,
+    )
     real = real_images(settings, net)
     hooks = Hooks(average, on_snapshot)
     fit(run, loss, real, settings, until, every, folder / STATE_FILE, device, batch_gpu, hooks)
     if missing := [path for path in snapshots if not path.exists()]:
-        raise ValueError(f"{missing[0]} is gone, and the run is beyond it; remove {folder} to start anew")
+        raise ValueError(
+            f"{missing[0]} is gone, and the run is beyond it; remove {folder} to start anew"
+        )
     return snapshots
 
 

@@ -25,7 +25,9 @@ def plot_search(stages: dict[str, list[Round]], metric: str, path: Path) -> None
     Raises:
         RuntimeError: if matplotlib is not installed.
     """
-    figure = matplotlib_module("matplotlib.figure").Figure(figsize=(1 + 6 * len(stages), 4.2), layout="constrained")
+    figure = matplotlib_module("matplotlib.figure").Figure(
+        figsize=(1 + 6 * len(stages), 4.2), layout="constrained"
+    )
     for number, (name, rounds) in enumerate(stages.items()):
         _draw_stage(figure.add_subplot(1, len(stages), number + 1), f"rho_{name}", rounds, metric)
     with atomic_write(path) as file:
@@ -37,7 +39,9 @@ def _draw_stage(axes: Any, rho: str, rounds: list[Round], metric: str) -> None:
     last = rounds[-1]
     at = min(last.rhos, key=lambda value: abs(value - last.best.rho))
     found = as_text(Estimate.plain(last.best.rho, last.best.error)).replace("+-", "±")
-    axes.set(xlabel=rho, ylabel=f"{metric}, difference from {rho} {at:g}", title=f"best {rho}: {found}")
+    axes.set(
+        xlabel=rho, ylabel=f"{metric}, difference from {rho} {at:g}", title=f"best {rho}: {found}"
+    )
 
     axes.axvspan(last.best.low, last.best.high, color="0.85", zorder=0)
     axes.axvline(last.best.rho, color="0.5", linewidth=0.8, zorder=0)
@@ -57,5 +61,7 @@ def _curves(rounds: list[Round], at: float) -> Curves:
         if at in one.rhos:
             middle = one.estimates[one.rhos.index(at)]
             pairs = zip(one.rhos, one.estimates, strict=True)
-            curves[f"{one.images} images"] = [CurvePoint(rho, difference(estimate, middle)) for rho, estimate in pairs]
+            curves[f"{one.images} images"] = [
+                CurvePoint(rho, difference(estimate, middle)) for rho, estimate in pairs
+            ]
     return curves

@@ -19,7 +19,9 @@ def told(summary: dict[str, Any]) -> list[str]:
         rho = as_text(Estimate.plain(one["rho"], one["error"]))
         lines.append(f"rho_{name} = {rho} ({one['images']} images)")
         if one["at_edge"]:
-            lines.append(f"that is an end of its range: what is better may lie beyond; widen --{name}")
+            lines.append(
+                f"that is an end of its range: what is better may lie beyond; widen --{name}"
+            )
     return lines
 
 
@@ -55,13 +57,22 @@ def _seen(one: Round) -> dict[str, Any]:
     points = []
     for rho, estimate in zip(one.rhos, one.estimates, strict=True):
         points.append({"rho": rho} | _compared(estimate, one.estimates[nearest]))
-    return {"images": one.images, "best": {"rho": one.best.rho, "error": one.best.error}, "points": points}
+    return {
+        "images": one.images,
+        "best": {"rho": one.best.rho, "error": one.best.error},
+        "points": points,
+    }
 
 
 def _compared(one: Estimate, other: Estimate) -> dict[str, Any]:
     """An estimate and its difference from another, as JSON."""
     gap = difference(one, other)
-    return {"value": one.value, "error": one.error, "difference": gap.value, "error_of_difference": gap.error}
+    return {
+        "value": one.value,
+        "error": one.error,
+        "difference": gap.value,
+        "error_of_difference": gap.error,
+    }
 
 
 def short(part: dict[str, Any]) -> dict[str, Any]:

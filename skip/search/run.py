@@ -61,15 +61,21 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         if self.time and len(TIMES) * self.images > self.budget:
-            raise ValueError(f"three orders in time of {self.images} images are more than the budget {self.budget}")
+            raise ValueError(
+                f"three orders in time of {self.images} images are more than the budget {self.budget}"
+            )
         if self.points * self.images > self.budget:
-            raise ValueError(f"{self.points} points of {self.images} images are more than the budget of {self.budget}")
+            raise ValueError(
+                f"{self.points} points of {self.images} images are more than the budget of {self.budget}"
+            )
         for ends in (self.bottom, self.top):
             if ends is not None:
                 even_grid(*ends, self.points)
 
 
-def baseline_cell(source: ImageSource, metric: str, detector: str, reference: str, data: str | None) -> Images:
+def baseline_cell(
+    source: ImageSource, metric: str, detector: str, reference: str, data: str | None
+) -> Images:
     """The cell of a network and a sampler, plain and of two seeds, that measures one metric.
 
     Args:
@@ -99,7 +105,9 @@ def baseline_cell(source: ImageSource, metric: str, detector: str, reference: st
     for field in fields(source):
         value = getattr(source, field.name)
         if getattr(made, field.name) != value:
-            raise ValueError(f"a search cannot have {field.name} = {value}: cells of tables.py lack it; leave it out")
+            raise ValueError(
+                f"a search cannot have {field.name} = {value}: cells of tables.py lack it; leave it out"
+            )
     return cell
 
 
@@ -186,12 +194,16 @@ class Search:
 
         different = ", ".join(text for text in found if text)
         if different:
-            raise ValueError(f"{self.folder} is of a search with {printable(different)}; choose another --outdir")
+            raise ValueError(
+                f"{self.folder} is of a search with {printable(different)}; choose another --outdir"
+            )
 
     def about(self, asked: SearchSettings) -> dict[str, Any]:
         """Metric, settings and what was asked for, as JSON."""
         said = record_of(self.baseline)
-        settings = {name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}}
+        settings = {
+            name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}
+        }
         return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
 
     def _run(self, asked: SearchSettings, warnings: list[str]) -> dict[str, Any]:
@@ -199,7 +211,10 @@ class Search:
 
         # What it cost is counted by the images that were made, whatever round they served.
         images = sum(self.made.values())
-        cost = {"images": images, "evaluations": images * self.baseline.evaluations() // self.baseline.count}
+        cost = {
+            "images": images,
+            "evaluations": images * self.baseline.evaluations() // self.baseline.count,
+        }
         about = self.about(asked)
         told = {"warnings": warnings} if warnings else {}
         summary = {name: short(part) for name, part in report.items()}
@@ -208,7 +223,13 @@ class Search:
             write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
             provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
             save_scale(self.folder / "scale.json", best.scale, **provenance)
-        return {"scale": str(self.folder / "scale.json"), "metric": self.metric, **summary, **cost, **told}
+        return {
+            "scale": str(self.folder / "scale.json"),
+            "metric": self.metric,
+            **summary,
+            **cost,
+            **told,
+        }
 
     def _best(self, asked: SearchSettings) -> tuple[Images, dict[str, Any]]:
         """The cell with the best coefficients, found one after the other, and how they were found, as JSON."""
@@ -228,22 +249,39 @@ class Search:
             report["time"] = orders(chosen, images, found)
         return best, report
 
-    def _search(self, best: Images, name: str, ends: tuple[float, float], asked: SearchSettings) -> list[Round]:
+    def _search(
+        self, best: Images, name: str, ends: tuple[float, float], asked: SearchSettings
+    ) -> list[Round]:
         """The rounds over one coefficient, "bottom" or "top"."""
 
         def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
             return self._measure([_with(best, **{name: rho}) for rho in rhos], images)
 
         low, high = ends
-        return search(measure, low, high, asked.points, asked.images, asked.budget, asked.precision, self.maximise)
+        return search(
+            measure,
+            low,
+            high,
+            asked.points,
+            asked.images,
+            asked.budget,
+            asked.precision,
+            self.maximise,
+        )
 
     def _measure(self, studies: Sequence[Images], images: int) -> list[Estimate]:
         """The metric of the seeds 0 to images - 1 of each."""
         cells = []
         for one in studies:
             self.made[repr(one)] = max(images, self.made.get(repr(one), 0))
-            cells.append(Cell("images", replace(one, seeds=f"0-{images - 1}"), _told_apart(one.scale, images)))
-        run_cells(cells, self.results, self.device, self.batch, self.folder / "features", self.compile)
+            cells.append(
+                Cell(
+                    "images", replace(one, seeds=f"0-{images - 1}"), _told_apart(one.scale, images)
+                )
+            )
+        run_cells(
+            cells, self.results, self.device, self.batch, self.folder / "features", self.compile
+        )
         return self._shared(cells)
 
     def _shared(self, cells: list[Cell]) -> list[Estimate]:
@@ -253,15 +291,22 @@ class Search:
         if distributed.rank() == 0:
             for row, cell in zip(rows, cells, strict=True):
                 one = self._estimate(cell, size)
-                row.copy_(torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64))
-        return [Estimate(row[0], row[1], tuple(row[2:])) for row in distributed.all_reduce_sum(rows).tolist()]
+                row.copy_(
+                    torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64)
+                )
+        return [
+            Estimate(row[0], row[1], tuple(row[2:]))
+            for row in distributed.all_reduce_sum(rows).tolist()
+        ]
 
     def _estimate(self, cell: Cell, blocks: int) -> Estimate:
         """The metric of a cell that is done, with as many blocks."""
         found = self.results.read(cell)
         one = found.values.get(resolve(self.metric, found.values) or self.metric)
         if one is None or len(one.blocks) != blocks:
-            raise ValueError(f"{found.path} lacks {self.metric} with {blocks} blocks; remove it and start again")
+            raise ValueError(
+                f"{found.path} lacks {self.metric} with {blocks} blocks; remove it and start again"
+            )
         return one
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from skip.evidence.best import Best, bootstrap
 from skip.evidence.estimate import Estimate, difference
 
-Measure = Callable[[Sequence[float], int], list[Estimate]]  # rhos, images -> the metric of the first seeds at each
+Measure = Callable[
+    [Sequence[float], int], list[Estimate]
+]  # rhos, images -> the metric of the first seeds at each
 
 KEPT = 1.5  # standard errors: who is worse than the best by more is measured no further
 WORTH = 1.25  # a last round with fewer images than this multiple is not worth it
@@ -101,11 +103,15 @@ def even_grid(low: float, high: float, points: int) -> list[float]:
         raise ValueError(f"{points} points say nothing of a minimum between them; take 3 or more")
     grid = [round(float(rho), 4) for rho in np.linspace(low, high, points)]
     if len(set(grid)) < points:
-        raise ValueError(f"the range of rho, {low:g} to {high:g}, is too narrow for {points} points 0.0001 apart")
+        raise ValueError(
+            f"the range of rho, {low:g} to {high:g}, is too narrow for {points} points 0.0001 apart"
+        )
     return grid
 
 
-def vertex(rhos: Sequence[float], estimates: Sequence[Estimate], low: float, high: float, maximise: bool) -> Best:
+def vertex(
+    rhos: Sequence[float], estimates: Sequence[Estimate], low: float, high: float, maximise: bool
+) -> Best:
     """The best of a parabola fitted to all points by least squares.
 
     Its errors come from 1000 bootstrap resamples of the blocks, the same for every rho. They hold the noise of the
@@ -120,15 +126,23 @@ def vertex(rhos: Sequence[float], estimates: Sequence[Estimate], low: float, hig
         ValueError: if an estimate has no blocks.
     """
     if not estimates[0].blocks or len({len(cell.blocks) for cell in estimates}) > 1:
-        raise ValueError("the metric comes without blocks of seeds, so that differences have no error to judge them by")
+        raise ValueError(
+            "the metric comes without blocks of seeds, so that differences have no error to judge them by"
+        )
     sign = -1.0 if maximise else 1.0
     x = np.array(rhos)
     y = sign * np.array([cell.value for cell in estimates])
-    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in estimates]), np.random.default_rng(0))
-    (at, *found), (height, *heights) = (part.tolist() for part in _vertices(x, np.vstack([y, redrawn]), low, high))
+    redrawn = bootstrap(
+        y, sign * np.array([cell.blocks for cell in estimates]), np.random.default_rng(0)
+    )
+    (at, *found), (height, *heights) = (
+        part.tolist() for part in _vertices(x, np.vstack([y, redrawn]), low, high)
+    )
     near, far = np.percentile(found, [16, 84])
     value = Estimate.plain(sign * height, np.std(heights, ddof=1))
-    return Best(at, float(np.std(found, ddof=1)), float(near), float(far), value, None, at in (low, high))
+    return Best(
+        at, float(np.std(found, ddof=1)), float(near), float(far), value, None, at in (low, high)
+    )
 
 
 def gain(rounds: Sequence[Round], rho: float = 1.0) -> tuple[int, Estimate] | None:
@@ -139,7 +153,9 @@ def gain(rounds: Sequence[Round], rho: float = 1.0) -> tuple[int, Estimate] | No
     for one in reversed(rounds):
         if rho in one.rhos:
             nearest = int(np.argmin(np.abs(np.array(one.rhos) - rounds[-1].best.rho)))
-            return one.images, difference(one.estimates[nearest], one.estimates[one.rhos.index(rho)])
+            return one.images, difference(
+                one.estimates[nearest], one.estimates[one.rhos.index(rho)]
+            )
     return None
 
 
@@ -167,11 +183,17 @@ def _kept(grid: list[float], last: Round, maximise: bool) -> list[float]:
     return grid[first : final + 1]
 
 
-def _vertices(x: np.ndarray, y: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def _vertices(
+    x: np.ndarray, y: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Place and value of the least of each curve's parabola: x [R] increasing, y [S, R] -> [S], [S]."""
     middle = x.mean()
-    a, b, c = np.linalg.pinv(np.vander(x - middle, 3)) @ y.T  # a (x - middle)^2 + b (x - middle) + c
+    a, b, c = (
+        np.linalg.pinv(np.vander(x - middle, 3)) @ y.T
+    )  # a (x - middle)^2 + b (x - middle) + c
     with np.errstate(divide="ignore", invalid="ignore"):
-        place = np.where(a > 0, middle - b / (2 * a), x[y.argmin(1)])  # without a valley, the least point
+        place = np.where(
+            a > 0, middle - b / (2 * a), x[y.argmin(1)]
+        )  # without a valley, the least point
     place = place.clip(low, high)
     return place, (a * (place - middle) + b) * (place - middle) + c

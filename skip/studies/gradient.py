@@ -72,12 +72,16 @@ def gradient_norm(
 def _probe(net: Any, output: Tensor, seeds: Sequence[int]) -> Tensor:
     """v ~ N(0, I) like the output [N, C, H, W], the float64 draw that follows the noise and the class."""
     if len(seeds) != len(output):
-        raise ValueError(f"{len(seeds)} seeds for {len(output)} images; a random probe needs one per image")
+        raise ValueError(
+            f"{len(seeds)} seeds for {len(output)} images; a random probe needs one per image"
+        )
     random = first_draws(seeds, output.shape[1:], net.label_dim).random
     return random.randn(output.shape, torch.float64).to(output)
 
 
-def _raw(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _raw(
+    net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The input c_in x of the raw network, as a leaf of the graph, and F of it [N, C, H, W]."""
     model = getattr(net, "model", None)
     if not isinstance(model, nn.Module):
@@ -90,7 +94,9 @@ def _raw(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None
         return points[-1], *args[1:]
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        outputs.append(output[:, : x.shape[1]])  # iDDPM's network has more channels, of which D makes no use
+        outputs.append(
+            output[:, : x.shape[1]]
+        )  # iDDPM's network has more channels, of which D makes no use
 
     handles = [model.register_forward_pre_hook(enter), model.register_forward_hook(leave)]
     try:

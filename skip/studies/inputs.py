@@ -52,15 +52,23 @@ def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
         ValueError: if the images are integers, the shapes differ, or sigma is not a number >= 0 or does not fit.
     """
     if not images.is_floating_point():
-        raise ValueError(f"the images hold {images.dtype}; give floating point in [-1, 1]: x / 127.5 - 1")
+        raise ValueError(
+            f"the images hold {images.dtype}; give floating point in [-1, 1]: x / 127.5 - 1"
+        )
     if images.shape != noise.shape:
-        raise ValueError(f"noise of shape {tuple(noise.shape)} for images of shape {tuple(images.shape)}")
+        raise ValueError(
+            f"noise of shape {tuple(noise.shape)} for images of shape {tuple(images.shape)}"
+        )
     level = torch.as_tensor(sigma).to(images.device, torch.float64)
     if tuple(level.shape) not in ((), (len(images),)):
-        raise ValueError(f"sigma has shape {tuple(level.shape)}; give a number or {len(images)}, one an image")
+        raise ValueError(
+            f"sigma has shape {tuple(level.shape)}; give a number or {len(images)}, one an image"
+        )
     if not bool((torch.isfinite(level) & (level >= 0)).all()):
         raise ValueError(f"sigma is {level.tolist()}; it must be finite and not negative")
-    return images.to(torch.float64) + level.reshape(-1, 1, 1, 1) * noise.to(images.device, torch.float64)
+    return images.to(torch.float64) + level.reshape(-1, 1, 1, 1) * noise.to(
+        images.device, torch.float64
+    )
 
 
 class RealImages:
@@ -82,11 +90,17 @@ class RealImages:
         self.order = np.random.RandomState(0).permutation(len(self.data))
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
         if tuple(self.data.image_shape) != shape:
-            raise ValueError(f"{path} has images {self.data.image_shape}, the network wants {shape}")
+            raise ValueError(
+                f"{path} has images {self.data.image_shape}, the network wants {shape}"
+            )
         if self.data.label_dim > net.label_dim:
-            raise ValueError(f"{path} has {self.data.label_dim} classes, the network {net.label_dim}")
+            raise ValueError(
+                f"{path} has {self.data.label_dim} classes, the network {net.label_dim}"
+            )
         if count > len(self.data):
-            raise ValueError(f"{path} has {len(self.data)} images; seeds below {len(self.data)} can be used")
+            raise ValueError(
+                f"{path} has {len(self.data)} images; seeds below {len(self.data)} can be used"
+            )
 
     def batch(self, numbers: list[int], device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Images in [-1, 1], float32 [N, C, H, W], and one-hot classes [N, L] or None."""

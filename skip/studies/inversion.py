@@ -17,7 +17,11 @@ STATISTICS = {"unbiased": True, "v": False}
 
 
 def invert(
-    net: ImageNetwork, images: Tensor, class_labels: Tensor | None, settings: SamplerSettings, batch_size: int = 64
+    net: ImageNetwork,
+    images: Tensor,
+    class_labels: Tensor | None,
+    settings: SamplerSettings,
+    batch_size: int = 64,
 ) -> Tensor:
     r"""The noise that the probability-flow ODE of `net` leads back to the images.
 
@@ -44,12 +48,20 @@ def invert(
     """
     shape = (net.img_channels, net.img_resolution, net.img_resolution)
     if not images.is_floating_point():
-        raise ValueError(f"the images are {images.dtype}; give them as floats in [-1, 1]: uint8 / 127.5 - 1")
+        raise ValueError(
+            f"the images are {images.dtype}; give them as floats in [-1, 1]: uint8 / 127.5 - 1"
+        )
     if images.shape[1:] != shape or len(images) == 0:
-        raise ValueError(f"the images have shape {list(images.shape)}; this network inverts {['N', *shape]}, N > 0")
+        raise ValueError(
+            f"the images have shape {list(images.shape)}; this network inverts {['N', *shape]}, N > 0"
+        )
     labels_shape = None if class_labels is None else list(class_labels.shape)
     if labels_shape != ([len(images), net.label_dim] if net.label_dim else None):
-        needed = f"one-hot {[len(images), net.label_dim]}" if net.label_dim else "None, as it has no classes"
+        needed = (
+            f"one-hot {[len(images), net.label_dim]}"
+            if net.label_dim
+            else "None, as it has no classes"
+        )
         raise ValueError(f"the class labels have shape {labels_shape}; this network needs {needed}")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
@@ -59,7 +71,9 @@ def invert(
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
             denoise = Finite(bind(net, None if class_labels is None else class_labels[part]))
-            noise.append(invert_batch(settings.bound(net, torch.randn_like), denoise, images[part], nodes))
+            noise.append(
+                invert_batch(settings.bound(net, torch.randn_like), denoise, images[part], nodes)
+            )
             denoise.check()
     return torch.cat(noise)
 
@@ -78,7 +92,9 @@ def noise_kernels(dim: int) -> dict[str, Kernel]:
     """
     rows = SeedNoise([0]).randn([1, 500, dim], torch.float64)[0]  # (500, d)
     median, median_l1 = (median_distance(rows[:250], rows[250:], norm) for norm in (2, 1))
-    kernels: dict[str, Kernel] = {f"rbf_{multiple:g}": RBF(multiple * median) for multiple in RBF_MULTIPLES}
+    kernels: dict[str, Kernel] = {
+        f"rbf_{multiple:g}": RBF(multiple * median) for multiple in RBF_MULTIPLES
+    }
     return kernels | {"laplace": Laplace(median_l1), "polynomial": Polynomial(), "imq": IMQ(median)}
 
 
@@ -108,7 +124,9 @@ def gaussian_distances(
     x = noise.flatten(1)
     kernels = noise_kernels(x.shape[1]) if kernels is None else kernels
     random = SeedNoise([seed])
-    values: dict[str, list[float]] = {f"{name}_{form}": [] for name in kernels for form in STATISTICS}
+    values: dict[str, list[float]] = {
+        f"{name}_{form}": [] for name in kernels for form in STATISTICS
+    }
     for _ in range(draws):
         fresh = random.randn([1, *x.shape], torch.float64)[0].to(x.device)  # (N, d)
         for name, kernel in kernels.items():

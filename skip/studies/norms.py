@@ -13,7 +13,9 @@ See = Callable[[SkipBlock, Tensor, Tensor, Tensor | None], Tensor]
 
 
 @torch.no_grad()
-def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None) -> Tensor:
+def skip_norms(
+    net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
+) -> Tensor:
     r"""Strength of each long skip relative to the features it joins.
 
     prop_i = ||rho_i d_i||_2 / ||u_i||_2, the norms over channels and pixels (or tokens) of one image, i from the
@@ -40,7 +42,9 @@ def skip_norms(net: Any, x: Tensor, sigma: Tensor | float, class_labels: Tensor 
     """
 
     def ratio(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
-        factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()  # rounded as the block rounds it
+        factor = (
+            1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()
+        )  # rounded as the block rounds it
         return factor * (image_norms(d) / image_norms(u))
 
     return torch.stack(_at_long_skips(net, ratio, x, sigma, class_labels), dim=1)
@@ -70,7 +74,9 @@ def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
         return torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])
 
     device = next(net.parameters()).device
-    empty = torch.zeros([1, net.img_channels, net.img_resolution, net.img_resolution], device=device)
+    empty = torch.zeros(
+        [1, net.img_channels, net.img_resolution, net.img_resolution], device=device
+    )
     first_class = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
     u, d = torch.stack(_at_long_skips(net, slices, empty, 1.0, first_class)).unbind(1)
     return u, d
@@ -81,7 +87,9 @@ def image_norms(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), dtype=torch.float64)
 
 
-def _at_long_skips(net: Any, see: See, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None) -> list[Tensor]:
+def _at_long_skips(
+    net: Any, see: See, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None
+) -> list[Tensor]:
     """Run the network once; what `see(block, u, d, rho)` gives at each block that takes a long skip, deepest first."""
     seen: list[Tensor] = []
 

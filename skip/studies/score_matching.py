@@ -83,7 +83,9 @@ def smooth_features(detector: Detector) -> FeatureMap:
     """
     embed = getattr(detector, "embed", None)
     if embed is None:
-        raise ValueError(f"{detector.name} gives no gradients; take another one, such as inception-2015-12-05")
+        raise ValueError(
+            f"{detector.name} gives no gradients; take another one, such as inception-2015-12-05"
+        )
     return lambda x: embed(127.5 * (x + 1))[0]
 
 
@@ -122,19 +124,29 @@ def losses(
         raise ValueError(f"unknown weighting {weighting!r}; choose from {', '.join(WEIGHTINGS)}")
     N = len(images)
     if noise.shape != images.shape:
-        raise ValueError(f"noise of shape {list(noise.shape)} for images {list(images.shape)}; draw one value a pixel")
+        raise ValueError(
+            f"noise of shape {list(noise.shape)} for images {list(images.shape)}; draw one value a pixel"
+        )
     if sigma.shape != (N,):
-        raise ValueError(f"sigma of shape {list(sigma.shape)} for {N} images; give one level per image")
+        raise ValueError(
+            f"sigma of shape {list(sigma.shape)} for {N} images; give one level per image"
+        )
     if labels is not None and len(labels) != N:
         raise ValueError(f"{len(labels)} labels for {N} images; give one per image")
     sigma = sigma.to(images.device, torch.float64)
     if not (valid := (sigma > 0) & sigma.isfinite()).all():
-        raise ValueError(f"sigma holds {sigma[~valid][0]:g}; a noise level must be positive and finite")
+        raise ValueError(
+            f"sigma holds {sigma[~valid][0]:g}; a noise level must be positive and finite"
+        )
 
     x = images.to(torch.float64)
     D = bind(net, labels)(x + sigma.reshape(-1, 1, 1, 1) * noise.to(x), sigma)
-    if check_finite and not (finite := D.flatten(1).isfinite().all(1)).all():  # rounding to uint8 would hide it
-        raise RuntimeError(f"the network returned NaN or infinity at sigma = {sigma[~finite][0]:g}: check its weights")
+    if (
+        check_finite and not (finite := D.flatten(1).isfinite().all(1)).all()
+    ):  # rounding to uint8 would hide it
+        raise RuntimeError(
+            f"the network returned NaN or infinity at sigma = {sigma[~finite][0]:g}: check its weights"
+        )
     w = WEIGHTINGS[weighting](sigma)
     return {name: w * _squared_distance(f(D), f(x)) for name, f in features.items()}
 

@@ -39,9 +39,14 @@ def bands(x: Tensor, wavelet: str = "bior1.3") -> dict[str, Tensor]:
     if x.ndim != 4:
         raise ValueError(f"images of shape {list(x.shape)}; wavelet bands need [N, C, H, W]")
     pywt = _pywt(wavelet)
-    approximation, details = pywt.dwt2(x.detach().to("cpu", torch.float64).numpy(), wavelet, mode="symmetric")
+    approximation, details = pywt.dwt2(
+        x.detach().to("cpu", torch.float64).numpy(), wavelet, mode="symmetric"
+    )
     arrays = (approximation, *details)
-    return {name: torch.from_numpy(array).to(x.device) for name, array in zip(BANDS, arrays, strict=True)}
+    return {
+        name: torch.from_numpy(array).to(x.device)
+        for name, array in zip(BANDS, arrays, strict=True)
+    }
 
 
 def band_features(wavelet: str = "bior1.3") -> dict[str, Callable[[Tensor], Tensor]]:
@@ -65,7 +70,11 @@ def _pywt(wavelet: str) -> Any:
     try:
         pywt: Any = importlib.import_module("pywt")  # not at the top: the package is optional
     except ImportError as error:
-        raise RuntimeError("wavelet bands need the package PyWavelets: pip install '.[tables]'") from error
+        raise RuntimeError(
+            "wavelet bands need the package PyWavelets: pip install '.[tables]'"
+        ) from error
     if wavelet not in pywt.wavelist(kind="discrete"):
-        raise ValueError(f"unknown wavelet {wavelet!r}; choose a discrete one of PyWavelets: bior1.3, haar, db2, ...")
+        raise ValueError(
+            f"unknown wavelet {wavelet!r}; choose a discrete one of PyWavelets: bior1.3, haar, db2, ..."
+        )
     return pywt

@@ -25,7 +25,9 @@ def select(item: Item, which: str | None) -> Item:
         return item
     cells = _by_settings(item, which) if "=" in which else _by_number(item, which)
     if not cells:
-        raise ValueError(f"--cells={which}: {item.name} has no such cell; python tables.py list {item.name} shows them")
+        raise ValueError(
+            f"--cells={which}: {item.name} has no such cell; python tables.py list {item.name} shows them"
+        )
     return replace(item, cells=tuple(cells))
 
 
@@ -45,7 +47,9 @@ def _by_number(item: Item, which: str) -> list[Cell]:
     try:
         numbers = parse_seeds(which)
     except ValueError:
-        raise ValueError(f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8") from None
+        raise ValueError(
+            f"--cells={which} is neither numbers, as 0,3-5, nor settings, as nfe=9,rho=0.8"
+        ) from None
     if len(numbers) > len(item.cells) or max(numbers) >= len(item.cells):
         raise ValueError(f"--cells={which}: {item.name} has the cells 0 to {len(item.cells) - 1}")
     return [item.cells[number] for number in numbers]
@@ -68,7 +72,9 @@ def summary(measured: MeasuredItem) -> str:
     if elsewhere:
         text += f", {elsewhere} on another kind of device"
 
-    return f"{item.name:12s} {text}  {count(_evaluations(left)):>7s} evaluations to go  {item.title}"
+    return (
+        f"{item.name:12s} {text}  {count(_evaluations(left)):>7s} evaluations to go  {item.title}"
+    )
 
 
 def lines(measured: MeasuredItem) -> Iterator[str]:

@@ -20,7 +20,9 @@ from skip.tables.item import Cell
 from skip.tables.sources import identity, is_made_from, local_sha256
 from torch_utils.precision import KINDS, Kind
 
-State = Literal["done", "stale", "begun", "to do"]  # stale: a file it was made from is another one now
+State = Literal[
+    "done", "stale", "begun", "to do"
+]  # stale: a file it was made from is another one now
 CHECKSUM = "checksum"
 MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 
@@ -130,7 +132,9 @@ class Results:
         made_from = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:8]
         return self.folder / ".partial" / f"{cell.study}-{key(cell, self.kinds[0])}-{made_from}"
 
-    def save(self, cell: Cell, values: dict[str, Estimate], computed: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, cell: Cell, values: dict[str, Estimate], computed: Mapping[str, Any] | None = None
+    ) -> None:
         """Write a result, atomically; equal results make equal files on equal versions.
 
         Args:
@@ -139,7 +143,10 @@ class Results:
             computed: what else is known of the computation: the network's "dtype", and "compile".
         """
         kind = self.kinds[0]
-        sources = {role: {"name": n} | (identity(role, n) or {}) for role, n in cell.settings.sources().items()}
+        sources = {
+            role: {"name": n} | (identity(role, n) or {})
+            for role, n in cell.settings.sources().items()
+        }
         record: dict[str, Any] = {
             "study": cell.study,
             "settings": record_of(cell.settings),
@@ -208,7 +215,8 @@ class _Record:
     def is_of_the_files_of(self, cell: Cell) -> bool:
         """Whether it was made from the files that the cell names, as they are now."""
         return all(
-            is_made_from(self.made_from.get(role, {}), role, name) for role, name in cell.settings.sources().items()
+            is_made_from(self.made_from.get(role, {}), role, name)
+            for role, name in cell.settings.sources().items()
         )
 
 
@@ -229,7 +237,9 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
         return _Record(values, made_from, dict(record.get("computed_in", {})))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = printable(error)
-        raise ValueError(f"{path} is a damaged result ({reason}); remove it and run its item again") from error
+        raise ValueError(
+            f"{path} is a damaged result ({reason}); remove it and run its item again"
+        ) from error
 
 
 def _checksum(record: dict[str, Any]) -> str:

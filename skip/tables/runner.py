@@ -59,7 +59,15 @@ def run(
         obtain(cell)
         partial = results.partial(cell)
         folder = partial if features is None else features / _without_seeds(cell, results)
-        job = Job(device, batch, folder, results.path(cell).with_suffix(""), said, networks, compile=compile)
+        job = Job(
+            device,
+            batch,
+            folder,
+            results.path(cell).with_suffix(""),
+            said,
+            networks,
+            compile=compile,
+        )
 
         try:
             with _alone(partial):

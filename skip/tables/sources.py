@@ -27,7 +27,10 @@ def location(role: str, name: str) -> str | Path | None:
         role: "network", "detector" or any other; what follows a space tells several of one role apart.
         name: a name in configs/networks.toml or configs/detectors.toml, a path or a URL.
     """
-    entries: dict[str, Mapping[str, Entry]] = {"network": load_presets(), "detector": load_entries()}
+    entries: dict[str, Mapping[str, Entry]] = {
+        "network": load_presets(),
+        "detector": load_entries(),
+    }
     entry = entries.get(role.partition(" ")[0], {}).get(name)
     if entry is not None:
         return entry.url or entry.local_path
@@ -72,7 +75,9 @@ def is_made_from(stored: dict[str, Any], role: str, name: str) -> bool:
     now = identity(role, name)
     if now is None:
         return True
-    if "summary" not in now or "summary" not in stored:  # results of before there were summaries have hashes
+    if (
+        "summary" not in now or "summary" not in stored
+    ):  # results of before there were summaries have hashes
         return stored.get("sha256") == local_sha256(role, name)
     return isinstance(stored["summary"], dict) and same_summary(stored["summary"], now["summary"])
 

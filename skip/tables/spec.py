@@ -21,7 +21,18 @@ MOST_CELLS = 10_000
 NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 # The keys of an item's TOML, and of its table of one profile; WORDS are taken as they are.
-KEYS = {"title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot", "claims"}
+KEYS = {
+    "title",
+    "source",
+    "study",
+    "notes",
+    "requires",
+    "settings",
+    "cells",
+    "published",
+    "plot",
+    "claims",
+}
 KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
 WORDS = {"title", "source", "notes", "requires"}
 
@@ -83,7 +94,12 @@ def _profiles(path: Path) -> dict[str, Any]:
 
 
 def _item(
-    name: str, profile: str, table: dict[str, Any], own: dict[str, Any], base: dict[str, Any], seeds: str | None
+    name: str,
+    profile: str,
+    table: dict[str, Any],
+    own: dict[str, Any],
+    base: dict[str, Any],
+    seeds: str | None,
 ) -> Item:
     """An item from its TOML.
 
@@ -127,12 +143,17 @@ def _item(
 
 
 def _settings(
-    study: type[Study], groups: Iterable[dict[str, Any]], shared: dict[str, Any], last: dict[str, Any]
+    study: type[Study],
+    groups: Iterable[dict[str, Any]],
+    shared: dict[str, Any],
+    last: dict[str, Any],
 ) -> list[Study]:
     """Those of each cell: what all share, what tells it from others, and at last what the command line says."""
     found: list[Study] = []
     for group in groups:
-        found += [build(study, shared | row | last) for row in _combinations(group, words_of(study))]
+        found += [
+            build(study, shared | row | last) for row in _combinations(group, words_of(study))
+        ]
     return found
 
 
@@ -141,7 +162,9 @@ def _plot(table: Any, known: set[str]) -> Plot:
     plot = _built(Plot, table)
     for axis in (plot.x, *plot.series):
         if axis not in {*known, *DERIVED, "index"}:
-            raise ValueError(f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"[plot] names {axis!r}, which is no setting; there are {', '.join(sorted(known))}"
+            )
     return plot
 
 
@@ -150,7 +173,9 @@ def _built(kind: type[Made], table: Any) -> Made:
     if not isinstance(table, dict):
         raise ValueError(f"[{kind.__name__.lower()}] is {shown(table)}, no table")
     check_keywords(table, [kind])
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    return kind(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    )
 
 
 def _combinations(group: dict[str, Any], known: Mapping[str, Word]) -> Iterable[dict[str, Any]]:

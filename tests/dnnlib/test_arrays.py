@@ -57,7 +57,9 @@ def lying(path: Path) -> None:
     archive(path, header("(1000000000,)") + bytes(80), compressed=True)
     data = path.read_bytes()
     true, size = len(header("(1000000000,)")) + 80, len(header("(1000000000,)")) + 8_000_000_000
-    path.write_bytes(data.replace(true.to_bytes(4, "little"), min(size, 2**32 - 2).to_bytes(4, "little")))
+    path.write_bytes(
+        data.replace(true.to_bytes(4, "little"), min(size, 2**32 - 2).to_bytes(4, "little"))
+    )
 
 
 def objects(path: Path) -> None:
@@ -75,7 +77,9 @@ HOSTILE: dict[str, Callable[[Path], None]] = {
     "pickle": lambda path: archive(path, pickle.dumps([1, 2])),
     "version": lambda path: archive(path, b"\x93NUMPY\x09\x00" + bytes(100)),
     "no dtype": lambda path: archive(path, header("(1,)", "'nonsense'") + bytes(8)),
-    "nested dtype": lambda path: archive(path, header("(1,)", "[('a', '<f8', (1099511627776,))]") + bytes(8)),
+    "nested dtype": lambda path: archive(
+        path, header("(1,)", "[('a', '<f8', (1099511627776,))]") + bytes(8)
+    ),
     "objects": objects,
     "flipped": flipped,
     "lying": lying,
@@ -110,7 +114,9 @@ def test_a_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     with open_arrays(tmp_path / "bomb.npz") as arrays:
         assert arrays.read("x").sum() == 0
     with (
-        pytest.raises(ValueError, match=r"unfolds to 8,000,128 bytes, of which no more than 100,000 are read"),
+        pytest.raises(
+            ValueError, match=r"unfolds to 8,000,128 bytes, of which no more than 100,000 are read"
+        ),
         open_arrays(tmp_path / "bomb.npz") as arrays,
     ):
         arrays.read("x", most_bytes=100_000)
@@ -118,7 +124,9 @@ def test_a_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("more", [-8, 8])
-def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, compressed: bool, more: int) -> None:
+def test_a_member_of_another_size_than_claimed_is_refused(
+    tmp_path: Path, compressed: bool, more: int
+) -> None:
     """Also where checksum and array agree with the claim: what follows it would be passed over without a word."""
     claimed = header("(4,)") + bytes(32)
     path, kind = tmp_path / "x.npz", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
@@ -129,7 +137,10 @@ def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, compre
     with pytest.raises(ValueError, match=r"x\.npz is"), open_arrays(path) as arrays:
         arrays.read("x")
     if not compressed:
-        with pytest.raises(ValueError, match=r"its array x is of two sizes"), open_arrays(path) as arrays:
+        with (
+            pytest.raises(ValueError, match=r"its array x is of two sizes"),
+            open_arrays(path) as arrays,
+        ):
             arrays.mapped("x")
 
 
@@ -171,7 +182,10 @@ def test_checksums_are_compared_where_nothing_is_read_into_memory(tmp_path: Path
     flipped(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="Bad CRC"), open_arrays(tmp_path / "x.npz") as arrays:
         arrays.mapped("x")
-    with pytest.raises(ValueError, match=r"the checksum of x\.npy is wrong"), open_arrays(tmp_path / "x.npz") as arrays:
+    with (
+        pytest.raises(ValueError, match=r"the checksum of x\.npy is wrong"),
+        open_arrays(tmp_path / "x.npz") as arrays,
+    ):
         arrays.check()
 
 
@@ -200,7 +214,9 @@ def test_a_member_with_two_names_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "statistics.npz"
     np.savez(path, mu=np.zeros(3), detector=np.array("demo"))
     data = path.read_bytes()
-    last = data.rindex(b"detector.npy")  # in the directory at the end: the array would be missing without a word
+    last = data.rindex(
+        b"detector.npy"
+    )  # in the directory at the end: the array would be missing without a word
     path.write_bytes(data[:last] + b"d" + b"f" + data[last + 2 :])
     with pytest.raises(ValueError, match=r"statistics\.npz is damaged"):
         read_arrays(path, ["mu"])

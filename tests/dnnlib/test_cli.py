@@ -71,17 +71,26 @@ def test_an_error_without_words_is_named() -> None:
     ],
 )
 def test_what_nobody_foresaw_is_one_line_with_another_status(error: Exception, words: str) -> None:
-    assert outcome(error) == (1, f"Error: {words} (not foreseen; SKIP_TUNING_TRACEBACK=1 shows where)\n")
+    assert outcome(error) == (
+        1,
+        f"Error: {words} (not foreseen; SKIP_TUNING_TRACEBACK=1 shows where)\n",
+    )
 
 
 def test_too_large_a_batch_is_told_with_the_way_out() -> None:
     way_out = "; choose a smaller --batch, in training --batch-gpu\n"
-    gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 7 GiB.")
+    gpu = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 7 GiB."
+    )
     assert outcome(gpu) == (2, f"Error: CUDA out of memory{way_out}")
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**58)
     code, output = outcome(caught.value)
-    assert code == 2 and output.startswith("Error: can't allocate memory: ") and output.endswith(way_out)
+    assert (
+        code == 2
+        and output.startswith("Error: can't allocate memory: ")
+        and output.endswith(way_out)
+    )
 
 
 @pytest.mark.parametrize("kind, status", [(ValueError, 2), (KeyError, 1)])
@@ -106,7 +115,9 @@ def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, error: 
     assert CliRunner().invoke(raising(error)).exception is error
 
 
-@pytest.mark.parametrize("resumes, words", [(False, ""), (True, ": the same command goes on where this one was")])
+@pytest.mark.parametrize(
+    "resumes, words", [(False, ""), (True, ": the same command goes on where this one was")]
+)
 @pytest.mark.usefixtures("sigint_kept")
 def test_ctrl_c_is_one_line(resumes: bool, words: str) -> None:
     result = CliRunner().invoke(raising(KeyboardInterrupt(), resumes))
@@ -146,7 +157,9 @@ def bad_argument() -> Result:
 def test_values_that_were_typed_are_cut_too(usage_error: Callable[[], Result]) -> None:
     result = usage_error()
     assert result.exit_code == 2 and "Error: " in result.stderr
-    assert len(result.stderr) < 1300 and all(line.isprintable() for line in result.stderr.splitlines())
+    assert len(result.stderr) < 1300 and all(
+        line.isprintable() for line in result.stderr.splitlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +184,9 @@ def test_choices_are_taken_in_any_case() -> None:
 @pytest.mark.parametrize("args", [["-h"], ["draw", "-h"], ["--help"], ["draw", "--help"]])
 def test_help_is_short_too(args: list[str]) -> None:
     result = run(*args)
-    assert result.exit_code == 0 and "Usage: tools" in result.stdout and "-h, --help" in result.stdout
+    assert (
+        result.exit_code == 0 and "Usage: tools" in result.stdout and "-h, --help" in result.stdout
+    )
 
 
 def test_without_a_command_there_is_help() -> None:
@@ -181,7 +196,9 @@ def test_without_a_command_there_is_help() -> None:
 
 @pytest.mark.usefixtures("sigint_kept")
 def test_a_signal_is_one_line_and_the_status_that_shells_have_for_it() -> None:
-    result = CliRunner().invoke(raising(Stopped(signal.SIGTERM, "stopped at 8 images"), resumes=True))
+    result = CliRunner().invoke(
+        raising(Stopped(signal.SIGTERM, "stopped at 8 images"), resumes=True)
+    )
     words = "\nstopped at 8 images: the same command goes on where this one was\n"
     assert (result.exit_code, result.stderr) == (143, words)
 

@@ -43,7 +43,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file'"), atomic_write(tmp_path / "file"):
+    with (
+        pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/file'"),
+        atomic_write(tmp_path / "file"),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
 
@@ -65,7 +68,9 @@ def test_json_is_strict(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a power cut there is the old file or the new one: contents are flushed, then the name, then the folder."""
     events: list[str] = []
     real_fsync, real_replace = os.fsync, os.replace
@@ -90,7 +95,9 @@ def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
             file.write(b"abc")
     assert events == ["rename", "rename"]
     events.clear()
-    monkeypatch.setattr(dnnlib.files, "_sync_file_system", lambda folder: events.append("all") or True)
+    monkeypatch.setattr(
+        dnnlib.files, "_sync_file_system", lambda folder: events.append("all") or True
+    )
     few = [folder / "a.png", folder / "b.png", folder / "gone.png"]
     flush_to_disk(few)  # others' files would have to be waited for too
     assert events == ["file", "file", "folder"]
@@ -136,7 +143,9 @@ def test_only_the_named_leftovers_and_none_of_other_programs(tmp_path: Path) -> 
     names = [".a.0123abcd.tmp", ".b.0123abcd.tmp", ".notes.tmp", ".a.tmp", "a.0123abcd.tmp"]
     for name in names:
         (tmp_path / name).touch()
-    assert remove_partial_files(tmp_path, "a".__eq__) == 1 and sorted(os.listdir(tmp_path)) == sorted(names[1:])
+    assert remove_partial_files(tmp_path, "a".__eq__) == 1 and sorted(
+        os.listdir(tmp_path)
+    ) == sorted(names[1:])
     assert remove_partial_files(tmp_path) == 1 and sorted(os.listdir(tmp_path)) == sorted(names[2:])
 
 
@@ -147,7 +156,9 @@ def test_writing_a_result_again_removes_what_a_killed_writer_of_it_left(tmp_path
     assert sorted(os.listdir(tmp_path)) == [".other.json.0123abcd.tmp", "run.json"]
 
 
-def test_without_locks_of_files_their_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_of_files_their_age_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dnnlib.files, "_lock", lambda _: None)
     (tmp_path / ".file.0123abcd.tmp").touch()
     (tmp_path / ".file.4567abcd.tmp").touch()
@@ -170,7 +181,9 @@ with claim(sys.argv[1], shared=sys.argv[2] == "shared"):
 
 def holder(folder: Path, how: str = "alone") -> "subprocess.Popen[str]":
     """Another process that has claimed the folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, folder, how], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder, how], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "held\n"
     return process
 
@@ -226,11 +239,15 @@ def test_a_folder_that_is_gone_is_noticed(tmp_path: Path) -> None:
     with claim(tmp_path / "folder") as held:
         held.check()
         (tmp_path / "folder").rename(tmp_path / "moved")
-        with pytest.raises(RuntimeError, match="folder was deleted or moved while this run was at work in it"):
+        with pytest.raises(
+            RuntimeError, match="folder was deleted or moved while this run was at work in it"
+        ):
             held.check()
 
 
-def test_where_files_have_no_locks_their_existence_is_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_files_have_no_locks_their_existence_is_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as NFS without its lock service: here, of a process of this machine that has ended, and of another host."""
 
     def no_locks(self: filelock.BaseFileLock, *_: object, **__: object) -> None:
@@ -262,7 +279,9 @@ def test_where_files_have_no_locks_their_existence_is_the_lock(tmp_path: Path, m
 
 
 def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path: Path) -> None:
-    deleted = pytest.raises(RuntimeError, match=r"/run was deleted or moved while this run was at work in it$")
+    deleted = pytest.raises(
+        RuntimeError, match=r"/run was deleted or moved while this run was at work in it$"
+    )
     with deleted, claim(tmp_path / "run"):
         shutil.rmtree(tmp_path / "run")
         (tmp_path / "run" / "stats.jsonl").open("a")
@@ -290,7 +309,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flush", [True, False])
-def test_a_file_is_whole_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: bool) -> None:
+def test_a_file_is_whole_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: bool
+) -> None:
     """Also one that is not waited for: what is still in a buffer may find the disk full."""
     sizes, replace = [], os.replace
 

@@ -5,8 +5,13 @@ from click.testing import CliRunner
 
 from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
 
-FIRST: FlagGroups = {"Fruit": [flag("--apple", "Red", default=3, show_default=True), flag("--pear", "Green")]}
-SECOND: FlagGroups = {"Stone": [flag("--flint", "Grey", is_flag=True)], "Fruit": [flag("--plum", "Blue")]}
+FIRST: FlagGroups = {
+    "Fruit": [flag("--apple", "Red", default=3, show_default=True), flag("--pear", "Green")]
+}
+SECOND: FlagGroups = {
+    "Stone": [flag("--flint", "Grey", is_flag=True)],
+    "Fruit": [flag("--plum", "Blue")],
+}
 
 
 @click.command(cls=Program)
@@ -17,7 +22,11 @@ def program(**flags: object) -> None:
 
 
 def test_help_shows_every_flag_under_its_heading_in_order() -> None:
-    lines = [line.split() for line in CliRunner().invoke(program, ["--help"]).output.splitlines() if line.strip()]
+    lines = [
+        line.split()
+        for line in CliRunner().invoke(program, ["--help"]).output.splitlines()
+        if line.strip()
+    ]
     assert [words[0] for words in lines[2:]] == [
         "Fruit:", "--apple", "--pear", "--plum", "Stone:", "--flint", "Other:", "-h,",
     ]  # fmt: skip
@@ -36,7 +45,11 @@ def test_a_finite_number() -> None:
         click.echo(size)
 
     assert CliRunner().invoke(measure, ["--size", "2"]).output == "2.0\n"
-    for text, told in (("inf", "inf is no finite number"), ("nan", "nan is no finite number"), ("-1", "x>=0")):
+    for text, told in (
+        ("inf", "inf is no finite number"),
+        ("nan", "nan is no finite number"),
+        ("-1", "x>=0"),
+    ):
         result = CliRunner().invoke(measure, ["--size", text])
         assert result.exit_code == 2 and told in result.output
 

@@ -22,7 +22,10 @@ from training.precond import EDMPrecond
         ({"label_dim": 10**20}, f"label_dim is {10**20}; it must be a whole number"),
         ({"use_fp16": 1}, "use_fp16 is 1; it must be true or false"),
         ({"model_type": 3}, "model_type is 3; it must be a text"),
-        ({"channel_mult": "12"}, "channel_mult is '12'; it must be a list, each of it a whole number"),
+        (
+            {"channel_mult": "12"},
+            "channel_mult is '12'; it must be a list, each of it a whole number",
+        ),
         ({"channel_mult": [1, "2"]}, "channel_mult is of the type list"),
         ({"model_channels": [1]}, "model_channels is of the type list"),
     ],
@@ -34,8 +37,16 @@ def test_what_is_of_another_type_is_refused(kwargs: dict[str, Any], words: str) 
 
 
 def test_what_fits_passes() -> None:
-    good = {"sigma_max": 80, "sigma_min": 0.0, "img_resolution": 32, "channel_mult": [1, 2], "use_fp16": False}
-    check_keywords(good | {"attn_resolutions": (16, 8), "unknown": object()}, EDMPrecond.constructors())
+    good = {
+        "sigma_max": 80,
+        "sigma_min": 0.0,
+        "img_resolution": 32,
+        "channel_mult": [1, 2],
+        "use_fp16": False,
+    }
+    check_keywords(
+        good | {"attn_resolutions": (16, 8), "unknown": object()}, EDMPrecond.constructors()
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,13 +54,19 @@ def test_what_fits_passes() -> None:
     [
         ("UViTPrecond", {"prediction": "x"}, "prediction is 'x'; it must be one of eps, v"),
         ("UViTPrecond", {"num_timesteps": 1e3}, "num_timesteps is 1000.0"),
-        ("UViTPrecond", {"first_stage": [1]}, "first_stage is of the type list; it must be a table or absent"),
+        (
+            "UViTPrecond",
+            {"first_stage": [1]},
+            "first_stage is of the type list; it must be a table or absent",
+        ),
         ("LDMPrecond", {"num_heads": "1"}, "num_heads is '1'; it must be a whole number or absent"),
         ("EDM2Precond", {"clip_act": "256"}, "clip_act is '256'; it must be a number or absent"),
         ("ConsistencyPrecond", {"channels_per_head": 64.5}, "channels_per_head is 64.5"),
     ],
 )
-def test_the_keywords_of_every_part_are_known(family: str, kwargs: dict[str, Any], words: str) -> None:
+def test_the_keywords_of_every_part_are_known(
+    family: str, kwargs: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match="must be") as caught:
         check_keywords(kwargs, FAMILIES[family].constructors())
     assert words in str(caught.value)
@@ -58,7 +75,10 @@ def test_the_keywords_of_every_part_are_known(family: str, kwargs: dict[str, Any
 def test_a_pipe_or_a_gigantic_file_is_no_toml(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "big").write_text(" " * 2_000_000)
-    for name, words in (("pipe", "it is a pipe, no file"), ("big", "it has more than 1,048,576 bytes")):
+    for name, words in (
+        ("pipe", "it is a pipe, no file"),
+        ("big", "it has more than 1,048,576 bytes"),
+    ):
         with pytest.raises(ValueError, match=f"{name} is not valid TOML: {words}"):
             read_toml(tmp_path / name)
 
@@ -90,5 +110,8 @@ def test_of_several_that_know_a_keyword_the_first_that_says_more_than_any_counts
 
 @pytest.mark.parametrize("pair", [[1], [1, 2, 3], [1, "2"], []])
 def test_pairs_are_pairs(pair: list[Any]) -> None:
-    with pytest.raises(ValueError, match="pair is of the type list; it must be a list of 2, each of it a whole number"):
+    with pytest.raises(
+        ValueError,
+        match="pair is of the type list; it must be a list of 2, each of it a whole number",
+    ):
         check_keywords({"pair": pair}, [Outer])

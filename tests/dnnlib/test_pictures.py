@@ -24,8 +24,14 @@ from dnnlib.pictures import (
 )
 
 ROOT = Path(__file__).parents[2]
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n"
-OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # a Pillow may have been built without
+EPS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n"
+)
+OPTIONAL = {
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
+    "WEBP": "webp",
+}  # a Pillow may have been built without
 
 
 def picture(channels: int, value: int, size: int = 4) -> np.ndarray:
@@ -52,19 +58,30 @@ def test_other_channels_are_refused(channels: int) -> None:
 def test_a_contact_sheet_goes_left_to_right_in_rows(channels: int) -> None:
     tiles = [picture(channels, 10 * i) for i in range(5)]
     sheet = np.array(contact_sheet(tiles, columns=3, zoom=2, gap=1))
-    assert sheet.shape[:2] == (2 * 8 + 3, 3 * 8 + 4)  # 2 rows and 3 columns of 8 pixels, gaps around
+    assert sheet.shape[:2] == (
+        2 * 8 + 3,
+        3 * 8 + 4,
+    )  # 2 rows and 3 columns of 8 pixels, gaps around
     for i in range(5):
         top, left = 1 + 9 * (i // 3), 1 + 9 * (i % 3)
         assert (sheet[top : top + 8, left : left + 8] == 10 * i).all()
-    assert (sheet[0] == 255).all() and (sheet[10:, 19:] == 255).all()  # gaps, and the place that is left over
+    assert (sheet[0] == 255).all() and (
+        sheet[10:, 19:] == 255
+    ).all()  # gaps, and the place that is left over
 
 
 def test_sheets_lie_side_by_side_under_their_captions() -> None:
     sheets = [Image.new("L", (60, 40), 0), Image.new("L", (60, 40), 100)]
     page = np.array(side_by_side(sheets, ["one", "two"], gap=10))
     assert page.shape == (40 + 34, 130, 3)
-    assert (page[34:, :60] == 0).all() and (page[34:, 60:70] == 255).all() and (page[34:, 70:] == 100).all()
-    assert all((page[:34, part] < 128).any() for part in (slice(60), slice(70, 130)))  # both captions are there
+    assert (
+        (page[34:, :60] == 0).all()
+        and (page[34:, 60:70] == 255).all()
+        and (page[34:, 70:] == 100).all()
+    )
+    assert all(
+        (page[:34, part] < 128).any() for part in (slice(60), slice(70, 130))
+    )  # both captions are there
 
 
 def test_save_png_is_whole_or_absent(tmp_path: Path) -> None:
@@ -91,7 +108,9 @@ def test_no_picture_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **_: started.append(args))
     for data in (EPS, b"\xc5\xd0\xd3\xc6" + EPS):
         (tmp_path / "a.png").write_bytes(data)
-        with pytest.raises(ValueError, match=r"a\.png is not an image, or is corrupt: unknown format"):
+        with pytest.raises(
+            ValueError, match=r"a\.png is not an image, or is corrupt: unknown format"
+        ):
             open_picture(tmp_path / "a.png")
     assert not started and "EPS" not in FORMATS
 
@@ -109,7 +128,9 @@ def opens_pictures(tree: ast.AST) -> list[int]:
                     alias.name if alias.asname else alias.name.split(".")[0]
                 )
         if isinstance(node, ast.ImportFrom):
-            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+            names.update(
+                {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            )
 
     def full(node: ast.AST) -> str:
         if isinstance(node, ast.Attribute):
@@ -127,9 +148,24 @@ def test_pillows_open_is_called_in_one_place_only() -> None:
         assert opens_pictures(ast.parse(text)), text
     assert not opens_pictures(ast.parse("open(0)\nzipfile.open(0)\narchive.open(0)"))
 
-    folders = ["skip", "sampling", "metrics", "training", "torch_utils", "dnnlib", "benchmarks", "examples"]
-    files = [*ROOT.glob("*.py"), *(path for name in folders for path in (ROOT / name).rglob("*.py"))]
-    found = {path.relative_to(ROOT).as_posix(): opens_pictures(ast.parse(path.read_text())) for path in files}
+    folders = [
+        "skip",
+        "sampling",
+        "metrics",
+        "training",
+        "torch_utils",
+        "dnnlib",
+        "benchmarks",
+        "examples",
+    ]
+    files = [
+        *ROOT.glob("*.py"),
+        *(path for name in folders for path in (ROOT / name).rglob("*.py")),
+    ]
+    found = {
+        path.relative_to(ROOT).as_posix(): opens_pictures(ast.parse(path.read_text()))
+        for path in files
+    }
     assert len(found) > 100
     assert [name for name, lines in found.items() for _ in lines] == ["dnnlib/pictures.py"]
 
@@ -141,16 +177,22 @@ def test_a_trap_of_many_pixels_is_one_line_and_a_large_picture_no_warning(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     assert open_picture(io.BytesIO(png)).size == (20, 20) and not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 199)
-    with pytest.raises(ValueError, match=r"^it is not an image.*claims more pixels than any honest picture has$"):
+    with pytest.raises(
+        ValueError, match=r"^it is not an image.*claims more pixels than any honest picture has$"
+    ):
         open_picture(io.BytesIO(png), "it")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in OPTIONAL or features.check(OPTIONAL[kind])])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in FORMATS if kind not in OPTIONAL or features.check(OPTIONAL[kind])]
+)
 def test_random_damage_is_one_line(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     random = np.random.RandomState(0)
     file = io.BytesIO()
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
-    Image.fromarray(random.randint(0, 256, (16, 16, 3)).astype(np.uint8)).save(file, kind, **options)
+    Image.fromarray(random.randint(0, 256, (16, 16, 3)).astype(np.uint8)).save(
+        file, kind, **options
+    )
     refused = 0
     for _ in range(60):
         data = np.frombuffer(file.getvalue(), np.uint8).copy()
@@ -186,7 +228,11 @@ def test_a_png_that_lacks_its_last_bytes_is_cut_short() -> None:
 
 
 def test_the_largest_sheet_and_what_is_none() -> None:
-    assert sheet_size("8x4") == (8, 4) and sheet_size("100x100") == (100, 100) and sheet_size("1x10000") == (1, 10000)
+    assert (
+        sheet_size("8x4") == (8, 4)
+        and sheet_size("100x100") == (100, 100)
+        and sheet_size("1x10000") == (1, 10000)
+    )
     for text in ("100x101", "10001x1", "0x5", "5x0"):
         with pytest.raises(ValueError, match=f"{text} is no sheet of 1 to 10,000 images"):
             sheet_size(text)

@@ -27,11 +27,18 @@ def png16(array: np.ndarray, colour: int, *extra: bytes, differences: bool = Fal
         rows = np.concatenate([rows[:, :1], rows[:, 1:] - rows[:, :-1]], axis=1)
     lines = b"".join(bytes([differences]) + row.tobytes() for row in rows)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
-    body = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    body = [
+        chunk(b"IHDR", header),
+        *extra,
+        chunk(b"IDAT", zlib.compress(lines)),
+        chunk(b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-def tiff(array: np.ndarray, order: str, compressed: bool = False, **tags: int | tuple[int, ...]) -> bytes:
+def tiff(
+    array: np.ndarray, order: str, compressed: bool = False, **tags: int | tuple[int, ...]
+) -> bytes:
     """A TIFF of one strip; `tags` are t<number> = value, over those that the array gives."""
     height, width = array.shape[:2]
     channels = array.shape[2] if array.ndim == 3 else 1
@@ -103,11 +110,17 @@ def test_transparency_of_16_bits_is_refused(colour: int, channels: int) -> None:
 def test_a_transparent_colour_of_16_bits_is_refused_if_it_occurs() -> None:
     values = samples(4, 4, 3)
     key = [int(value) for value in values[2, 2]]
-    assert "transparent in places" in refusal(png16(values, RGB, chunk(b"tRNS", struct.pack(">3H", *key))))
+    assert "transparent in places" in refusal(
+        png16(values, RGB, chunk(b"tRNS", struct.pack(">3H", *key)))
+    )
     near = [key[0], key[1], key[2] ^ 1]
-    assert np.array_equal(read(png16(values, RGB, chunk(b"tRNS", struct.pack(">3H", *near)))), rounded(values))
+    assert np.array_equal(
+        read(png16(values, RGB, chunk(b"tRNS", struct.pack(">3H", *near)))), rounded(values)
+    )
     gray = values[:, :, 0]
-    assert "transparent in places" in refusal(png16(gray, GRAY, chunk(b"tRNS", struct.pack(">H", key[0]))))
+    assert "transparent in places" in refusal(
+        png16(gray, GRAY, chunk(b"tRNS", struct.pack(">H", key[0])))
+    )
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -144,7 +157,9 @@ def test_a_tiff_says_what_is_white_and_how_many_bits_count() -> None:
     assert np.array_equal(read(tiff(gray, "<", t262=0)), rounded(65535 - gray.astype(int)))
     twelve = np.arange(0, 4096, 265).reshape(4, 4)
     pairs = twelve.reshape(-1, 2)
-    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+    packed = np.stack(
+        [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1
+    )
     data = packed.astype(np.uint8).reshape(4, 6)
     assert np.array_equal(read(tiff(data, "<", t256=4, t258=12)), np.round(twelve * 255 / 4095))
 
@@ -187,7 +202,9 @@ def test_orientation_is_carried_out(kind: str, orientation: int) -> None:
     corners = {1: shown, 2: shown[:, ::-1], 3: shown[::-1, ::-1], 4: shown[::-1]}
     sides = {5: shown.transpose(1, 0, 2), 6: np.rot90(shown, 1), 7: shown[::-1, ::-1].transpose(1, 0, 2),
              8: np.rot90(shown, -1)}  # fmt: skip
-    stored = (corners | sides)[orientation]  # the n-th says: row 0 of the file is that side of what is shown
+    stored = (corners | sides)[
+        orientation
+    ]  # the n-th says: row 0 of the file is that side of what is shown
     exif = Image.Exif()
     exif[274] = orientation
     file = io.BytesIO()
@@ -199,7 +216,9 @@ def test_palettes_ink_and_alpha(tmp_path: Path) -> None:
     colour = RANDOM.randint(0, 256, (6, 6, 3)).astype(np.uint8)
     palette = Image.fromarray(colour).quantize(8)
     palette.save(tmp_path / "a.png")
-    assert np.array_equal(np.array(read_pixels(tmp_path / "a.png")), np.array(palette.convert("RGB")))
+    assert np.array_equal(
+        np.array(read_pixels(tmp_path / "a.png")), np.array(palette.convert("RGB"))
+    )
     palette.save(tmp_path / "a.png", transparency=palette.getpixel((0, 0)))
     with pytest.raises(ValueError, match=r"a\.png is transparent in places"):
         read_pixels(tmp_path / "a.png")
@@ -218,7 +237,9 @@ def test_palettes_ink_and_alpha(tmp_path: Path) -> None:
     Image.fromarray(colour[:, :, 0]).convert("LA").save(tmp_path / "a.png")
     assert np.array_equal(np.array(read_pixels(tmp_path / "a.png")), colour[:, :, 0])
     Image.fromarray(colour[:, :, 0] > 127).save(tmp_path / "a.png")
-    assert np.array_equal(np.array(read_pixels(tmp_path / "a.png")), np.where(colour[:, :, 0] > 127, 255, 0))
+    assert np.array_equal(
+        np.array(read_pixels(tmp_path / "a.png")), np.where(colour[:, :, 0] > 127, 255, 0)
+    )
 
 
 def test_damaged_exif_says_nothing_of_the_orientation() -> None:

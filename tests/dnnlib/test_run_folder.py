@@ -17,14 +17,19 @@ from dnnlib.pictures import encode_png
 from dnnlib.run_folder import RunFolder
 
 SETTINGS: dict[str, Any] = {"sampler": {"steps": 5, "sigmas": [80.0, 1.0]}, "skip": {"rho": None}}
-OTHER: dict[str, Any] = {"sampler": {"steps": 6, "sigmas": [80.0, 1.0]}, "skip": {"rho": [0.5, 0.75]}}
+OTHER: dict[str, Any] = {
+    "sampler": {"steps": 6, "sigmas": [80.0, 1.0]},
+    "skip": {"rho": [0.5, 0.75]},
+}
 
 
 def image(seed: int) -> np.ndarray:
     return np.full((1, 2, 2), seed % 256, dtype=np.uint8)
 
 
-def begun(outdir: Path, seeds: list[int], made: list[int] | None = None, **settings: Any) -> RunFolder:
+def begun(
+    outdir: Path, seeds: list[int], made: list[int] | None = None, **settings: Any
+) -> RunFolder:
     """A run over `seeds` that was killed after it had `made` some."""
     folder = RunFolder(outdir, settings.pop("settings", SETTINGS), **settings)
     with folder.open(seeds):
@@ -77,7 +82,9 @@ def test_a_run_is_recorded(tmp_path: Path, subdirs: bool) -> None:
         folder.save(1, image(1))
         folder.save(1000, image(1000))
         folder.close({"seconds": 1.5})
-    assert record(folder.outdir)["complete"] and record(folder.outdir)["sessions"] == [{"seconds": 1.5}]
+    assert record(folder.outdir)["complete"] and record(folder.outdir)["sessions"] == [
+        {"seconds": 1.5}
+    ]
     assert np.array_equal(folder.load(1000), image(1000))
 
 
@@ -117,7 +124,11 @@ def test_more_seeds_join_and_complete_means_all_of_them(tmp_path: Path) -> None:
     finished(tmp_path, [7])  # at the same time, say
     assert not record(tmp_path)["complete"]
     finished(tmp_path, [5])
-    assert record(tmp_path)["complete"] and [s["images"] for s in record(tmp_path)["sessions"]] == [2, 1, 1]
+    assert record(tmp_path)["complete"] and [s["images"] for s in record(tmp_path)["sessions"]] == [
+        2,
+        1,
+        1,
+    ]
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
@@ -125,7 +136,10 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     before = (tmp_path / "run.json").read_bytes()
     with pytest.raises(ValueError) as error:
         opened(RunFolder(tmp_path, OTHER), [0])
-    assert "made with sampler.steps=5 (now 6), skip.rho=None (now [0.5, 0.75]); choose another" in str(error.value)
+    assert (
+        "made with sampler.steps=5 (now 6), skip.rho=None (now [0.5, 0.75]); choose another"
+        in str(error.value)
+    )
     with pytest.raises(ValueError, match=r"subdirs=False \(now True\)"):
         opened(RunFolder(tmp_path, SETTINGS, subdirs=True), [5])
     long = SETTINGS | {"skip": {"rho": [0.123456789] * 20}}
@@ -155,7 +169,9 @@ def test_a_claim_without_images_binds_nobody(tmp_path: Path) -> None:
     """Such as a run that failed in its first batch: trying other settings must be easy."""
     begun(tmp_path, [0, 1], [])
     begun(tmp_path, [5], settings=OTHER)
-    assert record(tmp_path)["seeds"] == "5" and record(tmp_path)["settings"]["sampler"]["steps"] == 6
+    assert (
+        record(tmp_path)["seeds"] == "5" and record(tmp_path)["settings"]["sampler"]["steps"] == 6
+    )
 
 
 def test_images_of_unknown_origin_are_refused_unless_told(tmp_path: Path) -> None:
@@ -199,7 +215,9 @@ def test_a_damaged_record_is_named_in_few_words(tmp_path: Path, text: str) -> No
 def test_a_record_of_absurd_size_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "run.json", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ValueError, match=r"run\.json is damaged \(it has more than 67,108,864 bytes"):
+    with pytest.raises(
+        ValueError, match=r"run\.json is damaged \(it has more than 67,108,864 bytes"
+    ):
         opened(RunFolder(tmp_path, SETTINGS), [0])
 
 
@@ -322,7 +340,9 @@ def test_nothing_damaged_is_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "npz"])
-def test_images_stay_until_the_archive_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_images_stay_until_the_archive_is_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """A disk that writes something else than it was given."""
     folder = begun(tmp_path, [0, 1], kind=kind)
     check = dnnlib.run_folder.check_archive
@@ -346,10 +366,15 @@ def test_a_flipped_bit_in_a_finished_archive_is_seen(tmp_path: Path, kind: str) 
     archive = tmp_path / f"images.{kind}"
     whole = archive.read_bytes()
     place = whole.index(b"IDAT") + 6 if kind == "zip" else whole.index(b"NUMPY") + 130  # of pixels
-    for broken in (whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], whole[:-30], b""):
+    for broken in (
+        whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+        whole[:-30],
+        b"",
+    ):
         archive.write_bytes(broken)
         with pytest.raises(
-            ValueError, match=f"{archive} is damaged .*; remove it, and the same command makes its images"
+            ValueError,
+            match=f"{archive} is damaged .*; remove it, and the same command makes its images",
         ):
             opened(RunFolder(tmp_path, SETTINGS, kind=kind), [0, 1, 2])
     archive.unlink()
@@ -364,9 +389,13 @@ def test_while_a_run_lives_no_other_settings_begin(tmp_path: Path) -> None:
     """Even before its first image, which is when two that are started together meet."""
     with RunFolder(tmp_path, SETTINGS).open([0]):
         for overwrite in (False, True):
-            with pytest.raises(RuntimeError, match=r"another run is making images with .*steps=5 \(now 6\)"):
+            with pytest.raises(
+                RuntimeError, match=r"another run is making images with .*steps=5 \(now 6\)"
+            ):
                 opened(RunFolder(tmp_path, OTHER), [1], overwrite)
-    assert record(tmp_path)["seeds"] == "0" and record(tmp_path)["settings"]["sampler"]["steps"] == 5
+    assert (
+        record(tmp_path)["seeds"] == "0" and record(tmp_path)["settings"]["sampler"]["steps"] == 5
+    )
     opened(RunFolder(tmp_path, OTHER), [1])
 
 
@@ -380,7 +409,10 @@ def test_runs_with_other_seeds_share_a_folder_and_its_record(tmp_path: Path) -> 
         first.save(0, image(0))
         first.save(1, image(1))
         first.close({"images": 2})
-    assert record(tmp_path)["complete"] and [s["images"] for s in record(tmp_path)["sessions"]] == [1, 2]
+    assert record(tmp_path)["complete"] and [s["images"] for s in record(tmp_path)["sessions"]] == [
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(("first", "second"), [("png", "zip"), ("zip", "png"), ("npz", "npz")])
@@ -392,19 +424,28 @@ def test_a_run_that_makes_an_archive_is_alone(tmp_path: Path, first: str, second
 
 
 @pytest.mark.parametrize("subdirs", [False, True])
-def test_a_folder_that_is_deleted_during_the_run_stays_deleted(tmp_path: Path, subdirs: bool) -> None:
+def test_a_folder_that_is_deleted_during_the_run_stays_deleted(
+    tmp_path: Path, subdirs: bool
+) -> None:
     outdir = tmp_path / "out"
     folder = RunFolder(outdir, SETTINGS, subdirs)
     with folder.open([0, 1]):
         folder.save(0, image(0))
         shutil.rmtree(outdir)
-        for act in (lambda: folder.save(1, image(1)), folder.flush, folder.seeds, lambda: folder.close({})):
+        for act in (
+            lambda: folder.save(1, image(1)),
+            folder.flush,
+            folder.seeds,
+            lambda: folder.close({}),
+        ):
             with pytest.raises(RuntimeError, match=f"{outdir} was deleted or moved"):
                 act()
     assert not outdir.exists()
 
 
-def test_what_was_saved_is_flushed_now_and_then_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_saved_is_flushed_now_and_then_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flushed: list[list[Path]] = []
     monkeypatch.setattr(dnnlib.run_folder, "flush_to_disk", flushed.append)
     folder = begun(tmp_path, [0, 1, 2], [0, 1])

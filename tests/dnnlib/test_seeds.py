@@ -22,7 +22,9 @@ def test_lists_are_read_in_order_and_each_seed_once(text: str, seeds: list[int])
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", ",", "1,", "a", "-3", "1-", "1--2", "1-2-3", "1.5", "0x10", "²"])
+@pytest.mark.parametrize(
+    "text", ["", ",", "1,", "a", "-3", "1-", "1--2", "1-2-3", "1.5", "0x10", "²"]
+)
 def test_what_is_no_list_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a list such as 0-63"):
         parse_seeds(text)
@@ -38,7 +40,11 @@ def test_empty_and_immense_ranges_are_refused() -> None:
     with pytest.raises(ValueError, match="seeds '0-100000000' are more than 100,000,000"):
         parse_seeds("0-100000000")
     assert parse_seeds("4294967295") == [2**32 - 1]
-    for beyond in ("4294967296", "4294967290-4294967300", "9" * 5000):  # a generator would take them modulo 2^32
+    for beyond in (
+        "4294967296",
+        "4294967290-4294967300",
+        "9" * 5000,
+    ):  # a generator would take them modulo 2^32
         with pytest.raises(ValueError, match="go beyond 4,294,967,295, after which images repeat"):
             parse_seeds(beyond)
 

@@ -20,7 +20,11 @@ def interrupted_at_import(folder: Path, *args: str) -> subprocess.CompletedProce
         (folder / name).write_text(PRESSED)
     path = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.run(
-        [sys.executable, *args], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        [sys.executable, *args],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -36,7 +40,9 @@ def test_a_missing_package_is_one_line(program: list[str], tmp_path: Path) -> No
     for name in ("torch.py", "click.py", "numpy.py"):
         (tmp_path / name).write_text(f"raise ModuleNotFoundError('no', name='{name[:-3]}')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run([sys.executable, *program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *program], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 2
     assert "lacks the package" in result.stderr and ".venv" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -84,7 +90,10 @@ def test_streams_that_are_closed_lead_nowhere(closed: int, tmp_path: Path) -> No
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "result").read_bytes() == b""
-    assert [result.stdout, result.stderr] == ["" if closed == 1 else "words\n", "" if closed == 2 else "words\n"]
+    assert [result.stdout, result.stderr] == [
+        "" if closed == 1 else "words\n",
+        "" if closed == 2 else "words\n",
+    ]
 
 
 def test_programs_open_closed_streams(tmp_path: Path) -> None:
@@ -117,7 +126,9 @@ except OSError as error:
         (">/dev/full 2>&1", 1, "", ""),
     ],
 )
-def test_a_full_disk_costs_no_more_than_what_is_written_to_it(to: str, status: int, out: str, err: str) -> None:
+def test_a_full_disk_costs_no_more_than_what_is_written_to_it(
+    to: str, status: int, out: str, err: str
+) -> None:
     """Where stdout is full Python tries again as it ends, and would exit with 120 and lines of its own."""
     command = ["sh", "-c", f'exec "$@" {to}', "sh", sys.executable, "-c", GUARDED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -126,7 +137,9 @@ def test_a_full_disk_costs_no_more_than_what_is_written_to_it(to: str, status: i
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_programs_go_on_where_notes_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("import os, sys\nprint('note', file=sys.stderr, flush=True)\nos._exit(7)\n")
+    (tmp_path / "torch.py").write_text(
+        "import os, sys\nprint('note', file=sys.stderr, flush=True)\nos._exit(7)\n"
+    )
     (tmp_path / "numpy.py").write_text((tmp_path / "torch.py").read_text())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     command = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", sys.executable, "generate.py"]

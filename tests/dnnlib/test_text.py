@@ -51,7 +51,9 @@ def test_the_length_can_be_chosen() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("content", [b"<!DOCTYPE html>", pickle.dumps(Fraction(1)), b"\x80\x02cposix\nsystem\n."])
+@pytest.mark.parametrize(
+    "content", [b"<!DOCTYPE html>", pickle.dumps(Fraction(1)), b"\x80\x02cposix\nsystem\n."]
+)
 def test_a_librarys_advice_to_load_unsafely_is_left_out(
     load: Callable[[Path], Any], content: bytes, tmp_path: Path
 ) -> None:
@@ -60,7 +62,14 @@ def test_a_librarys_advice_to_load_unsafely_is_left_out(
         load(tmp_path / "file")
     shown = printable(f"{tmp_path}/file is no npz: {caught.value}", most=1000)
     assert shown
-    for advice in ("allow_pickle", "pickle.load", "weights_only", "safe_globals", "trust", "still be loaded"):
+    for advice in (
+        "allow_pickle",
+        "pickle.load",
+        "weights_only",
+        "safe_globals",
+        "trust",
+        "still be loaded",
+    ):
         assert advice not in shown
 
 

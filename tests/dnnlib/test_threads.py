@@ -33,12 +33,28 @@ V1 = "5:memory:/job\n1:cpu,cpuacct:/job\n"
     [
         ("0::/\n", {"cpu.max": "max 100000\n"}, None),
         ("0::/\n", {"cpu.max": "200000 100000\n"}, 2.0),
-        ("0::/a/b\n", {"cpu.max": "150000 100000", "a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"}, 0.5),
+        (
+            "0::/a/b\n",
+            {"cpu.max": "150000 100000", "a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"},
+            0.5,
+        ),
         ("0::/a\n", {"a/cpu.stat": ""}, None),
         (V1, {"cpu/job/cpu.cfs_quota_us": "-1\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, None),
-        (V1, {"cpu/job/cpu.cfs_quota_us": "300000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 3.0),
-        (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "1000\n", "cpu,cpuacct/cpu.cfs_period_us": "2000\n"}, 0.5),
-        (V1, {"memory/job/cpu.cfs_quota_us": "1000\n", "memory/job/cpu.cfs_period_us": "2000\n"}, None),
+        (
+            V1,
+            {"cpu/job/cpu.cfs_quota_us": "300000\n", "cpu/job/cpu.cfs_period_us": "100000\n"},
+            3.0,
+        ),
+        (
+            V1,
+            {"cpu,cpuacct/cpu.cfs_quota_us": "1000\n", "cpu,cpuacct/cpu.cfs_period_us": "2000\n"},
+            0.5,
+        ),
+        (
+            V1,
+            {"memory/job/cpu.cfs_quota_us": "1000\n", "memory/job/cpu.cfs_period_us": "2000\n"},
+            None,
+        ),
         (
             "5:memory:/other\n1:cpu:/job\n",
             {"cpu/other/cpu.cfs_quota_us": "1", "cpu/other/cpu.cfs_period_us": "2"},
@@ -48,12 +64,17 @@ V1 = "5:memory:/job\n1:cpu,cpuacct:/job\n"
     ],
 )
 def test_quota(machine: Path, cgroup: str, files: dict[str, str], quota: float | None) -> None:
-    write(machine, {"proc/self/cgroup": cgroup} | {f"sys/fs/cgroup/{name}": text for name, text in files.items()})
+    write(
+        machine,
+        {"proc/self/cgroup": cgroup}
+        | {f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    )
     assert threads.cpu_quota(machine) == quota
 
 
 @pytest.mark.parametrize(
-    ("quota", "number"), [("100000", "1"), ("20000", "1"), ("250000", "2"), ("800000", None), ("max", None)]
+    ("quota", "number"),
+    [("100000", "1"), ("20000", "1"), ("250000", "2"), ("800000", None), ("max", None)],
 )
 def test_threads_are_no_more_than_the_quota(machine: Path, quota: str, number: str | None) -> None:
     write(machine, {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": f"{quota} 100000"})
@@ -74,7 +95,9 @@ def test_a_machine_without_control_groups(machine: Path) -> None:
         ({"GOMP_SPINCOUNT": "0"}, ["OMP_NUM_THREADS"]),
     ],
 )
-def test_what_the_user_has_set_stays(given: dict[str, str], added: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_has_set_stays(
+    given: dict[str, str], added: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = threads.WAITING | {"OMP_NUM_THREADS": "2"}
     monkeypatch.setattr(threads, "defaults", lambda: chosen)
     environment = dict(given)
@@ -86,7 +109,9 @@ def test_what_the_user_has_set_stays(given: dict[str, str], added: list[str], mo
 def seen_by_torch(folder: Path, *args: str) -> str:
     """How threads wait, as a torch or a numpy sees it that Python loads with these arguments."""
     for name in ("torch.py", "numpy.py"):
-        (folder / name).write_text("import os\nprint(os.environ.get('GOMP_SPINCOUNT'), flush=True)\nos._exit(0)\n")
+        (folder / name).write_text(
+            "import os\nprint(os.environ.get('GOMP_SPINCOUNT'), flush=True)\nos._exit(0)\n"
+        )
     environment = {name: value for name, value in os.environ.items() if name not in threads.WAITING}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
     return subprocess.check_output([sys.executable, *args], cwd=ROOT, env=environment, text=True)

@@ -66,7 +66,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = server.content[start:]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
         if server.encoding:
             body = gzip.compress(body)
             self.send_header("Content-Encoding", server.encoding)
@@ -89,7 +91,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     monkeypatch.setattr(util, "CHUNK_BYTES", 10_000)
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
     with Server() as running:
-        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         yield running
         running.shutdown()
 
@@ -120,7 +124,9 @@ def test_open_url_takes_a_path(tmp_path: Path) -> None:
         assert file.read() == b"abc"
 
 
-def test_cache_folder_can_be_chosen(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_can_be_chosen(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert util.fetch(server.url, cache_dir=tmp_path / "other").parent == tmp_path / "other"
     monkeypatch.delenv("SKIP_TUNING_CACHE")
     assert util.cache_folder() == Path.home() / ".cache" / "skip-tuning-edm"
@@ -137,7 +143,9 @@ def test_names_in_the_cache_are_safe_and_distinct(tmp_path: Path) -> None:
     ]
     paths = [util.cached_path(url, tmp_path) for url in urls]
     assert len(set(paths)) == len(urls)
-    assert all(path.parent == tmp_path and path.resolve().parent == tmp_path.resolve() for path in paths)
+    assert all(
+        path.parent == tmp_path and path.resolve().parent == tmp_path.resolve() for path in paths
+    )
 
 
 def test_a_broken_transfer_is_continued_within_one_call(server: Server) -> None:
@@ -172,7 +180,9 @@ def test_a_server_that_names_no_version_makes_it_start_again(server: Server) -> 
 
 
 @pytest.mark.parametrize("etag", ['"v2"', 'W/"v2"', None])
-def test_a_file_that_changed_on_the_server_is_not_patched_together(server: Server, etag: str | None) -> None:
+def test_a_file_that_changed_on_the_server_is_not_patched_together(
+    server: Server, etag: str | None
+) -> None:
     server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
     with pytest.raises(RuntimeError):
         util.fetch(server.url)
@@ -214,7 +224,11 @@ def test_a_lasting_failure_says_what_to_put_where(server: Server, status: int) -
     with pytest.raises(RuntimeError, match=str(status)) as caught:
         util.fetch(server.url)
     message = str(caught.value)
-    assert server.url in message and str(util.cached_path(server.url)) in message and "\n" not in message
+    assert (
+        server.url in message
+        and str(util.cached_path(server.url)) in message
+        and "\n" not in message
+    )
     assert len(server.requests) == 1
     util.cached_path(server.url).write_bytes(CONTENT)  # as the message says
     assert util.fetch(server.url, SHA256).read_bytes() == CONTENT
@@ -251,14 +265,20 @@ HTTPS = "https://weights.invalid:8443/a/network.pkl?v=1"  # a host that cannot e
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_mirror_stands_in_for_every_https_host(server: Server, monkeypatch: pytest.MonkeyPatch, slash: str) -> None:
+def test_a_mirror_stands_in_for_every_https_host(
+    server: Server, monkeypatch: pytest.MonkeyPatch, slash: str
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_MIRROR", server.url.removesuffix("/folder/network.pkl") + slash)
     usual = util.cached_path(HTTPS)
     server.break_after = [100_000]
     assert util.fetch(HTTPS, SHA256) == usual and usual.read_bytes() == CONTENT
-    assert server.paths == ["/weights.invalid:8443/a/network.pkl?v=1"] * 2, "the second goes on with the transfer"
+    assert server.paths == ["/weights.invalid:8443/a/network.pkl?v=1"] * 2, (
+        "the second goes on with the transfer"
+    )
     monkeypatch.delenv("SKIP_TUNING_MIRROR")
-    assert util.fetch(HTTPS, SHA256) == usual, "the name in the cache is the same without the mirror"
+    assert util.fetch(HTTPS, SHA256) == usual, (
+        "the name in the cache is the same without the mirror"
+    )
 
 
 def test_a_mirror_leaves_http_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,16 +286,24 @@ def test_a_mirror_leaves_http_alone(server: Server, monkeypatch: pytest.MonkeyPa
     assert util.fetch(server.url, SHA256).is_file() and server.paths == ["/folder/network.pkl"]
 
 
-def test_a_mirror_that_lacks_the_file_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_lacks_the_file_is_named(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mirror = server.url.removesuffix("/folder/network.pkl")
     monkeypatch.setenv("SKIP_TUNING_MIRROR", mirror)
     server.statuses = [404]
-    with pytest.raises(RuntimeError, match=f"from the mirror, {mirror}/weights.invalid:8443/a/.*404") as caught:
+    with pytest.raises(
+        RuntimeError, match=f"from the mirror, {mirror}/weights.invalid:8443/a/.*404"
+    ) as caught:
         util.fetch(HTTPS)
-    assert f"cannot download {HTTPS}" in str(caught.value) and str(util.cached_path(HTTPS)) in str(caught.value)
+    assert f"cannot download {HTTPS}" in str(caught.value) and str(util.cached_path(HTTPS)) in str(
+        caught.value
+    )
 
 
-def test_a_mirror_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_mirror_that_is_no_url_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_MIRROR", "mirror:8000")
     with pytest.raises(ValueError, match="SKIP_TUNING_MIRROR is 'mirror:8000'; set it to a URL"):
         util.fetch(HTTPS, cache_dir=tmp_path)
@@ -288,7 +316,10 @@ def _fetch_elsewhere(url: str, cache: str, results: Any) -> None:
 def test_processes_share_one_download(server: Server, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    workers = [context.Process(target=_fetch_elsewhere, args=(server.url, str(tmp_path), results)) for _ in range(3)]
+    workers = [
+        context.Process(target=_fetch_elsewhere, args=(server.url, str(tmp_path), results))
+        for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
     assert [results.get(timeout=30) for _ in workers] == [SHA256] * 3
@@ -305,7 +336,9 @@ def test_file_sha256(tmp_path: Path) -> None:
 def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, read = tmp_path / "file", []
     digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name)
+    )
     path.write_bytes(CONTENT)
     assert [util.file_sha256(path) for _ in range(2)] == [SHA256, SHA256]
     assert len(read) == 2, "a file of just now may change without a new time"
@@ -317,7 +350,9 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
     other = bytes(reversed(CONTENT))
     before = path.stat()
     path.write_bytes(other)
-    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the same size and time: the change shows elsewhere
+    while (
+        path.stat().st_ctime_ns == before.st_ctime_ns
+    ):  # the same size and time: the change shows elsewhere
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert util.file_sha256(path) == hashlib.sha256(other).hexdigest()
 
@@ -342,7 +377,10 @@ def archive() -> bytes:
         (b"<?xml version='1.0'?><Error/>", "an XML text"),
         (b'{"error": "not found"}', "a JSON text"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer"),
-        (b"Quota exceeded \x1b[31m".replace(b"\x1b", "é".encode()), "text in place of a data file: 'Quota exceeded"),
+        (
+            b"Quota exceeded \x1b[31m".replace(b"\x1b", "é".encode()),
+            "text in place of a data file: 'Quota exceeded",
+        ),
         ("ü".encode() * 1000, "text in place"),
         (b"", "an empty file"),
         (archive()[:500], "an archive that is cut short"),
@@ -354,14 +392,27 @@ def test_what_is_no_data_file_is_not_kept(server: Server, content: bytes, words:
     with pytest.raises(RuntimeError, match="the server sends") as caught:
         util.fetch(server.url)
     message, path = str(caught.value), util.cached_path(server.url)
-    assert words in message and server.url in message and str(path) in message and message.isprintable()
+    assert (
+        words in message
+        and server.url in message
+        and str(path) in message
+        and message.isprintable()
+    )
     assert not path.exists() and leftovers(path) == [] and len(server.requests) == 1
     server.content = CONTENT
     assert util.fetch(server.url).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    "content", [CONTENT, archive(), pickle.dumps([1]), b"\x93NUMPY", bytes(600), b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j"]
+    "content",
+    [
+        CONTENT,
+        archive(),
+        pickle.dumps([1]),
+        b"\x93NUMPY",
+        bytes(600),
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j",
+    ],
 )
 def test_data_files_are_kept(server: Server, content: bytes) -> None:
     server.content = content
@@ -406,7 +457,9 @@ def test_of_a_download_it_is_told_how_to_get_it_again(server: Server, tmp_path: 
     assert util.copy_note(tmp_path / "mine") == ""
 
 
-def test_a_servers_words_are_made_printable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_servers_words_are_made_printable(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Handler, "responses", {404: ("\x1b[31mgone" + "x" * 10_000, "")})
     server.statuses = [404]
     with pytest.raises(RuntimeError, match="404") as caught:
@@ -419,16 +472,25 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(OSError, match=r"cannot write to the cache .*file/cache \(.*\); set SKIP_TUNING_CACHE"):
+    with pytest.raises(
+        OSError, match=r"cannot write to the cache .*file/cache \(.*\); set SKIP_TUNING_CACHE"
+    ):
         util.fetch("https://example.org/a.bin")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = util.scratch_folder()
     assert folder.parent == tmp_path and folder.is_dir()
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "SKIP_TUNING_CACHE" in told and "name for them" in told and str(folder) in told
+    assert (
+        told.count("\n") == 1
+        and "SKIP_TUNING_CACHE" in told
+        and "name for them" in told
+        and str(folder) in told
+    )
 
 
-def test_without_a_home_only_downloads_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_only_downloads_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nobody() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -441,7 +503,9 @@ def test_without_a_home_only_downloads_are_refused(tmp_path: Path, monkeypatch: 
     assert util.scratch_folder().parent == tmp_path
 
 
-def test_what_can_be_made_again_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_be_made_again_is_kept_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
     assert util.scratch_folder() == tmp_path / "cache"
     assert list((tmp_path / "cache").iterdir()) == []

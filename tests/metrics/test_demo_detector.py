@@ -57,7 +57,10 @@ def run(*args: object) -> Result:
 
 def test_it_learns_and_repeats() -> None:
     images, classes = stripes(100)
-    nets = [train(images, classes, epochs=epochs, batch=20, seed=seed) for epochs, seed in ((2, 1), (2, 1), (2, 2))]
+    nets = [
+        train(images, classes, epochs=epochs, batch=20, seed=seed)
+        for epochs, seed in ((2, 1), (2, 1), (2, 2))
+    ]
     assert accuracy(train(images, classes, epochs=12, batch=20), images, classes) > 0.9
     states = [net.state_dict() for net in nets]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -125,7 +128,9 @@ def test_the_shipped_one_keeps_its_promises() -> None:
 def test_the_recorded_accuracy_is_true() -> None:
     images, classes = _read(TEST_SET)
     found = accuracy(load_demo_detector(SHIPPED), images, classes)
-    assert found == pytest.approx(read_facts(SHIPPED)["test_accuracy"], abs=5e-4)  # another CPU may tip a few
+    assert found == pytest.approx(
+        read_facts(SHIPPED)["test_accuracy"], abs=5e-4
+    )  # another CPU may tip a few
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -142,7 +147,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert printed["bytes"] == out.stat().st_size
 
 
-def test_training_that_diverges_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_that_diverges_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, out = zipped(tmp_path / "data.zip", 300), tmp_path / "out"
     out.write_bytes(b"an earlier one")
     monkeypatch.setattr("metrics.demo_detector.LEARNING_RATE", 1e38)
@@ -156,9 +163,14 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    result = run("--data", zipped(tmp_path / "data.zip", 300), "--dest", tmp_path / "out", "--epochs", 1)
+    result = run(
+        "--data", zipped(tmp_path / "data.zip", 300), "--dest", tmp_path / "out", "--epochs", 1
+    )
     assert result.exit_code == 2 and not (tmp_path / "out").exists()
-    assert result.stderr.splitlines()[-1] == f"Error: [Errno 28] No space left on device: '{tmp_path / 'out'}'"
+    assert (
+        result.stderr.splitlines()[-1]
+        == f"Error: [Errno 28] No space left on device: '{tmp_path / 'out'}'"
+    )
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
@@ -166,7 +178,11 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     color = tmp_path / "color.zip"
     with open(color, "wb") as file:
         write_zip(file, [encode_png(np.zeros((3, 32, 32), np.uint8))] * 10, range(10), range(10))
-    for wrong, words in ((tmp_path / "absent.zip", "absent.zip"), (small, "1x16x16"), (color, "3x32x32")):
+    for wrong, words in (
+        (tmp_path / "absent.zip", "absent.zip"),
+        (small, "1x16x16"),
+        (color, "3x32x32"),
+    ):
         result = run("--data", data, "--test", wrong, "--out", tmp_path / "out")
         assert result.exit_code == 2 and words in result.stderr.splitlines()[-1]
         assert not (tmp_path / "out").exists()
@@ -176,13 +192,23 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     none = run("--data", unlabelled, "--out", tmp_path / "out")
     assert none.exit_code == 2 and "a detector learns classes too" in none.stderr
     few = run("--data", data, "--test", data, "--out", tmp_path / "out")
-    assert few.exit_code == 2 and "6.0 epochs of 20 images in batches of 128 are too little" in few.stderr
+    assert (
+        few.exit_code == 2
+        and "6.0 epochs of 20 images in batches of 128 are too little" in few.stderr
+    )
     Image.new("L", (4, 4)).save(tmp_path / "image.png")
-    assert run("--data", tmp_path / "image.png", "--test", data, "--out", tmp_path / "out").exit_code == 2
+    assert (
+        run("--data", tmp_path / "image.png", "--test", data, "--out", tmp_path / "out").exit_code
+        == 2
+    )
 
 
-@pytest.mark.parametrize(("channels", "height", "width", "classes"), [(3, 32, 32, 10), (3, 64, 48, 3), (1, 28, 28, 2)])
-def test_any_labelled_images(channels: int, height: int, width: int, classes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "classes"), [(3, 32, 32, 10), (3, 64, 48, 3), (1, 28, 28, 2)]
+)
+def test_any_labelled_images(
+    channels: int, height: int, width: int, classes: int, tmp_path: Path
+) -> None:
     labels = torch.arange(60) % classes
     images = torch.randint(0, 60, (60, channels, height, width), dtype=torch.uint8)
     images[torch.arange(60), 0, 2 * labels + 1] = 255
@@ -190,9 +216,13 @@ def test_any_labelled_images(channels: int, height: int, width: int, classes: in
     save(net, tmp_path / "mine.safetensors", {})
     loaded = load_detector(tmp_path / "mine.safetensors", "cpu")
     features, logits = loaded(images[:4])
-    assert features.shape == (4, 128) and logits.shape == (4, classes) and loaded.name == "demo-mine"
+    assert (
+        features.shape == (4, 128) and logits.shape == (4, classes) and loaded.name == "demo-mine"
+    )
     assert loaded.num_logits == classes and torch.allclose(features, net(images[:4])[0], atol=1e-5)
-    with pytest.raises(ValueError, match=f"demo-mine reads images of {width}x{height} pixels, not 8x8"):
+    with pytest.raises(
+        ValueError, match=f"demo-mine reads images of {width}x{height} pixels, not 8x8"
+    ):
         loaded(torch.zeros(1, channels, 8, 8, dtype=torch.uint8))
 
 
@@ -205,7 +235,14 @@ def test_own_images_offline_from_the_data_set_to_the_distance(tmp_path: Path) ->
     assert trained.exit_code == 0, trained.output
     facts = json.loads(trained.stdout)
     assert (facts["train_images"], facts["test_images"]) == (270, 30)
-    made = ["--detector", str(tmp_path / "own.safetensors"), "--data", str(data), "--dest", str(tmp_path / "ref.npz")]
+    made = [
+        "--detector",
+        str(tmp_path / "own.safetensors"),
+        "--data",
+        str(data),
+        "--dest",
+        str(tmp_path / "ref.npz"),
+    ]
     assert CliRunner().invoke(fid, ["ref", *made]).exit_code == 0
     asked = ["--images", str(data), "--num", "300", "--ref", str(tmp_path / "ref.npz"), *made[:2]]
     found = CliRunner().invoke(fid, ["calc", *asked])
@@ -215,7 +252,11 @@ def test_own_images_offline_from_the_data_set_to_the_distance(tmp_path: Path) ->
 
 def test_the_bundled_one_is_as_it_was() -> None:
     assert DemoDetector().state_dict().keys() == load_demo_detector(SHIPPED).state_dict().keys()
-    assert name_of(Path("datasets/fashion-mnist-32.zip")) == load_demo_detector(SHIPPED).name == "demo-fashion-mnist"
+    assert (
+        name_of(Path("datasets/fashion-mnist-32.zip"))
+        == load_demo_detector(SHIPPED).name
+        == "demo-fashion-mnist"
+    )
 
 
 @pytest.mark.parametrize(

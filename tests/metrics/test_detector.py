@@ -26,7 +26,9 @@ def test_the_shipped_file_is_sound() -> None:
         assert entry.url is None or entry.url.startswith("https://")
         assert entry.sha256 == entry.sha256.lower()
     default = entries["inception-2015-12-05"]
-    assert default.url and default.url.endswith(f"-{default.sha256}.pth")  # the file's name holds the first digits
+    assert default.url and default.url.endswith(
+        f"-{default.sha256}.pth"
+    )  # the file's name holds the first digits
     assert len(entries["inception-2015-12-05-torchscript"].sha256) == 64
     assert entries["inception-2015-12-05-torch-resize"].resize == "torch"
 
@@ -72,13 +74,17 @@ def test_inception_by_name_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("metrics.inception.PUBLISHED", (file_sha256(path)[:8],))
     assert load_detector(url, "cpu").name == "inception-2015-12-05"
     monkeypatch.setattr(
-        detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url, sha256="12345678")}
+        detector,
+        "load_entries",
+        lambda: {"mine": DetectorEntry("mine", "MIT", url=url, sha256="12345678")},
     )
     with pytest.raises(ValueError, match=r"expected sha256 12345678, found .*; deleted the copy"):
         load_detector("mine", "cpu")
 
 
-def test_what_is_not_in_the_cache_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_in_the_cache_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     asked = []
 
@@ -91,19 +97,26 @@ def test_what_is_not_in_the_cache_is_fetched(tmp_path: Path, monkeypatch: pytest
     assert asked == ["https://host/d.safetensors"]
 
 
-def test_missing_weights_offline_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_offline_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     monkeypatch.setattr("dnnlib.util.RETRY_SECONDS", 0)
     url = "http://127.0.0.1:9/inception.pth"
-    monkeypatch.setattr(detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url)})
-    with pytest.raises(RuntimeError, match=rf"cannot download {url} \(.*\); .* save it as {cached_path(url)}"):
+    monkeypatch.setattr(
+        detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url)}
+    )
+    with pytest.raises(
+        RuntimeError, match=rf"cannot download {url} \(.*\); .* save it as {cached_path(url)}"
+    ):
         load_detector("mine", "cpu")
 
 
 def test_what_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        FileNotFoundError, match=r"no detector is called 'inceptoin'; choose from inception-2015-12-05, .*demo"
+        FileNotFoundError,
+        match=r"no detector is called 'inceptoin'; choose from inception-2015-12-05, .*demo",
     ):
         load_detector("inceptoin", "cpu")
     with pytest.raises(FileNotFoundError, match=r"no such file: .*absent\.pth"):

@@ -37,7 +37,9 @@ class Pooled:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         self.seen.append(len(images))
-        features = torch.nn.functional.adaptive_avg_pool2d(images.float().mean(1, keepdim=True), 2).flatten(1)
+        features = torch.nn.functional.adaptive_avg_pool2d(
+            images.float().mean(1, keepdim=True), 2
+        ).flatten(1)
         return features, features / 40
 
 
@@ -61,7 +63,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
 
 
-def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(tmp_path: Path) -> None:
+def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(
+    tmp_path: Path,
+) -> None:
     first, second = (FeatureStore(tmp_path / "store", {"images": name}) for name in "ab")
     with first.opened():
         pass
@@ -76,17 +80,31 @@ def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(tm
 
 def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     made, real = pictures(60), pictures(50, seed=1)
-    images, reference = open_images(folder(tmp_path / "a", made)), open_images(folder(tmp_path / "b", real))
+    images, reference = (
+        open_images(folder(tmp_path / "a", made)),
+        open_images(folder(tmp_path / "b", real)),
+    )
     ev = Evaluation(Pooled(), CPU, batch=7)
     with ev.features_of(images) as store:
-        result = ev.measure(["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference).values
+        result = ev.measure(
+            ["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference
+        ).values
     x, y = direct(made), direct(real)
     fid = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     assert result["fid-pooled"] == pytest.approx(fid, rel=1e-6)
-    keys = [hashlib.blake2b(image.transpose(2, 0, 1).tobytes(), digest_size=8).digest()[::-1] for image in made]
+    keys = [
+        hashlib.blake2b(image.transpose(2, 0, 1).tobytes(), digest_size=8).digest()[::-1]
+        for image in made
+    ]
     order = sorted(range(60), key=keys.__getitem__)
     assert result["is-pooled"] == pytest.approx(inception_score(x[order] / 40)[0], rel=1e-6)
-    assert {"precision-pooled", "recall-pooled", "kid-pooled", "density-pooled", "immd_median-pooled"} <= set(result)
+    assert {
+        "precision-pooled",
+        "recall-pooled",
+        "kid-pooled",
+        "density-pooled",
+        "immd_median-pooled",
+    } <= set(result)
     assert not list((tmp_path / "cache").rglob("*.npz")), "a temporary store is removed"
 
 
@@ -112,10 +130,18 @@ def test_inception_alone_makes_fid() -> None:
 
 @pytest.mark.parametrize(
     ("detector", "made_with", "doubtful"),
-    [("resnet-101", None, True), ("resnet-101", "resnet-101", False), ("inception-2015-12-05", None, False)],
+    [
+        ("resnet-101", None, True),
+        ("resnet-101", "resnet-101", False),
+        ("inception-2015-12-05", None, False),
+    ],
 )
 def test_statistics_without_a_name_are_doubted_beside_another_network_than_inception(
-    detector: str, made_with: str | None, doubtful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: str,
+    made_with: str | None,
+    doubtful: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Pooled, "name", detector)
     images = open_images(folder(tmp_path / "a", pictures(60)))
@@ -158,7 +184,9 @@ def test_a_killed_pass_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert got.count == 35
 
 
-def test_chunks_that_show_late_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_that_show_late_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tensor = torch.from_numpy(pictures(45).transpose(0, 3, 1, 2))
     store, slow, listed = FeatureStore(tmp_path, {}), SlowFolder(monkeypatch), FeatureStore.chunks
     monkeypatch.setattr(FeatureStore, "chunks", lambda self: slow.shown(listed(self)))
@@ -190,7 +218,14 @@ def test_of_an_image_that_is_in_two_chunks_the_first_counts(tmp_path: Path) -> N
     with store.opened():
         pass
     for ids, value in (([2, 3], 5.0), ([1, 2], 1.0)):  # not in the order of their names
-        store.add(Part(ids, torch.full([2, 1], value), torch.full([2, 1], -value), np.full(2, int(value), np.uint64)))
+        store.add(
+            Part(
+                ids,
+                torch.full([2, 1], value),
+                torch.full([2, 1], -value),
+                np.full(2, int(value), np.uint64),
+            )
+        )
     features, logits = store.load([1, 2, 3])
     assert features.tolist() == [[1], [1], [5]] and logits.tolist() == [[-1], [-1], [-5]]
     assert store.statistics([1, 2, 3], 1, CPU).result().mean == pytest.approx(7 / 3)
@@ -216,7 +251,10 @@ def without_digests(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip_a_bit, cut, without_digests])
 def test_a_damaged_chunk_is_made_again(
-    damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("metrics.feature_store.CHUNK_IMAGES", 40)
     tensor = torch.from_numpy(pictures(100).transpose(0, 3, 1, 2))
@@ -230,7 +268,9 @@ def test_a_damaged_chunk_is_made_again(
     features, logits = store.load(range(100))
     chunk = store.chunks()[1]
     damage(chunk)
-    assert extract(store, Pooled(), range(100), batches, CPU) == 40, "only its images are done again"
+    assert extract(store, Pooled(), range(100), batches, CPU) == 40, (
+        "only its images are done again"
+    )
     assert str(chunk) in capsys.readouterr().err
     again = store.load(range(100))
     assert np.array_equal(again[0], features) and np.array_equal(again[1], logits)
@@ -238,7 +278,9 @@ def test_a_damaged_chunk_is_made_again(
 
 def test_the_inception_score_does_not_see_how_images_are_stored(tmp_path: Path) -> None:
     """Sorted by class, each split would hold one class: a score near 1."""
-    made = np.repeat(pictures(10), 20, axis=0).astype(int) + np.random.RandomState(1).randint(0, 9, [200, 8, 8, 3])
+    made = np.repeat(pictures(10), 20, axis=0).astype(int) + np.random.RandomState(1).randint(
+        0, 9, [200, 8, 8, 3]
+    )
     made = made.clip(0, 255).astype(np.uint8)
     shuffled = made[np.random.RandomState(2).permutation(200)]
     classes = tmp_path / "classes"
@@ -274,7 +316,9 @@ def evidence(count: int, real: int) -> Evidence:
     return Evidence(Gaussian(own, "own"), Gaussian(reference, "reference"), x, x, y)
 
 
-def test_one_fid_decomposes_each_matrix_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_fid_decomposes_each_matrix_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In 2048 dimensions each takes a while: the reference's root is found once, the rest serves value and error."""
     calls: list[str] = []
     for place, name in ((torch.linalg, "eigvalsh"), (torch.linalg, "eigh"), (lapack, "dpstrf")):
@@ -306,15 +350,21 @@ def test_a_metric_that_refuses_leaves_the_others() -> None:
     assert list(found.refused) == ["immd"] and "median distance is 0" in found.refused["immd"]
     few = measure(["is", "fid", "dc"], evidence(5, 4), "inception-2015-12-05")
     assert set(few.refused) == {"is", "dc"} and "fid" in few.values
-    with pytest.raises(ValueError, match="logits have 5 rows; this needs at least 10; real features have 4 rows"):
+    with pytest.raises(
+        ValueError, match="logits have 5 rows; this needs at least 10; real features have 4 rows"
+    ):
         measure(["is", "dc"], evidence(5, 4), "inception-2015-12-05")
 
 
 def test_kid_has_no_spread_where_each_subset_is_the_whole_set() -> None:
-    with pytest.warns(RuntimeWarning, match="kid_std is left out: each subset is all 20 images of both sets"):
+    with pytest.warns(
+        RuntimeWarning, match="kid_std is left out: each subset is all 20 images of both sets"
+    ):
         whole = measure(["kid"], evidence(20, 20), "inception-2015-12-05").values
     assert set(whole) == {"kid", "kid_subset_size"}
-    with pytest.warns(RuntimeWarning, match="kid_std is too small: each subset has all 20 real images"):
+    with pytest.warns(
+        RuntimeWarning, match="kid_std is too small: each subset has all 20 real images"
+    ):
         half = measure(["kid"], evidence(30, 20), "inception-2015-12-05").values
     assert half["kid_std"] > 0
 
@@ -333,10 +383,16 @@ def test_arrays_stay_on_disk_unless_compressed(tmp_path: Path) -> None:
     np.savez(tmp_path / "plain.npz", labels=np.arange(7), arr_0=made)
     np.savez_compressed(tmp_path / "compressed.npz", arr_0=made)
     np.savez(tmp_path / "columns.npz", np.asfortranarray(made))
-    stored = {name: ArrayImages(tmp_path / f"{name}.npz") for name in ("plain", "compressed", "columns")}
+    stored = {
+        name: ArrayImages(tmp_path / f"{name}.npz") for name in ("plain", "compressed", "columns")
+    }
     expected = torch.from_numpy(made[[6, 2]].transpose(0, 3, 1, 2).copy())
     assert all(torch.equal(images.batch([6, 2]), expected) for images in stored.values())
-    assert [isinstance(images._images, np.memmap) for images in stored.values()] == [True, False, True]
+    assert [isinstance(images._images, np.memmap) for images in stored.values()] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_damaged_array_is_seen_before_it_is_measured(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ def test_numpy_and_torch_are_the_same_features() -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype, kept", [(torch.float32, torch.float32), (torch.float16, torch.float64), (torch.int64, torch.float64)]
+    "dtype, kept",
+    [(torch.float32, torch.float32), (torch.float16, torch.float64), (torch.int64, torch.float64)],
 )
 def test_dtype_none_keeps_what_metrics_can_use(dtype: torch.dtype, kept: torch.dtype) -> None:
     assert as_features(torch.ones(2, 2, dtype=dtype), dtype=None).dtype == kept
@@ -34,5 +35,7 @@ def test_shapes_and_counts_are_checked() -> None:
         as_features(np.zeros(4))
     with pytest.raises(ValueError, match=r"^logits have 4 rows; this needs at least 10$"):
         as_features(np.zeros((4, 2)), "logits", at_least=10)
-    with pytest.raises(ValueError, match=r"^x have 2 dimensions and y 3; use the same detector for both$"):
+    with pytest.raises(
+        ValueError, match=r"^x have 2 dimensions and y 3; use the same detector for both$"
+    ):
         as_pair(np.zeros((4, 2)), np.zeros((4, 3)), ("x", "y"))

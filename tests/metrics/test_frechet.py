@@ -51,17 +51,27 @@ def test_agrees_with_scipys_square_root(dim: int) -> None:
     mean = np.full(dim, 0.1)
     root = scipy.linalg.sqrtm(c1 @ c2)
     expected = mean @ mean + np.trace(c1 + c2 - 2 * root.real)
-    assert frechet_distance(mean, c1, np.zeros(dim), c2) == pytest.approx(expected, rel=1e-9)  # 1e-6 asked for
+    assert frechet_distance(mean, c1, np.zeros(dim), c2) == pytest.approx(
+        expected, rel=1e-9
+    )  # 1e-6 asked for
     torch_value = frechet_distance(*(torch.from_numpy(v) for v in (mean, c1, np.zeros(dim), c2)))
     swapped = frechet_distance(np.zeros(dim), c2, mean, c1)
-    assert torch_value == frechet_distance(mean, c1, np.zeros(dim), c2) == pytest.approx(swapped, rel=1e-12)
+    assert (
+        torch_value
+        == frechet_distance(mean, c1, np.zeros(dim), c2)
+        == pytest.approx(swapped, rel=1e-12)
+    )
 
 
 def test_equals_the_reference_vectors() -> None:
     stored, expected = golden_npz("metrics"), golden_json("metrics")
     generated, real = (statistics(stored[f"features_{name}"]) for name in ("generated", "real"))
     value = statistics_distance(generated, real)
-    for key in ("fid_scipy_sqrtm_float64", "fid_edm_accumulation_float64", "fid_torch_fidelity_float64_features"):
+    for key in (
+        "fid_scipy_sqrtm_float64",
+        "fid_edm_accumulation_float64",
+        "fid_torch_fidelity_float64_features",
+    ):
         assert value == pytest.approx(expected[key], rel=1e-9)
     assert value == pytest.approx(expected["fid_torch_fidelity_float32_features"], rel=1e-6)
 
@@ -69,7 +79,10 @@ def test_equals_the_reference_vectors() -> None:
 def test_singular_covariances_give_the_right_value_and_a_warning() -> None:
     """With centred features X and Y of few rows, the trace is the sum of singular values of X Y^T: no root of noise."""
     stored, expected = golden_npz("metrics"), golden_json("metrics")["fid_rank_deficient"]
-    x, y = stored["features_generated"][:32].astype(float), stored["features_real"][:37].astype(float)
+    x, y = (
+        stored["features_generated"][:32].astype(float),
+        stored["features_real"][:37].astype(float),
+    )
     with pytest.warns(RuntimeWarning) as caught:
         value = statistics_distance(statistics(x), statistics(y))
     assert [str(w.message).split(":")[0] for w in caught] == [
@@ -85,10 +98,15 @@ def test_singular_covariances_give_the_right_value_and_a_warning() -> None:
 
 def test_point_masses_and_dead_features() -> None:
     with pytest.warns(RuntimeWarning, match="rank 0 in d = 2"):
-        assert frechet_distance(np.zeros(2), np.zeros((2, 2)), np.array([3.0, 4]), np.zeros((2, 2))) == 25
+        assert (
+            frechet_distance(np.zeros(2), np.zeros((2, 2)), np.array([3.0, 4]), np.zeros((2, 2)))
+            == 25
+        )
     alive = np.diag([1.0, 4.0, 0.0])
     with pytest.warns(RuntimeWarning, match="rank 2 in d = 3 dimensions\\)"):
-        assert frechet_distance(np.zeros(3), alive, np.zeros(3), np.eye(3)) == pytest.approx(0 + 1 + 1)
+        assert frechet_distance(np.zeros(3), alive, np.zeros(3), np.eye(3)) == pytest.approx(
+            0 + 1 + 1
+        )
 
 
 def test_a_covariance_singular_by_a_hair_is_seen() -> None:
@@ -105,7 +123,9 @@ def test_a_covariance_singular_by_a_hair_is_seen() -> None:
 def test_full_rank_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        frechet_distance(np.zeros(20), covariance(20, 0, 1e-8), np.zeros(20), covariance(20, 1, 1e-8))
+        frechet_distance(
+            np.zeros(20), covariance(20, 0, 1e-8), np.zeros(20), covariance(20, 1, 1e-8)
+        )
 
 
 def test_float32_files_are_good_enough() -> None:
@@ -115,7 +135,10 @@ def test_float32_files_are_good_enough() -> None:
     rounded[3, 4] *= 1 + 1e-6
     assert np.linalg.eigvalsh(rounded.astype(float))[0] < 0
     with pytest.warns(RuntimeWarning, match="singular"):
-        values = [frechet_distance(np.zeros(30), cov, np.zeros(30), np.eye(30)) for cov in (exact, rounded)]
+        values = [
+            frechet_distance(np.zeros(30), cov, np.zeros(30), np.eye(30))
+            for cov in (exact, rounded)
+        ]
     assert values[1] == pytest.approx(values[0], rel=1e-3)
 
 
@@ -132,4 +155,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="cov1 is not symmetric"):
         frechet_distance(mean, np.array([[1.0, 0.5], [0.0, 1.0]]), mean, cov)
     with pytest.raises(ValueError, match="detector inception and demo cannot be compared"):
-        statistics_distance(Statistics(mean, cov, detector="inception"), Statistics(mean, cov, detector="demo"))
+        statistics_distance(
+            Statistics(mean, cov, detector="inception"), Statistics(mean, cov, detector="demo")
+        )

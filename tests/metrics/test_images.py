@@ -21,7 +21,9 @@ def put(path: Path, image: np.ndarray) -> None:
 
 def test_linked_folders_and_files_are_measured(tmp_path: Path) -> None:
     made = pictures(4)
-    for name, image in zip(("store/a/0.png", "store/b/0.png", "in/c/0.png", "store/d.png"), made, strict=True):
+    for name, image in zip(
+        ("store/a/0.png", "store/b/0.png", "in/c/0.png", "store/d.png"), made, strict=True
+    ):
         put(tmp_path / name, image)
     (tmp_path / "in" / "a").symlink_to("../store/a")
     (tmp_path / "in" / "b").symlink_to(tmp_path / "store" / "b")
@@ -30,10 +32,14 @@ def test_linked_folders_and_files_are_measured(tmp_path: Path) -> None:
     images = open_images(tmp_path / "in")
     assert np.array_equal(images.batch(range(4))[:, 0].numpy(), made) and len(images) == 4
 
-    os.utime(tmp_path / "store" / "a" / "0.png", ns=(0, 1))  # the image behind a link is another now
+    os.utime(
+        tmp_path / "store" / "a" / "0.png", ns=(0, 1)
+    )  # the image behind a link is another now
     timed = open_images(tmp_path / "in").fingerprint
     assert timed != images.fingerprint
-    (tmp_path / "store" / "a" / "0.png").write_bytes((tmp_path / "store" / "a" / "0.png").read_bytes() + b"more")
+    (tmp_path / "store" / "a" / "0.png").write_bytes(
+        (tmp_path / "store" / "a" / "0.png").read_bytes() + b"more"
+    )
     os.utime(tmp_path / "store" / "a" / "0.png", ns=(0, 1))  # of the same time and another size
     assert open_images(tmp_path / "in").fingerprint != timed
     (tmp_path / "in" / "notes.txt").write_text("no image")
@@ -42,7 +48,9 @@ def test_linked_folders_and_files_are_measured(tmp_path: Path) -> None:
     assert open_images(tmp_path / "in").fingerprint == again
 
     (tmp_path / "in" / "e.png").symlink_to("../gone.png")
-    with pytest.raises(ValueError, match=r"e\.png is a link to \.\./gone\.png, which leads nowhere"):
+    with pytest.raises(
+        ValueError, match=r"e\.png is a link to \.\./gone\.png, which leads nowhere"
+    ):
         open_images(tmp_path / "in")
 
 

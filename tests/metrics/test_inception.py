@@ -47,7 +47,10 @@ def images(size: int = 32) -> Tensor:
 
 
 def test_the_state_dict_is_the_published_one(state: dict[str, Tensor]) -> None:
-    found = {name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in state.items()}
+    found = {
+        name: [list(value.shape), str(value.dtype).removeprefix("torch.")]
+        for name, value in state.items()
+    }
     expected = golden_json("inception")["state_dict"]
     assert found == expected and list(found) == list(expected)
 
@@ -137,16 +140,25 @@ def test_only_the_published_weights_have_their_name() -> None:
 
 
 def test_hostile_state_dicts_are_one_line(tmp_path: Path) -> None:
-    for content in ({7: torch.zeros(1)}, {("a", "b"): torch.zeros(1)}, {None: torch.zeros(1)}, {"a": "text"}):
+    for content in (
+        {7: torch.zeros(1)},
+        {("a", "b"): torch.zeros(1)},
+        {None: torch.zeros(1)},
+        {"a": "text"},
+    ):
         with pytest.raises(ValueError, match="not a state dict of tensors by name"):
             load_inception(saved(content, tmp_path / "keys.pth"))
 
 
 def test_counters_of_training_steps_may_be_absent(state: dict[str, Tensor], tmp_path: Path) -> None:
-    lean = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    lean = {
+        name: value for name, value in state.items() if not name.endswith("num_batches_tracked")
+    }
     assert len(lean) == len(state) - 94
     features, _ = load_inception(saved(lean, tmp_path / "lean.pth"))(images())
-    assert relative_error(features, golden_npz("inception")["32/std/torch_fidelity/2048"]) < TOLERANCE
+    assert (
+        relative_error(features, golden_npz("inception")["32/std/torch_fidelity/2048"]) < TOLERANCE
+    )
 
 
 def test_a_file_that_does_not_fit_is_explained(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -163,23 +175,30 @@ def test_a_file_that_does_not_fit_is_explained(state: dict[str, Tensor], tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>no such page</html>", b"PK\x03\x04 cut off", b"\x80\x02cposix\nsystem\n"]
+    "content",
+    [b"", b"<html>no such page</html>", b"PK\x03\x04 cut off", b"\x80\x02cposix\nsystem\n"],
 )
 def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.pth"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"file.pth: neither a whole state dict .* nor a TorchScript"):
+    with pytest.raises(
+        ValueError, match=r"file.pth: neither a whole state dict .* nor a TorchScript"
+    ):
         load_inception(path)
 
 
-def test_other_mistakes_are_one_line(net: InceptionV3, files: dict[str, Path], tmp_path: Path) -> None:
+def test_other_mistakes_are_one_line(
+    net: InceptionV3, files: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file: .*absent\.pth"):
         load_inception(tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="not a state dict of tensors"):
         load_inception(saved([1, 2], tmp_path / "list.pth"))
     with pytest.raises(ValueError, match="unknown resize 'bicubic'; choose from tensorflow, torch"):
         load_inception(files["std"], "bicubic")
-    with pytest.raises(ValueError, match=r"other-inception-\w+ reads uint8 .* not float32 \[2, 3, 8, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"other-inception-\w+ reads uint8 .* not float32 \[2, 3, 8, 8\]"
+    ):
         net(torch.zeros(2, 3, 8, 8))
     with pytest.raises(ValueError, match=r"C = 1 or 3, not uint8 \[2, 4, 8, 8\]"):
         net(torch.zeros(2, 4, 8, 8, dtype=torch.uint8))

@@ -12,7 +12,9 @@ def test_sure_and_varied_is_the_number_of_classes_and_unsure_is_1() -> None:
     sure = np.tile(1000.0 * np.eye(10), (20, 1))
     assert inception_score(sure, splits=10) == pytest.approx((10.0, 0.0))
     assert inception_score(np.zeros((200, 10))) == pytest.approx((1.0, 0.0))
-    assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0)) == pytest.approx((1.0, 0.0))  # sorted by class
+    assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0)) == pytest.approx(
+        (1.0, 0.0)
+    )  # sorted by class
     assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0), shuffle_seed=0)[0] > 5
 
 
@@ -20,7 +22,9 @@ def test_equals_the_definition() -> None:
     logits = np.random.default_rng(0).standard_normal((103, 7)) * 3
     p = softmax(logits, axis=1)
     scores = [np.exp(rel_entr(q, q.mean(0)).sum(1).mean()) for q in (p[:34], p[34:68], p[68:])]
-    assert inception_score(logits, splits=3) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-12)
+    assert inception_score(logits, splits=3) == pytest.approx(
+        (np.mean(scores), np.std(scores)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(

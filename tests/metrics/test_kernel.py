@@ -9,7 +9,14 @@ from conftest import golden_json, golden_npz
 
 from metrics.kernel import IMQ, RBF, Kernel, Laplace, Polynomial, immd, kid, median_distance, mmd2
 
-KERNELS: list[Kernel] = [RBF(2.0), RBF((1.0, 3.0)), Laplace(4.0), Polynomial(), Polynomial(2, 0.5, 0.0), IMQ(3.0)]
+KERNELS: list[Kernel] = [
+    RBF(2.0),
+    RBF((1.0, 3.0)),
+    Laplace(4.0),
+    Polynomial(),
+    Polynomial(2, 0.5, 0.0),
+    IMQ(3.0),
+]
 
 
 def samples(m: int = 60, n: int = 47, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -26,20 +33,28 @@ def test_kernels_agree_with_scikit_learn() -> None:
     d = x.shape[1]
     judged = [
         (RBF(2.0), pairwise.rbf_kernel(x, y, gamma=1 / 8)),
-        (RBF((1.0, 3.0)), (pairwise.rbf_kernel(x, y, gamma=1 / 2) + pairwise.rbf_kernel(x, y, gamma=1 / 18)) / 2),
+        (
+            RBF((1.0, 3.0)),
+            (pairwise.rbf_kernel(x, y, gamma=1 / 2) + pairwise.rbf_kernel(x, y, gamma=1 / 18)) / 2,
+        ),
         (Laplace(4.0), pairwise.laplacian_kernel(x, y, gamma=1 / 4)),
         (Polynomial(), pairwise.polynomial_kernel(x, y, degree=3, gamma=1 / d, coef0=1)),
         (Polynomial(2, 0.5, 0.0), pairwise.polynomial_kernel(x, y, degree=2, gamma=0.5, coef0=0)),
         (IMQ(3.0), kernels.RationalQuadratic(length_scale=3.0, alpha=0.5)(x, y)),
     ]
     for kernel, expected in judged:
-        np.testing.assert_allclose(kernel(torch.from_numpy(x), torch.from_numpy(y)), expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            kernel(torch.from_numpy(x), torch.from_numpy(y)), expected, rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_equals_the_definition_and_the_chunk_does_not_matter(kernel: Kernel) -> None:
     x, y = samples()
-    kxx, kyy, kxy = (kernel(torch.from_numpy(a), torch.from_numpy(b)).numpy() for a, b in ((x, x), (y, y), (x, y)))
+    kxx, kyy, kxy = (
+        kernel(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+        for a, b in ((x, x), (y, y), (x, y))
+    )
     m, n = kxy.shape
     unbiased = (
         sum(kxx[i, j] for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
@@ -49,7 +64,9 @@ def test_equals_the_definition_and_the_chunk_does_not_matter(kernel: Kernel) -> 
     v_statistic = kxx.mean() + kyy.mean() - 2 * kxy.mean()
     for chunk in (1, 13, 47, 2048):
         assert mmd2(x, y, kernel, chunk=chunk) == pytest.approx(unbiased, rel=1e-11)
-        assert mmd2(x, y, kernel, unbiased=False, chunk=chunk) == pytest.approx(v_statistic, rel=1e-11)
+        assert mmd2(x, y, kernel, unbiased=False, chunk=chunk) == pytest.approx(
+            v_statistic, rel=1e-11
+        )
     assert mmd2(y, x, kernel) == pytest.approx(unbiased, rel=1e-11)
 
 
@@ -60,9 +77,16 @@ def test_gaussians_have_a_closed_form_that_the_estimates_surround() -> None:
     def mean_kernel(variance: float, distance2: float) -> float:
         return (s2 / (s2 + variance)) ** (dim / 2) * np.exp(-distance2 / (2 * (s2 + variance)))
 
-    exact = mean_kernel(2, 0) + mean_kernel(2 * scale**2, 0) - 2 * mean_kernel(1 + scale**2, dim * gap**2)
+    exact = (
+        mean_kernel(2, 0)
+        + mean_kernel(2 * scale**2, 0)
+        - 2 * mean_kernel(1 + scale**2, dim * gap**2)
+    )
     rng = np.random.default_rng(0)
-    pairs = [(rng.standard_normal((80, dim)), scale * rng.standard_normal((120, dim)) + gap) for _ in range(200)]
+    pairs = [
+        (rng.standard_normal((80, dim)), scale * rng.standard_normal((120, dim)) + gap)
+        for _ in range(200)
+    ]
     estimates = np.array([mmd2(x, y, RBF(s2**0.5)) for x, y in pairs])
     error = estimates.std() / len(estimates) ** 0.5
     assert abs(estimates.mean() - exact) < 3 * error < 0.05 * exact
@@ -89,11 +113,15 @@ def test_mmd_equals_the_reference_vectors() -> None:
     x, y = stored["features_generated"], stored["features_real"]
     for key, unbiased in (("mmd2_unbiased_rbf", True), ("mmd2_biased_rbf", False)):
         for bandwidth, values in expected[key].items():
-            assert mmd2(x, y, RBF(float(bandwidth)), unbiased) == pytest.approx(values["mmd2"], rel=1e-9)
+            assert mmd2(x, y, RBF(float(bandwidth)), unbiased) == pytest.approx(
+                values["mmd2"], rel=1e-9
+            )
     for bandwidth, value in expected["mmd2_unbiased_rbf_other_bandwidths"].items():
         # At 0.5 the stored value, 1e-13, has lost digits to its diagonal of ones, which it adds and takes away again.
         assert mmd2(x, y, RBF(float(bandwidth))) == pytest.approx(value, rel=1e-9, abs=1e-19)
-    assert immd(x, y) == pytest.approx(expected["mmd2_unbiased_rbf_other_bandwidths"]["10"], rel=1e-9)
+    assert immd(x, y) == pytest.approx(
+        expected["mmd2_unbiased_rbf_other_bandwidths"]["10"], rel=1e-9
+    )
 
 
 def test_tiny_values_keep_their_digits() -> None:
@@ -103,11 +131,20 @@ def test_tiny_values_keep_their_digits() -> None:
 
     def mean_kernel(a: np.ndarray, b: np.ndarray, pairs: int) -> float:
         squares = (
-            torch.cdist(torch.from_numpy(a), torch.from_numpy(b), compute_mode="donot_use_mm_for_euclid_dist") ** 2
+            torch.cdist(
+                torch.from_numpy(a),
+                torch.from_numpy(b),
+                compute_mode="donot_use_mm_for_euclid_dist",
+            )
+            ** 2
         )
         return float(torch.exp(-2 * squares)[squares > 0].sum()) / pairs
 
-    exact = mean_kernel(x, x, 400 * 399) + mean_kernel(y, y, 500 * 499) - 2 * mean_kernel(x, y, 400 * 500)
+    exact = (
+        mean_kernel(x, x, 400 * 399)
+        + mean_kernel(y, y, 500 * 499)
+        - 2 * mean_kernel(x, y, 400 * 500)
+    )
     assert 0 < exact < 1e-12
     assert mmd2(x, y, RBF(0.5)) == pytest.approx(exact, rel=1e-11)
 
@@ -135,7 +172,9 @@ def test_a_kernel_may_give_what_it_keeps() -> None:
         ("kid_rbf_sigma10_float64", 20, 100, RBF(10.0), 1e-9),
     ],
 )
-def test_kid_equals_the_reference_vectors(name: str, subsets: int, size: int, kernel: Kernel, tolerance: float) -> None:
+def test_kid_equals_the_reference_vectors(
+    name: str, subsets: int, size: int, kernel: Kernel, tolerance: float
+) -> None:
     """The stored float32 value was summed in float32; ours from the same features is summed in float64."""
     stored, expected = golden_npz("metrics"), golden_json("metrics")[name]
     mean, std = kid(stored["features_generated"], stored["features_real"], subsets, size, kernel)
@@ -147,14 +186,22 @@ def test_kid_equals_the_reference_vectors(name: str, subsets: int, size: int, ke
 def test_median_distance(norm: int) -> None:
     x, y = samples()
     rows = np.concatenate([x, y])
-    distances = np.linalg.norm(rows[:, None] - rows, ord=norm, axis=-1)[np.triu_indices(len(rows), 1)]
+    distances = np.linalg.norm(rows[:, None] - rows, ord=norm, axis=-1)[
+        np.triu_indices(len(rows), 1)
+    ]
     assert median_distance(x, y, norm) == pytest.approx(np.median(distances), rel=1e-12)
     assert median_distance(x, y, norm, most=50) == median_distance(x, y, norm, most=50)
     assert median_distance(x, y, norm, most=50) == pytest.approx(np.median(distances), rel=0.1)
     drawn = torch.from_numpy(rows[np.random.RandomState(0).permutation(len(rows))[:50]])
-    assert median_distance(x, y, norm, most=50) == pytest.approx(float(np.median(torch.pdist(drawn, norm))), rel=1e-12)
+    assert median_distance(x, y, norm, most=50) == pytest.approx(
+        float(np.median(torch.pdist(drawn, norm))), rel=1e-12
+    )
     many = [np.random.default_rng(1).standard_normal((600, 2)) for _ in range(2)]
-    assert median_distance(*many, norm) == median_distance(*many, norm, most=1000) != median_distance(*many, norm, 999)
+    assert (
+        median_distance(*many, norm)
+        == median_distance(*many, norm, most=1000)
+        != median_distance(*many, norm, 999)
+    )
     assert immd(x, y, bandwidth=None) == mmd2(x, y, RBF(median_distance(x, y)))
 
 

@@ -25,7 +25,9 @@ def test_distance_by_hand() -> None:
     stage = float((here - there).square().sum()) / 4
     assert float(Perceptual([])(a, b)) == 1.0
     assert float(Perceptual([Pair()])(a, b)) == pytest.approx(1 + stage, rel=1e-5)
-    assert float(Perceptual([Pair(), nn.Identity()])(a, b)) == pytest.approx(1 + 2 * stage, rel=1e-5)
+    assert float(Perceptual([Pair(), nn.Identity()])(a, b)) == pytest.approx(
+        1 + 2 * stage, rel=1e-5
+    )
 
 
 def test_demo_detector_gives_a_distance_with_gradients() -> None:

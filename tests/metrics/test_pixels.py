@@ -5,7 +5,14 @@ import pytest
 import torch
 from conftest import golden_npz, relative_error
 
-from metrics.pixels import PREPARATIONS, as_rgb, prepare_tensorflow, prepare_torch, resize_tensorflow, resize_torch
+from metrics.pixels import (
+    PREPARATIONS,
+    as_rgb,
+    prepare_tensorflow,
+    prepare_torch,
+    resize_tensorflow,
+    resize_torch,
+)
 
 
 def bilinear_matrix(n: int, half_pixel: bool) -> np.ndarray:
@@ -26,7 +33,9 @@ def test_the_resizes_are_what_they_say(size: int) -> None:
         rows, columns = bilinear_matrix(size, half_pixel), bilinear_matrix(size + 3, half_pixel)
         expected = rows @ x @ columns.T
         assert relative_error(resize(torch.from_numpy(x)), expected) < 1e-12
-        assert relative_error(resize(torch.from_numpy(x).float()), expected) < 1e-4  # float32 positions
+        assert (
+            relative_error(resize(torch.from_numpy(x).float()), expected) < 1e-4
+        )  # float32 positions
 
 
 @pytest.mark.parametrize("size", [32, 64, 299])

@@ -7,7 +7,9 @@ from conftest import golden_json, golden_npz
 
 from metrics.precision_recall import density_coverage, precision_recall
 
-REAL = np.array([[0.0], [1], [2], [3], [10]])  # with k = 1 their balls have the radii 1, 1, 1, 1 and 7
+REAL = np.array(
+    [[0.0], [1], [2], [3], [10]]
+)  # with k = 1 their balls have the radii 1, 1, 1, 1 and 7
 
 
 def test_a_line_of_points() -> None:
@@ -21,7 +23,9 @@ def test_a_line_of_points() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("origin, step", [(0.0, 1.0), (0.2, 0.1), (0.4, 0.3)])
-def test_a_point_on_the_sphere_is_in_the_closed_ball_only(origin: float, step: float, dtype: torch.dtype) -> None:
+def test_a_point_on_the_sphere_is_in_the_closed_ball_only(
+    origin: float, step: float, dtype: torch.dtype
+) -> None:
     """In float64, rounding puts the point on the sphere, inside by 5e-16, and outside by as much."""
     real, generated = origin + step * REAL, np.full((2, 1), origin - step)
     assert precision_recall(real, generated, k=1, dtype=dtype)[0] == 1.0
@@ -56,7 +60,9 @@ def test_equals_the_reference_vectors_in_any_dtype() -> None:
             )
         for key in ("float64", "float32", "batched_float64"):
             e = expected[f"improved_precision_recall_k3_{key}"]
-            assert precision_recall(real, generated, 3, dtype) == pytest.approx((e["precision"], e["recall"]), rel=1e-7)
+            assert precision_recall(real, generated, 3, dtype) == pytest.approx(
+                (e["precision"], e["recall"]), rel=1e-7
+            )
 
 
 def test_prdc_agrees() -> None:
@@ -66,7 +72,9 @@ def test_prdc_agrees() -> None:
     for k in (1, 4):
         judge = prdc.compute_prdc(real, generated, k)
         assert precision_recall(real, generated, k) == (judge["precision"], judge["recall"])
-        assert density_coverage(real, generated, k) == pytest.approx((judge["density"], judge["coverage"]))
+        assert density_coverage(real, generated, k) == pytest.approx(
+            (judge["density"], judge["coverage"])
+        )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 90, 1000])
@@ -79,7 +87,10 @@ def test_the_chunk_does_not_matter(chunk: int) -> None:
         precision_recall(real, generated, dtype=torch.float64),
         density_coverage(real, generated, dtype=torch.float64),
     )
-    assert (precision_recall(real, generated, chunk=chunk), density_coverage(real, generated, chunk=chunk)) == whole
+    assert (
+        precision_recall(real, generated, chunk=chunk),
+        density_coverage(real, generated, chunk=chunk),
+    ) == whole
 
 
 def test_what_is_refused() -> None:
@@ -90,7 +101,9 @@ def test_what_is_refused() -> None:
         density_coverage(x, x)
     with pytest.raises(ValueError, match="k is 0; need at least 1 neighbour"):
         density_coverage(x, x, k=0)
-    with pytest.raises(ValueError, match="real features have 3 dimensions and generated features 2"):
+    with pytest.raises(
+        ValueError, match="real features have 3 dimensions and generated features 2"
+    ):
         precision_recall(x, x[:, :2])
 
 
@@ -98,7 +111,9 @@ def clusters(spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Tight groups of more points than there are candidates for a neighbour, far apart."""
     rng = np.random.default_rng(3)
     centres = 1000 * rng.standard_normal((4, 5))
-    real, generated = (np.repeat(centres, 30, 0) + spread * rng.standard_normal((120, 5)) for _ in range(2))
+    real, generated = (
+        np.repeat(centres, 30, 0) + spread * rng.standard_normal((120, 5)) for _ in range(2)
+    )
     return real, generated
 
 
@@ -112,7 +127,9 @@ def test_neighbours_that_float32_cannot_tell_apart(dtype: torch.dtype) -> None:
     assert density_coverage(real, generated, 3, dtype) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("scale, shift", [(1e30, 0), (1e-30, 0), (1e160, 0), (1e-160, 0), (1, 1e7), (1e-6, 1)])
+@pytest.mark.parametrize(
+    "scale, shift", [(1e30, 0), (1e-30, 0), (1e160, 0), (1e-160, 0), (1, 1e7), (1e-6, 1)]
+)
 def test_neither_scale_nor_origin_matters(scale: float, shift: float) -> None:
     """Nor do squares that overflow float32, or float64."""
     rng = np.random.default_rng(4)

@@ -17,7 +17,9 @@ def detector(name: str = "inception-2015-12-05", dim: int = 3) -> Any:
 @pytest.fixture
 def batch(tmp_path: Path) -> str:
     """Two images, and the statistics of more, as ADM's evaluator has them."""
-    np.savez(tmp_path / "adm.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3), sigma=np.eye(3))
+    np.savez(
+        tmp_path / "adm.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3), sigma=np.eye(3)
+    )
     return str(tmp_path / "adm.npz")
 
 
@@ -40,7 +42,10 @@ def test_the_statistics_of_a_batch_are_its_own(batch: str) -> None:
     own = References(None, batch)
     found = own.fitting(detector())
     assert found is not None and found.mean.tolist() == [1, 1, 1]
-    assert own.record["reference"] == batch and "mu and sigma in the file" in own.record["reference_statistics"]
+    assert (
+        own.record["reference"] == batch
+        and "mu and sigma in the file" in own.record["reference_statistics"]
+    )
 
 
 def test_of_another_detector_the_images_count(batch: str) -> None:
@@ -52,11 +57,15 @@ def test_of_another_detector_the_images_count(batch: str) -> None:
 
 
 def test_images_alone_and_nothing(tmp_path: Path) -> None:
-    np.savez(tmp_path / "images.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3))  # half of the statistics
+    np.savez(
+        tmp_path / "images.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3)
+    )  # half of the statistics
     path = str(tmp_path / "images.npz")
     assert not has_statistics(path) and not has_statistics(tmp_path)
     images = References(None, path)
-    assert images.statistics is None and images.fitting(detector()) is None and images.real is not None
+    assert (
+        images.statistics is None and images.fitting(detector()) is None and images.real is not None
+    )
     nothing = References(None, None)
     assert (nothing.statistics, nothing.real, nothing.record) == (None, None, {})
 
@@ -66,11 +75,15 @@ def test_the_detector_is_that_of_the_statistics_unless_one_is_given() -> None:
     assert detector_of(made, None) == "demo" and detector_of(made, "other") == "other"
     assert detector_of(None, None, "default") == "default"
     assert detector_of(SimpleNamespace(detector_source=None), None, "default") == "default"  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"the detector 'http://x/y', which configs/detectors.toml does not name"):
+    with pytest.raises(
+        ValueError, match=r"the detector 'http://x/y', which configs/detectors.toml does not name"
+    ):
         detector_of(SimpleNamespace(detector_source="http://x/y"), None)  # type: ignore[arg-type]
 
 
-def test_files_of_the_repository_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_the_repository_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = References("assets/demo/reference.npz", "assets/demo/images.zip")
     assert found.statistics is not None and found.real is not None and len(found.real) == 2000

@@ -21,7 +21,11 @@ class Stand(nn.Module):
         self.output = nn.Linear(2048, 1008)
 
     def forward(
-        self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+        self,
+        img: Tensor,
+        return_features: bool = False,
+        use_fp16: bool = False,
+        no_output_bias: bool = False,
     ) -> Tensor:
         features = F.adaptive_avg_pool2d(img.float(), (32, 64)).mean(1).flatten(1) / 128
         if return_features:
@@ -38,7 +42,11 @@ class OtherNames(Stand):
         self.head = nn.Linear(2048, 1008)
 
     def forward(
-        self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+        self,
+        img: Tensor,
+        return_features: bool = False,
+        use_fp16: bool = False,
+        no_output_bias: bool = False,
     ) -> Tensor:
         features = F.adaptive_avg_pool2d(img.float(), (32, 64)).mean(1).flatten(1) / 128
         if return_features:

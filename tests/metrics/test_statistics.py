@@ -35,7 +35,9 @@ def test_equals_numpy_whatever_the_batches_and_the_offset(sizes: list[int], offs
     x = sample(offset)
     result = gather(x, sizes).result()
     np.testing.assert_allclose(result.mean, x.mean(0), rtol=1e-14, atol=1e-14)
-    np.testing.assert_allclose(result.cov, np.cov(x, rowvar=False), rtol=0, atol=1e-12 if offset == 0 else 1e-7)
+    np.testing.assert_allclose(
+        result.cov, np.cov(x, rowvar=False), rtol=0, atol=1e-12 if offset == 0 else 1e-7
+    )
     assert result.count == 300 and result.mean.dtype == result.cov.dtype == np.float64
     assert np.array_equal(result.cov, result.cov.T)
 
@@ -43,7 +45,9 @@ def test_equals_numpy_whatever_the_batches_and_the_offset(sizes: list[int], offs
 def test_equals_the_reference_vectors() -> None:
     stored = golden_npz("metrics")
     for name in ("generated", "real"):
-        result = gather(stored[f"features_{name}"], [33] * 12 + [len(stored[f"features_{name}"]) - 396]).result()
+        result = gather(
+            stored[f"features_{name}"], [33] * 12 + [len(stored[f"features_{name}"]) - 396]
+        ).result()
         np.testing.assert_allclose(result.mean, stored[f"mu_{name}"], rtol=0, atol=1e-14)
         np.testing.assert_allclose(result.cov, stored[f"sigma_{name}"], rtol=0, atol=1e-14)
 
@@ -72,7 +76,9 @@ def test_two_ranks_are_one(tmp_path: Path) -> None:
     x = sample(offset=3.0)
     np.save(tmp_path / "x.npy", x)
     (tmp_path / "ranks.py").write_text(RANKS)
-    done = processes.run(tmp_path / "ranks.py", tmp_path / "x.npy", tmp_path, ranks=2, PYTHONPATH=str(processes.ROOT))
+    done = processes.run(
+        tmp_path / "ranks.py", tmp_path / "x.npy", tmp_path, ranks=2, PYTHONPATH=str(processes.ROOT)
+    )
     assert done.returncode == 0, done.stderr
     alone = gather(x, [300]).result()
     for name in ("shared", "one"):
@@ -95,7 +101,11 @@ def test_files_keep_everything_and_need_no_pickle(tmp_path: Path) -> None:
     dataclasses.replace(made, channels=3).save(tmp_path / "colour.npz")
     assert Statistics.load(tmp_path / "colour.npz").channels == 3
     assert np.array_equal(read.mean, made.mean) and np.array_equal(read.cov, made.cov)
-    assert (read.count, read.detector, read.detector_hash) == (300, "inception-2015-12-05", "6726825d")
+    assert (read.count, read.detector, read.detector_hash) == (
+        300,
+        "inception-2015-12-05",
+        "6726825d",
+    )
     with np.load(tmp_path / "new folder" / "ref.npz", allow_pickle=False) as file:
         assert file["mu"].shape == (5,) and file["sigma"].shape == (5, 5)
 
@@ -105,7 +115,14 @@ def test_reads_what_others_write(tmp_path: Path) -> None:
     cov, cov_s = np.eye(4), 2 * np.eye(3)
     np.savez(tmp_path / "edm.npz", mu=np.zeros(4), sigma=cov)
     images = np.zeros((2, 8, 8, 3), np.uint8)
-    np.savez(tmp_path / "adm.npz", mu=np.ones(4, np.float32), sigma=cov, mu_s=np.zeros(3), sigma_s=cov_s, arr_0=images)
+    np.savez(
+        tmp_path / "adm.npz",
+        mu=np.ones(4, np.float32),
+        sigma=cov,
+        mu_s=np.zeros(3),
+        sigma_s=cov_s,
+        arr_0=images,
+    )
     edm, adm = Statistics.load(tmp_path / "edm.npz"), Statistics.load(tmp_path / "adm.npz")
     assert (edm.count, edm.detector, edm.dim) == (None, None, 4)
     assert adm.mean.dtype == np.float64 and np.array_equal(adm.mean, np.ones(4))
@@ -130,11 +147,15 @@ def test_files_that_are_no_statistics(tmp_path: Path) -> None:
         ):
             Statistics.load(tmp_path / name)
     np.savez(tmp_path / "shapes.npz", mu=np.zeros(3), sigma=np.eye(2))
-    with pytest.raises(ValueError, match=r"shapes\.npz: mean has shape \[3\] and cov \[2, 2\]; need"):
+    with pytest.raises(
+        ValueError, match=r"shapes\.npz: mean has shape \[3\] and cov \[2, 2\]; need"
+    ):
         Statistics.load(tmp_path / "shapes.npz")
     for name, values in (("text", {"mu": np.array(["a"])}), ("complex", {"sigma": np.eye(1) + 0j})):
         np.savez(tmp_path / f"{name}.npz", **{"mu": np.zeros(1), "sigma": np.eye(1)} | values)
-        with pytest.raises(ValueError, match=f"{name}\\.npz: (mean|cov) is of type .*, not of real numbers"):
+        with pytest.raises(
+            ValueError, match=f"{name}\\.npz: (mean|cov) is of type .*, not of real numbers"
+        ):
             Statistics.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "counts.npz", mu=np.zeros(1), sigma=np.eye(1), count=np.arange(2))
     with pytest.raises(ValueError, match=r"counts\.npz: "):
@@ -155,13 +176,22 @@ def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> Non
     dino = {"mu": np.ones(3), "sigma": 2 * np.eye(3)}
     path = pickled(tmp_path / "img64.pkl", {"num_images": 50, "fid": inception, "fd_dinov2": dino})
     read = Statistics.load(path)
-    assert np.array_equal(read.mean, np.arange(4.0)) and np.array_equal(read.cov, np.eye(4)) and read.count == 50
+    assert (
+        np.array_equal(read.mean, np.arange(4.0))
+        and np.array_equal(read.cov, np.eye(4))
+        and read.count == 50
+    )
     assert np.array_equal(Statistics.load(path, detector="dinov2-1024d").cov, 2 * np.eye(3))
     assert Statistics.load(path, detector="dinov2-1024d").detector == "dinov2-1024d"
-    with pytest.raises(ValueError, match="no statistics for the detector demo-x; it holds fid, fd_dinov2"):
+    with pytest.raises(
+        ValueError, match="no statistics for the detector demo-x; it holds fid, fd_dinov2"
+    ):
         Statistics.load(path, detector="demo-x")
     alone = pickled(tmp_path / "alone.pkl", {"fid": inception})
-    with pytest.raises(ValueError, match=r"alone\.pkl has no statistics for the detector dinov2-1024d; it holds fid$"):
+    with pytest.raises(
+        ValueError,
+        match=r"alone\.pkl has no statistics for the detector dinov2-1024d; it holds fid$",
+    ):
         Statistics.load(alone, detector="dinov2-1024d")
     for name, value, said in [
         ("list.pkl", [1, 2], "it holds neither fid nor fd_dinov2"),
@@ -176,7 +206,9 @@ def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> Non
 
 def test_a_summary_tells_statistics_apart_and_not_their_rounding() -> None:
     made = gather(sample(), [300]).result()
-    rounded = Statistics(made.mean.astype(np.float32).astype(float), made.cov.astype(np.float32).astype(float))
+    rounded = Statistics(
+        made.mean.astype(np.float32).astype(float), made.cov.astype(np.float32).astype(float)
+    )
     assert same_summary(made.summary(), rounded.summary())
     order = np.array([1, 0, 2, 3, 4])
     others = [
@@ -200,7 +232,10 @@ def test_what_cannot_be_gathered_or_compared() -> None:
     for other, message in [
         (Statistics(np.zeros(3), np.eye(3)), "dimension 2 and 3"),
         (Statistics(np.zeros(2), np.eye(2), detector="demo"), "detector inception and demo"),
-        (Statistics(np.zeros(2), np.eye(2), detector="inception", detector_hash="2"), "detector hash 1 and 2"),
+        (
+            Statistics(np.zeros(2), np.eye(2), detector="inception", detector_hash="2"),
+            "detector hash 1 and 2",
+        ),
     ]:
         with pytest.raises(ValueError, match=f"^statistics of {message} cannot be compared"):
             a.require_comparable(other)

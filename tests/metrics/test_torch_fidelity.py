@@ -20,7 +20,12 @@ from metrics.kernel import kid
 from metrics.precision_recall import precision_recall
 from metrics.statistics import FeatureStatistics, Statistics
 
-ABSENT = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
+ABSENT = (
+    "torchvision",
+    "torchvision.datasets",
+    "torchvision.transforms",
+    "torchvision.transforms.functional",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +38,19 @@ def metric() -> dict[str, ModuleType]:
             for name in ABSENT:
                 patch.setitem(sys.modules, name, MagicMock())
         pytest.importorskip("torch_fidelity", reason="pip install --no-deps torch-fidelity==0.4.0")
-        return {name: importlib.import_module(f"torch_fidelity.metric_{name}") for name in ("fid", "isc", "kid", "prc")}
+        return {
+            name: importlib.import_module(f"torch_fidelity.metric_{name}")
+            for name in ("fid", "isc", "kid", "prc")
+        }
 
 
 def samples() -> tuple[torch.Tensor, torch.Tensor]:
     """Two samples of skewed, correlated, float64 features."""
     rng = np.random.default_rng(3)
     mix = rng.standard_normal((24, 24))
-    generated, real = (np.abs(rng.standard_normal((n, 24)) @ mix + shift) for n, shift in ((300, 0.5), (350, 0.0)))
+    generated, real = (
+        np.abs(rng.standard_normal((n, 24)) @ mix + shift) for n, shift in ((300, 0.5), (350, 0.0))
+    )
     return torch.from_numpy(generated), torch.from_numpy(real)
 
 
@@ -53,7 +63,9 @@ def statistics(features: torch.Tensor) -> Statistics:
 
 def test_frechet_distance(metric: dict[str, ModuleType]) -> None:
     both = samples()
-    judge = metric["fid"].fid_statistics_to_metric(*(metric["fid"].fid_features_to_statistics(x) for x in both), False)
+    judge = metric["fid"].fid_statistics_to_metric(
+        *(metric["fid"].fid_features_to_statistics(x) for x in both), False
+    )
     ours = statistics_distance(*(statistics(x) for x in both))
     assert ours == pytest.approx(judge["frechet_inception_distance"], rel=1e-9)
 
@@ -61,7 +73,9 @@ def test_frechet_distance(metric: dict[str, ModuleType]) -> None:
 def test_inception_score(metric: dict[str, ModuleType]) -> None:
     judge = metric["isc"].isc_features_to_metric(samples()[0], splits=7, shuffle=True, rng_seed=11)
     expected = judge["inception_score_mean"], judge["inception_score_std"]
-    assert inception_score(samples()[0], splits=7, shuffle_seed=11) == pytest.approx(expected, rel=1e-9)
+    assert inception_score(samples()[0], splits=7, shuffle_seed=11) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_kid(metric: dict[str, ModuleType]) -> None:
@@ -76,4 +90,6 @@ def test_precision_recall(metric: dict[str, ModuleType]) -> None:
     generated, real = samples()
     judge = metric["prc"].prc_features_to_metric(generated, real, prc_neighborhood=4, verbose=False)
     expected = judge["precision"], judge["recall"]
-    assert precision_recall(real, generated, k=4) == pytest.approx(expected, rel=1e-6)  # it averages in float32
+    assert precision_recall(real, generated, k=4) == pytest.approx(
+        expected, rel=1e-6
+    )  # it averages in float32

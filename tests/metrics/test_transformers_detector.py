@@ -28,7 +28,9 @@ def folders(transformers: Any, tmp_path: Path) -> dict[str, Path]:
     text = transformers.CLIPTextConfig(**VIT, intermediate_size=32, vocab_size=50)
     both = transformers.CLIPConfig(vision_config=vision.to_dict(), text_config=text.to_dict())
     nets = {
-        "dinov2": transformers.Dinov2Model(transformers.Dinov2Config(**VIT, image_size=168, patch_size=56)),
+        "dinov2": transformers.Dinov2Model(
+            transformers.Dinov2Config(**VIT, image_size=168, patch_size=56)
+        ),
         "clip": transformers.CLIPModel(both),
         "clip_vision_model": transformers.CLIPVisionModel(vision),
         "resnet": transformers.ResNetModel(
@@ -71,7 +73,9 @@ def test_positions_are_interpolated_as_dinov2_does(old: int, side: int) -> None:
         return
     assert torch.allclose(found, by_the_formula(embedding, side), atol=1e-5)
     grid = embedding[:, 1:].reshape(1, old, old, 5).permute(0, 3, 1, 2)
-    by_size = F.interpolate(grid, size=(side, side), mode="bicubic").permute(0, 2, 3, 1).reshape(1, -1, 5)
+    by_size = (
+        F.interpolate(grid, size=(side, side), mode="bicubic").permute(0, 2, 3, 1).reshape(1, -1, 5)
+    )
     assert (found[:, 1:] - by_size).abs().max() > 1e-2, "as transformers does"
     assert torch.equal(found[:, 0], embedding[:, 0])
 
@@ -82,17 +86,24 @@ def test_a_grid_that_is_no_square_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_features_are_the_pooled_output(kind: str, folders: dict[str, Path], transformers: Any) -> None:
+def test_features_are_the_pooled_output(
+    kind: str, folders: dict[str, Path], transformers: Any
+) -> None:
     detector = load_detector(folders[kind], "cpu")
     images = torch.randint(0, 256, (3, 3, 50, 60), dtype=torch.uint8)
     features, logits = detector(images)
     dim = 40 if kind == "resnet" else 24
     assert features.shape == (3, dim) and logits.shape == (3, 0) and detector.num_logits == 0
-    assert detector.name == f"{kind.removesuffix('_vision_model')}-{dim}d" and len(detector.sha256) == 64
+    assert (
+        detector.name == f"{kind.removesuffix('_vision_model')}-{dim}d"
+        and len(detector.sha256) == 64
+    )
 
     family = FAMILIES[kind]
     net = getattr(transformers, family.model).from_pretrained(folders[kind]).eval()
-    if kind == "dinov2":  # 3 x 3 patches of 56 pixels become 4 x 4, by DINOv2's formula and not by transformers'
+    if (
+        kind == "dinov2"
+    ):  # 3 x 3 patches of 56 pixels become 4 x 4, by DINOv2's formula and not by transformers'
         own = by_the_formula(net.embeddings.position_embeddings.detach(), 4)
         net.embeddings.position_embeddings = torch.nn.Parameter(own)
     x = F.interpolate(images.float(), size=(224, 224), mode="bicubic", antialias=True) / 255
@@ -113,7 +124,9 @@ def test_grayscale_and_dtype(folders: dict[str, Path]) -> None:
         detector(gray.float())
 
 
-def test_mistakes_are_one_line(folders: dict[str, Path], transformers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line(
+    folders: dict[str, Path], transformers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folders["dinov2"]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
@@ -138,7 +151,9 @@ def test_mistakes_are_one_line(folders: dict[str, Path], transformers: Any, monk
         raise OSError("no connection")
 
     monkeypatch.setattr(transformers.utils, "cached_file", offline)
-    with pytest.raises(RuntimeError, match="cannot get facebook/dinov2-large from the Hugging Face hub"):
+    with pytest.raises(
+        RuntimeError, match="cannot get facebook/dinov2-large from the Hugging Face hub"
+    ):
         load_detector("dinov2-vitl14", "cpu")
 
 
@@ -147,5 +162,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(RuntimeError, match=r"needs the package transformers: pip install '\.\[features\]'"):
+    with pytest.raises(
+        RuntimeError, match=r"needs the package transformers: pip install '\.\[features\]'"
+    ):
         load_transformers("facebook/dinov2-large")

@@ -20,7 +20,9 @@ def statistics(features: np.ndarray) -> Statistics:
 
 def measured(features: np.ndarray, reference: Statistics) -> Value:
     """The distance of features, with error and influence."""
-    return frechet(Gaussian(statistics(features), "own"), Gaussian(reference, "the reference"), features)
+    return frechet(
+        Gaussian(statistics(features), "own"), Gaussian(reference, "the reference"), features
+    )
 
 
 def influence_of(features: np.ndarray, reference: Statistics) -> torch.Tensor:
@@ -47,7 +49,9 @@ def test_it_is_the_jackknife_of_left_out_images() -> None:
     rng = np.random.default_rng(0)
     reference = Statistics(np.zeros(4), np.diag([1.0, 2, 3, 4]))
     x = rng.standard_normal((300, 4)) * [1.5, 1, 2, 1] + 0.3
-    left_out = np.array([statistics_distance(statistics(np.delete(x, i, 0)), reference) for i in range(300)])
+    left_out = np.array(
+        [statistics_distance(statistics(np.delete(x, i, 0)), reference) for i in range(300)]
+    )
     jackknife = np.sqrt(299 / 300 * ((left_out - left_out.mean()) ** 2).sum())
     assert error_of(x, reference) == pytest.approx(jackknife, rel=0.02)
 
@@ -66,7 +70,9 @@ def test_the_influence_is_the_formula_for_few_images_too(count: int) -> None:
     w = root @ vectors[:, kept] * values[kept] ** -0.25
     u = x - x.mean(0)
     h = 2 * u @ (x.mean(0) - reference.mean) + (u**2).sum(1) - ((u @ w) ** 2).sum(1)
-    np.testing.assert_allclose(influence_of(x, reference).numpy(), h - h.mean(), rtol=1e-9, atol=1e-9 * abs(h).max())
+    np.testing.assert_allclose(
+        influence_of(x, reference).numpy(), h - h.mean(), rtol=1e-9, atol=1e-9 * abs(h).max()
+    )
 
 
 def test_the_influence_is_what_each_left_out_image_takes_away() -> None:
@@ -79,7 +85,8 @@ def test_the_influence_is_what_each_left_out_image_takes_away() -> None:
     assert float(influence.mean()) == pytest.approx(0, abs=1e-12)
     every = statistics_distance(statistics(x), reference)
     taken = [
-        1999 * (every - statistics_distance(statistics(np.delete(x, i, 0)), reference)) for i in range(0, 2000, 50)
+        1999 * (every - statistics_distance(statistics(np.delete(x, i, 0)), reference))
+        for i in range(0, 2000, 50)
     ]
     assert influence[::50].tolist() == pytest.approx(taken, abs=0.01 * float(influence.std()))
     assert error_of(x, reference) == float(influence.std() / 2000**0.5)
@@ -91,10 +98,14 @@ def test_it_is_the_spread_of_repeated_draws() -> None:
     q = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
     scales = np.geomspace(1, 0.1, dim)
     reference = Statistics(np.zeros(dim), (q * scales**2) @ q.T)
-    draws = [(rng.standard_normal((n, dim)) * 1.2 * scales) @ q.T + 0.3 * q[:, 0] for _ in range(300)]
+    draws = [
+        (rng.standard_normal((n, dim)) * 1.2 * scales) @ q.T + 0.3 * q[:, 0] for _ in range(300)
+    ]
     values = [statistics_distance(statistics(x), reference) for x in draws]
     error = np.mean([error_of(x, reference) for x in draws[:5]])
-    assert error == pytest.approx(np.std(values, ddof=1), rel=0.15)  # 300 draws tell their own spread to 4%
+    assert error == pytest.approx(
+        np.std(values, ddof=1), rel=0.15
+    )  # 300 draws tell their own spread to 4%
 
 
 @pytest.mark.filterwarnings("ignore:the covariance of:RuntimeWarning")
@@ -121,19 +132,28 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = influence_of(x, reference)
     monkeypatch.setattr("metrics.frechet.BLOCK", 7)
     assert influence_of(x, reference).tolist() == pytest.approx(whole.tolist(), rel=1e-9)
-    assert whole.tolist() == pytest.approx(influence_of(x.astype(np.float64), reference).tolist(), rel=1e-9)
+    assert whole.tolist() == pytest.approx(
+        influence_of(x.astype(np.float64), reference).tolist(), rel=1e-9
+    )
 
 
 def test_spread_of_disjoint_seed_ranges() -> None:
     summary = spread([2.0, 1.0, 3.0])
-    assert (summary.mean, summary.std, summary.least, summary.values) == (2.0, 1.0, 1.0, (2.0, 1.0, 3.0))
+    assert (summary.mean, summary.std, summary.least, summary.values) == (
+        2.0,
+        1.0,
+        1.0,
+        (2.0, 1.0, 3.0),
+    )
     with pytest.raises(ValueError, match="a spread needs at least 2 runs; 1 given"):
         spread([2.0])
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="dimension 2 and 3 cannot be compared"):
-        error_of(np.random.default_rng(0).standard_normal((9, 2)), Statistics(np.zeros(3), np.eye(3)))
+        error_of(
+            np.random.default_rng(0).standard_normal((9, 2)), Statistics(np.zeros(3), np.eye(3))
+        )
     with pytest.raises(ValueError, match="generated features have 1 rows; this needs at least 2"):
         two = Gaussian(Statistics(np.zeros(3), np.eye(3)), "either")
         frechet(two, two, np.zeros((1, 3)))

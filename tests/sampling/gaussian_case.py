@@ -19,5 +19,7 @@ def solution(x: Tensor, start: float, end: float) -> Tensor:
 
 def state(sigma: float) -> Tensor:
     """Two states [2, 4, 1, 1] as they occur at a noise level."""
-    noise = torch.tensor([[1.0, -2.0, 0.5, 1.5], [-0.3, 0.8, 2.0, -1.1]], dtype=torch.float64).reshape(2, 4, 1, 1)
+    noise = torch.tensor(
+        [[1.0, -2.0, 0.5, 1.5], [-0.3, 0.8, 2.0, -1.1]], dtype=torch.float64
+    ).reshape(2, 4, 1, 1)
     return MEAN + noise * (STD**2 + sigma**2).sqrt()

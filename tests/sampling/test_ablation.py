@@ -16,7 +16,9 @@ X = gaussian.state(20.0)
 
 
 def test_linear_time_without_scaling_is_heun_and_euler() -> None:
-    assert torch.allclose(ablation(gaussian.denoise, X, SIGMAS_USED), heun(gaussian.denoise, X, SIGMAS_USED))
+    assert torch.allclose(
+        ablation(gaussian.denoise, X, SIGMAS_USED), heun(gaussian.denoise, X, SIGMAS_USED)
+    )
     first_order = ablation(gaussian.denoise, X, SIGMAS_USED, solver="euler")
     assert torch.allclose(first_order, euler(gaussian.denoise, X, SIGMAS_USED))
 
@@ -43,7 +45,13 @@ def test_euler_in_scaled_vp_time_is_that_step_of_the_scaled_state() -> None:
     slope = (y(t + 1e-5) - y(t - 1e-5)) / 2e-5
     expected = (y(t) + (t_end - t) * slope) * 2**0.5
     result = ablation(
-        gaussian.denoise, X, sigmas, solver="euler", schedule="vp", scaling="vp", sigma_range=(0.002, 80.0)
+        gaussian.denoise,
+        X,
+        sigmas,
+        solver="euler",
+        schedule="vp",
+        scaling="vp",
+        sigma_range=(0.002, 80.0),
     )
     assert torch.allclose(result, expected, rtol=1e-7)
 

@@ -33,7 +33,9 @@ def test_exact_weights_integrate_polynomials_on_their_axis(levels: Any, variant:
     weights = torch.tensor(deis_weights(levels, variant, exact=True), dtype=torch.float64)
     vp = VPTime.fitted(0.002, 80.0)
     points = torch.tensor(levels, dtype=torch.float64)
-    fine = points[-2] + (points[-1] - points[-2]) * torch.linspace(0, 1, 400_001, dtype=torch.float64)
+    fine = points[-2] + (points[-1] - points[-2]) * torch.linspace(
+        0, 1, 400_001, dtype=torch.float64
+    )
     tau, tau_fine = (points, fine) if variant == "rhoab" else (vp.time(points), vp.time(fine))
     for power in range(len(weights)):
         expected = torch.trapezoid(tau_fine**power, fine)
@@ -51,7 +53,9 @@ def test_polynomial_derivatives_are_solved_exactly_once_started(solver: Any, ord
         return sum(c * sigma**k for k, c in enumerate([0.3, -0.2, 0.1, 0.05][:order]))
 
     def antiderivative(sigma: float) -> float:
-        return sum(c * sigma ** (k + 1) / (k + 1) for k, c in enumerate([0.3, -0.2, 0.1, 0.05][:order]))
+        return sum(
+            c * sigma ** (k + 1) / (k + 1) for k, c in enumerate([0.3, -0.2, 0.1, 0.05][:order])
+        )
 
     def run(end: int) -> float:
         x = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
@@ -61,7 +65,9 @@ def test_polynomial_derivatives_are_solved_exactly_once_started(solver: Any, ord
     start = order  # the first step whose weights are of full order starts at node order - 1
     for end in range(start, 9):
         grown = run(end) - run(start)
-        assert grown == pytest.approx(antiderivative(levels[end]) - antiderivative(levels[start]), abs=1e-11)
+        assert grown == pytest.approx(
+            antiderivative(levels[end]) - antiderivative(levels[start]), abs=1e-11
+        )
     assert abs(run(start) - antiderivative(levels[start]) + antiderivative(levels[0])) > 1e-3
 
 
@@ -74,7 +80,9 @@ def test_even_steps_make_deis_in_sigma_the_weights_of_ipndm() -> None:
 
     for order in (1, 2, 3, 4):
         expected = ipndm(denoise, x, sigmas, order=order)
-        assert torch.allclose(deis(denoise, x, sigmas, order=order, variant="rhoab"), expected, rtol=1e-12)
+        assert torch.allclose(
+            deis(denoise, x, sigmas, order=order, variant="rhoab"), expected, rtol=1e-12
+        )
 
 
 def test_unknown_variant_is_refused() -> None:

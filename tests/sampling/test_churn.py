@@ -29,23 +29,41 @@ def test_levels_rise_by_gamma_within_the_window_only() -> None:
     assert churned([40.0, 10.0, 1.0, 0.0], S_churn=0.6, S_min=5, S_max=10) == [40.0, 12.0, 1.0]
     assert churned([40.0, 10.0, 0.0], S_churn=100) == [40 * math.sqrt(2), 10 * math.sqrt(2)]
     assert churned([1.0, 2.0], S_churn=0) == [1.0]
-    assert churned([40.0, 10.0, 5.0, 4.0, 0.0], S_churn=0.8, S_min=5, S_max=10) == [40.0, 12.0, 6.0, 4.0]  # both ends
+    assert churned([40.0, 10.0, 5.0, 4.0, 0.0], S_churn=0.8, S_min=5, S_max=10) == [
+        40.0,
+        12.0,
+        6.0,
+        4.0,
+    ]  # both ends
 
 
 def test_raised_levels_are_rounded_for_networks_that_know_only_some() -> None:
     assert churned([40.0, 10.0, 0.0], S_churn=0.4, round_sigma=torch.round) == [48.0, 12.0]
-    assert churned([40.0, 10.0, 0.0], S_churn=0.02, round_sigma=lambda s: s.floor() - 1) == [40.0, 10.0]
+    assert churned([40.0, 10.0, 0.0], S_churn=0.02, round_sigma=lambda s: s.floor() - 1) == [
+        40.0,
+        10.0,
+    ]
 
 
 def test_noise_raises_the_variance_to_the_new_level() -> None:
     x = 3 * torch.randn(100_000, dtype=torch.float64)
     assert stir(x, 3.0, 5.0, 1.0, torch.randn_like).std() == pytest.approx(5, rel=0.01)
-    assert stir(torch.zeros_like(x), 3.0, 5.0, 1.5, torch.randn_like).std() == pytest.approx(6, rel=0.01)
+    assert stir(torch.zeros_like(x), 3.0, 5.0, 1.5, torch.randn_like).std() == pytest.approx(
+        6, rel=0.01
+    )
 
 
 def test_noise_is_drawn_in_every_step_even_outside_the_window() -> None:
     noise = CountedNoise()
-    heun(gaussian.denoise, gaussian.state(20.0), SIGMAS_USED, S_churn=10, S_min=1, S_max=5, randn_like=noise)
+    heun(
+        gaussian.denoise,
+        gaussian.state(20.0),
+        SIGMAS_USED,
+        S_churn=10,
+        S_min=1,
+        S_max=5,
+        randn_like=noise,
+    )
     assert noise.calls == 8
     noise = CountedNoise()
     heun(gaussian.denoise, gaussian.state(20.0), SIGMAS_USED, randn_like=noise)
@@ -77,5 +95,7 @@ def test_churn_keeps_the_distribution() -> None:
 def test_nonsense_churn_is_refused() -> None:
     with pytest.raises(ValueError, match="S_churn must be 0 or more, got -1"):
         heun(gaussian.denoise, gaussian.state(20.0), SIGMAS_USED, S_churn=-1)
-    with pytest.raises(ValueError, match="S_churn must be 0 where the noise level increases, got 5"):
+    with pytest.raises(
+        ValueError, match="S_churn must be 0 where the noise level increases, got 5"
+    ):
         heun(gaussian.denoise, gaussian.state(1.0), torch.tensor([1.0, 2.0]), S_churn=5)

@@ -69,7 +69,9 @@ def test_number_of_evaluations_and_of_draws() -> None:
 
         unclipped(counted, gaussian.state(80.0), levels, randn_like=randn_like)
         assert (counted.nfe, len(drawn)) == (len(levels) - 1, draws)
-        assert all(x.dtype == torch.float64 and x.shape == (2, 4, 1, 1) for x in drawn)  # both determine the draw
+        assert all(
+            x.dtype == torch.float64 and x.shape == (2, 4, 1, 1) for x in drawn
+        )  # both determine the draw
 
 
 def test_a_last_level_above_zero_leaves_its_noise() -> None:
@@ -110,7 +112,10 @@ def test_levels_out_of_range_are_refused() -> None:
     for levels, words in (
         ([1.0, 2.0], "needs decreasing noise levels"),
         ([1.0], "at least two noise levels"),
-        ([80.0, 0.2, 0.0], "noise levels must be 0.3 or more, where the network's images are; got 0.2"),
+        (
+            [80.0, 0.2, 0.0],
+            "noise levels must be 0.3 or more, where the network's images are; got 0.2",
+        ),
         ([0.2, 0.0], "got 0.2"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -40,7 +40,9 @@ def collected(net: Any, settings: SamplerSettings, seeds: list[int], **options: 
     batches = list(generate(net, settings, seeds, "cpu", **options))
     classes = [index for batch in batches for index in batch.classes]
     images = torch.cat([batch.images for batch in batches])
-    return Batch(images, classes, [seed for batch in batches for seed in batch.seeds], batches[0].nfe)
+    return Batch(
+        images, classes, [seed for batch in batches for seed in batch.seeds], batches[0].nfe
+    )
 
 
 def edm_draws(seed: int, label_dim: int, steps: int) -> tuple[Tensor, int, list[Tensor]]:
@@ -53,11 +55,15 @@ def edm_draws(seed: int, label_dim: int, steps: int) -> tuple[Tensor, int, list[
 
 
 @pytest.mark.parametrize("label_dim, class_idx", [(0, None), (10, None), (10, 3)])
-def test_noise_then_class_then_churn_come_from_one_generator(label_dim: int, class_idx: int | None) -> None:
+def test_noise_then_class_then_churn_come_from_one_generator(
+    label_dim: int, class_idx: int | None
+) -> None:
     seeds, net = [5, 2**32 + 7], Recorder(label_dim)
     settings = SamplerSettings(sigmas="10,3", S_churn=0.5, S_noise=2.0)
     batch = collected(net, settings, seeds, class_idx=class_idx)
-    (x0, sigma0, labels), _, (x2, sigma2, _) = net.asked  # heun: twice in the first step, once in the last
+    (x0, sigma0, labels), _, (x2, sigma2, _) = (
+        net.asked
+    )  # heun: twice in the first step, once in the last
     gamma = 0.5 / 2
     assert sigma0 == pytest.approx(10 * (1 + gamma)) and sigma2 == pytest.approx(3 * (1 + gamma))
     for i, seed in enumerate(seeds):
@@ -66,9 +72,13 @@ def test_noise_then_class_then_churn_come_from_one_generator(label_dim: int, cla
         first = 10 * noise.double() + 10 * add * churn[0]
         assert torch.allclose(x0[i].double(), first, rtol=1e-6)
         # of a denoiser that answers 0 Heun's step is exact: x / sigma is constant
-        assert torch.allclose(x2[i].double(), first * 3 / sigma0 + 3 * add * churn[1], rtol=1e-5, atol=1e-6)
+        assert torch.allclose(
+            x2[i].double(), first * 3 / sigma0 + 3 * add * churn[1], rtol=1e-5, atol=1e-6
+        )
         if label_dim:
-            assert labels is not None and int(labels[i].argmax()) == (index if class_idx is None else class_idx)
+            assert labels is not None and int(labels[i].argmax()) == (
+                index if class_idx is None else class_idx
+            )
             assert labels[i].sum() == 1
     assert (labels is None) == (label_dim == 0) and len(batch.classes) == (2 if label_dim else 0)
 
@@ -91,7 +101,9 @@ def test_balanced_labels_count_seeds_and_leave_the_draws() -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(nets[0].asked, nets[1].asked, strict=True))
 
 
-@pytest.mark.parametrize("name", ["edm_adm/rho1/edm_n5", "edm_ddpmpp/rho1/edm_n5", "edm_adm/rho1/ablation0"])
+@pytest.mark.parametrize(
+    "name", ["edm_adm/rho1/edm_n5", "edm_ddpmpp/rho1/edm_n5", "edm_adm/rho1/ablation0"]
+)
 def test_seeds_become_edms_images(name: str) -> None:
     """Latents, classes, grid, solver and rounding to 8 bits, end to end."""
     entry = next(entry for entry in FACTS["edm"] if entry["name"] == name)
@@ -107,7 +119,9 @@ def test_seeds_become_edms_images(name: str) -> None:
     assert (batch.images == expected).float().mean() > 0.999
 
 
-@pytest.mark.parametrize("settings", [SamplerSettings(steps=5), SamplerSettings(steps=5, S_churn=10.0)])
+@pytest.mark.parametrize(
+    "settings", [SamplerSettings(steps=5), SamplerSettings(steps=5, S_churn=10.0)]
+)
 def test_an_image_does_not_depend_on_its_batch(settings: SamplerSettings) -> None:
     seeds = list(range(100, 140))
     net = tiny_network()
@@ -131,7 +145,10 @@ def test_evaluations_of_a_run_are_those_foretold(sampler: str) -> None:
 
 
 def test_eight_bits_by_edms_rule() -> None:
-    x = torch.tensor([-2.0, -1.0, -1 + 1.99 / 127.5, 0.0, 1 / 127.5, 126.99 / 127.5, 1.0, 2.0], dtype=torch.float64)
+    x = torch.tensor(
+        [-2.0, -1.0, -1 + 1.99 / 127.5, 0.0, 1 / 127.5, 126.99 / 127.5, 1.0, 2.0],
+        dtype=torch.float64,
+    )
     assert to_uint8(x).tolist() == [0, 0, 2, 128, 129, 254, 255, 255]
 
 
@@ -148,7 +165,11 @@ def test_nothing_is_made_without_seeds_and_iteration_is_lazy() -> None:
     "label_dim, options, message",
     [
         (0, {"class_idx": 0}, "class 0 is asked for, but the network is unconditional"),
-        (0, {"labels": "balanced"}, "balanced labels are asked for, but the network is unconditional"),
+        (
+            0,
+            {"labels": "balanced"},
+            "balanced labels are asked for, but the network is unconditional",
+        ),
         (10, {"class_idx": 10}, "class 10 is asked for, but the network has classes 0 to 9"),
         (10, {"class_idx": -1}, "class -1 is asked for"),
         (10, {"labels": "alphabetic"}, "unknown labels 'alphabetic'; choose from random, balanced"),
@@ -169,5 +190,7 @@ def test_nan_stops_the_run() -> None:
         def __call__(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
             return x * (math.nan if sigma < 5 else 0.5)
 
-    with pytest.raises(RuntimeError, match=r"returned NaN or infinity at sigma = 2\.51522: compute in float32"):
+    with pytest.raises(
+        RuntimeError, match=r"returned NaN or infinity at sigma = 2\.51522: compute in float32"
+    ):
         collected(Broken(), SamplerSettings(steps=3), [0])

@@ -40,7 +40,10 @@ def test_formula(scale: float) -> None:
 def test_every_sampler_ends_where_the_guided_gaussian_does(name: str) -> None:
     x, sigmas = gaussian_case.state(80), with_ending(edm(12, 0.002, 80), "zero")
     mean = GUIDE_MEAN + 2.5 * (MEAN - GUIDE_MEAN)
-    got, expected = (SAMPLERS[name](denoise, x, sigmas) for denoise in (guided(2.5), partial(gaussian, mean=mean)))
+    got, expected = (
+        SAMPLERS[name](denoise, x, sigmas)
+        for denoise in (guided(2.5), partial(gaussian, mean=mean))
+    )
     assert relative_error(got, expected) < 1e-10
     assert relative_error(got, SAMPLERS[name](guided(1), x, sigmas)) > 0.1
 
@@ -49,13 +52,17 @@ def test_many_steps_reach_the_closed_form_of_the_guided_ode() -> None:
     x = gaussian_case.state(80)
     mean = GUIDE_MEAN + 2.5 * (MEAN - GUIDE_MEAN)
     exact = mean + (x - mean) * STD / (STD**2 + 80**2).sqrt()
-    assert relative_error(heun(guided(2.5), x, with_ending(edm(200, 0.002, 80), "zero")), exact) < 1e-3
+    assert (
+        relative_error(heun(guided(2.5), x, with_ending(edm(200, 0.002, 80), "zero")), exact) < 1e-3
+    )
 
 
 def test_scale_one_is_the_main_denoiser_and_never_calls_the_guide() -> None:
     main, guide = Counted(gaussian_case.denoise), Counted(partial(gaussian, mean=GUIDE_MEAN))
     x, sigmas = gaussian_case.state(80), with_ending(edm(5, 0.002, 80), "zero")
-    assert torch.equal(heun(Guided(main, guide, 1), x, sigmas), heun(gaussian_case.denoise, x, sigmas))
+    assert torch.equal(
+        heun(Guided(main, guide, 1), x, sigmas), heun(gaussian_case.denoise, x, sigmas)
+    )
     assert (main.nfe, guide.nfe) == (9, 0)
     heun(Guided(main, guide, 1.5), x, sigmas)
     assert (main.nfe, guide.nfe) == (18, 9)

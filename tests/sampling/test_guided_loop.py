@@ -25,10 +25,14 @@ NODES = with_ending(edm(5, 0.002, 80), "zero")
 def drawn(seed: int) -> tuple[Tensor, int]:
     """The noise of an image and its class, as the loop draws them."""
     generator = torch.Generator().manual_seed(seed % 2**32)
-    return torch.randn([1, 8, 8], generator=generator), int(torch.randint(10, [], generator=generator))
+    return torch.randn([1, 8, 8], generator=generator), int(
+        torch.randint(10, [], generator=generator)
+    )
 
 
-def collected(net: Any, settings: SamplerSettings = STEPS, batch_size: int = 8, **options: Any) -> Batch:
+def collected(
+    net: Any, settings: SamplerSettings = STEPS, batch_size: int = 8, **options: Any
+) -> Batch:
     batches = list(generate(net, settings, SEEDS, "cpu", batch_size, **options))
     images = torch.cat([batch.images for batch in batches])
     return Batch(images, [i for b in batches for i in b.classes], SEEDS, batches[0].nfe)
@@ -53,7 +57,9 @@ class Recorder:
 
     img_channels, img_resolution = 1, 8
 
-    def __init__(self, label_dim: int = 10, sigma_min: float = 0.0, sigma_max: float = math.inf, **shape: int) -> None:
+    def __init__(
+        self, label_dim: int = 10, sigma_min: float = 0.0, sigma_max: float = math.inf, **shape: int
+    ) -> None:
         self.label_dim, self.sigma_min, self.sigma_max = label_dim, sigma_min, sigma_max
         self.asked: list[Tensor | None] = []
         for name, value in shape.items():
@@ -74,7 +80,9 @@ class Recorder:
 def test_without_a_guide_the_network_is_its_own_without_the_class(scale: float) -> None:
     net = tiny_network()
     batch = collected(net, guidance=scale)
-    assert torch.equal(batch.images, by_hand(net, net, scale, guide_labels=False)) and batch.nfe == 18
+    assert (
+        torch.equal(batch.images, by_hand(net, net, scale, guide_labels=False)) and batch.nfe == 18
+    )
     assert not torch.equal(batch.images, collected(net).images)
     assert batch.classes == collected(net).classes == [drawn(seed)[1] for seed in SEEDS]
 
@@ -86,7 +94,11 @@ def test_both_in_one_call_are_the_same() -> None:
     with torch.inference_mode():
         apart = Guided(bind(net, labels), bind(net), 2.5)(x, sigma)
         together = GuidedByItself(net, labels, 2.5)(x, sigma)
-        assert relative_error(together, apart) < 1e-5 < relative_error(bind(net, labels)(x, sigma), apart)
+        assert (
+            relative_error(together, apart)
+            < 1e-5
+            < relative_error(bind(net, labels)(x, sigma), apart)
+        )
 
 
 def test_a_guide_has_the_same_class() -> None:
@@ -94,22 +106,33 @@ def test_a_guide_has_the_same_class() -> None:
     for parameter in guide.parameters():
         parameter.mul_(0.9)
     batch = collected(net, guidance=2.0, guide=guide)
-    assert torch.equal(batch.images, by_hand(net, guide, 2.0, guide_labels=True)) and batch.nfe == 18
+    assert (
+        torch.equal(batch.images, by_hand(net, guide, 2.0, guide_labels=True)) and batch.nfe == 18
+    )
     assert not torch.equal(batch.images, by_hand(net, guide, 2.0, guide_labels=False))
 
 
 def test_an_unconditional_guide_ignores_the_class() -> None:
     net, guide = tiny_network(), tiny_network(label_dim=0)
-    assert torch.equal(collected(net, guidance=2.0, guide=guide).images, by_hand(net, guide, 2.0, guide_labels=True))
+    assert torch.equal(
+        collected(net, guidance=2.0, guide=guide).images,
+        by_hand(net, guide, 2.0, guide_labels=True),
+    )
 
 
 def test_scale_one_is_the_plain_run_and_never_asks_the_guide() -> None:
     net, guide = tiny_network(), Recorder()
     plain, guided = collected(net), collected(net, guidance=1.0, guide=guide)
-    assert torch.equal(plain.images, guided.images) and plain.nfe == guided.nfe == 9 and guide.asked == []
+    assert (
+        torch.equal(plain.images, guided.images)
+        and plain.nfe == guided.nfe == 9
+        and guide.asked == []
+    )
 
 
-@pytest.mark.parametrize("settings", [STEPS, SamplerSettings(steps=4, S_churn=2.0), SamplerSettings("unipc", steps=5)])
+@pytest.mark.parametrize(
+    "settings", [STEPS, SamplerSettings(steps=4, S_churn=2.0), SamplerSettings("unipc", steps=5)]
+)
 def test_an_image_does_not_depend_on_its_batch(settings: SamplerSettings) -> None:
     net = tiny_network()
     whole, single = (collected(net, settings, size, guidance=1.7).images.int() for size in (8, 1))
@@ -129,20 +152,49 @@ def test_each_network_is_asked_once_an_evaluation() -> None:
 @pytest.mark.parametrize(
     "net, guide, scale, words",
     [
-        (Recorder(0), None, 1.5, "guidance 1.5 is asked for, but the network is unconditional: it has no class to"),
+        (
+            Recorder(0),
+            None,
+            1.5,
+            "guidance 1.5 is asked for, but the network is unconditional: it has no class to",
+        ),
         (Recorder(), None, math.nan, "guidance scale is nan"),
         (Recorder(), Recorder(img_channels=3), 2.0, "the guide has img_channels 3, the network 1"),
-        (Recorder(), Recorder(img_resolution=16), 2.0, "the guide has img_resolution 16, the network 8"),
+        (
+            Recorder(),
+            Recorder(img_resolution=16),
+            2.0,
+            "the guide has img_resolution 16, the network 8",
+        ),
         (Recorder(), Recorder(9), 2.0, "the guide has 9 classes, the network 10"),
         (Recorder(0), Recorder(10), 2.0, "the guide has 10 classes, the network 0"),
-        (Recorder(), Recorder(sigma_max=50.0), 2.0, "from 80 to 0.002, but the guide knows those between 0 and 50"),
-        (Recorder(), Recorder(sigma_min=0.01), 2.0, "but the guide knows those between 0.01 and inf"),
+        (
+            Recorder(),
+            Recorder(sigma_max=50.0),
+            2.0,
+            "from 80 to 0.002, but the guide knows those between 0 and 50",
+        ),
+        (
+            Recorder(),
+            Recorder(sigma_min=0.01),
+            2.0,
+            "but the guide knows those between 0.01 and inf",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused_at_once(net: Recorder, guide: Recorder | None, scale: float, words: str) -> None:
+def test_what_does_not_fit_is_refused_at_once(
+    net: Recorder, guide: Recorder | None, scale: float, words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         generate(net, STEPS, SEEDS, "cpu", guidance=scale, guide=guide)
 
 
 def test_a_guide_with_the_very_range_of_the_noise_levels_fits() -> None:
-    generate(Recorder(), STEPS, SEEDS, "cpu", guidance=2.0, guide=Recorder(sigma_min=0.002, sigma_max=80.0))
+    generate(
+        Recorder(),
+        STEPS,
+        SEEDS,
+        "cpu",
+        guidance=2.0,
+        guide=Recorder(sigma_min=0.002, sigma_max=80.0),
+    )

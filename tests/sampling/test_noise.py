@@ -14,7 +14,9 @@ TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: u
 
 
 def near(actual: Any, expected: Any) -> Any:
-    return torch.allclose(actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=TOLERANCE)
+    return torch.allclose(
+        actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["seed"]))
@@ -77,7 +79,9 @@ def test_wrong_batch_and_no_seeds_are_refused() -> None:
             SeedNoise(none)
 
 
-@pytest.mark.parametrize("seeds", [range(3), np.arange(3), torch.arange(3)], ids=["range", "numpy", "torch"])
+@pytest.mark.parametrize(
+    "seeds", [range(3), np.arange(3), torch.arange(3)], ids=["range", "numpy", "torch"]
+)
 def test_seeds_come_in_any_sequence(seeds: Sequence[int]) -> None:
     assert torch.equal(SeedNoise(seeds).randn([3, 5]), SeedNoise([0, 1, 2]).randn([3, 5]))
 
@@ -97,7 +101,10 @@ def test_draws_made_ahead_are_the_same_ones() -> None:
     expected = [random.randn_like(x) for _ in range(4)]
     with DrawnAhead(SeedNoise([5, 6, 7])) as ahead:
         assert all(torch.equal(ahead(x), noise) for noise in expected)
-        with pytest.raises(ValueError, match=r"noise of shape \[3, 2, 4, 4\] was drawn ahead, for x of shape \[3, 1"):
+        with pytest.raises(
+            ValueError,
+            match=r"noise of shape \[3, 2, 4, 4\] was drawn ahead, for x of shape \[3, 1",
+        ):
             ahead(x[:, :1])
 
 
@@ -121,7 +128,9 @@ def test_the_first_draws_are_noise_then_class_and_later_ones_follow() -> None:
     assert torch.equal(draws.random.randn_like(x), by_hand.randn_like(x))
 
 
-@pytest.mark.parametrize(("labels", "class_idx", "classes"), [("balanced", None, [7, 2]), ("random", 3, [3, 3])])
+@pytest.mark.parametrize(
+    ("labels", "class_idx", "classes"), [("balanced", None, [7, 2]), ("random", 3, [3, 3])]
+)
 def test_classes_that_are_not_drawn_leave_later_draws_as_they_are(
     labels: Labels, class_idx: int | None, classes: list[int]
 ) -> None:

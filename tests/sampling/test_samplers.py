@@ -77,7 +77,9 @@ def test_order_of_convergence(name: str, grid: str) -> None:
 @pytest.mark.parametrize("name", CAN_INVERT)
 def test_inversion_converges(name: str) -> None:
     coarse, fine = (error(CHEAP[name], "edm", n, 0.05, 20.0) for n in (80, 160))
-    assert math.log2(coarse / fine) > min(ORDERS[name][1], 2) - 0.35  # upwards the starting steps weigh most
+    assert (
+        math.log2(coarse / fine) > min(ORDERS[name][1], 2) - 0.35
+    )  # upwards the starting steps weigh most
 
 
 @pytest.mark.parametrize("name", CAN_INVERT)
@@ -122,7 +124,10 @@ def test_number_of_evaluations(name: str, ending: Any) -> None:
     counted = Counted(gaussian.denoise)
     sample(SAMPLERS[name], counted, gaussian.state(20.0) / 20, SIGMAS["edm"](N, 0.05, 20.0), ending)
     if name in ("heun", "dpm_2"):
-        assert counted.nfe == {"zero": 2 * N - 1, "sigma_min": 2 * (N - 1), "denoise": 2 * (N - 1) + 1}[ending]
+        assert (
+            counted.nfe
+            == {"zero": 2 * N - 1, "sigma_min": 2 * (N - 1), "denoise": 2 * (N - 1) + 1}[ending]
+        )
     else:
         assert counted.nfe == {"zero": N, "sigma_min": N - 1, "denoise": N}[ending]
 
@@ -177,11 +182,15 @@ def test_one_step_from_an_explicit_level_is_one_denoising() -> None:
 def test_the_denoise_ending_is_the_sigma_min_ending_denoised() -> None:
     nodes, noise = SIGMAS["edm"](5, 0.1, 20.0), torch.randn(2, 4, 1, 1)
     x = sample(heun, gaussian.denoise, noise, nodes, "sigma_min")
-    assert torch.equal(sample(heun, gaussian.denoise, noise, nodes, "denoise"), gaussian.denoise(x, nodes[-1]))
+    assert torch.equal(
+        sample(heun, gaussian.denoise, noise, nodes, "denoise"), gaussian.denoise(x, nodes[-1])
+    )
 
 
 def test_gradients_flow_through_a_multistep_run() -> None:
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
     sigmas = SIGMAS["edm"](5, 0.1, 20.0)
-    unipc(lambda x, sigma: scale * gaussian.denoise(x, sigma), gaussian.state(20.0), sigmas).sum().backward()
+    unipc(
+        lambda x, sigma: scale * gaussian.denoise(x, sigma), gaussian.state(20.0), sigmas
+    ).sum().backward()
     assert scale.grad is not None and scale.grad != 0

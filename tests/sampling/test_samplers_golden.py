@@ -23,7 +23,8 @@ NAMES = {"dpm2": "dpm_2", "deis_tab": "deis", "deis_rhoab": "deis"}
 DIFF_SAMPLER_RUNS = [
     entry
     for entry in FACTS["diffsampler"]
-    if entry["name"].startswith(("edm_adm/rho1/", "edm_ddpmpp/skip/")) and entry["solver"] != "ipndm_v"
+    if entry["name"].startswith(("edm_adm/rho1/", "edm_ddpmpp/skip/"))
+    and entry["solver"] != "ipndm_v"
     if "rho1" in entry["name"] or entry["kwargs"]["num_steps"] == 6
 ]
 
@@ -84,7 +85,9 @@ def test_edm(entry: dict[str, Any]) -> None:
     images = sample(sampler, watched(denoise, seen), latents, nodes, "zero")
     assert relative_error(images, ARRAYS[entry["name"]]) < EDM_TOLERANCE
     assert denoise.nfe == entry["nfe"]
-    assert seen == pytest.approx(entry["sigmas_passed_to_net"], rel=1e-9 if name.startswith("edm") else 1e-6)
+    assert seen == pytest.approx(
+        entry["sigmas_passed_to_net"], rel=1e-9 if name.startswith("edm") else 1e-6
+    )
 
 
 @pytest.mark.parametrize("entry", DIFF_SAMPLER_RUNS, ids=lambda e: e["name"])

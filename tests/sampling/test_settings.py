@@ -42,7 +42,16 @@ def test_every_record_is_json_and_holds_every_setting(sampler: str) -> None:
     record = SamplerSettings(sampler=sampler, steps=6).resolved(NET)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     settings = set(inspect.signature(SOLVERS[sampler]).parameters)
-    settings -= {"denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary"}
+    settings -= {
+        "denoise",
+        "x",
+        "sigmas",
+        "randn_like",
+        "round_sigma",
+        "sigma_range",
+        "epsilon_s",
+        "boundary",
+    }
     assert settings <= record.keys()
 
 
@@ -88,12 +97,18 @@ def test_grids_by_default_are_those_a_solver_was_published_with() -> None:
 
 def test_listed_levels_are_taken_as_they_are() -> None:
     record = SamplerSettings(sigmas="80, 10,1").resolved(NET)
-    assert (record["grid"], record["steps"], record["sigmas"]) == ("listed", 3, [80.0, 10.0, 1.0, 0.0])
+    assert (record["grid"], record["steps"], record["sigmas"]) == (
+        "listed",
+        3,
+        [80.0, 10.0, 1.0, 0.0],
+    )
     assert record == SamplerSettings(sigmas="80,10,1.0", steps=3).resolved(NET)
 
 
 def test_the_exponent_reaches_the_grid() -> None:
-    assert torch.equal(SamplerSettings(exponent=3.0, steps=4).nodes(NET), SIGMAS["edm"](4, 0.002, 80.0, 3.0))
+    assert torch.equal(
+        SamplerSettings(exponent=3.0, steps=4).nodes(NET), SIGMAS["edm"](4, 0.002, 80.0, 3.0)
+    )
     quadratic = SamplerSettings(sigmas="time_uniform", exponent=2.0, steps=4).nodes(NET)
     assert torch.equal(quadratic, SIGMAS["time_uniform"](4, 0.002, 80.0, 2.0))
 
@@ -102,7 +117,9 @@ def test_levels_are_rounded_to_the_networks_own() -> None:
     net = tiny_network(kind=iDDPMPrecond)
     nodes = SamplerSettings(steps=6).nodes(net)
     assert torch.isin(nodes.float(), net.u).all() and nodes.dtype == torch.float64
-    with pytest.raises(ValueError, match="900 steps are more than the network has noise levels for"):
+    with pytest.raises(
+        ValueError, match="900 steps are more than the network has noise levels for"
+    ):
         SamplerSettings(steps=900).nodes(net)
 
 
@@ -111,7 +128,10 @@ def test_levels_are_rounded_to_the_networks_own() -> None:
     [
         ({"steps": 1}, "steps is 1, but a grid has 2 noise levels or more"),
         ({"sampler": "rk4"}, "unknown sampler 'rk4'; choose from euler, heun"),
-        ({"order": 3}, "order=3 is given, but the sampler heun has no such setting; it belongs to unipc, dpmpp"),
+        (
+            {"order": 3},
+            "order=3 is given, but the sampler heun has no such setting; it belongs to unipc, dpmpp",
+        ),
         ({"sampler": "euler", "S_churn": 0.0}, "belongs to heun, ablation"),
         ({"solver": "euler"}, "belongs to ablation"),
         ({"sampler": "dpmpp", "exact": False}, "belongs to unipc, deis"),
@@ -123,7 +143,10 @@ def test_levels_are_rounded_to_the_networks_own() -> None:
         ({"sigmas": ""}, "or name a grid"),
         ({"sigmas": "1,80"}, "strictly decreasing"),
         ({"sigmas": "80,1", "steps": 3}, "steps is 3, but 2 noise levels are listed"),
-        ({"sigmas": "80,1", "sigma_max": 80.0}, "sigma_max is given, but the noise levels are listed"),
+        (
+            {"sigmas": "80,1", "sigma_max": 80.0},
+            "sigma_max is given, but the noise levels are listed",
+        ),
         ({"sigmas": "80,1", "exponent": 7.0}, "exponent is given, but the noise levels are listed"),
         ({"sigmas": "vp", "exponent": 7.0}, "exponent 7 .* but the vp grid has none"),
         ({"sampler": "unipc", "exponent": 7.0}, "the logsnr grid has none"),
@@ -147,9 +170,21 @@ def test_contradictions_are_refused_at_once(settings: dict[str, Any], message: s
         ({"sigma_min": math.nan}, NET, "nothing is left of the range"),
         ({"sigma_max": math.inf}, NET, "got 0.002 and inf"),
         ({"sigma_min": 90.0}, NET, "noise levels from 90 to 80"),
-        ({"sigmas": "vp", "sigma_min": 0.5, "sigma_max": 20.0}, NET, "the vp grid does not fall from 20 to 0.5; lower"),
-        ({}, Network(100.0, 200.0), "nothing is left of the range within the network's own, 100 to 200"),
-        ({"sigmas": "80,1"}, Network(0.0, 50.0), "from 80 to 1 are listed, but the network knows .* 0 and 50"),
+        (
+            {"sigmas": "vp", "sigma_min": 0.5, "sigma_max": 20.0},
+            NET,
+            "the vp grid does not fall from 20 to 0.5; lower",
+        ),
+        (
+            {},
+            Network(100.0, 200.0),
+            "nothing is left of the range within the network's own, 100 to 200",
+        ),
+        (
+            {"sigmas": "80,1"},
+            Network(0.0, 50.0),
+            "from 80 to 1 are listed, but the network knows .* 0 and 50",
+        ),
         ({"sigmas": "80,1"}, Network(2.0, 90.0), "between 2 and 90"),
         ({"sigmas": "80", "ending": "sigma_min"}, NET, "at least two noise levels"),
     ],
@@ -163,15 +198,21 @@ def test_what_does_not_fit_is_refused_before_any_evaluation(
 
 def test_settings_reach_the_solver() -> None:
     net = tiny_network(kind=VPPrecond)
-    churn = SamplerSettings(S_churn=4.0, S_min=0.1, S_max=50.0, S_noise=1.1).bound(net, torch.zeros_like)
+    churn = SamplerSettings(S_churn=4.0, S_min=0.1, S_max=50.0, S_noise=1.1).bound(
+        net, torch.zeros_like
+    )
     assert churn.func is SAMPLERS["heun"]  # type: ignore[attr-defined]
     assert churn.keywords == {  # type: ignore[attr-defined]
         "S_churn": 4.0, "S_min": 0.1, "S_max": 50.0, "S_noise": 1.1,
         "randn_like": torch.zeros_like, "round_sigma": net.round_sigma,
     }  # fmt: skip
-    vp = SamplerSettings(sampler="ablation", schedule="vp", sigma_max=1000.0).bound(net, torch.zeros_like)
+    vp = SamplerSettings(sampler="ablation", schedule="vp", sigma_max=1000.0).bound(
+        net, torch.zeros_like
+    )
     assert vp.keywords["sigma_range"] == (0.002, net.sigma_max)  # type: ignore[attr-defined]
-    unipc = SamplerSettings(sampler="unipc", order=2, exact=True, lower_order_final=False).bound(net, torch.zeros_like)
+    unipc = SamplerSettings(sampler="unipc", order=2, exact=True, lower_order_final=False).bound(
+        net, torch.zeros_like
+    )
     assert unipc.keywords == {"order": 2, "exact": True, "lower_order_final": False}  # type: ignore[attr-defined]
 
 
@@ -190,7 +231,9 @@ def test_grids_of_the_network_itself() -> None:
     assert settings.nodes(Table()).tolist() == [9, 7, 5, 3, 1]
     resolved = settings.resolved(Table())
     assert resolved["grid"] == "ddim" and resolved["nfe"] == 5 and resolved["sigmas"][-1] == 0
-    with pytest.raises(ValueError, match="the timesteps grid belongs to networks with a table of times"):
+    with pytest.raises(
+        ValueError, match="the timesteps grid belongs to networks with a table of times"
+    ):
         SamplerSettings(sigmas="timesteps").nodes(Table())
     with pytest.raises(ValueError, match="drop sigma_min and sigma_max"):
         SamplerSettings(sigmas="ddim", sigma_max=5.0)

@@ -10,7 +10,11 @@ from sampling.sigmas import SIGMAS, checked, default_range, explicit, with_endin
 from sampling.time_axes import LinearTime, VETime, VPTime
 
 FACTS = golden_json("samplers")
-EDM_RUNS = {e["name"].removeprefix("edm_adm/rho1/"): e for e in FACTS["edm"] if e["name"].startswith("edm_adm/rho1/")}
+EDM_RUNS = {
+    e["name"].removeprefix("edm_adm/rho1/"): e
+    for e in FACTS["edm"]
+    if e["name"].startswith("edm_adm/rho1/")
+}
 TOLERANCE = 1e-9
 
 
@@ -38,12 +42,16 @@ def test_grids_match_the_levels_edm_hands_to_the_network(run: dict[str, Any], na
     assert ((nodes - expected).abs() / expected).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("entry", [e for e in FACTS["diffsampler"] if "t_steps" in e], ids=lambda e: e["name"])
+@pytest.mark.parametrize(
+    "entry", [e for e in FACTS["diffsampler"] if "t_steps" in e], ids=lambda e: e["name"]
+)
 def test_grids_match_diff_sampler(entry: dict[str, Any]) -> None:
     kwargs = entry["kwargs"]
     name = {"polynomial": "edm", "logsnr": "logsnr"}[kwargs["schedule_type"]]
     expected = float64(entry["t_steps"])
-    assert ((SIGMAS[name](kwargs["num_steps"], 0.002, 80.0) - expected).abs() / expected).max() < TOLERANCE
+    assert (
+        (SIGMAS[name](kwargs["num_steps"], 0.002, 80.0) - expected).abs() / expected
+    ).max() < TOLERANCE
 
 
 def test_grids_are_even_in_their_own_coordinate() -> None:
@@ -70,7 +78,9 @@ def test_vp_time_matches_the_reference_and_inverts() -> None:
     assert torch.allclose(fitted.sigma(float64([1e-3, 1.0])), float64([0.002, 80.0]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("axis", [LinearTime(), VETime(), VPTime(19.9, 0.1)], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "axis", [LinearTime(), VETime(), VPTime(19.9, 0.1)], ids=lambda a: type(a).__name__
+)
 def test_slopes_are_the_derivatives(axis: Any) -> None:
     t = float64([0.01, 0.3, 1.0]).requires_grad_()
     axis.sigma(t).sum().backward()
@@ -82,7 +92,9 @@ def test_the_iddpm_table_has_the_published_ends() -> None:
     expected = torch.from_numpy(golden_npz("precond_facts")["iddpm_u"]).double()
     table = SIGMAS["iddpm"](1000, 0.001, 1e5)
     assert torch.allclose(table[:900], expected[:900], rtol=5e-5)
-    assert torch.allclose(table, expected[:1000], rtol=1e-3)  # near 0 its float32 ratios cost digits
+    assert torch.allclose(
+        table, expected[:1000], rtol=1e-3
+    )  # near 0 its float32 ratios cost digits
 
 
 @pytest.mark.parametrize("text", ["80,10,1,0.1", "80 10 1 0.1", " 80, 10, 1, 0.1 "])
@@ -92,7 +104,9 @@ def test_explicit_lists(text: str) -> None:
     assert torch.equal(explicit("80"), float64([80]))
 
 
-@pytest.mark.parametrize("bad", ["", "80,10,10", "1,2", "80,0", "80,-1", "inf,1", "nan", "80,nan", "80,x", [3.0, 3.0]])
+@pytest.mark.parametrize(
+    "bad", ["", "80,10,10", "1,2", "80,0", "80,-1", "inf,1", "nan", "80,nan", "80,x", [3.0, 3.0]]
+)
 def test_bad_explicit_lists_are_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match="noise levels must be"):
         explicit(bad)
@@ -107,7 +121,9 @@ def test_bad_explicit_lists_are_refused(bad: Any) -> None:
     (5, 0.002, math.inf, "got 0.002 and inf"),
     (5, math.nan, 80.0, "got nan and 80.0"),
 ])  # fmt: skip
-def test_nonsense_ranges_are_refused(name: str, num_steps: int, low: float, high: float, message: str) -> None:
+def test_nonsense_ranges_are_refused(
+    name: str, num_steps: int, low: float, high: float, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         SIGMAS[name](num_steps, low, high)
 
@@ -130,8 +146,14 @@ def test_nonsense_settings_are_refused() -> None:
 def test_endings() -> None:
     nodes = float64([3, 2, 1])
     assert with_ending(nodes, "zero").tolist() == [3, 2, 1, 0]
-    assert with_ending(nodes, "sigma_min").tolist() == with_ending(nodes, "denoise").tolist() == [3, 2, 1]
-    with pytest.raises(ValueError, match="unknown ending 'nought': choose from zero, sigma_min, denoise"):
+    assert (
+        with_ending(nodes, "sigma_min").tolist()
+        == with_ending(nodes, "denoise").tolist()
+        == [3, 2, 1]
+    )
+    with pytest.raises(
+        ValueError, match="unknown ending 'nought': choose from zero, sigma_min, denoise"
+    ):
         with_ending(nodes, "nought")
 
 
@@ -140,7 +162,9 @@ def test_levels_that_a_solver_can_follow(levels: Any) -> None:
     assert checked(float64(levels)) == levels
 
 
-@pytest.mark.parametrize("levels", [[1], [[2, 1]], [2, 2], [2, 1, 3], [0, 1], [2, 1, -1], [2, math.nan], [math.inf, 1]])
+@pytest.mark.parametrize(
+    "levels", [[1], [[2, 1]], [2, 2], [2, 1, 3], [0, 1], [2, 1, -1], [2, math.nan], [math.inf, 1]]
+)
 def test_levels_that_no_solver_can_follow(levels: Any) -> None:
     with pytest.raises(ValueError, match="noise levels"):
         checked(float64(levels))

@@ -15,7 +15,10 @@ from sampling.dpmpp import dpmpp
 from sampling.sigmas import SIGMAS
 from sampling.unipc import unipc
 
-A, C = (torch.randn(2, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+A, C = (
+    torch.randn(2, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(s))
+    for s in (1, 2)
+)
 SIGMAS_USED = SIGMAS["edm"](7, 0.05, 20.0)
 X = 20 * torch.randn(2, 3, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
@@ -39,7 +42,9 @@ def last_step_error(solver: Callable[..., Tensor]) -> float:
 
 @pytest.mark.parametrize("variant", ["bh1", "bh2"])
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_exact_unipc_solves_a_linear_denoiser_from_its_first_corrected_step_on(order: int, variant: str) -> None:
+def test_exact_unipc_solves_a_linear_denoiser_from_its_first_corrected_step_on(
+    order: int, variant: str
+) -> None:
     solver = partial(unipc, order=order, variant=variant, exact=True, lower_order_final=False)
     # The last step is not corrected, and a predictor of order 1 knows no slope.
     assert (last_step_error(solver) < 1e-12) == (order > 1)
@@ -68,7 +73,9 @@ def test_noise_prediction_solves_noise_that_is_linear_in_lambda() -> None:
     s, *_, t = SIGMAS_USED.tolist()
     expected = X + (A + C) * (t - s) + C * (-t * math.log(t) + s * math.log(s))
     for variant in ("bh1", "bh2"):
-        solver = partial(unipc, variant=variant, predict="noise", exact=True, lower_order_final=False)
+        solver = partial(
+            unipc, variant=variant, predict="noise", exact=True, lower_order_final=False
+        )
         assert torch.allclose(solver(denoise, X, SIGMAS_USED), expected, atol=1e-11)
 
 
@@ -108,7 +115,9 @@ def test_order_2_step_written_out(variant: str, exact: bool) -> None:
     z, B, b1, _ = step(s2, s3)
     slope = (D1 - D2) / (math.log(s2 / s1) / -z)
     x3 = s3 / s2 * x2 - math.expm1(z) * D2 - B * (b1 if exact else 0.5) * slope
-    result = unipc(gaussian.denoise, x0, sigmas, order=2, variant=variant, exact=exact, lower_order_final=False)
+    result = unipc(
+        gaussian.denoise, x0, sigmas, order=2, variant=variant, exact=exact, lower_order_final=False
+    )
     assert torch.allclose(result, x3, rtol=1e-13, atol=1e-13)
 
 
@@ -127,7 +136,9 @@ def test_coefficients_hold_for_tiny_and_huge_steps() -> None:
 def test_bh1_and_bh2_are_the_same_solver_when_solved_exactly() -> None:
     """B cancels from R c = b / B once no coefficient is set by hand."""
     x = gaussian.state(20.0)
-    results = [unipc(gaussian.denoise, x, SIGMAS_USED, variant=v, exact=True) for v in ("bh1", "bh2")]
+    results = [
+        unipc(gaussian.denoise, x, SIGMAS_USED, variant=v, exact=True) for v in ("bh1", "bh2")
+    ]
     assert torch.allclose(*results, rtol=1e-12)
     results = [unipc(gaussian.denoise, x, SIGMAS_USED, variant=v) for v in ("bh1", "bh2")]
     assert not torch.allclose(*results, rtol=1e-5)

@@ -33,7 +33,9 @@ K_BLOCKS = {
 def _library() -> None:
     """Imported with the first test: it takes seconds, and every worker collects every file."""
     global diffusers
-    diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
+    diffusers = pytest.importorskip(
+        "diffusers", reason="needs the package diffusers: pip install diffusers"
+    )
 
 
 def pixel_unet(**other: Any) -> Any:
@@ -100,7 +102,9 @@ class Offload:
             weights = dict(layer.named_parameters(recurse=False))
             old = layer.forward
             vars(layer)["_hf_hook"], vars(layer)["_old_forward"] = self, old
-            layer.forward = functools.update_wrapper(functools.partial(self.forward, layer, weights), old)
+            layer.forward = functools.update_wrapper(
+                functools.partial(self.forward, layer, weights), old
+            )
             self.hide(layer, weights)
 
     @staticmethod
@@ -137,7 +141,9 @@ TIMED: dict[str, Any] = {"sigma_of_timestep": lambda t: t.double() + 1}
     [(RAMP, {}), (SkipScale(0.6, 1.1, window=(0, 1e9)), TIMED), (SkipScale(), {})],
     ids=["constant", "timed", "plain"],
 )
-def test_layers_that_are_offloaded_one_by_one(offload: Any, scale: SkipScale, more: dict[str, Any]) -> None:
+def test_layers_that_are_offloaded_one_by_one(
+    offload: Any, scale: SkipScale, more: dict[str, Any]
+) -> None:
     """In any order with skip.apply; and what is removed leaves the plain U-Net, offloaded."""
     unets = [text_unet()]
     unets += [copy.deepcopy(unets[0]) for _ in range(2)]
@@ -164,7 +170,9 @@ def test_layers_that_are_offloaded_one_by_one(offload: Any, scale: SkipScale, mo
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"scale": SkipScale(0.6, 1.1, window=(0, 1e9)), **TIMED}], ids=["constant", "timed"]
+    "more",
+    [{}, {"scale": SkipScale(0.6, 1.1, window=(0, 1e9)), **TIMED}],
+    ids=["constant", "timed"],
 )
 def test_offloading_that_ends_first(more: dict[str, Any]) -> None:
     """Its hooks come off while the U-Net is tuned: remove() still leaves what was there before both."""
@@ -188,10 +196,16 @@ def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
     emb = unet.time_embedding(unet.time_proj(given["timestep"].expand(len(x))).to(unet.dtype))
     if "added_cond_kwargs" in given:
         added = given["added_cond_kwargs"]
-        emb = emb + unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
+        emb = emb + unet.get_aug_embed(
+            emb=emb, encoder_hidden_states=context, added_cond_kwargs=added
+        )
 
     def attend(module: Any, h: Tensor) -> Tensor:
-        return module(h) if context is None else module(h, encoder_hidden_states=context, return_dict=False)[0]
+        return (
+            module(h)
+            if context is None
+            else module(h, encoder_hidden_states=context, return_dict=False)[0]
+        )
 
     h = unet.conv_in(x)
     skips = [h]
@@ -205,7 +219,9 @@ def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
             h = downsample(h)
             skips.append(h)
     h = unet.mid_block.resnets[0](h, emb)
-    for attention, resnet in zip(unet.mid_block.attentions, unet.mid_block.resnets[1:], strict=True):
+    for attention, resnet in zip(
+        unet.mid_block.attentions, unet.mid_block.resnets[1:], strict=True
+    ):
         h = resnet(attend(attention, h), emb)
     factors = list(rho.to(unet.dtype))
     for block in unet.up_blocks:
@@ -222,13 +238,21 @@ def by_hand(unet: Any, rho: Tensor, given: dict[str, Any]) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("make", "num_skips"), [(pixel_unet, 4), (text_unet, 4), (sdxl_unet, 9)])
 @torch.inference_mode()
-def test_skips_are_multiplied_where_they_enter(make: Any, num_skips: int, dtype: torch.dtype) -> None:
+def test_skips_are_multiplied_where_they_enter(
+    make: Any, num_skips: int, dtype: torch.dtype
+) -> None:
     unet = make().to(dtype)
-    given = inputs(unet, batch=4)  # as with batched guidance: two images, each without and with its condition
+    given = inputs(
+        unet, batch=4
+    )  # as with batched guidance: two images, each without and with its condition
     plain = unet(**given).sample
     assert torch.equal(plain, by_hand(unet, torch.ones(num_skips), given))
     layers = tuple(0.5 + 0.1 * i for i in range(num_skips))
-    for scale in (RAMP, SkipScale(layers=layers), SkipScale(layers=(0.2, *[1.0] * (num_skips - 1)))):
+    for scale in (
+        RAMP,
+        SkipScale(layers=layers),
+        SkipScale(layers=(0.2, *[1.0] * (num_skips - 1))),
+    ):
         with skip.apply(unet, scale) as applied:
             assert applied.num_skips == num_skips
             tuned = unet(**given).sample
@@ -245,9 +269,13 @@ def test_the_last_channels_of_each_resnet_are_scaled(make: Any) -> None:
     given = inputs(unet)
     with skip.apply(unet, RAMP):
         tuned = unet(**given).sample
-    widths: list[int] = [unet.conv_in.out_channels]  # channels of the skips, as the encoder makes them
+    widths: list[int] = [
+        unet.conv_in.out_channels
+    ]  # channels of the skips, as the encoder makes them
     for block in unet.down_blocks:
-        block.register_forward_hook(lambda _, args, output: widths.extend(d.shape[1] for d in output[1]))
+        block.register_forward_hook(
+            lambda _, args, output: widths.extend(d.shape[1] for d in output[1])
+        )
     factors = iter(RAMP.per_layer(4).tolist())
 
     def scale_last_channels(resnet: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -276,7 +304,11 @@ def test_rho_follows_the_timestep_per_image() -> None:
     steps = torch.tensor([10, 400, 801])
     given = inputs(unet, batch=3)
     one_by_one = [
-        by_hand(unet, scale(4, sigma[t]), given | {"sample": x[None], "timestep": t, "encoder_hidden_states": c[None]})
+        by_hand(
+            unet,
+            scale(4, sigma[t]),
+            given | {"sample": x[None], "timestep": t, "encoder_hidden_states": c[None]},
+        )
         for t, x, c in zip(steps, given["sample"], given["encoder_hidden_states"], strict=True)
     ]
     with skip.apply(unet, scale, scheduler):
@@ -296,10 +328,15 @@ def test_sigma_of_a_timestep() -> None:
     scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear")
     sigma = sigma_from_scheduler(scheduler)
     expected = torch.cumprod(1 - scheduler.betas.double(), 0).reciprocal().sub(1).sqrt()
-    assert torch.allclose(sigma(torch.arange(1000)), expected, rtol=1e-4)  # alphas_cumprod is float32
+    assert torch.allclose(
+        sigma(torch.arange(1000)), expected, rtol=1e-4
+    )  # alphas_cumprod is float32
     halfway = sigma(torch.tensor(300.5))
     assert halfway.item() == pytest.approx((expected[300] * expected[301]).sqrt().item(), rel=1e-4)
-    assert sigma(torch.tensor([[-3.0], [2000.0]])).tolist() == sigma(torch.tensor([[0], [999]])).tolist()
+    assert (
+        sigma(torch.tensor([[-3.0], [2000.0]])).tolist()
+        == sigma(torch.tensor([[0], [999]])).tolist()
+    )
     zero_snr = diffusers.DDIMScheduler(rescale_betas_zero_snr=True)
     assert sigma_from_scheduler(zero_snr)(torch.tensor([998, 999])).isfinite().all()
 
@@ -308,9 +345,14 @@ def test_sigma_of_a_timestep() -> None:
     ("make", "message"),
     [
         (lambda: diffusers.EDMEulerScheduler(), "EDMEulerScheduler has no alphas_cumprod"),
-        (lambda: diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True), "do not count in alphas_cumprod"),
         (
-            lambda: diffusers.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"),
+            lambda: diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True),
+            "do not count in alphas_cumprod",
+        ),
+        (
+            lambda: diffusers.EulerDiscreteScheduler(
+                timestep_type="continuous", prediction_type="v_prediction"
+            ),
             "do not count in alphas_cumprod",
         ),
     ],
@@ -328,7 +370,9 @@ def test_a_pipeline_is_tuned_and_untuned() -> None:
 
     def images() -> Tensor:
         random = torch.Generator().manual_seed(5)
-        return torch.from_numpy(pipe(batch_size=2, generator=random, num_inference_steps=3, output_type="np").images)
+        return torch.from_numpy(
+            pipe(batch_size=2, generator=random, num_inference_steps=3, output_type="np").images
+        )
 
     def sampled_by_hand(rho: Tensor) -> Tensor:
         x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -407,7 +451,11 @@ def test_works_where_freeu_cannot() -> None:
 
 @torch.no_grad()
 def test_compiled_code_notices() -> None:
-    one_block = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
+    one_block = {
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
+        "add_attention": False,
+    }
     unet = diffusers.UNet2DModel(block_out_channels=(4,), **{**TINY, **one_block}).eval()
     given = inputs(unet)
     compilations = 0
@@ -450,8 +498,14 @@ def test_compiled_code_notices_behind_a_replaced_forward(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: diffusers.AutoencoderKL(), "AutoencoderKL, only of UNet2DModel and UNet2DConditionModel$"),
-        (lambda: diffusers.DDIMPipeline(pixel_unet(), diffusers.DDIMScheduler()), "DDIMPipeline.*; pass its .unet"),
+        (
+            lambda: diffusers.AutoencoderKL(),
+            "AutoencoderKL, only of UNet2DModel and UNet2DConditionModel$",
+        ),
+        (
+            lambda: diffusers.DDIMPipeline(pixel_unet(), diffusers.DDIMScheduler()),
+            "DDIMPipeline.*; pass its .unet",
+        ),
         (lambda: text_unet(**K_BLOCKS), r"up_blocks\[1\] is a KUpBlock2D, .*UpBlock2D$"),
     ],
 )
@@ -470,12 +524,16 @@ def test_a_subclass_of_a_known_block_is_unknown() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     unet, scheduler = pixel_unet(), diffusers.DDIMScheduler()
     before = [{**vars(module)} for module in unet.modules()]
-    with pytest.raises(ValueError, match=r"scale is 0.9; give a SkipScale, such as SkipScale\(bottom=0.9\)"):
+    with pytest.raises(
+        ValueError, match=r"scale is 0.9; give a SkipScale, such as SkipScale\(bottom=0.9\)"
+    ):
         skip.apply(unet, 0.9)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 skip coefficients given; this network has 4"):
         skip.apply(unet, SkipScale(layers=(0.5, 0.6, 0.7)))
     for scale in (SkipScale(0.8, time="increasing"), SkipScale(0.8, window=(0.1, 1.0))):
-        with pytest.raises(ValueError, match=r"pass scheduler=pipe.scheduler, or sigma_of_timestep"):
+        with pytest.raises(
+            ValueError, match=r"pass scheduler=pipe.scheduler, or sigma_of_timestep"
+        ):
             skip.apply(unet, scale)
     with pytest.raises(ValueError, match="not both"):
         skip.apply(unet, RAMP, scheduler, lambda t: t)
@@ -521,7 +579,9 @@ def test_in_stable_diffusions_own_pipeline() -> None:
 
     def image() -> Any:
         random = torch.Generator().manual_seed(1)
-        return pipe(**texts, guidance_scale=3.0, num_inference_steps=3, generator=random, output_type="np").images
+        return pipe(
+            **texts, guidance_scale=3.0, num_inference_steps=3, generator=random, output_type="np"
+        ).images
 
     plain = image()
     with skip.apply(pipe.unet, SkipScale(1.0, 1.0)):

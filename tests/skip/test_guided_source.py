@@ -42,9 +42,13 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def source(networks: Path, network: str = "tiny", guide: str | None = None, **settings: Any) -> LoadedSource:
+def source(
+    networks: Path, network: str = "tiny", guide: str | None = None, **settings: Any
+) -> LoadedSource:
     named = None if guide is None else str(networks / f"{guide}.safetensors")
-    return ImageSource(str(networks / f"{network}.safetensors"), STEPS, guide=named, **settings).load("cpu")
+    return ImageSource(
+        str(networks / f"{network}.safetensors"), STEPS, guide=named, **settings
+    ).load("cpu")
 
 
 def images(loaded: LoadedSource) -> np.ndarray:
@@ -70,12 +74,18 @@ def test_scale_one_is_no_guidance(networks: Path) -> None:
     for one in (source(networks, guidance=1.0), source(networks, guidance=1.0, guide="weak")):
         assert one.record == plain.record and one.checkpoint == plain.checkpoint
         assert np.array_equal(images(one), images(plain))
-    assert np.array_equal(images(source(networks, "plain", guidance=1.0)), images(source(networks, "plain")))
+    assert np.array_equal(
+        images(source(networks, "plain", guidance=1.0)), images(source(networks, "plain"))
+    )
 
 
 @pytest.mark.parametrize("guide", [None, "weak"])
-def test_skips_are_tuned_with_and_without_the_class_but_not_in_a_guide(networks: Path, guide: str | None) -> None:
-    net, weak = (load_network(networks / f"{name}.safetensors").channels_last() for name in ("tiny", "weak"))
+def test_skips_are_tuned_with_and_without_the_class_but_not_in_a_guide(
+    networks: Path, guide: str | None
+) -> None:
+    net, weak = (
+        load_network(networks / f"{name}.safetensors").channels_last() for name in ("tiny", "weak")
+    )
     loaded, tuned = source(networks, guide=guide, guidance=2.0, scale=HALF), SkipTuned(net, HALF)
     labels = torch.eye(10)[loaded.classes(SEEDS)]
     main = bind(tuned, labels)
@@ -94,9 +104,15 @@ def test_a_guide_computes_in_the_dtype_asked_for(networks: Path) -> None:
 
 def test_both_networks_are_compiled(networks: Path) -> None:
     path = str(networks / "weak.safetensors")
-    loaded = ImageSource(str(networks / "tiny.safetensors"), STEPS, guidance=2.0, guide=path).load("cpu", compile=True)
+    loaded = ImageSource(str(networks / "tiny.safetensors"), STEPS, guidance=2.0, guide=path).load(
+        "cpu", compile=True
+    )
     assert loaded.guide is not None
-    assert loaded.net.net.model._compiled_call_impl is not None is not loaded.guide.model._compiled_call_impl
+    assert (
+        loaded.net.net.model._compiled_call_impl
+        is not None
+        is not loaded.guide.model._compiled_call_impl
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,10 +123,15 @@ def test_both_networks_are_compiled(networks: Path) -> None:
         ({"guide": "weak"}, "weak.safetensors does nothing without guidance"),
         ({"network": "plain", "guidance": 1.4}, "the network is unconditional.* as its guide"),
         ({"guidance": 2.0, "guide": "colour"}, "the guide has img_channels 3, the network 1"),
-        ({"guidance": 2.0, "guide": "nan"}, r"nan\.safetensors: its tensor model\.map_layer0\.weight holds NaN"),
+        (
+            {"guidance": 2.0, "guide": "nan"},
+            r"nan\.safetensors: its tensor model\.map_layer0\.weight holds NaN",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(networks: Path, settings: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_is_refused(
+    networks: Path, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         source(networks, **settings)
 
@@ -120,11 +141,15 @@ def test_a_guide_that_is_not_there(networks: Path) -> None:
         source(networks, guidance=2.0, guide="gone")
 
 
-def test_an_unconditional_network_can_have_an_unconditional_guide(networks: Path, tmp_path: Path) -> None:
+def test_an_unconditional_network_can_have_an_unconditional_guide(
+    networks: Path, tmp_path: Path
+) -> None:
     weak = tiny_network(label_dim=0)
     for parameter in weak.parameters():
         parameter.mul_(0.9)
     save_network(weak, tmp_path / "weak.safetensors")
     plain = str(networks / "plain.safetensors")
-    guided = ImageSource(plain, STEPS, guidance=2.0, guide=str(tmp_path / "weak.safetensors")).load("cpu")
+    guided = ImageSource(plain, STEPS, guidance=2.0, guide=str(tmp_path / "weak.safetensors")).load(
+        "cpu"
+    )
     assert not np.array_equal(images(guided), images(source(networks, "plain")))

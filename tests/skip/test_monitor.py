@@ -11,7 +11,10 @@ import fid
 from skip.monitor import METRICS_FILE, Monitor
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO, REFERENCE = ROOT / "assets" / "demo" / "network.safetensors", ROOT / "assets" / "demo" / "reference.npz"
+DEMO, REFERENCE = (
+    ROOT / "assets" / "demo" / "network.safetensors",
+    ROOT / "assets" / "demo" / "reference.npz",
+)
 CPU = torch.device("cpu")
 
 
@@ -19,7 +22,16 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
     monitor(DEMO, 1000)
     line = json.loads((tmp_path / METRICS_FILE).read_text())
-    flags = ["--network", str(DEMO), "--seeds", "0-5", "--ref", str(REFERENCE), "--detector", "demo"]
+    flags = [
+        "--network",
+        str(DEMO),
+        "--seeds",
+        "0-5",
+        "--ref",
+        str(REFERENCE),
+        "--detector",
+        "demo",
+    ]
     result = CliRunner().invoke(fid.main, ["gen", *flags])
     assert result.exit_code == 0, result.output
     assert line["images"] == 1000
@@ -31,7 +43,9 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
 def test_images_that_the_detector_does_not_take_are_refused(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
     monitor.check((1, 32, 32))
-    with pytest.raises(ValueError, match="reads images of 32x32 pixels, not 8x8; give another as --detector"):
+    with pytest.raises(
+        ValueError, match="reads images of 32x32 pixels, not 8x8; give another as --detector"
+    ):
         monitor.check((1, 8, 8))
     Monitor(tmp_path, CPU, "none", 0, "", "").check((1, 8, 8))
 
@@ -45,5 +59,7 @@ def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 0, "", "")
     for images in (1000, 2000, 3000, 2000):
         monitor.append({"images": images, "fid": 1.0})
-    lines = [json.loads(line)["images"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    lines = [
+        json.loads(line)["images"] for line in (tmp_path / METRICS_FILE).read_text().splitlines()
+    ]
     assert lines == [1000, 2000]

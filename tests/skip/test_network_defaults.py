@@ -19,7 +19,11 @@ def test_the_shipped_defaults_are_settings_and_come_into_effect(preset: Preset) 
     defaults = dict(preset.defaults)
     guidance = defaults.pop("guidance", None)
     found = source("--network", preset.name)
-    assert found.sampler == SamplerSettings(**defaults) and found.guidance == guidance and found.guide is None
+    assert (
+        found.sampler == SamplerSettings(**defaults)
+        and found.guidance == guidance
+        and found.guide is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,11 @@ def test_the_shipped_defaults_are_settings_and_come_into_effect(preset: Preset) 
         (f"{CD} --rho 5", {"sampler": "consistency", "exponent": 5.0}, None),
         (f"{CD} --sampler heun", {}, None),
         (f"{CD} --solver euler", {"sampler": "ablation", "solver": "euler"}, None),
-        (f"{CD} --sigma-init 40", {"sampler": "consistency", "sigmas": "40.0", "clip": False}, None),
+        (
+            f"{CD} --sigma-init 40",
+            {"sampler": "consistency", "sigmas": "40.0", "clip": False},
+            None,
+        ),
         (UVIT, {"sampler": "dpmpp", "steps": 50}, 1.4),
         (f"{UVIT} --guidance 1", {"sampler": "dpmpp", "steps": 50}, 1.0),
         (f"{UVIT} --steps 10 --order 3", {"sampler": "dpmpp", "steps": 10, "order": 3}, 1.4),
@@ -47,7 +55,9 @@ def test_the_shipped_defaults_are_settings_and_come_into_effect(preset: Preset) 
         ("--network ./cd-imagenet-64x64-lpips", {}, None),
     ],
 )
-def test_what_the_user_gives_wins(args: str, settings: dict[str, Any], guidance: float | None) -> None:
+def test_what_the_user_gives_wins(
+    args: str, settings: dict[str, Any], guidance: float | None
+) -> None:
     found = source(*args.split())
     assert found.sampler == SamplerSettings(**settings) and found.guidance == guidance
 
@@ -57,7 +67,10 @@ def test_what_the_user_gives_wins(args: str, settings: dict[str, Any], guidance:
     [
         ({}, {"sampler": "euler", "steps": 9, "sigma_min": 0.1, "sigma_max": 9.0}),
         ({"sampler": "heun"}, {"sampler": "heun", "sigma_min": 0.1, "sigma_max": 9.0}),
-        ({"sampler": "ablation", "sigma_max": 5.0}, {"sampler": "ablation", "sigma_min": 0.1, "sigma_max": 5.0}),
+        (
+            {"sampler": "ablation", "sigma_max": 5.0},
+            {"sampler": "ablation", "sigma_min": 0.1, "sigma_max": 5.0},
+        ),
         ({"sigmas": "3,1"}, {"sampler": "euler", "sigmas": "3,1"}),
         ({"sampler": "heun", "sigmas": "3,1"}, {"sampler": "heun", "sigmas": "3,1"}),
     ],
@@ -78,7 +91,9 @@ def test_the_default_guidance_serves_a_guide(monkeypatch: pytest.MonkeyPatch) ->
     preset = Preset("a", "MIT", path="a", defaults={"guidance": 1.7})
     monkeypatch.setattr(options, "load_presets", lambda: {"a": preset})
     found = source("--network", "a", "--guide", "weak.pkl")
-    assert (found.guidance, found.guide) == (1.7, "weak.pkl") and preset.defaults == {"guidance": 1.7}
+    assert (found.guidance, found.guide) == (1.7, "weak.pkl") and preset.defaults == {
+        "guidance": 1.7
+    }
     assert source("--network", "b", "--guidance", "2").guidance == 2.0
 
 
@@ -86,7 +101,9 @@ def test_the_default_guidance_serves_a_guide(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_sigma_init_is_one_unclipped_evaluation() -> None:
-    assert source("--sigma-init", "2.5").sampler == SamplerSettings("consistency", sigmas="2.5", clip=False)
+    assert source("--sigma-init", "2.5").sampler == SamplerSettings(
+        "consistency", sigmas="2.5", clip=False
+    )
     assert source("--sigma-init", "1e-05").sampler.nodes(AnyRange()).tolist() == [1e-05]
 
 
@@ -109,7 +126,10 @@ def test_sigma_init_refuses_every_other_flag_of_the_sampler_by_its_name() -> Non
             if heading == "Network" or name == "--sigma-init":
                 continue
             value = [] if kind.get("is_flag") else [VALUES.get(name, "2")]
-            with pytest.raises(ValueError, match=rf"^--sigma-init=2\.5 is one evaluation of the network; drop {name}$"):
+            with pytest.raises(
+                ValueError,
+                match=rf"^--sigma-init=2\.5 is one evaluation of the network; drop {name}$",
+            ):
                 source("--sigma-init", "2.5", name, *value)
             refused += 1
     assert refused > 20

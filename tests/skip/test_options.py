@@ -73,7 +73,12 @@ def test_skip_flags_reach_the_scale(args: str, settings: dict[str, Any]) -> None
 def test_the_other_flags_reach_the_source() -> None:
     args = "--network x.pkl --class 3 --dtype bfloat16 --noise-device cpu --rho-bottom 0.5 --skip-target shortcut"
     found = source(*args.split())
-    assert (found.network, found.class_idx, found.dtype, found.noise_device) == ("x.pkl", 3, "bfloat16", "cpu")
+    assert (found.network, found.class_idx, found.dtype, found.noise_device) == (
+        "x.pkl",
+        3,
+        "bfloat16",
+        "cpu",
+    )
     assert (found.skip_target, found.labels) == ("shortcut", "random")
     assert source("--labels", "balanced").labels == "balanced"
 
@@ -81,7 +86,10 @@ def test_the_other_flags_reach_the_source() -> None:
 @pytest.mark.parametrize(
     "args, message",
     [
-        ("--sampler heun --solver euler", "--solver selects EDM's ablation sampler; drop it, or --sampler=heun"),
+        (
+            "--sampler heun --solver euler",
+            "--solver selects EDM's ablation sampler; drop it, or --sampler=heun",
+        ),
         ("--sampler unipc --disc vp", "--disc selects EDM's ablation sampler"),
         ("--disc vp --sigmas vp", "--disc and --sigmas both name the noise levels"),
         ("--class 1 --labels random", "--class and --labels both choose the classes"),
@@ -90,7 +98,10 @@ def test_the_other_flags_reach_the_source() -> None:
         ("--rho-time increasing", "--rho-time does nothing without a coefficient"),
         ("--rho-sigma 1,2", "--rho-sigma does nothing without a coefficient"),
         ("--skip-target shortcut", "--skip-target does nothing without a coefficient"),
-        ("--rho-layers 1,1 --rho-spacing paper", "--rho-spacing does nothing without --rho-bottom or --rho-top"),
+        (
+            "--rho-layers 1,1 --rho-spacing paper",
+            "--rho-spacing does nothing without --rho-bottom or --rho-top",
+        ),
         ("--rho-bottom 0.5 --rho-axis sigma", "--rho-axis does nothing without --rho-time"),
         ("--rho-bottom 0.5 --rho-sigma 1", "--rho-sigma=1 is not LOW,HIGH"),
         ("--rho-bottom 0.5 --rho-sigma 2,1", "the sigma window is 2.0 to 1.0"),
@@ -105,7 +116,8 @@ def test_contradictions_and_flags_without_effect_are_refused(args: str, message:
 
 
 @pytest.mark.parametrize(
-    "args", ["--class -1", "--sigma_min 0", "--S_churn -1", "--order 0", "--solver rk4", "--steps x"]
+    "args",
+    ["--class -1", "--sigma_min 0", "--S_churn -1", "--order 0", "--solver rk4", "--steps x"],
 )
 def test_values_out_of_range_are_usage_errors(args: str) -> None:
     with pytest.raises(click.UsageError):
@@ -131,13 +143,19 @@ def test_an_exponent_that_looks_like_a_skip_coefficient_is_refused(exponent: str
 def test_every_program_that_samples_refuses_it(module: str, args: list[str]) -> None:
     result = CliRunner().invoke(import_module(module).main, [*args, "--rho", "0.8"])
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
-    assert "--rho=0.8 is EDM's time step exponent" in result.stderr and "--rho-bottom" in result.stderr
+    assert (
+        "--rho=0.8 is EDM's time step exponent" in result.stderr and "--rho-bottom" in result.stderr
+    )
 
 
-@pytest.mark.parametrize("args", ["--rho-bottom 7", "--rho-top -0.1", "--rho-constant 2.1", "--rho-layers 1,2.5,1"])
+@pytest.mark.parametrize(
+    "args", ["--rho-bottom 7", "--rho-top -0.1", "--rho-constant 2.1", "--rho-layers 1,2.5,1"]
+)
 def test_unusual_coefficients_are_warned_of(args: str, capsys: pytest.CaptureFixture[str]) -> None:
     warn_beyond([0.0, 1.3, 2.0])
     assert capsys.readouterr().err == ""
-    command = click.command()(add_flags(SAMPLING_FLAGS, SKIP_FLAGS)(lambda **flags: image_source(flags)))
+    command = click.command()(
+        add_flags(SAMPLING_FLAGS, SKIP_FLAGS)(lambda **flags: image_source(flags))
+    )
     told = CliRunner().invoke(command, args.split()).stderr
     assert told.startswith("Warning: a skip coefficient of ") and told.count("\n") == 1

@@ -16,7 +16,9 @@ def test_paper_spacing_never_reaches_the_top() -> None:
 
 
 def test_other_spacings() -> None:
-    assert SkipScale(0.5, 1.0, "one-based")(4, 1.0).tolist() == pytest.approx([0.625, 0.75, 0.875, 1.0])
+    assert SkipScale(0.5, 1.0, "one-based")(4, 1.0).tolist() == pytest.approx(
+        [0.625, 0.75, 0.875, 1.0]
+    )
     assert SkipScale(0.4, 1.0, "inclusive")(4, 1.0).tolist() == pytest.approx([0.4, 0.6, 0.8, 1.0])
     assert SkipScale(0.4, 1.0, "inclusive")(1, 1.0).tolist() == pytest.approx([0.4])
 
@@ -31,7 +33,9 @@ def test_explicit_layers() -> None:
         SkipScale(layers=(0.5, 1.5, 0.0))(4, 1.0)
 
 
-@pytest.mark.parametrize(("time", "clean", "noisy"), [("increasing", 0.6, 1.0), ("decreasing", 1.0, 0.6)])
+@pytest.mark.parametrize(
+    ("time", "clean", "noisy"), [("increasing", 0.6, 1.0), ("decreasing", 1.0, 0.6)]
+)
 @pytest.mark.parametrize("axis", ["edm", "sigma", "log-sigma"])
 def test_time_order_ends(time: str, clean: float, noisy: float, axis: str) -> None:
     scale = SkipScale(0.6, 0.6, time=time, axis=axis)  # type: ignore[arg-type]
@@ -76,7 +80,12 @@ def test_nonsense_is_refused(settings: dict[str, object], message: str) -> None:
 
 @torch.inference_mode()
 def test_skip_tuned_network() -> None:
-    kwargs = {"model_type": "DhariwalUNet", "model_channels": 16, "channel_mult": [1, 4], "num_blocks": 1}
+    kwargs = {
+        "model_type": "DhariwalUNet",
+        "model_channels": 16,
+        "channel_mult": [1, 4],
+        "num_blocks": 1,
+    }
     net = fill(EDMPrecond(8, 3, **kwargs, attn_resolutions=[])).eval()
     x, sigma = torch.randn(2, 3, 8, 8), torch.tensor([0.5, 5.0])
     tuned = SkipTuned(net, SkipScale(0.7, 1.0, time="decreasing"))

@@ -22,7 +22,15 @@ from skip.scale_file import FORMAT, load_scale, save_scale
         SkipScale(bottom=0.1 + 0.2),
         SkipScale(),
         SkipScale(layers=(0.5, 1.0, 0.0, 1 / 3)),
-        SkipScale(0.8, 1.1, "inclusive", time="decreasing", axis="log-sigma", sigma_min=0.01, sigma_max=50.0),
+        SkipScale(
+            0.8,
+            1.1,
+            "inclusive",
+            time="decreasing",
+            axis="log-sigma",
+            sigma_min=0.01,
+            sigma_max=50.0,
+        ),
         SkipScale(0.8, window=(0.1, math.inf)),
         SkipScale(layers=(0.5, 0.6), time="increasing", window=(0.0, 2.0)),
     ],
@@ -102,10 +110,11 @@ def made(folder: Path, network: str, *flags: str) -> list[np.ndarray]:
 
 def test_generate_makes_the_images_of_the_same_flags(tmp_path: Path) -> None:
     network, file = saved(tmp_path), tmp_path / "scale.json"
-    save_scale(file, SkipScale(0.3, 0.8, "inclusive", time="increasing", axis="sigma", window=(0.0, 20.0)))
-    flags = (
-        "--rho-bottom 0.3 --rho-top 0.8 --rho-spacing inclusive --rho-time increasing --rho-axis sigma --rho-sigma 0,20"
+    save_scale(
+        file, SkipScale(0.3, 0.8, "inclusive", time="increasing", axis="sigma", window=(0.0, 20.0))
     )
+    flags = "--rho-bottom 0.3 --rho-top 0.8 --rho-spacing inclusive --rho-time increasing"
+    flags += " --rho-axis sigma --rho-sigma 0,20"
     by_flags = made(tmp_path / "flags", network, *flags.split())
     by_file = made(tmp_path / "file", network, "--rho-layers", str(file))
     plain = made(tmp_path / "plain", network)
@@ -114,7 +123,10 @@ def test_generate_makes_the_images_of_the_same_flags(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, two)
         assert (one != other).any()
     assert (tmp_path / "flags/run.json").exists()
-    records = [json.loads((tmp_path / name / "run.json").read_text())["settings"] for name in ("flags", "file")]
+    records = [
+        json.loads((tmp_path / name / "run.json").read_text())["settings"]
+        for name in ("flags", "file")
+    ]
     assert records[0] == records[1]
 
 
@@ -127,10 +139,20 @@ def test_generate_makes_the_images_of_the_same_flags(tmp_path: Path) -> None:
         ([], "2 skip coefficients given; this network has 4 long skips"),
     ],
 )
-def test_flags_beside_a_file_and_a_wrong_number_of_layers(flags: list[str], message: str, tmp_path: Path) -> None:
+def test_flags_beside_a_file_and_a_wrong_number_of_layers(
+    flags: list[str], message: str, tmp_path: Path
+) -> None:
     file = tmp_path / "scale.json"
     save_scale(file, SkipScale(layers=(0.5, 0.6)))
-    args = ["--network", saved(tmp_path), "--outdir", str(tmp_path / "out"), "--rho-layers", str(file), *flags]
+    args = [
+        "--network",
+        saved(tmp_path),
+        "--outdir",
+        str(tmp_path / "out"),
+        "--rho-layers",
+        str(file),
+        *flags,
+    ]
     result = CliRunner().invoke(generate.main, args)
     assert result.exit_code == 2
     assert message in result.stderr and result.stderr.count("\n") == 1
@@ -150,11 +172,15 @@ def test_neither_numbers_nor_a_file(tmp_path: Path) -> None:
     assert "none.json is not a list of numbers such as 0.8,0.9,1, nor a file" in result.stderr
 
 
-def test_a_changed_coefficient_is_noticed_and_a_file_by_hand_has_no_checksum(tmp_path: Path) -> None:
+def test_a_changed_coefficient_is_noticed_and_a_file_by_hand_has_no_checksum(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "scale.json"
     save_scale(path, SkipScale(bottom=0.8))
     path.write_text(path.read_text().replace("0.8", "0.9"))
-    with pytest.raises(ValueError, match=r"scale\.json is damaged \(its checksum is another; if you changed it"):
+    with pytest.raises(
+        ValueError, match=r"scale\.json is damaged \(its checksum is another; if you changed it"
+    ):
         load_scale(path)
     record = json.loads(path.read_text())
     del record["crc32"]

@@ -50,7 +50,8 @@ def test_equal_settings_have_equal_records_however_they_are_put(network: str) ->
     records = [ImageSource(network, STEPS, scale).load("cpu").record for scale in ways]
     assert records[0] == records[1] == records[2]
     plain = [
-        ImageSource(network, STEPS, scale).load("cpu").record for scale in (SkipScale(), SkipScale(layers=(1,) * 4))
+        ImageSource(network, STEPS, scale).load("cpu").record
+        for scale in (SkipScale(), SkipScale(layers=(1,) * 4))
     ]
     assert plain[0] == plain[1] and plain[0]["skip"] == {"rho": None}
 
@@ -84,7 +85,9 @@ def test_every_setting_changes_images_and_record(network: str, settings: dict[st
 
 
 @pytest.mark.parametrize("target", SKIP_TARGETS)
-def test_the_skip_target_reaches_the_network(network: str, target: SkipTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_skip_target_reaches_the_network(
+    network: str, target: SkipTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen in the call: a group norm undoes the scaling of whole groups, so the images may well be equal."""
     seen = set()
     forward = EDMPrecond.forward
@@ -96,7 +99,9 @@ def test_the_skip_target_reaches_the_network(network: str, target: SkipTarget, m
     monkeypatch.setattr(EDMPrecond, "forward", watched)
     source = ImageSource(network, STEPS, SkipScale(0.5), skip_target=target).load("cpu")
     images(source)
-    assert seen == {(target, (0.5, 0.625, 0.75, 0.875))} and source.record["skip"]["target"] == target
+    assert (
+        seen == {(target, (0.5, 0.625, 0.75, 0.875))} and source.record["skip"]["target"] == target
+    )
 
 
 def test_a_window_outside_the_run_leaves_the_plain_images(network: str) -> None:
@@ -112,7 +117,9 @@ def test_bfloat16_is_near_float32(network: str) -> None:
 @pytest.mark.parametrize("settings", [{}, {"labels": "balanced"}, {"class_idx": 4}])
 def test_classes_are_known_without_the_images(network: str, settings: dict[str, Any]) -> None:
     source = ImageSource(network, STEPS, **settings).load("cpu")
-    assert source.classes(SEEDS) == [index for batch in source.batches(SEEDS, batch_size=2) for index in batch.classes]
+    assert source.classes(SEEDS) == [
+        index for batch in source.batches(SEEDS, batch_size=2) for index in batch.classes
+    ]
 
 
 def test_an_unconditional_network_has_no_classes(tmp_path: Path) -> None:
@@ -125,7 +132,9 @@ def test_compiled_images_are_the_same(network: str, monkeypatch: pytest.MonkeyPa
     """With a backend that only records the graph: the real one takes a minute."""
     compile = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile(module, backend="eager"))
-    source = ImageSource(network, SamplerSettings(steps=2), SkipScale(0.5)).load("cpu", compile=True)
+    source = ImageSource(network, SamplerSettings(steps=2), SkipScale(0.5)).load(
+        "cpu", compile=True
+    )
     plain = ImageSource(network, SamplerSettings(steps=2), SkipScale(0.5)).load("cpu")
     assert source.net.net.model._compiled_call_impl is not None
     assert np.array_equal(images(source), images(plain))
@@ -141,7 +150,10 @@ def test_compiled_images_are_the_same(network: str, monkeypatch: pytest.MonkeyPa
         ({"skip_target": "half"}, "unknown skip_target 'half'; choose from full"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; choose from float32"),
         ({"class_idx": 10}, "classes 0 to 9"),
-        ({"scale": SkipScale(layers=(0.5,))}, "1 skip coefficients given; this network has 4 long skips"),
+        (
+            {"scale": SkipScale(layers=(0.5,))},
+            "1 skip coefficients given; this network has 4 long skips",
+        ),
         ({"noise_device": "tpu"}, "unknown device 'tpu'"),
         ({"noise_device": "cuda:99"}, "device cuda:99 asked for, but this machine has"),
         ({"sampler": SamplerSettings("unipc", steps=2)}, "needs at least 3 steps"),
@@ -162,6 +174,7 @@ def test_a_checkpoint_with_nan_is_refused_by_the_tensors_name(tmp_path: Path) ->
     net.model.dec["8x8_block1"].conv0.weight.data[0, 0] = float("nan")
     save_network(net, tmp_path / "nan.safetensors")
     with pytest.raises(
-        ValueError, match=r"nan\.safetensors: its tensor model\.dec\.8x8_block1\.conv0\.weight holds NaN"
+        ValueError,
+        match=r"nan\.safetensors: its tensor model\.dec\.8x8_block1\.conv0\.weight holds NaN",
     ):
         ImageSource(str(tmp_path / "nan.safetensors")).load("cpu")

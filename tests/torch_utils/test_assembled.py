@@ -26,9 +26,14 @@ class Layer(nn.Module):
 
 
 def test_the_tensors_become_the_weights_in_the_modules_dtype() -> None:
-    tensors = {"weight": torch.arange(8.0, dtype=torch.float64).view(2, 4).T, "table": torch.ones(3).half()}
+    tensors = {
+        "weight": torch.arange(8.0, dtype=torch.float64).view(2, 4).T,
+        "table": torch.ones(3).half(),
+    }
     made = assembled(Layer, tensors)
-    assert made.made_on == "meta" and all(value.device.type == "cpu" for value in made.state_dict().values())
+    assert made.made_on == "meta" and all(
+        value.device.type == "cpu" for value in made.state_dict().values()
+    )
     assert torch.equal(made.weight, tensors["weight"].float()) and made.weight.is_contiguous()
     assert isinstance(made.weight, nn.Parameter) and made.table.dtype == torch.float32
     assert made.own.tolist() == [0, 1, 2]
@@ -80,7 +85,9 @@ def test_no_random_number_is_drawn() -> None:
 
 def test_what_does_not_fit_is_named_before_it_is_made() -> None:
     tensors = {"weight": torch.ones(4, 2), "table": torch.ones(3)}
-    with pytest.raises(ValueError, match=r"1 of the wrong shape \(weight \[4, 2\] for \[1000000000, 2\]\)"):
+    with pytest.raises(
+        ValueError, match=r"1 of the wrong shape \(weight \[4, 2\] for \[1000000000, 2\]\)"
+    ):
         assembled(lambda: Layer(10**9), tensors)
     with pytest.raises(ValueError, match="1 missing"):
         assembled(Layer, {"weight": torch.ones(4, 2)})
@@ -93,7 +100,9 @@ def test_a_module_of_many_more_parameters_than_tensors_is_stopped() -> None:
         while True:
             made.append(nn.Linear(1, 1))
 
-    with pytest.raises(ValueError, match="more than 1,004 tensors of weights, far more than the file"):
+    with pytest.raises(
+        ValueError, match="more than 1,004 tensors of weights, far more than the file"
+    ):
         assembled(endless, {"a": torch.ones(1), "b": torch.ones(1)})
     assert len(made) < 1000
     nn.Linear(1, 1)  # outside of it, nothing is counted

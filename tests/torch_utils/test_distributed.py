@@ -18,20 +18,31 @@ from torch_utils import distributed
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "SLURM_STEP_NUM_TASKS"):
+    for name in (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "SLURM_STEP_NUM_TASKS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "", "meta", "cpu,"])
 def test_unknown_devices_are_refused_in_few_words(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^unknown device {name!r}; use cpu, cuda, cuda:1 or mps$"):
+    with pytest.raises(
+        ValueError, match=f"^unknown device {name!r}; use cpu, cuda, cuda:1 or mps$"
+    ):
         distributed.choose_device(name)
 
 
 def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device cuda:2 asked for, but this machine has 2 CUDA devices"):
+    with pytest.raises(
+        ValueError, match="device cuda:2 asked for, but this machine has 2 CUDA devices"
+    ):
         distributed.choose_device("cuda:2")
     with pytest.raises(ValueError, match="device mps asked for"):
         distributed.choose_device("mps")
@@ -77,7 +88,10 @@ def test_copies_that_do_not_know_of_one_another_are_refused(
     monkeypatch.setenv(variable, "1")
     distributed.init("cpu")
     monkeypatch.setenv(variable, "8")
-    with pytest.raises(ValueError, match=rf"^{launcher} started 8 copies .* torchrun.* WORLD_SIZE=1 if each has work"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{launcher} started 8 copies .* torchrun.* WORLD_SIZE=1 if each has work",
+    ):
         distributed.init("cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     distributed.init("cpu")
@@ -89,14 +103,27 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(dist, "init_process_group", lambda backend, **given: asked.append({"backend": backend} | given))
-    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+    monkeypatch.setattr(
+        dist,
+        "init_process_group",
+        lambda backend, **given: asked.append({"backend": backend} | given),
+    )
+    for name, value in {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
         monkeypatch.setenv(name, value)
     return asked
 
 
-def test_ranks_do_not_share_a_gpu(two_gpus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"cuda:0 would be the one GPU of all 2 ranks .* the device cuda is"):
+def test_ranks_do_not_share_a_gpu(
+    two_gpus: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"cuda:0 would be the one GPU of all 2 ranks .* the device cuda is"
+    ):
         distributed.init("cuda:0")
     assert not two_gpus
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")  # the other rank is on another machine
@@ -137,7 +164,11 @@ RANK = textwrap.dedent("""
 
 def test_a_folder_that_is_another_one_on_each_machine_is_refused(tmp_path: Path) -> None:
     """Two processes in folders of their own, as on two machines; one of their folders is shared."""
-    environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    environment = os.environ | {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(free_port()),
+    }
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ranks = []
     for rank in range(2):
@@ -156,8 +187,12 @@ def test_a_folder_that_is_another_one_on_each_machine_is_refused(tmp_path: Path)
         told, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         (line,) = told.splitlines()
-        assert line.startswith("out is not one folder for all ranks: 1 of 2 do not see what rank 0 writes to it on ")
-        assert line.endswith("choose one that all machines share (for the cache: SKIP_TUNING_CACHE)")
+        assert line.startswith(
+            "out is not one folder for all ranks: 1 of 2 do not see what rank 0 writes to it on "
+        )
+        assert line.endswith(
+            "choose one that all machines share (for the cache: SKIP_TUNING_CACHE)"
+        )
     assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == []
 
 

@@ -49,6 +49,13 @@ def test_copies_have_their_own() -> None:
 
 
 def test_constructors_are_what_they_were() -> None:
-    assert get_type_hints(Outer.__init__) == {"size": int, "taps": Sequence[int], "more": Any, "return": type(None)}
-    with pytest.raises(TypeError, match=r"Outer.__init__\(\) missing 1 required positional argument: 'size'"):
+    assert get_type_hints(Outer.__init__) == {
+        "size": int,
+        "taps": Sequence[int],
+        "more": Any,
+        "return": type(None),
+    }
+    with pytest.raises(
+        TypeError, match=r"Outer.__init__\(\) missing 1 required positional argument: 'size'"
+    ):
         Outer()  # type: ignore[call-arg]

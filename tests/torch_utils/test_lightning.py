@@ -30,7 +30,12 @@ DTYPES = (
 def tensors() -> dict[str, torch.Tensor]:
     found = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype) for dtype in DTYPES}
     whole = torch.randn(4, 5)
-    return found | {"rows": whole[1:3], "columns": whole.T, "scalar": torch.tensor(3.0), "empty": torch.zeros(0, 2)}
+    return found | {
+        "rows": whole[1:3],
+        "columns": whole.T,
+        "scalar": torch.tensor(3.0),
+        "empty": torch.zeros(0, 2),
+    }
 
 
 def test_tensors_of_every_kind_come_back(tmp_path: Path) -> None:
@@ -57,7 +62,10 @@ def pickle_module_without_classes() -> Any:
             return super().find_class(module, name)
 
     module: Any = type(sys)("blind")
-    module.Unpickler, module.load = Unpickler, lambda file, **options: Unpickler(file, **options).load()
+    module.Unpickler, module.load = (
+        Unpickler,
+        lambda file, **options: Unpickler(file, **options).load(),
+    )
     return module
 
 
@@ -66,7 +74,9 @@ def test_lightning_is_not_imported(tmp_path: Path) -> None:
     before = set(sys.modules)
     read_lightning(tmp_path / "model.ckpt")
     assert not any(name.startswith("pytorch_lightning") for name in set(sys.modules) - before)
-    with pytest.raises(ModuleNotFoundError, match="pytorch_lightning"):  # which reading it otherwise would need
+    with pytest.raises(
+        ModuleNotFoundError, match="pytorch_lightning"
+    ):  # which reading it otherwise would need
         torch.load(tmp_path / "model.ckpt", weights_only=False)
 
 
@@ -90,8 +100,17 @@ def hostile(canary: Path) -> dict[str, Any]:
     holds.attribute = touch  # type: ignore[attr-defined]
     return {
         "callbacks": touch,
-        "hyper_parameters": [touch, {"nested": (touch, holds)}, Calls(eval, f"open({str(canary)!r}, 'w')")],
-        "loops": {("a", "tuple"): {1, 2}, 3: frozenset([4]), "ordered": OrderedDict(a=1), "complex": 1j},
+        "hyper_parameters": [
+            touch,
+            {"nested": (touch, holds)},
+            Calls(eval, f"open({str(canary)!r}, 'w')"),
+        ],
+        "loops": {
+            ("a", "tuple"): {1, 2},
+            3: frozenset([4]),
+            "ordered": OrderedDict(a=1),
+            "complex": 1j,
+        },
     }
 
 
@@ -118,7 +137,10 @@ def test_the_state_dict_holds_tensors_only(tmp_path: Path) -> None:
 
 
 def rewritten(
-    source: Path, target: Path, change: Callable[[str, bytes], bytes], method: int = zipfile.ZIP_STORED
+    source: Path,
+    target: Path,
+    change: Callable[[str, bytes], bytes],
+    method: int = zipfile.ZIP_STORED,
 ) -> None:
     """Write the archive again, not aligned as torch does, its files changed."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
@@ -129,7 +151,10 @@ def rewritten(
 def test_an_archive_that_is_not_aligned_is_read_too(tmp_path: Path) -> None:
     write_lightning(tmp_path / "model.ckpt", tensors())
     rewritten(tmp_path / "model.ckpt", tmp_path / "again.ckpt", lambda name, data: data)
-    found, expected = read_lightning(tmp_path / "again.ckpt"), read_lightning(tmp_path / "model.ckpt")
+    found, expected = (
+        read_lightning(tmp_path / "again.ckpt"),
+        read_lightning(tmp_path / "model.ckpt"),
+    )
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -171,6 +196,13 @@ def test_the_first_bytes_tell(tmp_path: Path) -> None:
     write_lightning(tmp_path / "model.ckpt", {"w": torch.ones(2)})
     torch.save({"state_dict": {"time_embed.0.weight": torch.ones(2)}}, tmp_path / "bare.pt")
     torch.save({"time_embed.0.weight": torch.ones(2)}, tmp_path / "my_state_dict.pt")
-    torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"epoch": 3, "state_dict": {}}, tmp_path / "old.pt", _use_new_zipfile_serialization=False
+    )
     found = {path.name: is_lightning(path.read_bytes()[:512]) for path in tmp_path.iterdir()}
-    assert found == {"model.ckpt": True, "bare.pt": True, "my_state_dict.pt": False, "old.pt": False}
+    assert found == {
+        "model.ckpt": True,
+        "bare.pt": True,
+        "my_state_dict.pt": False,
+        "old.pt": False,
+    }

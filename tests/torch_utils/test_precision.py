@@ -44,7 +44,9 @@ def test_init_allows_tf32_when_asked() -> None:
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_half_precision_is_always_summed_in_float32(allowed: bool) -> None:
-    MATMUL.allow_fp16_reduced_precision_reduction = MATMUL.allow_bf16_reduced_precision_reduction = True
+    MATMUL.allow_fp16_reduced_precision_reduction = (
+        MATMUL.allow_bf16_reduced_precision_reduction
+    ) = True
     allow_tf32(allowed)
     assert not MATMUL.allow_fp16_reduced_precision_reduction
     assert not MATMUL.allow_bf16_reduced_precision_reduction

@@ -79,7 +79,9 @@ def test_arrays_of_protocol_5_before_numpy_2() -> None:
     data = pickle.dumps(np.arange(3.0), 5)
     assert b"numpy._core.numeric" in data
     older = data.replace(b"\x8c\x13numpy._core.numeric", b"\x8c\x12numpy.core.numeric")
-    np.testing.assert_array_equal(loads(older[:2] + older[11:]), np.arange(3.0))  # without its frame
+    np.testing.assert_array_equal(
+        loads(older[:2] + older[11:]), np.arange(3.0)
+    )  # without its frame
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,9 @@ def test_arrays_of_protocol_5_before_numpy_2() -> None:
 )
 def test_arrays_of_protocol_5_are_checked(shape: Any, order: Any, axes: Any, words: str) -> None:
     dtype = ep.Made(ep.DTYPE, ("f8", False, True))
-    made = ep.Made(ep.Global("numpy._core.numeric", "_frombuffer"), (bytes(24), dtype, shape, order, axes))
+    made = ep.Made(
+        ep.Global("numpy._core.numeric", "_frombuffer"), (bytes(24), dtype, shape, order, axes)
+    )
     assert words.replace("an array", "a numpy array") in refusal(ep.dumps(made))
 
 
@@ -114,13 +118,19 @@ def test_tensors_of_every_type_arrive_on_the_cpu(dtype: torch.dtype, location: s
 def test_what_the_installed_torch_writes(protocol: int) -> None:
     base = torch.arange(12.0).reshape(3, 4)
     parameter = torch.nn.Parameter(base[1:, ::2])
-    data = pickle.dumps({"view": base[1:, ::2].T, "parameter": parameter, "scalar": torch.tensor(3.0)}, protocol)
+    data = pickle.dumps(
+        {"view": base[1:, ::2].T, "parameter": parameter, "scalar": torch.tensor(3.0)}, protocol
+    )
     found = loads(data)
-    assert torch.equal(found["view"], base[1:, ::2].T) and torch.equal(found["parameter"], parameter)
+    assert torch.equal(found["view"], base[1:, ::2].T) and torch.equal(
+        found["parameter"], parameter
+    )
     assert found["scalar"].shape == () and not found["parameter"].requires_grad
 
 
-@pytest.mark.parametrize("settings", [{}, {"protocol": 2}, {"core": "numpy._core"}, {"location": "cuda:1"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"protocol": 2}, {"core": "numpy._core"}, {"location": "cuda:1"}]
+)
 def test_a_snapshot_becomes_recorded_objects(settings: dict[str, Any]) -> None:
     found = loads(ep.small_snapshot(**settings))
     assert list(found) == ["ema", "loss_fn", "augment_pipe", "dataset_kwargs"]

@@ -99,7 +99,11 @@ def test_the_source_in_a_snapshot_is_not_executed() -> None:
 )
 def test_opcodes_without_need_are_refused(opcode: str, data: bytes) -> None:
     message = refusal(data)
-    assert f"refuses the opcode {opcode}" in message or "posix.system" in message or "STRING" in message
+    assert (
+        f"refuses the opcode {opcode}" in message
+        or "posix.system" in message
+        or "STRING" in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,11 @@ def test_numpy_sizes_are_checked() -> None:
     dtype = ep.Made(ep.DTYPE, ("f4", False, True))
     reconstruct = ep.Global("numpy.core.multiarray", "_reconstruct")
     for shape, data in [((2**40,), b"1234"), ((-1,), b"1234"), ((2,), b"1234")]:
-        refusal(ep.dumps(ep.Made(reconstruct, (ep.NDARRAY, (0,), b"b"), state=(1, shape, dtype, False, data))))
+        refusal(
+            ep.dumps(
+                ep.Made(reconstruct, (ep.NDARRAY, (0,), b"b"), state=(1, shape, dtype, False, data))
+            )
+        )
     big_endian = ep.Made(ep.DTYPE, ("f4", False, True), state=(3, ">", None, None, None, -1, -1, 0))
     assert "big-endian" in refusal(ep.dumps(big_endian))
 
@@ -202,14 +210,19 @@ def test_copies_of_what_was_there_before_are_counted(kind: str) -> None:
     items, numbers, text = list(range(1000)), bytes(4000), "x" * 4000
     dtype, module = ep.Made(ep.DTYPE, ("f4", False, True)), dict.fromkeys(map(str, range(1000)))
     state = (1, (1000,), dtype, False, numbers)
-    stored, array = ep.storage_bytes(torch.zeros(1000)), ep.Global("numpy.core.multiarray", "_reconstruct")
+    stored, array = (
+        ep.storage_bytes(torch.zeros(1000)),
+        ep.Global("numpy.core.multiarray", "_reconstruct"),
+    )
     made = {
         "storage": lambda: ep.Made(ep.STORAGE, (stored,)),
         "set": lambda: ep.Made(ep.Global("builtins", "set"), (items,)),
         "bytes": lambda: ep.Made(ep.Global("_codecs", "encode"), (text, "latin1")),
         "state": lambda: ep.Made(ep.MODULE_DICT, (), module, newobj=True),
         "array": lambda: ep.Made(array, (ep.NDARRAY, (0,), b"b"), state=state),
-        "buffer": lambda: ep.Made(ep.Global("numpy.core.numeric", "_frombuffer"), (numbers, dtype, (1000,), "C")),
+        "buffer": lambda: ep.Made(
+            ep.Global("numpy.core.numeric", "_frombuffer"), (numbers, dtype, (1000,), "C")
+        ),
     }[kind]
     loads(ep.dumps([made() for _ in range(2)]))
     assert "unfolds to many times its own size" in refusal(ep.dumps([made() for _ in range(200)]))
@@ -248,7 +261,12 @@ def test_hostile_headers_inside_of_a_tensor_are_not_executed(tmp_path: Path) -> 
     attack = call("posix.system", f"touch {canary}", protocol=2)
     good = ep.storage_bytes(torch.arange(4.0))
     magic = len(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
-    for payload in (attack, attack + good, good[:magic] + attack + good[magic:], good[:magic] + attack):
+    for payload in (
+        attack,
+        attack + good,
+        good[:magic] + attack + good[magic:],
+        good[:magic] + attack,
+    ):
         refusal(ep.dumps(ep.Made(ep.STORAGE, (payload,))))
     called = good[:magic] + b"\x80\x02ctorch\nFloatStorage\n(tR." + good[magic:]
     assert "refuses the opcode REDUCE" in refusal(ep.dumps(ep.Made(ep.STORAGE, (called,))))

@@ -50,7 +50,9 @@ def three() -> Iterator[list["subprocess.Popen[str]"]]:
 
 
 @pytest.mark.parametrize("dead", [0, 1])
-def test_one_that_is_killed_takes_the_others_along(three: list["subprocess.Popen[str]"], dead: int) -> None:
+def test_one_that_is_killed_takes_the_others_along(
+    three: list["subprocess.Popen[str]"], dead: int
+) -> None:
     three[dead].kill()
     for rank in {0, 1, 2} - {dead}:
         assert three[rank].wait(timeout=60) == 2
@@ -78,5 +80,7 @@ def test_a_rank_ends_when_its_launcher_was_killed() -> None:
         "rank.stdout.readline()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", launcher], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", launcher], capture_output=True, text=True, timeout=60
+    )
     assert "stops, as torchrun was killed" in done.stderr

@@ -81,7 +81,9 @@ def test_connections_last_and_nobody_else_is_waited_for(first: tuple[Watchdog, i
         watchdog.leave()
 
 
-def test_who_has_left_is_not_ended_by_others(first: tuple[Watchdog, int, bytes], exits: list[int]) -> None:
+def test_who_has_left_is_not_ended_by_others(
+    first: tuple[Watchdog, int, bytes], exits: list[int]
+) -> None:
     watchdog, port, token = first
     before = set(threading.enumerate())
     with connected(port, token, 1) as one, connected(port, token, 2) as two:
@@ -101,7 +103,10 @@ def test_a_child_has_none_of_the_connections(first: tuple[Watchdog, int, bytes])
         until(lambda: len(watchdog.connections) == 2)
         end, child = os.pipe()
         if (pid := os.fork()) == 0:
-            os.write(child, b"".join(b"y" if one.fileno() == -1 else b"n" for one in watchdog.connections))
+            os.write(
+                child,
+                b"".join(b"y" if one.fileno() == -1 else b"n" for one in watchdog.connections),
+            )
             os.kill(os.getpid(), 9)
         os.waitpid(pid, 0)
         assert os.read(end, 10) == b"yy"

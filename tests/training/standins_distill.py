@@ -43,4 +43,11 @@ def image_folder(tmp_path: Path) -> Path:
     return folder
 
 
-RUN: dict[str, Any] = {"duration": 96, "batch": 16, "lr": 1e-3, "lr_rampup": 0, "snap": 32, "tick": 32}
+RUN: dict[str, Any] = {
+    "duration": 96,
+    "batch": 16,
+    "lr": 1e-3,
+    "lr_rampup": 0,
+    "snap": 32,
+    "tick": 32,
+}

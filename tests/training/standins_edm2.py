@@ -48,7 +48,9 @@ def fill_edm2(net: EDM2Precond) -> EDM2Precond:
         if name.endswith("phases"):
             drawn = 2 * np.pi * rng.uniform(size=value.shape)
         else:
-            drawn = 2 * np.pi * rng.standard_normal(value.shape).astype(np.float32).astype(np.float64)
+            drawn = (
+                2 * np.pi * rng.standard_normal(value.shape).astype(np.float32).astype(np.float64)
+            )
         value.copy_(torch.from_numpy(drawn.astype(np.float32)))
     return net
 
@@ -60,7 +62,12 @@ def published(**changes: Any) -> EDM2Precond:
 
 def _module(class_name: str, tensors: dict[str, torch.Tensor], location: str) -> Made:
     """A persistent module (or a ModuleDict) of the given state_dict; the class names are told by the places."""
-    state: dict[str, Any] = {"training": False, "_parameters": {}, "_buffers": {}, "_non_persistent_buffers_set": set()}
+    state: dict[str, Any] = {
+        "training": False,
+        "_parameters": {},
+        "_buffers": {},
+        "_non_persistent_buffers_set": set(),
+    }
     state |= {hook: OrderedDict() for hook in edm_pickles.HOOKS} | {"_modules": {}}
     children: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
@@ -101,12 +108,19 @@ def edm2_snapshot(
     ema.args[0]["state"]["_init_kwargs"] = EasyDict(net.init_kwargs)
     state: dict[str, Any] = {"_init_args": (), "_init_kwargs": EasyDict()}
     if latent_encoder:
-        arrays = {name: edm_pickles.numpy_array(np.ones(4, np.float32), "numpy._core") for name in ("scale", "bias")}
+        arrays = {
+            name: edm_pickles.numpy_array(np.ones(4, np.float32), "numpy._core")
+            for name in ("scale", "bias")
+        }
         encoder = edm_pickles.persistent("StabilityVAEEncoder", state | arrays | {"_vae": None})
     else:
         encoder = edm_pickles.persistent("StandardRGBEncoder", state)
-    loss = edm_pickles.persistent("EDM2Loss", state | {"P_mean": -0.4, "P_std": 1.0, "sigma_data": 0.5})
+    loss = edm_pickles.persistent(
+        "EDM2Loss", state | {"P_mean": -0.4, "P_std": 1.0, "sigma_data": 0.5}
+    )
     data = EasyDict(path="dataset.zip", use_labels=True)
     file = io.BytesIO()
-    Pickler(file, protocol=protocol).dump(EasyDict(encoder=encoder, dataset_kwargs=data, loss_fn=loss, ema=ema))
+    Pickler(file, protocol=protocol).dump(
+        EasyDict(encoder=encoder, dataset_kwargs=data, loss_fn=loss, ema=ema)
+    )
     return file.getvalue()

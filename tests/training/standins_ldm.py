@@ -17,7 +17,12 @@ TINY: dict[str, Any] = {
     "in_channels": 3, "out_channels": 3, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,
     "attention_resolutions": [2], "num_heads": 1, "context_dim": 24,
 }  # fmt: skip
-PLAIN: dict[str, Any] = {"num_heads": None, "num_head_channels": 32, "context_dim": None, "classes": None}
+PLAIN: dict[str, Any] = {
+    "num_heads": None,
+    "num_head_channels": 32,
+    "context_dim": None,
+    "classes": None,
+}
 VQ: dict[str, Any] = {"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "n_embed": 64}
 NOT_NEEDED = [
     "model_ema.decay", "model_ema.diffusion_modelout2weight",
@@ -34,7 +39,9 @@ def vq_decoder(**changes: Any) -> LatentDecoder:
     return decoder.eval()
 
 
-def ldm_tensors(classes: int | None = 10, decoder: LatentDecoder | None = None, **changes: Any) -> dict[str, Tensor]:
+def ldm_tensors(
+    classes: int | None = 10, decoder: LatentDecoder | None = None, **changes: Any
+) -> dict[str, Tensor]:
     """The state_dict of a tiny LatentDiffusion, with what a published file has besides the network.
 
     Args:
@@ -43,7 +50,10 @@ def ldm_tensors(classes: int | None = 10, decoder: LatentDecoder | None = None, 
         changes: to TINY.
     """
     unet = fill(LDMUNet(**(TINY | changes)))
-    parts: dict[str, nn.Module] = {"model.diffusion_model": unet, "first_stage_model": decoder or vq_decoder()}
+    parts: dict[str, nn.Module] = {
+        "model.diffusion_model": unet,
+        "first_stage_model": decoder or vq_decoder(),
+    }
     if classes is not None:
         parts["cond_stage_model"] = fill(ClassEmbedder(classes, (TINY | changes)["context_dim"]))
     schedule = betas("scaled_linear", 0.0015, 0.0195, 1000)
@@ -56,7 +66,9 @@ def ldm_tensors(classes: int | None = 10, decoder: LatentDecoder | None = None, 
 
 def lightning_class() -> type:
     """The class of Lightning's checkpoint callback, as far as a pickle can name it."""
-    return type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
+    return type(
+        "ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"}
+    )
 
 
 def write_lightning(path: Path, tensors: dict[str, Tensor], **entries: Any) -> None:
@@ -74,7 +86,9 @@ def write_lightning(path: Path, tensors: dict[str, Tensor], **entries: Any) -> N
     } | entries  # fmt: skip
     names = ["pytorch_lightning", "pytorch_lightning.callbacks", callback.__module__]
     before = {name: sys.modules.get(name) for name in names}
-    sys.modules.update({name: module if name == callback.__module__ else types.ModuleType(name) for name in names})
+    sys.modules.update(
+        {name: module if name == callback.__module__ else types.ModuleType(name) for name in names}
+    )
     try:
         torch.save(contents, path)
     finally:

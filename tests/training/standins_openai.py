@@ -8,7 +8,13 @@ import torch
 from conftest import fill
 from torch import Tensor
 
-TINY: dict[str, Any] = {"channels": 32, "mult": (1, 2), "blocks": 1, "attention": (1,), "classes": 10}
+TINY: dict[str, Any] = {
+    "channels": 32,
+    "mult": (1, 2),
+    "blocks": 1,
+    "attention": (1,),
+    "classes": 10,
+}
 
 
 def shapes(
@@ -49,7 +55,9 @@ def shapes(
     return unet.found
 
 
-def _encoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int]) -> list[int]:
+def _encoder(
+    unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int]
+) -> list[int]:
     """Returns the channels of each skip."""
     width = widths[0]
     skips = [width]
@@ -66,7 +74,9 @@ def _encoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequenc
     return skips
 
 
-def _decoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int], skips: list[int]) -> None:
+def _decoder(
+    unet: "_Shapes", widths: list[int], blocks: int, attention: Sequence[int], skips: list[int]
+) -> None:
     width, index = widths[-1], 0
     for level, out in reversed(list(enumerate(widths))):
         for i in range(blocks + 1):
@@ -75,7 +85,9 @@ def _decoder(unet: "_Shapes", widths: list[int], blocks: int, attention: Sequenc
             if level in attention:
                 unet.attend(f"output_blocks.{index}.1", width)
             if level > 0 and i == blocks:
-                unet.residual(f"output_blocks.{index}.{2 if level in attention else 1}", width, width)  # goes up
+                unet.residual(
+                    f"output_blocks.{index}.{2 if level in attention else 1}", width, width
+                )  # goes up
             index += 1
 
 

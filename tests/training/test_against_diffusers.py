@@ -16,7 +16,13 @@ from training.families.ldm.unet import LDMUNet
 diffusers: Any = None
 conversion: Any = None
 
-UNET = {"sample_size": 16, "in_channels": 3, "out_channels": 3, "block_out_channels": (32, 64), "layers_per_block": 1}
+UNET = {
+    "sample_size": 16,
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+}
 AUTOENCODER = {
     "down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2, "layers_per_block": 1,
 }  # fmt: skip
@@ -26,24 +32,36 @@ AUTOENCODER = {
 def _library() -> None:
     """Imported with the first test: it takes seconds, and every worker collects every file."""
     global diffusers, conversion
-    diffusers = pytest.importorskip("diffusers", reason="needs the package diffusers: pip install diffusers")
+    diffusers = pytest.importorskip(
+        "diffusers", reason="needs the package diffusers: pip install diffusers"
+    )
     conversion = pytest.importorskip("diffusers.loaders.single_file_utils")
 
 
 def published(**settings: Any) -> dict[str, Any]:
     """A checkpoint in the published format, without averaged weights: diffusers would look for them all."""
-    return {name: v for name, v in ldm_tensors(**settings).items() if not name.startswith("model_ema.")}
+    return {
+        name: v for name, v in ldm_tensors(**settings).items() if not name.startswith("model_ema.")
+    }
 
 
 @torch.inference_mode()
 def test_the_unet_with_classes_plain_and_skip_tuned() -> None:
     down, up = ("DownBlock2D", "CrossAttnDownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D")
     theirs = diffusers.UNet2DConditionModel(
-        down_block_types=down, up_block_types=up, cross_attention_dim=24, attention_head_dim=1, **UNET
+        down_block_types=down,
+        up_block_types=up,
+        cross_attention_dim=24,
+        attention_head_dim=1,
+        **UNET,
     ).eval()
     theirs.load_state_dict(conversion.convert_ldm_unet_checkpoint(published(), dict(theirs.config)))
     ours = fill(LDMUNet(**TINY)).eval()
-    x, times, context = torch.randn(2, 3, 16, 16), torch.tensor([500.0, 20.0]), torch.randn(2, 1, 24)
+    x, times, context = (
+        torch.randn(2, 3, 16, 16),
+        torch.tensor([500.0, 20.0]),
+        torch.randn(2, 1, 24),
+    )
     assert relative_error(ours(x, times, context), theirs(x, times, context).sample) < 1e-5
     scale = skip.SkipScale(layers=(0.6, 0.8, 0.9, 1.1))
     with skip.apply(theirs, scale):
@@ -57,10 +75,15 @@ def test_the_decoders(kind: str) -> None:
     ours: LatentDecoder = vq_decoder() if kind == "VQ" else fill(KLDecoder(**KL)).eval()  # type: ignore[assignment]
     if kind == "VQ":
         theirs = diffusers.VQModel(
-            block_out_channels=(32, 64), latent_channels=3, num_vq_embeddings=VQ["n_embed"], **AUTOENCODER
+            block_out_channels=(32, 64),
+            latent_channels=3,
+            num_vq_embeddings=VQ["n_embed"],
+            **AUTOENCODER,
         )
     else:
-        theirs = diffusers.AutoencoderKL(block_out_channels=(32, 32), latent_channels=4, **AUTOENCODER)
+        theirs = diffusers.AutoencoderKL(
+            block_out_channels=(32, 32), latent_channels=4, **AUTOENCODER
+        )
     state = ours.state_dict()
     converted = conversion.convert_ldm_vae_checkpoint(
         {f"first_stage_model.{name}": value for name, value in state.items()}, dict(theirs.config)
@@ -76,21 +99,42 @@ def test_the_decoders(kind: str) -> None:
 @torch.inference_mode()
 def test_decoders_with_attention_in_a_level(kind: str, tmp_path: Path) -> None:
     """As VQ-f8, VQ-f16 and KL-f16 have it, in the lowest level; the file tells it by its names."""
-    sizes: dict[str, Any] = {"ch": 32, "ch_mult": [1, 1, 2], "attn_levels": [2], "num_res_blocks": 1}
-    made = VQDecoder(**sizes, n_embed=64, z_channels=4, embed_dim=4) if kind == "VQ" else KLDecoder(**sizes)
+    sizes: dict[str, Any] = {
+        "ch": 32,
+        "ch_mult": [1, 1, 2],
+        "attn_levels": [2],
+        "num_res_blocks": 1,
+    }
+    made = (
+        VQDecoder(**sizes, n_embed=64, z_channels=4, embed_dim=4)
+        if kind == "VQ"
+        else KLDecoder(**sizes)
+    )
     torch.save(fill(made).state_dict(), tmp_path / "file.ckpt")
     ours = read_decoder(tmp_path / "file.ckpt")
     assert ours.init_kwargs == made.init_kwargs and ours.factor == 4
     ups = ("AttnUpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D")
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ups, "layers_per_block": 1}
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ups,
+        "layers_per_block": 1,
+    }
     if kind == "VQ":
-        theirs = diffusers.VQModel(block_out_channels=(32, 32, 64), latent_channels=4, num_vq_embeddings=64, **blocks)
+        theirs = diffusers.VQModel(
+            block_out_channels=(32, 32, 64), latent_channels=4, num_vq_embeddings=64, **blocks
+        )
     else:
-        theirs = diffusers.AutoencoderKL(block_out_channels=(32, 32, 64), latent_channels=4, **blocks)
+        theirs = diffusers.AutoencoderKL(
+            block_out_channels=(32, 32, 64), latent_channels=4, **blocks
+        )
     state = ours.state_dict()
     attended = {name: value for name, value in state.items() if ".up.2.attn." in name}
     converted = conversion.convert_ldm_vae_checkpoint(
-        {f"first_stage_model.{name}": value for name, value in state.items() if name not in attended},
+        {
+            f"first_stage_model.{name}": value
+            for name, value in state.items()
+            if name not in attended
+        },
         dict(theirs.config),
     )
     renamed = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}

@@ -19,7 +19,9 @@ def draw(probability: float, images: Tensor, seed: int = 0) -> tuple[Tensor, Ten
 def blob(side: int, x: float, y: float, width: float = 0.08) -> Tensor:
     """A Gaussian spot at (x, y) in [-1, 1]^2, y pointing down: [1, 1, side, side]."""
     at = (torch.arange(side) + 0.5) / side * 2 - 1
-    return torch.exp(-((at[None, :] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * width**2))[None, None]
+    return torch.exp(-((at[None, :] - x) ** 2 + (at[:, None] - y) ** 2) / (2 * width**2))[
+        None, None
+    ]
 
 
 def centre(image: Tensor, near: Tensor) -> Tensor:
@@ -53,9 +55,13 @@ def test_the_labels_say_where_everything_went() -> None:
     kinds, inside = [0] * AUGMENT_DIM, 0
     for image, label in zip(images, labels, strict=True):
         either = [moved(start, label, sign) for sign in (1, -1)]
-        if max(float(place.abs().max()) for place in either) < 0.55:  # the spot has no reflection at the border
+        if (
+            max(float(place.abs().max()) for place in either) < 0.55
+        ):  # the spot has no reflection at the border
             inside += 1
-            assert min(float((centre(image, place) - place).abs().max()) for place in either) < 0.015, label
+            assert (
+                min(float((centre(image, place) - place).abs().max()) for place in either) < 0.015
+            ), label
             for i in range(AUGMENT_DIM):
                 kinds[i] += bool(label[i])
     assert inside > 200 and min(kinds) > 50
@@ -77,7 +83,9 @@ def test_how_often() -> None:
     assert torch.allclose(share, expected, atol=0.015)
     chosen = labels[:, 2] != 0
     assert float(labels[chosen, 2].std()) == pytest.approx(1, abs=0.05)
-    assert torch.allclose((labels[:, 3] + 1) ** 2 + labels[:, 4] ** 2, torch.ones(20_000), atol=1e-5)
+    assert torch.allclose(
+        (labels[:, 3] + 1) ** 2 + labels[:, 4] ** 2, torch.ones(20_000), atol=1e-5
+    )
 
 
 def test_a_smooth_picture_keeps_its_values() -> None:
@@ -112,7 +120,9 @@ def test_edms_own_pipe_does_the_same() -> None:
     told = Transformations(**{field.name: arrays[field.name] for field in fields(Transformations)})
     assert torch.allclose(told.labels(), arrays["labels"], atol=1e-6)
     difference = (told.apply(arrays["images"]) - arrays["augmented"]).abs()
-    far = told.scale < -2.5  # there the filter reads beyond the margin of reflections that EDM makes
+    far = (
+        told.scale < -2.5
+    )  # there the filter reads beyond the margin of reflections that EDM makes
     assert difference[~far].max() < 1e-6 and difference[far].max() < 1e-4 and far.sum() == 1
 
 
@@ -125,5 +135,7 @@ def test_half_of_the_stretches_are_along_the_axes() -> None:
 def test_an_image_does_not_depend_on_its_batch() -> None:
     images = torch.randn(8, 1, 8, 8)
     drawn = Augmentation(0.5).draw(8, torch.Generator().manual_seed(0))
-    second = Transformations(**{field.name: getattr(drawn, field.name)[1:2] for field in fields(Transformations)})
+    second = Transformations(
+        **{field.name: getattr(drawn, field.name)[1:2] for field in fields(Transformations)}
+    )
     assert torch.allclose(drawn.apply(images)[1:2], second.apply(images[1:2]), atol=1e-5)

@@ -43,7 +43,12 @@ def test_the_metadata_is_plain_json(tmp_path: Path) -> None:
     assert metadata["format"] == "skip-tuning-edm/1" and metadata["class"] == "EDMPrecond"
     assert json.loads(metadata["kwargs"], parse_constant=refuse)["sigma_max"] == {"float": "inf"}
     found = json.loads(metadata["provenance"], parse_constant=refuse)
-    assert found == {"licence": "Apache-2.0", "images": 1_000_000, "loss": {"float": "nan"}, "seen": [1, 2]}
+    assert found == {
+        "licence": "Apache-2.0",
+        "images": 1_000_000,
+        "loss": {"float": "nan"},
+        "seen": [1, 2],
+    }
     assert load_network(path).sigma_max == math.inf
 
 
@@ -122,7 +127,9 @@ def test_truncated_files(tmp_path: Path) -> None:
 def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
     data = edm_pickles.edm_snapshot("EDMPrecond", {**SMALL, "colour": "red"}, small().state_dict())
     assert "'colour'" in refusal(written(tmp_path, data))
-    data = edm_pickles.edm_snapshot("EDMPrecond", {**SMALL, "model_channels": "red"}, small().state_dict())
+    data = edm_pickles.edm_snapshot(
+        "EDMPrecond", {**SMALL, "model_channels": "red"}, small().state_dict()
+    )
     assert "EDMPrecond cannot be built" in refusal(written(tmp_path, data))
 
 
@@ -153,7 +160,10 @@ def test_safetensors_of_other_programs(tmp_path: Path) -> None:
             {"format": "skip-tuning-edm/1", "class": "EDMPrecond", "kwargs": "3"},
             "metadata of the safetensors",
         ),
-        ({"format": "skip-tuning-edm/1", "class": "Sequential", "kwargs": "{}"}, "unknown network class"),
+        (
+            {"format": "skip-tuning-edm/1", "class": "Sequential", "kwargs": "{}"},
+            "unknown network class",
+        ),
     ]:
         assert words in refusal(written(tmp_path, safetensors.torch.save(tensors, metadata)))
 
@@ -191,7 +201,10 @@ def run(*args: Any) -> Any:
 
 
 def test_convert_gives_the_same_network(tmp_path: Path) -> None:
-    source, target = written(tmp_path, small_snapshot(), "net.pkl"), tmp_path / "folder" / "net.safetensors"
+    source, target = (
+        written(tmp_path, small_snapshot(), "net.pkl"),
+        tmp_path / "folder" / "net.safetensors",
+    )
     result = run("convert", source, target)
     assert result.exit_code == 0 and "EDMPrecond" in result.output
     assert_same(load_network(target), load_network(source))
@@ -207,7 +220,10 @@ def test_convert_to_half_rounds_the_weights_only(tmp_path: Path) -> None:
     rounded = {name: value.half().float() for name, value in net.named_parameters()}
     expected = {**net.state_dict(), **rounded}
     loaded = load_network(target).state_dict()
-    assert all(torch.equal(value, expected[name]) and value.dtype == torch.float32 for name, value in loaded.items())
+    assert all(
+        torch.equal(value, expected[name]) and value.dtype == torch.float32
+        for name, value in loaded.items()
+    )
     with safetensors.safe_open(target, framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in rounded} == {torch.float16}
 
@@ -228,7 +244,9 @@ def test_convert_fails_in_one_line(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"kept" and sorted(os.listdir(tmp_path)) == ["kept", "net.pkl"]
 
 
-def test_list_tells_names_licences_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_tells_names_licences_and_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
     presets.load_presets()["edm-ffhq-64x64-uncond-ve"].local_path.write_bytes(bytes(2_500_000))
     head, *lines = run("list").output.splitlines()
@@ -245,7 +263,10 @@ def test_list_tells_names_licences_and_sizes(tmp_path: Path, monkeypatch: pytest
     cells = {row.split()[0]: [cell.strip() for cell in re.split(" {2,}", row)[1:]] for row in rows}
     assert cells["edm-ffhq-64x64-uncond-ve"] == ["2.5", "yes", "CC BY-NC-SA 4.0", "-", "NCSN++"]
     assert cells["edm-ffhq-64x64-uncond-vp"] == ["~247", "no", "CC BY-NC-SA 4.0", "-", "DDPM++"]
-    assert cells["cd-imagenet-64x64-l2"][3:] == ["consistency, sigmas 80", "consistency distillation, L2"]
+    assert cells["cd-imagenet-64x64-l2"][3:] == [
+        "consistency, sigmas 80",
+        "consistency distillation, L2",
+    ]
     assert cells["uvit-h2-imagenet-256"][3] == "dpmpp, steps 50, guidance 1.4"
     assert cells["diff-instruct-imagenet-64x64"][:2] == ["?", "no"]
     notes = " ".join(" ".join([head, *lines]).split())
@@ -259,9 +280,14 @@ def test_list_as_json_tells_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(found) == list(presets.load_presets())
     uvit, cd = found["uvit-h2-imagenet-256"], found["cd-imagenet-64x64-l2"]
     assert uvit["defaults"] == {"sampler": "dpmpp", "steps": 50, "guidance": 1.4}
-    assert uvit["file"].endswith("/downloads/imagenet256_uvit_huge.pth") and "Google Drive" in uvit["obtain"]
+    assert (
+        uvit["file"].endswith("/downloads/imagenet256_uvit_huge.pth")
+        and "Google Drive" in uvit["obtain"]
+    )
     assert (cd["here"], cd["size"], Path(cd["file"]).parent) == (False, 1184, tmp_path)
-    assert cd["missing"] == [cd["file"]] and uvit["missing"][-1].endswith("/downloads/autoencoder_kl.pth")
+    assert cd["missing"] == [cd["file"]] and uvit["missing"][-1].endswith(
+        "/downloads/autoencoder_kl.pth"
+    )
     assert found["demo"]["here"] and found["demo"]["size"] == 4.5
 
 
@@ -270,10 +296,16 @@ def test_a_flipped_bit_of_a_network_is_noticed(tmp_path: Path) -> None:
     whole = bytearray((tmp_path / "net").read_bytes())
     for place in (len(whole) - 3, whole.index(b"dropout") + 13):
         whole[place] ^= 1
-        assert "net: the safetensors file is damaged: its checksum" in refusal(written(tmp_path, bytes(whole), "net"))
+        assert "net: the safetensors file is damaged: its checksum" in refusal(
+            written(tmp_path, bytes(whole), "net")
+        )
         whole[place] ^= 1
 
 
 def test_convert_writes_safetensors_and_says_so(tmp_path: Path) -> None:
     result = run("convert", "demo", tmp_path / "net.pkl")
-    assert result.exit_code == 2 and "net.safetensors" in result.stderr and not list(tmp_path.iterdir())
+    assert (
+        result.exit_code == 2
+        and "net.safetensors" in result.stderr
+        and not list(tmp_path.iterdir())
+    )

@@ -27,7 +27,9 @@ def pixels(count: int, channels: int = 3, size: int = 4) -> np.ndarray:
 def png(image: np.ndarray) -> bytes:
     channels_last = image.transpose(1, 2, 0)
     buffer = io.BytesIO()
-    Image.fromarray(channels_last[:, :, 0] if image.shape[0] == 1 else channels_last).save(buffer, "png")
+    Image.fromarray(channels_last[:, :, 0] if image.shape[0] == 1 else channels_last).save(
+        buffer, "png"
+    )
     return buffer.getvalue()
 
 
@@ -94,7 +96,10 @@ def test_label_vectors_pass_through_and_no_labels_are_empty(tmp_path: Path) -> N
     without = ImageDataset(path, use_labels=False)
     assert without.label_dim == 0
     assert without[1][1].shape == (0,) and without.to_tensor()[1].shape == (2, 0)
-    assert ImageDataset(write_zip(tmp_path / "b.zip", members(pixels(2))), use_labels=False).label_dim == 0
+    assert (
+        ImageDataset(write_zip(tmp_path / "b.zip", members(pixels(2))), use_labels=False).label_dim
+        == 0
+    )
 
 
 def test_labels_are_found_by_name_not_by_place(tmp_path: Path) -> None:
@@ -109,12 +114,16 @@ def test_forked_workers_read_what_the_parent_reads(tmp_path: Path) -> None:
     images = pixels(64)
     data = ImageDataset(write_zip(tmp_path / "a.zip", members(images, list(range(64)))))
     assert data[0][0].shape == (3, 4, 4)  # the parent's archive is open before the workers start
-    loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context="fork")
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=4, num_workers=2, multiprocessing_context="fork"
+    )
     batches = [batch[0].numpy() for batch in loader]
     assert np.array_equal(np.concatenate(batches), images)
 
 
-def test_each_process_opens_its_own_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_opens_its_own_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = ImageDataset(write_zip(tmp_path / "a.zip", members(pixels(2), [0, 1])))
     parents = data._files._archive()
     monkeypatch.setattr(os, "getpid", lambda: -2)  # as in a child after fork
@@ -173,24 +182,36 @@ def test_damage_inside_the_zip_is_named(tmp_path: Path) -> None:
         ({"a.png": COLOUR, "dataset.json": b"[]"}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [3]}'}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [[3, 3]]}'}, "is not of the form"),
-        ({"a.png": COLOUR, "dataset.json": b'{"labels": [["b.png", 3]]}'}, "no label for 1 of 1 images"),
+        (
+            {"a.png": COLOUR, "dataset.json": b'{"labels": [["b.png", 3]]}'},
+            "no label for 1 of 1 images",
+        ),
         (
             {"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", 3], ["a.png", 4]]}'},
             "two different labels",
         ),
-        ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", 1000000]]}'}, "label 1000000 is beyond"),
+        (
+            {"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", 1000000]]}'},
+            "label 1000000 is beyond",
+        ),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": ' + b"[" * 100000}, "is not of the form"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", -1]]}'}, "integers >= 0"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", "cat"]]}'}, "integers >= 0"),
         ({"a.png": COLOUR, "dataset.json": b'{"labels": [["a.png", [NaN]]]}'}, "finite numbers"),
         (
-            {"a.png": COLOUR, "b.png": COLOUR, "dataset.json": b'{"labels": [["a.png", [1]], ["b.png", 1]]}'},
+            {
+                "a.png": COLOUR,
+                "b.png": COLOUR,
+                "dataset.json": b'{"labels": [["a.png", [1]], ["b.png", 1]]}',
+            },
             "differ in length",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_bad_data_set_is_one_clear_line(tmp_path: Path, content: dict[str, bytes], message: str) -> None:
+def test_a_bad_data_set_is_one_clear_line(
+    tmp_path: Path, content: dict[str, bytes], message: str
+) -> None:
     path = write_zip(tmp_path / "a.zip", content)
     with pytest.raises(ValueError, match=message) as caught:
         ImageDataset(path)
@@ -218,7 +239,10 @@ def test_other_modes_are_read_as_dataset_tool_reads_them(tmp_path: Path) -> None
 
 
 def test_the_cure_for_mixed_images_is_named(tmp_path: Path) -> None:
-    for name, second, cure in (("a", GRAY, "--channels 3 makes"), ("b", LARGE, "--resolution makes")):
+    for name, second, cure in (
+        ("a", GRAY, "--channels 3 makes"),
+        ("b", LARGE, "--resolution makes"),
+    ):
         path = write_zip(tmp_path / f"{name}.zip", {member(0): COLOUR, member(1): second})
         with pytest.raises(ValueError, match=f"dataset_tool.py {cure} them alike"):
             ImageDataset(path, use_labels=False)[1]

@@ -37,8 +37,14 @@ GIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "U-ViT's patches": ("UViTPrecond", {"img_resolution": 8192}),
     "times": ("UViTPrecond", {"num_timesteps": BIG}),
     "LDM": ("LDMPrecond", {"num_heads": 1, "num_res_blocks": BIG}),
-    "transformers": ("LDMPrecond", {"num_heads": 1, "transformer_depth": BIG, "label_dim": 3, "context_dim": 8}),
-    "a codebook": ("UViTPrecond", {"first_stage": {**DECODER, "class": "VQDecoder", "n_embed": BIG}}),
+    "transformers": (
+        "LDMPrecond",
+        {"num_heads": 1, "transformer_depth": BIG, "label_dim": 3, "context_dim": 8},
+    ),
+    "a codebook": (
+        "UViTPrecond",
+        {"first_stage": {**DECODER, "class": "VQDecoder", "n_embed": BIG}},
+    ),
     "a decoder": ("UViTPrecond", {"first_stage": {**DECODER, "num_res_blocks": BIG}}),
     "another decoder": ("UViTPrecond", {"first_stage": {**DECODER, "ch_mult": [1] * 10_000}}),
 }
@@ -51,7 +57,9 @@ class Made(TorchFunctionMode):
         super().__init__()
         self.calls = self.numbers = 0
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         made = function(*args, **(kwargs or {}))
         self.calls += 1
         if isinstance(made, torch.Tensor) and made.device.type != "meta":
@@ -67,16 +75,23 @@ def made() -> Iterator[Made]:
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [(name, "safetensors") for name in GIANTS] + [(name, "pickle") for name in ("channels", "blocks", "labels", "LDM")],
+    [(name, "safetensors") for name in GIANTS]
+    + [(name, "pickle") for name in ("channels", "blocks", "labels", "LDM")],
 )
-def test_a_small_file_that_asks_for_a_giant(name: str, form: str, tmp_path: Path, made: Made) -> None:
+def test_a_small_file_that_asks_for_a_giant(
+    name: str, form: str, tmp_path: Path, made: Made
+) -> None:
     class_name, asked = GIANTS[name]
     kwargs = {"img_resolution": 8, "img_channels": 4} | asked
     tensors = {"model.a.weight": torch.zeros(3)}
     if form == "pickle":
         data = edm_pickles.edm_snapshot(class_name, kwargs, tensors)
     else:
-        metadata = {"format": "skip-tuning-edm/1", "class": class_name, "kwargs": json.dumps(kwargs)}
+        metadata = {
+            "format": "skip-tuning-edm/1",
+            "class": class_name,
+            "kwargs": json.dumps(kwargs),
+        }
         data = safetensors.torch.save(tensors, metadata)
     message = refusal(written(tmp_path, data))
     assert len(message) < 600
@@ -85,26 +100,48 @@ def test_a_small_file_that_asks_for_a_giant(name: str, form: str, tmp_path: Path
 
 @pytest.mark.parametrize(
     "kwargs",
-    ['"80"', "[]", "[[1, 2]]", "null", "{" * 10, "[" * 100_000, '{"a": ' * 100_000, "1" * 10_000, '{"1": NaN}'],
+    [
+        '"80"',
+        "[]",
+        "[[1, 2]]",
+        "null",
+        "{" * 10,
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+        "1" * 10_000,
+        '{"1": NaN}',
+    ],
 )
 def test_metadata_that_are_no_arguments(kwargs: str, tmp_path: Path) -> None:
     metadata = {"format": "skip-tuning-edm/1", "class": "EDMPrecond", "kwargs": kwargs}
-    assert len(refusal(written(tmp_path, safetensors.torch.save({"a": torch.zeros(1)}, metadata)))) < 500
+    assert (
+        len(refusal(written(tmp_path, safetensors.torch.save({"a": torch.zeros(1)}, metadata))))
+        < 500
+    )
 
 
-@pytest.mark.parametrize("metadata", [[["format", "pt"]], "text", 3, {"format": 3}, {"format": ["a"]}])
+@pytest.mark.parametrize(
+    "metadata", [[["format", "pt"]], "text", 3, {"format": 3}, {"format": ["a"]}]
+)
 def test_metadata_of_another_shape(metadata: Any, tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": metadata}).encode()
-    assert "truncated or damaged" in refusal(written(tmp_path, len(header).to_bytes(8, "little") + header))
+    assert "truncated or damaged" in refusal(
+        written(tmp_path, len(header).to_bytes(8, "little") + header)
+    )
 
 
 def test_an_argument_of_another_type_in_a_good_file(tmp_path: Path) -> None:
-    for wrong, words in (("80", "sigma_max is '80'; it must be a number"), ([80], "sigma_max is of the type list")):
+    for wrong, words in (
+        ("80", "sigma_max is '80'; it must be a number"),
+        ([80], "sigma_max is of the type list"),
+    ):
         net = small()
         net.init_kwargs["sigma_max"] = wrong
         save_network(net, tmp_path / "net")
         assert words in refusal(tmp_path / "net")
-        data = edm_pickles.edm_snapshot("EDMPrecond", SMALL | {"sigma_max": wrong}, net.state_dict())
+        data = edm_pickles.edm_snapshot(
+            "EDMPrecond", SMALL | {"sigma_max": wrong}, net.state_dict()
+        )
         assert words in refusal(written(tmp_path, data))
 
 
@@ -115,7 +152,9 @@ def test_a_pickle_whose_references_unfold(tmp_path: Path) -> None:
     for name in ("img_resolution", "channel_mult", "model_type", "colour"):
         data = edm_pickles.edm_snapshot("EDMPrecond", SMALL | {name: bomb}, small().state_dict())
         assert len(refusal(written(tmp_path, data))) < 500
-    data = edm_pickles.edm_snapshot("UViTPrecond", {"first_stage": {"class": bomb}}, {"a": torch.zeros(1)})
+    data = edm_pickles.edm_snapshot(
+        "UViTPrecond", {"first_stage": {"class": bomb}}, {"a": torch.zeros(1)}
+    )
     assert len(refusal(written(tmp_path, data))) < 500
 
 
@@ -150,7 +189,9 @@ def damaged(data: bytes, random: random.Random) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("name", ["net.safetensors", "net.pkl", "model.ckpt", "uvit.pth", "cd_tiny.pt"])
+@pytest.mark.parametrize(
+    "name", ["net.safetensors", "net.pkl", "model.ckpt", "uvit.pth", "cd_tiny.pt"]
+)
 def test_damage_of_any_kind_is_one_line_or_nothing(name: str, tmp_path: Path) -> None:
     data = good_files(tmp_path)[name].read_bytes()
     source = random.Random(name)

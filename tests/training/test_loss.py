@@ -19,12 +19,16 @@ def test_vp_levels_are_the_networks() -> None:
     sigma = VPLoss().level(u)
     assert torch.allclose(sigma, net.sigma(1 + u * (1e-5 - 1)), rtol=1e-4)
     assert float(VPLoss().level(torch.zeros(1))) == pytest.approx(net.sigma_max)
-    assert float(VPLoss().level(torch.ones(1).double())) == pytest.approx(net.sigma_min, rel=0.03)  # float32 there
+    assert float(VPLoss().level(torch.ones(1).double())) == pytest.approx(
+        net.sigma_min, rel=0.03
+    )  # float32 there
 
 
 def test_ve_levels_are_log_uniform() -> None:
     u = torch.tensor([0.0, 0.25, 0.5, 1.0])
-    expected = torch.tensor([math.exp(math.log(0.02) + t * math.log(100 / 0.02)) for t in u.tolist()])
+    expected = torch.tensor(
+        [math.exp(math.log(0.02) + t * math.log(100 / 0.02)) for t in u.tolist()]
+    )
     assert torch.allclose(VELoss().level(u), expected, rtol=1e-5)
 
 
@@ -34,7 +38,11 @@ def test_weighted_squared_error(loss: EDMLoss | VPLoss | VELoss) -> None:
     sigma, noise = loss.draw(images, torch.Generator().manual_seed(2))
     again = loss.draw(images, torch.Generator().manual_seed(2))
     assert torch.equal(sigma, again[0]) and torch.equal(noise, again[1])
-    assert sigma.shape == (5,) and noise.shape == images.shape and float(noise.std()) == pytest.approx(1, abs=0.4)
+    assert (
+        sigma.shape == (5,)
+        and noise.shape == images.shape
+        and float(noise.std()) == pytest.approx(1, abs=0.4)
+    )
     got = loss(halve, images, None, sigma, noise)  # type: ignore[arg-type]
     for i in range(5):
         s = float(sigma[i])
@@ -46,7 +54,9 @@ def test_weighted_squared_error(loss: EDMLoss | VPLoss | VELoss) -> None:
 def test_augment_labels_reach_the_network() -> None:
     seen = []
 
-    def net(x: torch.Tensor, sigma: torch.Tensor, labels: None, augment_labels: torch.Tensor) -> torch.Tensor:
+    def net(
+        x: torch.Tensor, sigma: torch.Tensor, labels: None, augment_labels: torch.Tensor
+    ) -> torch.Tensor:
         seen.append(augment_labels)
         return x
 

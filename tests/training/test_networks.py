@@ -108,7 +108,9 @@ def test_published_networks_have_the_published_names_and_shapes(path: Path) -> N
     kwargs = dict(facts["network_kwargs"])
     with torch.device("meta"):
         net = PRECONDS[kwargs.pop("class_name").rsplit(".", 1)[-1]](**kwargs)
-    assert {k: list(v.shape) for k, v in net.state_dict().items()} == {k: v[0] for k, v in facts["state_dict"].items()}
+    assert {k: list(v.shape) for k, v in net.state_dict().items()} == {
+        k: v[0] for k, v in facts["state_dict"].items()
+    }
     assert sum(p.numel() for p in net.parameters()) == facts["n_params"]
     assert net.num_skips == facts["n_concat"]
 
@@ -118,7 +120,9 @@ def test_oracle_agrees() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     weights = dict(net.state_dict())
     rho = torch.linspace(0.5, 1.2, net.num_skips)
-    assert relative_error(net(x, sigma, labels), oracle_adm.denoise(weights, x, sigma, labels)) < 1e-5
+    assert (
+        relative_error(net(x, sigma, labels), oracle_adm.denoise(weights, x, sigma, labels)) < 1e-5
+    )
     tuned = net(x, sigma, labels, skip_scale=rho)
     assert relative_error(tuned, oracle_adm.denoise(weights, x, sigma, labels, rho)) < 1e-5
     assert relative_error(tuned, net(x, sigma, labels)) > 1e-3
@@ -140,13 +144,18 @@ def test_coefficients_per_image_equal_one_image_at_a_time(target: str) -> None:
     rho = torch.rand([3, net.num_skips]) + 0.3
     together = net(x, sigma, labels, skip_scale=rho, skip_target=target)
     for i in range(3):
-        alone = net(x[i : i + 1], sigma[i], labels[i : i + 1], skip_scale=rho[i], skip_target=target)
+        alone = net(
+            x[i : i + 1], sigma[i], labels[i : i + 1], skip_scale=rho[i], skip_target=target
+        )
         assert relative_error(together[i : i + 1], alone) < 1e-5
 
 
 @pytest.mark.parametrize("target", SKIP_TARGETS)
 def test_gradients_flow_into_every_coefficient(target: str) -> None:
-    net, (x, sigma, labels) = fill(EDMPrecond(8, 3, 5, **(TINY | {"channel_mult": [1, 5]}))).eval(), inputs()
+    net, (x, sigma, labels) = (
+        fill(EDMPrecond(8, 3, 5, **(TINY | {"channel_mult": [1, 5]}))).eval(),
+        inputs(),
+    )
     rho = torch.full([net.num_skips], 0.8, requires_grad=True)
     net(x, sigma, labels, skip_scale=rho, skip_target=target).square().sum().backward()
     assert rho.grad is not None and (rho.grad != 0).all()
@@ -156,7 +165,9 @@ def test_gradients_flow_into_every_coefficient(target: str) -> None:
 
     def value(r: Tensor) -> float:
         with torch.inference_mode():
-            return float(net(x, sigma, labels, skip_scale=r, skip_target=target).double().square().sum())
+            return float(
+                net(x, sigma, labels, skip_scale=r, skip_target=target).double().square().sum()
+            )
 
     step = 1e-2 * torch.eye(net.num_skips)[-1]
     numeric = (value(rho.detach() + step) - value(rho.detach() - step)) / 2e-2
@@ -183,7 +194,9 @@ def test_block_puts_the_scaled_skip_last() -> None:
     u, d, emb = torch.randn(2, 16, 4, 4), torch.randn(2, 8, 4, 4), torch.randn(2, 16)
     joined = block(u, emb, d, torch.tensor(0.7))
     assert torch.equal(joined, block(torch.cat([u, 0.7 * d], dim=1), emb))
-    assert torch.equal(joined, block(u, emb, d, 0.7)) and torch.equal(joined, block(u, emb, d, torch.full([2], 0.7)))
+    assert torch.equal(joined, block(u, emb, d, 0.7)) and torch.equal(
+        joined, block(u, emb, d, torch.full([2], 0.7))
+    )
 
 
 def test_norm_output_scales_what_the_norm_gives() -> None:
@@ -209,7 +222,9 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
         net(x, sigma, labels, skip_scale=torch.ones(4), skip_target="both")
     with pytest.raises(ValueError, match="full, shortcut, norm_input, norm_output"):
-        UNetBlock(24, 8, 16)(torch.ones(1, 16, 4, 4), torch.ones(1, 16), torch.ones(1, 8, 4, 4), 0.5, "both")
+        UNetBlock(24, 8, 16)(
+            torch.ones(1, 16, 4, 4), torch.ones(1, 16), torch.ones(1, 8, 4, 4), 0.5, "both"
+        )
     with pytest.raises(ValueError, match="DhariwalUNet, SongUNet"):
         EDMPrecond(8, 3, model_type="UNet")
     with pytest.raises(ValueError, match="standard, skip, residual"):
@@ -236,7 +251,12 @@ def test_half_precision_is_close_and_returns_float32() -> None:
 def test_memory_format_does_not_matter(memory_format: torch.memory_format) -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     moved = tiny().to(memory_format=memory_format)
-    assert relative_error(moved(x.to(memory_format=memory_format), sigma, labels), net(x, sigma, labels)) < 1e-5
+    assert (
+        relative_error(
+            moved(x.to(memory_format=memory_format), sigma, labels), net(x, sigma, labels)
+        )
+        < 1e-5
+    )
 
 
 def test_training_step_reaches_every_parameter() -> None:
@@ -252,21 +272,32 @@ def test_training_step_reaches_every_parameter() -> None:
 
 def test_iddpm_levels() -> None:
     facts, arrays = golden_json("precond_facts"), golden_npz("precond_facts")
-    net = iDDPMPrecond(8, 3, model_type="SongUNet", model_channels=16, channel_mult=[1], num_blocks=1)
+    net = iDDPMPrecond(
+        8, 3, model_type="SongUNet", model_channels=16, channel_mult=[1], num_blocks=1
+    )
     assert torch.allclose(net.u, torch.from_numpy(arrays["iddpm_u"]), rtol=2e-6, atol=0)
     query = torch.from_numpy(arrays["iddpm_query_sigma"])
     exact = torch.from_numpy(arrays["iddpm_round_index_exact_argmin"])
     assert int((net.level_index(query).reshape(-1) != exact.reshape(-1)).sum()) == 0
-    assert torch.equal(net.round_sigma(query), net.u[exact.reshape(-1)].to(query.dtype).reshape(query.shape))
+    assert torch.equal(
+        net.round_sigma(query), net.u[exact.reshape(-1)].to(query.dtype).reshape(query.shape)
+    )
     assert facts["iddpm"]["M"] == net.M
 
 
 def test_vp_times() -> None:
     arrays = golden_npz("precond_facts")
-    net = PRECONDS["VPPrecond"](8, 3, model_channels=16, channel_mult=[1], num_blocks=1, attn_resolutions=[])
+    net = PRECONDS["VPPrecond"](
+        8, 3, model_channels=16, channel_mult=[1], num_blocks=1, attn_resolutions=[]
+    )
     t = torch.from_numpy(arrays["vp_t"])
     assert relative_error(net.sigma(t), arrays["vp_sigma_of_t"]) < 1e-6
-    assert relative_error(net.sigma_inv(torch.from_numpy(arrays["vp_sigma_of_t"])), arrays["vp_sigma_inv"]) < 1e-5
+    assert (
+        relative_error(
+            net.sigma_inv(torch.from_numpy(arrays["vp_sigma_of_t"])), arrays["vp_sigma_inv"]
+        )
+        < 1e-5
+    )
 
 
 @pytest.mark.gpu
@@ -285,18 +316,34 @@ def test_channels_that_make_no_groups_are_named(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [32, 40])
-def test_attention_at_fewer_channels_than_a_head_has_is_no_attention(channels: int, tmp_path: Path) -> None:
+def test_attention_at_fewer_channels_than_a_head_has_is_no_attention(
+    channels: int, tmp_path: Path
+) -> None:
     """As in EDM, whose number of heads is channels // 64: with 0 of them the block has no layers for it."""
-    settings: dict[str, Any] = {"img_resolution": 8, "img_channels": 1, "model_channels": channels, "num_blocks": 1}
+    settings: dict[str, Any] = {
+        "img_resolution": 8,
+        "img_channels": 1,
+        "model_channels": channels,
+        "num_blocks": 1,
+    }
     net = EDMPrecond(**settings, channel_mult=[1, 2], attn_resolutions=[8, 4])
     found = {name.split(".")[2] for name in net.state_dict() if ".qkv." in name}
-    assert found == {f"{side}x{side}_{block}" for side, block in ((4, "block0"), (4, "in0"), (4, "block1"))}
-    attended = {name: block for name, block in net.model.enc.items() if isinstance(block, UNetBlock)}
+    assert found == {
+        f"{side}x{side}_{block}" for side, block in ((4, "block0"), (4, "in0"), (4, "block1"))
+    }
+    attended = {
+        name: block for name, block in net.model.enc.items() if isinstance(block, UNetBlock)
+    }
     plain = UNetBlock(channels, channels, 4 * channels)
     assert attended["8x8_block0"].state_dict().keys() == plain.state_dict().keys()
     path = tmp_path / "network.pkl"
-    path.write_bytes(edm_pickles.edm_snapshot("EDMPrecond", net.init_kwargs, fill(net).state_dict()))
-    x, sigma = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5, 3.0])
+    path.write_bytes(
+        edm_pickles.edm_snapshot("EDMPrecond", net.init_kwargs, fill(net).state_dict())
+    )
+    x, sigma = (
+        torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0.5, 3.0]),
+    )
     with torch.inference_mode():
         assert torch.equal(load_network(path)(x, sigma), net.eval()(x, sigma))
     with pytest.raises(ValueError, match="160 channels cannot have 3 heads"):

@@ -28,7 +28,9 @@ def test_program_writes_a_picture(tmp_path: Path) -> None:
     assert Image.open(picture).width > 500
 
 
-@pytest.mark.parametrize(("suffix", "begins"), [("pdf", b"%PDF"), ("SVG", b"<?xml"), ("png", b"\x89PNG")])
+@pytest.mark.parametrize(
+    ("suffix", "begins"), [("pdf", b"%PDF"), ("SVG", b"<?xml"), ("png", b"\x89PNG")]
+)
 def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, begins: bytes) -> None:
     stats, picture = tmp_path / "stats.jsonl", tmp_path / f"curve.{suffix}"
     stats.write_text("".join(json.dumps(x) + "\n" for x in LINES))
@@ -62,10 +64,17 @@ def test_other_statistics_are_one_line(tmp_path: Path, line: str, words: str) ->
 
 
 def test_fid_is_drawn_below(tmp_path: Path) -> None:
-    fids = [{"images": 2000, "fid-demo": 5.0, "fid_standard_error-demo": 0.5}, {"images": 4000, "fid-demo": 3.0}]
+    fids = [
+        {"images": 2000, "fid-demo": 5.0, "fid_standard_error-demo": 0.5},
+        {"images": 4000, "fid-demo": 3.0},
+    ]
     loss, fid = curves(LINES, fids).axes
     assert list(fid.lines[0].get_xdata()) == [2, 4] and list(fid.lines[0].get_ydata()) == [5, 3]
-    assert "fid-demo" in fid.get_ylabel() and "images" in fid.get_xlabel() and "loss" in loss.get_ylabel()
+    assert (
+        "fid-demo" in fid.get_ylabel()
+        and "images" in fid.get_xlabel()
+        and "loss" in loss.get_ylabel()
+    )
     stats = tmp_path / "stats.jsonl"
     for name, lines in (("stats.jsonl", LINES), ("metrics.jsonl", fids)):
         (tmp_path / name).write_text("".join(json.dumps(x) + "\n" for x in lines))
@@ -77,7 +86,11 @@ def test_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no statistics yet"):
         curves([])
     result = CliRunner().invoke(main, [str(tmp_path / "none.jsonl"), str(tmp_path / "x.png")])
-    assert result.exit_code == 2 and result.output.startswith("Error: ") and "none.jsonl" in result.output
+    assert (
+        result.exit_code == 2
+        and result.output.startswith("Error: ")
+        and "none.jsonl" in result.output
+    )
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
@@ -96,5 +109,9 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = CliRunner().invoke(main, [str(tmp_path / "absent.jsonl"), str(tmp_path / "file" / "curve.png")])
-    assert result.exit_code == 2 and "PICTURE=" in result.stderr and "cannot write to" in result.stderr
+    result = CliRunner().invoke(
+        main, [str(tmp_path / "absent.jsonl"), str(tmp_path / "file" / "curve.png")]
+    )
+    assert (
+        result.exit_code == 2 and "PICTURE=" in result.stderr and "cannot write to" in result.stderr
+    )

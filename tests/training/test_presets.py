@@ -28,19 +28,32 @@ def test_the_shipped_file_is_sound() -> None:
         elif preset.url.startswith("https://openaipublic.blob.core.windows.net/consistency/"):
             assert "research" in preset.licence
         else:
-            assert preset.name == "ldm4-imagenet-256" and preset.url.startswith("https://ommer-lab.com/")
+            assert preset.name == "ldm4-imagenet-256" and preset.url.startswith(
+                "https://ommer-lab.com/"
+            )
         assert preset.sha256 == "" or len(preset.sha256) == 64
-        assert preset.licence and "\n" not in preset.obtain + preset.note and not preset.obtain.endswith(".")
+        assert (
+            preset.licence
+            and "\n" not in preset.obtain + preset.note
+            and not preset.obtain.endswith(".")
+        )
     assert found["demo"].local_path == presets.ROOT / "assets/demo/network.safetensors"
 
 
 def test_networks_whose_authors_sampled_in_half_precision_do_so_here() -> None:
     half = {name for name, preset in load_presets().items() if preset.dtype == "float16"}
-    openai = {"cd-imagenet-64x64-lpips", "cd-imagenet-64x64-l2", "ct-imagenet-64x64", "edm-imagenet-64x64-openai"}
+    openai = {
+        "cd-imagenet-64x64-lpips",
+        "cd-imagenet-64x64-l2",
+        "ct-imagenet-64x64",
+        "edm-imagenet-64x64-openai",
+    }
     assert half == openai | {"uvit-h2-imagenet-256", "ldm4-imagenet-256"}
 
 
-@pytest.mark.parametrize(("name", "most"), [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6)]
+)
 def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None:
     preset = load_presets()[name]
     assert preset.licence == "Apache-2.0" and preset.local_path.stat().st_size <= most
@@ -48,7 +61,9 @@ def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None
     assert (net.img_channels, net.img_resolution) == (1, 32)
     assert net.label_dim == (0 if name == "demo-uncond" else 10)
     with torch.inference_mode():
-        drawn = net(2.5 * torch.randn(2, 1, 32, 32), 2.5, torch.eye(10)[:2] if net.label_dim else None)
+        drawn = net(
+            2.5 * torch.randn(2, 1, 32, 32), 2.5, torch.eye(10)[:2] if net.label_dim else None
+        )
     assert 0.1 < drawn.std() < 1
 
 
@@ -64,11 +79,20 @@ def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None
         ("ldm4-imagenet-256", "ldm_cin256_v2", ("unet", "first_stage", "cond_stage")),
     ],
 )
-def test_sizes_are_those_of_the_published_tensors(name: str, golden: str, parts: tuple[str, ...] | None) -> None:
+def test_sizes_are_those_of_the_published_tensors(
+    name: str, golden: str, parts: tuple[str, ...] | None
+) -> None:
     facts = golden_json(f"fullsize_{golden}")
-    shapes = [entry for part in parts or [None] for entry in (facts[part] if part else facts)["state_dict"].values()]
+    shapes = [
+        entry
+        for part in parts or [None]
+        for entry in (facts[part] if part else facts)["state_dict"].values()
+    ]
     width = 2 if name == "edm2-img64-s" else 4  # EDM2 stores float16
-    size = sum(width * math.prod(entry[0] if entry and isinstance(entry[0], list) else entry) for entry in shapes)
+    size = sum(
+        width * math.prod(entry[0] if entry and isinstance(entry[0], list) else entry)
+        for entry in shapes
+    )
     assert load_presets()[name].size == round(size / 1e6)
 
 
@@ -84,15 +108,24 @@ def test_a_preset_cannot_be_changed() -> None:
         ('[a]\nurl = "http://a"', r"\[a\].*'licence'"),
         ('[a]\nlicence = "MIT"', "either a url or a path"),
         ('[a]\nlicence = "MIT"\nurl = "http://a"\npath = "b"', "either a url or a path"),
-        ('[a]\nlicence = "MIT"\nurl = "http://a"\ndefaults = "heun"', "defaults is 'heun'; it must be a table"),
+        (
+            '[a]\nlicence = "MIT"\nurl = "http://a"\ndefaults = "heun"',
+            "defaults is 'heun'; it must be a table",
+        ),
         (
             '[a]\nlicence = "MIT"\nurl = "http://a"\ndtype = "float64"',
             "dtype is 'float64'; it may be float16 or bfloat16",
         ),
         ("a = 3", r"\[a\]: it is 3, no table"),
         ('[a]\nlicence = 1\nurl = "http://a"', "licence is 1; it must be a text"),
-        ('[a]\nlicence = "MIT"\nurl = ["http://a"]', "url is of the type list; it must be a text or absent"),
-        ('[a]\nlicence = "MIT"\nurl = "http://a"\nsize = 1e9', "size is 1000000000.0; it must be a whole number"),
+        (
+            '[a]\nlicence = "MIT"\nurl = ["http://a"]',
+            "url is of the type list; it must be a text or absent",
+        ),
+        (
+            '[a]\nlicence = "MIT"\nurl = "http://a"\nsize = 1e9',
+            "size is 1000000000.0; it must be a whole number",
+        ),
         ("a = " + "[" * 100_000, "is not valid TOML"),
         ("[" + "x" * 10_000 + "]", "need|missing|x"),
         ("[a\n", "not valid TOML"),
@@ -122,14 +155,21 @@ def test_a_name_comes_before_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert resolve("./demo") == (Path("demo"), None)
 
 
-def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nothing_fetches_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
-    preset = Preset("a", "MIT", path="downloads/a.pth", obtain="ask me", autoencoder="downloads/b.pth")
+    preset = Preset(
+        "a", "MIT", path="downloads/a.pth", obtain="ask me", autoencoder="downloads/b.pth"
+    )
     found = {"a": preset, "b": Preset("b", "MIT", path="gone.pth")}
     monkeypatch.setattr(presets, "load_presets", lambda: found)
     for ask, message in (
         (lambda: resolve("a"), f"a is not here: ask me; save it as {tmp_path}/downloads/a.pth"),
-        (preset.autoencoder_file, f"the autoencoder of a is not here: ask me; save it as {tmp_path}/downloads/b.pth"),
+        (
+            preset.autoencoder_file,
+            f"the autoencoder of a is not here: ask me; save it as {tmp_path}/downloads/b.pth",
+        ),
         (lambda: resolve("b"), f"b is not here: there is no file {tmp_path}/gone.pth"),
     ):
         with pytest.raises(FileNotFoundError) as caught:
@@ -143,10 +183,14 @@ def test_what_nothing_fetches_says_what_to_put_where(tmp_path: Path, monkeypatch
     assert found["b"].autoencoder_file() is None
 
 
-def test_a_network_is_here_with_its_autoencoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_here_with_its_autoencoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
-    local, fetched = (Preset("x", "MIT", path="a.pth", autoencoder=b) for b in ("b.pth", "https://x.org/b.pth"))
+    local, fetched = (
+        Preset("x", "MIT", path="a.pth", autoencoder=b) for b in ("b.pth", "https://x.org/b.pth")
+    )
     assert local.missing == [tmp_path / "a.pth", tmp_path / "b.pth"]
     (tmp_path / "a.pth").touch()
     assert local.missing == [tmp_path / "b.pth"] and fetched.missing[0].parent == tmp_path / "cache"
@@ -175,10 +219,14 @@ def test_urls_and_presets_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("https://host/a.pkl", "1" * 64), ("https://host/b.pkl", None)]
 
 
-def test_a_bundled_file_that_changed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_bundled_file_that_changed_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(catalogue, "ROOT", tmp_path)
     (tmp_path / "net.safetensors").write_bytes(b"one")
     good = hashlib.sha256(b"one").hexdigest()
-    assert Preset("mine", "MIT", path="net.safetensors", sha256=good).file().name == "net.safetensors"
+    assert (
+        Preset("mine", "MIT", path="net.safetensors", sha256=good).file().name == "net.safetensors"
+    )
     with pytest.raises(ValueError, match=r"net\.safetensors is damaged: expected sha256 "):
         Preset("mine", "MIT", path="net.safetensors", sha256="0" * 64).file()

@@ -13,7 +13,9 @@ from training.schedules import VPSchedule, iddpm_levels
 def test_vp_levels_are_the_formula() -> None:
     t = torch.linspace(1e-4, 1, 50, dtype=torch.float64)
     expected = [math.sqrt(math.exp(3.0 / 2 * s**2 + 0.2 * s) - 1) for s in t.tolist()]
-    assert torch.allclose(VPSchedule(3.0, 0.2).sigma(t), torch.tensor(expected, dtype=torch.float64), rtol=1e-11)
+    assert torch.allclose(
+        VPSchedule(3.0, 0.2).sigma(t), torch.tensor(expected, dtype=torch.float64), rtol=1e-11
+    )
 
 
 @pytest.mark.parametrize("schedule", [VPSchedule(), VPSchedule(3.0, 0.2), VPSchedule(0.0, 1.0)])

@@ -87,12 +87,16 @@ def test_loss_is_the_formula() -> None:
     got = loss(halve, images, None, sigma, noise)  # type: ignore[arg-type]
     for i in range(4):
         s = float(sigma[i])
-        expected = (s**2 + 0.25) / (s * 0.5) ** 2 * ((images[i] + s * noise[i]) / 2 - images[i]) ** 2
+        expected = (
+            (s**2 + 0.25) / (s * 0.5) ** 2 * ((images[i] + s * noise[i]) / 2 - images[i]) ** 2
+        )
         assert torch.allclose(got[i], expected, rtol=1e-5)
 
 
 def test_schedules() -> None:
-    c = TrainingConfig(data="", network={}, batch=10, lr=0.5, lr_rampup=100, ema_halflife=200, ema_rampup=0.5)
+    c = TrainingConfig(
+        data="", network={}, batch=10, lr=0.5, lr_rampup=100, ema_halflife=200, ema_rampup=0.5
+    )
     assert [c.learning_rate(n) for n in (0, 50, 100, 1000)] == [0.0, 0.25, 0.5, 0.5]
     assert c.ema_beta(1000) == 0.5 ** (10 / 200)
     assert c.ema_beta(100) == 0.5 ** (10 / 50)
@@ -111,7 +115,11 @@ def test_step_is_adam_on_the_mean_loss(data: Path, tmp_path: Path) -> None:
     labels = torch.eye(3)[torch.arange(16) % 3]
     training_step(c, state, state.net, EDMLoss(), (images, labels))
 
-    grads = {name: value.grad.clone() for name, value in state.net.named_parameters() if value.grad is not None}
+    grads = {
+        name: value.grad.clone()
+        for name, value in state.net.named_parameters()
+        if value.grad is not None
+    }
     assert len(grads) == len(before)
     beta = c.ema_beta(160)
     for name, value in state.net.named_parameters():
@@ -132,7 +140,9 @@ def test_accumulation_gives_the_same_gradients(data: Path, tmp_path: Path) -> No
             for param in state.net.parameters():
                 param += 0.05 * torch.randn(param.shape, generator=generator)
         training_step(c, state, state.net, EDMLoss(), (images, torch.eye(3)[torch.arange(16) % 3]))
-        grads.append(torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None]))
+        grads.append(
+            torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None])
+        )
     assert torch.allclose(*grads, rtol=1e-4, atol=1e-4 * float(grads[0].abs().max()))
 
 
@@ -147,7 +157,10 @@ def test_stopped_run_ends_like_an_uninterrupted_one(data: Path, tmp_path: Path) 
     saved = [torch.load(run / STATE_FILE, weights_only=True) for run in (whole, parts)]
     for key in ("net", "ema"):
         assert all(torch.equal(saved[0][key][name], saved[1][key][name]) for name in saved[0][key])
-    lines = [[json.loads(x) for x in (run / "stats.jsonl").read_text().splitlines()] for run in (whole, parts)]
+    lines = [
+        [json.loads(x) for x in (run / "stats.jsonl").read_text().splitlines()]
+        for run in (whole, parts)
+    ]
     assert [x["images"] for x in lines[0]] == [32, 64, 96]
     assert [[x["images"], x["loss"], x["lr"]] for x in lines[0]] == [
         [x["images"], x["loss"], x["lr"]] for x in lines[1]
@@ -169,7 +182,9 @@ def test_loss_falls_on_two_gray_images(tmp_path: Path) -> None:
         network=NETWORK | {"dropout": 0.0},
     )
     train(c, tmp_path / "run", CPU)
-    losses = [json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()
+    ]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -202,7 +217,9 @@ def test_damaged_state_is_named(data: Path, tmp_path: Path) -> None:
         ({"batch_gpu": 0}, "batch_gpu is 0"),
     ],
 )
-def test_nonsense_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_nonsense_is_refused(
+    data: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         train(config(data, **changes), tmp_path / "run", CPU)
 
@@ -239,7 +256,9 @@ def losses_of(run: Path) -> list[list[float]]:
     return [[x["images"], x["loss"], x["lr"]] for x in read_json_lines(run / "stats.jsonl")]
 
 
-def test_a_signal_saves_and_the_run_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_saves_and_the_run_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the middle of a tick; and the state is saved after each step, as if each took ten minutes."""
     one = {"duration": 64, "snap": 64, "tick": 64}
     last = train(config(data, **one), tmp_path / "whole", CPU)
@@ -268,17 +287,27 @@ def test_a_signal_saves_and_the_run_goes_on(data: Path, tmp_path: Path, monkeypa
     assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole")
 
 
-def test_a_run_that_diverges_keeps_its_last_state(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_diverges_keeps_its_last_state(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(config(data, duration=16), tmp_path, CPU)
-    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pt", ".safetensors")}
+    kept = {
+        path.name: path.read_bytes()
+        for path in tmp_path.iterdir()
+        if path.suffix in (".pt", ".safetensors")
+    }
 
     def diverging(self: TrainingConfig, images: int) -> float:
         return 1e30 if images >= 16 else self.lr
 
     monkeypatch.setattr(TrainingConfig, "learning_rate", diverging)
-    with pytest.raises(RuntimeError, match=r"what net returns holds NaN or infinity: the run stops"):
+    with pytest.raises(
+        RuntimeError, match=r"what net returns holds NaN or infinity: the run stops"
+    ):
         train(config(data, duration=32), tmp_path, CPU)
-    with pytest.raises(RuntimeError, match=r"the loss of the step to 48 images is (nan|inf): the run stops"):
+    with pytest.raises(
+        RuntimeError, match=r"the loss of the step to 48 images is (nan|inf): the run stops"
+    ):
         train(config(data, duration=96, snap=96), tmp_path, CPU)
     for name, content in kept.items():
         assert (tmp_path / name).read_bytes() == content
@@ -302,10 +331,20 @@ def test_a_run_that_gets_nowhere_leaves_its_folder_to_others(
 @pytest.mark.parametrize("part", ["net", "ema", "optimizer"])
 def test_no_part_of_a_state_may_be_nan(data: Path, tmp_path: Path, part: str) -> None:
     state = start(config(data), ImageDataset(data), tmp_path, CPU)
-    training_step(config(data), state, state.net, EDMLoss(), (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16]))
+    training_step(
+        config(data),
+        state,
+        state.net,
+        EDMLoss(),
+        (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16]),
+    )
     state.check(CPU)
     moments = next(iter(state.optimizer.state.values()))["exp_avg_sq"]
-    tensors = {"net": next(state.net.parameters()), "ema": next(state.ema.parameters()), "optimizer": moments}
+    tensors = {
+        "net": next(state.net.parameters()),
+        "ema": next(state.ema.parameters()),
+        "optimizer": moments,
+    }
     tensors[part].data.flatten()[0] = float("nan")
     with pytest.raises(RuntimeError, match=f"{part} holds NaN or infinity"):
         state.check(CPU)
@@ -329,7 +368,9 @@ def test_a_flipped_bit_in_what_a_run_goes_on_from_is_named(data: Path, tmp_path:
 def after_a_step(data: Path, folder: Path) -> TrainingState:
     small = config(data, network=NETWORK | {"channel_mult": [1]})
     state = start(small, ImageDataset(data), folder, CPU)
-    training_step(small, state, state.net, EDMLoss(), (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16]))
+    training_step(
+        small, state, state.net, EDMLoss(), (torch.zeros(16, 1, 8, 8), torch.eye(3)[[0] * 16])
+    )
     state.images_seen = 16
     return state
 
@@ -364,7 +405,9 @@ def test_a_state_that_holds_something_else_is_named(
             place = place[key]
         place[keys[-1]] = value
         monkeypatch.setattr(run_state, "read_saved", lambda path, device, saved=saved: saved)
-        with pytest.raises(ValueError, match=rf"cannot resume from .*{STATE_FILE}: .*{re.escape(message)}"):
+        with pytest.raises(
+            ValueError, match=rf"cannot resume from .*{STATE_FILE}: .*{re.escape(message)}"
+        ):
             state.load(path, CPU)
 
 
@@ -372,7 +415,9 @@ def test_a_run_keeps_its_own_settings_of_the_optimizer(data: Path, tmp_path: Pat
     state = after_a_step(data, tmp_path / "none")
     state.optimizer.param_groups[0]["betas"] = (0.1, 0.2)
     state.save(tmp_path / STATE_FILE)
-    other = start(config(data, network=NETWORK | {"channel_mult": [1]}), ImageDataset(data), tmp_path, CPU).optimizer
+    other = start(
+        config(data, network=NETWORK | {"channel_mult": [1]}), ImageDataset(data), tmp_path, CPU
+    ).optimizer
     assert other.param_groups[0]["betas"] == (0.9, 0.999)
     for a, b in zip(state.optimizer.state.values(), other.state.values(), strict=True):
         assert torch.equal(a["exp_avg"], b["exp_avg"]) and float(b["step"]) == 1
@@ -390,7 +435,9 @@ def test_snapshots_whose_state_is_gone_are_not_written_over(data: Path, tmp_path
     snapshot = train(config(data, duration=16), tmp_path, CPU)
     before = snapshot.read_bytes()
     (tmp_path / STATE_FILE).unlink()
-    with pytest.raises(ValueError, match=rf"{snapshot.name} but no training-state\.pt to go on from"):
+    with pytest.raises(
+        ValueError, match=rf"{snapshot.name} but no training-state\.pt to go on from"
+    ):
         train(config(data, duration=32), tmp_path, CPU)
     assert snapshot.read_bytes() == before and not (tmp_path / STATE_FILE).exists()
 
@@ -427,13 +474,24 @@ def test_the_warm_up_is_in_the_step(data: Path, tmp_path: Path) -> None:
     state = start(c, ImageDataset(data), tmp_path / "run", CPU)
     state.images_seen = 48
     before = [value.clone() for value in state.net.parameters()]
-    training_step(c, state, state.net, EDMLoss(), (torch.randn(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3]))
-    moved = max(float((a - b).detach().abs().max()) for a, b in zip(state.net.parameters(), before, strict=True))
+    training_step(
+        c,
+        state,
+        state.net,
+        EDMLoss(),
+        (torch.randn(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3]),
+    )
+    moved = max(
+        float((a - b).detach().abs().max())
+        for a, b in zip(state.net.parameters(), before, strict=True)
+    )
     assert moved == pytest.approx(c.lr * 0.75, rel=1e-3)
 
 
 def test_two_ranks_train_together(data: Path, tmp_path: Path) -> None:
-    result = processes.run("train.py", *arguments(data, tmp_path / "two", "--duration", "0.000064"), ranks=2)
+    result = processes.run(
+        "train.py", *arguments(data, tmp_path / "two", "--duration", "0.000064"), ranks=2
+    )
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip().splitlines()[-1]).exists()
     lines = (tmp_path / "two" / "stats.jsonl").read_text().splitlines()
@@ -452,18 +510,24 @@ def test_transfer_begins_with_the_given_weights(data: Path, tmp_path: Path) -> N
     settings = config(data, transfer=str(first), seed=1)
     begun = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "second", CPU)
     for net in (begun.net, begun.ema):
-        assert all(torch.equal(value, weights(first)[name]) for name, value in net.state_dict().items())
+        assert all(
+            torch.equal(value, weights(first)[name]) for name, value in net.state_dict().items()
+        )
     state = tmp_path / "second" / STATE_FILE
     begun.net.load_state_dict({name: value + 1 for name, value in begun.net.state_dict().items()})
     begun.save(state)
-    resumed = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "second", CPU)
+    resumed = start(
+        settings, ImageDataset(settings.data, use_labels=True), tmp_path / "second", CPU
+    )
     assert not torch.equal(next(iter(resumed.net.parameters())), next(iter(begun.ema.parameters())))
 
 
 def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_path: Path) -> None:
     first = train(config(data), tmp_path / "first", CPU)
     wider = config(data, transfer=str(first), network={**NETWORK, "model_channels": 32})
-    with pytest.raises(ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its --arch"):
+    with pytest.raises(
+        ValueError, match=r"cannot begin with the weights of .*wrong shape.*give its --arch"
+    ):
         train(wider, tmp_path / "second", CPU)
     assert not (tmp_path / "second").exists()
 
@@ -471,8 +535,16 @@ def test_transfer_from_a_network_of_another_shape_is_refused(data: Path, tmp_pat
 def test_transfer_to_images_of_another_size_says_so(data: Path, tmp_path: Path) -> None:
     """No architecture would mend it: the names of the layers tell the resolution."""
     for name, sizes, words in (
-        ("larger", {"img_resolution": 16}, "of images of 16 pixels, the data set has 8; make .* --resolution"),
-        ("colour", {"img_channels": 3}, "of images of 3 channels, the data set has 1; make .* --channels"),
+        (
+            "larger",
+            {"img_resolution": 16},
+            "of images of 16 pixels, the data set has 8; make .* --resolution",
+        ),
+        (
+            "colour",
+            {"img_channels": 3},
+            "of images of 3 channels, the data set has 1; make .* --channels",
+        ),
     ):
         net = EDMPrecond(**{"img_resolution": 8, "img_channels": 1, **NETWORK, **sizes})
         save_network(net, tmp_path / name)
@@ -498,7 +570,11 @@ def test_augmented_runs_resume_too(data: Path, tmp_path: Path, precond: str) -> 
 def test_augmented_parts_are_one_batch(data: Path, tmp_path: Path) -> None:
     grads = []
     for batch_gpu in (None, 5):
-        changes = {"augment": 0.5, "network": NETWORK | {"augment_dim": 9, "dropout": 0.0}, "batch_gpu": batch_gpu}
+        changes = {
+            "augment": 0.5,
+            "network": NETWORK | {"augment_dim": 9, "dropout": 0.0},
+            "batch_gpu": batch_gpu,
+        }
         c = config(data, **changes)
         state = start(c, ImageDataset(data), tmp_path / str(batch_gpu), CPU)
         generator = torch.Generator().manual_seed(0)
@@ -507,13 +583,17 @@ def test_augmented_parts_are_one_batch(data: Path, tmp_path: Path) -> None:
                 param += 0.05 * torch.randn(param.shape, generator=generator)
         images = torch.randn(16, 1, 8, 8, generator=generator)
         training_step(c, state, state.net, EDMLoss(), (images, torch.eye(3)[torch.arange(16) % 3]))
-        grads.append(torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None]))
+        grads.append(
+            torch.cat([p.grad.flatten() for p in state.net.parameters() if p.grad is not None])
+        )
         assert state.net.model.map_augment.weight.grad.abs().sum() > 0
     assert torch.allclose(*grads, rtol=1e-4, atol=1e-4 * float(grads[0].abs().max()))
 
 
 def test_loss_scaling_is_undone(data: Path, tmp_path: Path) -> None:
-    runs = [train(config(data, loss_scale=scale), tmp_path / str(scale), CPU) for scale in (1.0, 128.0)]
+    runs = [
+        train(config(data, loss_scale=scale), tmp_path / str(scale), CPU) for scale in (1.0, 128.0)
+    ]
     one, two = weights(runs[0]), weights(runs[1])
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
 
@@ -527,7 +607,9 @@ def test_xflip_shows_each_image_both_ways(data: Path) -> None:
 
 
 def test_augment_needs_a_network_that_is_told(data: Path) -> None:
-    with pytest.raises(ValueError, match=r"augment is 0\.1, which needs a network with augment_dim=9"):
+    with pytest.raises(
+        ValueError, match=r"augment is 0\.1, which needs a network with augment_dim=9"
+    ):
         config(data, augment=0.1).check(1)
 
 
@@ -556,9 +638,13 @@ def test_snapshots_are_shown_before_the_state_is_saved(data: Path, tmp_path: Pat
 def test_transfer_from_a_pickle_with_other_labels(data: Path, tmp_path: Path) -> None:
     shape = {"img_resolution": 8, "img_channels": 1, "label_dim": 5} | NETWORK
     source = EDMPrecond(**shape)
-    source.load_state_dict({name: torch.randn_like(value) for name, value in source.state_dict().items()})
+    source.load_state_dict(
+        {name: torch.randn_like(value) for name, value in source.state_dict().items()}
+    )
     (tmp_path / "edm.pkl").write_bytes(edm_snapshot("EDMPrecond", shape, source.state_dict()))
-    settings = config(data, transfer=str(tmp_path / "edm.pkl"), augment=0.1, network=NETWORK | {"augment_dim": 9})
+    settings = config(
+        data, transfer=str(tmp_path / "edm.pkl"), augment=0.1, network=NETWORK | {"augment_dim": 9}
+    )
     net = start(settings, ImageDataset(settings.data, use_labels=True), tmp_path / "run", CPU).net
     new = {"model.map_label.weight", "model.map_augment.weight"}
     for name, value in net.state_dict().items():

@@ -40,7 +40,9 @@ class Init:
             return torch.rand(size).mul_(2).sub_(1).mul_(math.sqrt(3 / fan_in) * factor)
         if self.mode == "kaiming_normal":
             return torch.randn(size).mul_(math.sqrt(1 / fan_in) * factor)
-        raise ValueError(f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform or kaiming_normal")
+        raise ValueError(
+            f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform or kaiming_normal"
+        )
 
 
 def embedding(rows: int, features: int) -> nn.Embedding:
@@ -51,7 +53,9 @@ def embedding(rows: int, features: int) -> nn.Embedding:
 class Linear(nn.Module):
     """y = x W^T + b, computed in the dtype of x."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, init: Init | None = None) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, init: Init | None = None
+    ) -> None:
         super().__init__()
         init = init or Init()
         fans = (in_features, out_features)
@@ -61,7 +65,9 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in_features] to [..., out_features]."""
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return F.linear(
+            x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        )
 
 
 class Conv2d(nn.Module):
@@ -104,11 +110,15 @@ class Conv2d(nn.Module):
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
         if kernel:
-            self.weight = nn.Parameter(init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight))
+            self.weight = nn.Parameter(
+                init.draw([out_channels, in_channels, kernel, kernel], *fans, init.weight)
+            )
             self.bias = nn.Parameter(init.draw([out_channels], *fans, init.bias))
 
         # Real numbers even where the network is built on the meta device.
-        self.register_buffer("resample_filter", filter_of(resample_filter, "cpu") if up or down else None)
+        self.register_buffer(
+            "resample_filter", filter_of(resample_filter, "cpu") if up or down else None
+        )
         self.kept = Kept()
         self._box = is_box(resample_filter)
 
@@ -116,7 +126,10 @@ class Conv2d(nn.Module):
         """Map [N, in_channels, H, W] to [N, out_channels, H', W'], H' = 2H (up), H/2 (down) or H."""
         if self.weight is None:
             return self._resample(x)
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype) if self.bias is not None else None
+        weight, bias = (
+            self.weight.to(x.dtype),
+            self.bias.to(x.dtype) if self.bias is not None else None,
+        )
         if self.convolve_first and self.down and self.resample_filter is not None:
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
             return halve(F.conv2d(x, weight, bias, padding=pad), self.resample_filter, pad=0)
@@ -148,12 +161,18 @@ class GroupNorm(nn.GroupNorm):
                     f"{num_channels} channels do not divide into min(32, channels // 4) groups; take others"
                 )
         if num_channels % groups:
-            raise ValueError(f"{num_channels} channels are no multiple of {groups}: the norms have {groups} groups")
+            raise ValueError(
+                f"{num_channels} channels are no multiple of {groups}: the norms have {groups} groups"
+            )
         super().__init__(groups, num_channels, eps=eps)
 
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
         """Normalise [N, C, H, W] over each group's channels and pixels; then times scale, plus shift: [N, C, 1, 1]."""
-        return compute.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, scale, shift)
+        return compute.group_norm(
+            x, self.num_groups, self.weight, self.bias, self.eps, scale, shift
+        )
 
 
 def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
@@ -175,7 +194,9 @@ def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
     weight = qkv.weight.view(num_heads, C // num_heads, 3, C).permute(2, 0, 1, 3).reshape(3 * C, C)
     bias = qkv.bias.view(num_heads, C // num_heads, 3).permute(2, 0, 1).reshape(3 * C)
     pixels = x.permute(0, 2, 3, 1).reshape(N, H * W, C)
-    mixed = compute.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))  # (N, HW, C) -> (N, HW, 3C)
+    mixed = compute.linear(
+        pixels, weight.to(x.dtype), bias.to(x.dtype)
+    )  # (N, HW, C) -> (N, HW, 3C)
     q, k, v = mixed.view(N, H * W, 3, num_heads, C // num_heads).permute(2, 0, 3, 1, 4).unbind(0)
     y = compute.attention(q, k, v)  # (N, heads, HW, d)
     return y.transpose(1, 2).reshape(N, H, W, C).permute(0, 3, 1, 2)
@@ -189,7 +210,9 @@ class PositionalEmbedding(nn.Module):
         endpoint: whether the last frequency is exactly 1 / max_positions.
     """
 
-    def __init__(self, num_channels: int, max_positions: int = 10000, endpoint: bool = False) -> None:
+    def __init__(
+        self, num_channels: int, max_positions: int = 10000, endpoint: bool = False
+    ) -> None:
         super().__init__()
         self.num_channels, self.max_positions, self.endpoint = num_channels, max_positions, endpoint
 

@@ -20,12 +20,17 @@ class RawNetwork(nn.Module):
     def check_skip_target(self, target: str) -> None:
         """Raise ValueError for a skip_target that the network does not have."""
         if target not in SKIP_TARGETS:
-            raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
+            raise ValueError(
+                f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}"
+            )
 
     def check_skips(self, scale: Tensor | None, batch: int, target: str) -> None:
         """Raise ValueError for a skip_scale or a skip_target that does not fit the network or the batch."""
         self.check_skip_target(target)
-        if scale is not None and tuple(scale.shape) not in ((self.num_skips,), (batch, self.num_skips)):
+        if scale is not None and tuple(scale.shape) not in (
+            (self.num_skips,),
+            (batch, self.num_skips),
+        ):
             raise ValueError(
                 f"skip_scale has shape {tuple(scale.shape)}; this network has {self.num_skips} long skips and takes "
                 f"({self.num_skips},) or, one row an image, ({batch}, {self.num_skips})"

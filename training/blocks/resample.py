@@ -31,7 +31,9 @@ def double(x: Tensor, kernel: Tensor | None) -> Tensor:
     if kernel is None:  # the same numbers as the convolution below, several times faster
         return F.interpolate(x, scale_factor=2, mode="nearest")
     weight = (kernel * 4).to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return F.conv_transpose2d(x, weight, stride=2, padding=(kernel.shape[-1] - 1) // 2, groups=x.shape[1])
+    return F.conv_transpose2d(
+        x, weight, stride=2, padding=(kernel.shape[-1] - 1) // 2, groups=x.shape[1]
+    )
 
 
 def halve(x: Tensor, kernel: Tensor | None, pad: int | None = None) -> Tensor:
@@ -45,4 +47,10 @@ def halve(x: Tensor, kernel: Tensor | None, pad: int | None = None) -> Tensor:
     if kernel is None:
         return F.avg_pool2d(x, 2)
     pad = (kernel.shape[-1] - 1) // 2 if pad is None else pad
-    return F.conv2d(x, kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1), stride=2, padding=pad, groups=x.shape[1])
+    return F.conv2d(
+        x,
+        kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1),
+        stride=2,
+        padding=pad,
+        groups=x.shape[1],
+    )

@@ -19,7 +19,9 @@ class SkipBlock(nn.Module):
 
     def joined_weight(self) -> Tensor:
         """The weight [out, C_u + C_d, ...], as it is used, of the first linear map that reads cat([u, rho d])."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell the weight that reads its long skip")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not tell the weight that reads its long skip"
+        )
 
 
 def scaled(skip: Tensor, scale: Tensor | float | None) -> Tensor:

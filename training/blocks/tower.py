@@ -80,7 +80,9 @@ class Tower:
             for i in range(self.num_blocks + 1):
                 width = self.widths[level]
                 attention, last = level in self.attended, i == self.num_blocks
-                yield Place(level, f"block{i}", channels + skips.pop(), width, attention, True, last)
+                yield Place(
+                    level, f"block{i}", channels + skips.pop(), width, attention, True, last
+                )
                 channels = width
 
 

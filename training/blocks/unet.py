@@ -39,7 +39,13 @@ class UNet(RawNetwork):
                 self._skip_index[name] = len(self._skip_index)
 
     def _decode(
-        self, name: str, x: Tensor, skips: list[Tensor], emb: Tensor, scale: Tensor | None, target: SkipTarget
+        self,
+        name: str,
+        x: Tensor,
+        skips: list[Tensor],
+        emb: Tensor,
+        scale: Tensor | None,
+        target: SkipTarget,
     ) -> Tensor:
         """Run decoder block `name`, with its long skip if it takes one."""
         index = self._skip_index.get(name)
@@ -52,4 +58,6 @@ class UNet(RawNetwork):
     def _drop_labels(self, labels: Tensor) -> Tensor:
         if not (self.training and self.label_dropout):
             return labels
-        return labels * (torch.rand([labels.shape[0], 1], device=labels.device) >= self.label_dropout)
+        return labels * (
+            torch.rand([labels.shape[0], 1], device=labels.device) >= self.label_dropout
+        )

@@ -68,8 +68,14 @@ class UNetBlock(SkipBlock):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_heads = (num_heads or out_channels // channels_per_head) if attention else 0
         if self.num_heads and out_channels % self.num_heads:
-            raise ValueError(f"attention over {out_channels} channels cannot have {self.num_heads} heads")
-        self.dropout, self.residual_scale, self.adaptive_scale = dropout, float(skip_scale), adaptive_scale
+            raise ValueError(
+                f"attention over {out_channels} channels cannot have {self.num_heads} heads"
+            )
+        self.dropout, self.residual_scale, self.adaptive_scale = (
+            dropout,
+            float(skip_scale),
+            adaptive_scale,
+        )
 
         resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
         self.norm0 = GroupNorm(in_channels, eps, norm_groups)
@@ -121,7 +127,9 @@ class UNetBlock(SkipBlock):
             h = self.norm1(h, scale + 1, shift)
         else:
             h = self.norm1(h + params)
-        h = self.conv1(F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training))
+        h = self.conv1(
+            F.dropout(F.silu(h, inplace=inplace), p=self.dropout, training=self.training)
+        )
 
         h = self._summed(h, shortcut if self.skip is None else self.skip(shortcut))
         if self.num_heads:
@@ -143,7 +151,9 @@ class UNetBlock(SkipBlock):
     ) -> tuple[Tensor, Tensor]:
         """The inputs of the main path and of the shortcut."""
         if target not in SKIP_TARGETS:
-            raise ValueError(f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}")
+            raise ValueError(
+                f"unknown skip_target {target!r}; choose from {', '.join(SKIP_TARGETS)}"
+            )
         if skip is None:
             return x, x
 

@@ -63,10 +63,14 @@ def read_cifar(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"cannot read {where}: {printable(error)}") from error
 
     if version is None:
-        raise ValueError(f"{where} is not CIFAR-10 or CIFAR-100; unpack other archives and give the folder")
+        raise ValueError(
+            f"{where} is not CIFAR-10 or CIFAR-100; unpack other archives and give the folder"
+        )
     missing = [name for name in version.files[split] if name not in batches]
     if missing:
-        raise ValueError(f"{where} lacks {version.folder}/{missing[0]}, a part of the {split} split; fetch it again")
+        raise ValueError(
+            f"{where} lacks {version.folder}/{missing[0]}, a part of the {split} split; fetch it again"
+        )
 
     ordered = [batches[name] for name in version.files[split]]
     planes, labels = (np.concatenate(parts) for parts in zip(*ordered, strict=True))
@@ -116,12 +120,18 @@ def _parsed(version: Version, data: bytes, where: str) -> Batch:
     try:
         planes, labels = version.parse(data)
     except ValueError as error:
-        raise ValueError(f"{where} is damaged, or not what its name says: {printable(error)}") from error
+        raise ValueError(
+            f"{where} is damaged, or not what its name says: {printable(error)}"
+        ) from error
     if len(labels) == 0 or planes.shape != (len(labels), _PIXELS):
-        raise ValueError(f"{where} is damaged: {len(labels)} labels for images of the shape {list(planes.shape)}")
+        raise ValueError(
+            f"{where} is damaged: {len(labels)} labels for images of the shape {list(planes.shape)}"
+        )
     if labels.min() < 0 or labels.max() >= version.classes:
         wrong = labels.max() if labels.max() >= version.classes else labels.min()
-        raise ValueError(f"{where} is damaged: it has the label {wrong}, outside 0 ... {version.classes - 1}")
+        raise ValueError(
+            f"{where} is damaged: it has the label {wrong}, outside 0 ... {version.classes - 1}"
+        )
     return planes, labels
 
 
@@ -136,12 +146,18 @@ def _records(data: bytes, label_bytes: int) -> Batch:
 
 def _pickled(data: bytes, key: str) -> Batch:
     """The Python version: a dict with "data", uint8 [N, 3072], and lists of labels."""
-    from torch_utils import safe_pickle  # which imports torch: seconds that other sources can do without
+    from torch_utils import (
+        safe_pickle,
+    )  # which imports torch: seconds that other sources can do without
 
     batch = safe_pickle.load(io.BytesIO(data))
     batch = {_text(name): value for name, value in batch.items()} if isinstance(batch, dict) else {}
     planes, labels = batch.get("data"), batch.get(key)
-    if not isinstance(planes, np.ndarray) or planes.dtype != np.uint8 or not isinstance(labels, list):
+    if (
+        not isinstance(planes, np.ndarray)
+        or planes.dtype != np.uint8
+        or not isinstance(labels, list)
+    ):
         raise ValueError(f"it is no dict of data (uint8) and {key} (a list)")
     if any(type(label) is not int for label in labels):
         raise ValueError(f"its {key} are not all integers")
@@ -174,7 +190,9 @@ class _Bounded:
 
     def _check(self, place: int) -> None:
         if not 0 <= place <= _MOST_UNFOLDED:
-            raise tarfile.ReadError(f"it unfolds to {place} bytes or more, which is more than CIFAR has")
+            raise tarfile.ReadError(
+                f"it unfolds to {place} bytes or more, which is more than CIFAR has"
+            )
 
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -191,9 +209,17 @@ _VERSIONS = (
         10,
         lambda data: _pickled(data, "labels"),
     ),
-    Version("cifar-100-binary", {"train": ("train.bin",), "test": ("test.bin",)}, 100, lambda data: _records(data, 2)),
     Version(
-        "cifar-100-python", {"train": ("train",), "test": ("test",)}, 100, lambda data: _pickled(data, "fine_labels")
+        "cifar-100-binary",
+        {"train": ("train.bin",), "test": ("test.bin",)},
+        100,
+        lambda data: _records(data, 2),
+    ),
+    Version(
+        "cifar-100-python",
+        {"train": ("train",), "test": ("test",)},
+        100,
+        lambda data: _pickled(data, "fine_labels"),
     ),
 )
 _KNOWN = {

@@ -86,12 +86,16 @@ def check_apart(source: str | os.PathLike[str], dest: str | os.PathLike[str]) ->
         raise ValueError(f"writing {dest} would replace the source {source}; choose another name")
 
 
-def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None, save: _Save) -> Summary:
+def _convert(
+    source: Source, dest: Path, recipe: Recipe, max_images: int | None, save: _Save
+) -> Summary:
     labels: list[Any] = []
     names: list[str] = []
     first: Image.Image | None = None
     indices = range(source.count)[:max_images]
-    for index in tqdm(indices, desc=printable(dest.name), unit="img", file=sys.stderr, mininterval=1):
+    for index in tqdm(
+        indices, desc=printable(dest.name), unit="img", file=sys.stderr, mininterval=1
+    ):
         where = source.name(index)
         image = recipe.apply(_colour(source.read(index), recipe, first, where), where)
         if image is None:  # smaller than the resolution
@@ -123,19 +127,25 @@ def _convert(source: Source, dest: Path, recipe: Recipe, max_images: int | None,
 def _check_size(image: Image.Image, first: Image.Image, where: str) -> None:
     """Refuse what is not square, or of another size than the first."""
     if image.width != image.height:
-        raise ValueError(f"{where} is {size_of(image)}; give a square resolution, or transform center-crop")
+        raise ValueError(
+            f"{where} is {size_of(image)}; give a square resolution, or transform center-crop"
+        )
     if image.size != first.size:
         sizes = f"{size_of(image)}, those before it {size_of(first)}"
         raise ValueError(f"{where} is {sizes}; give a resolution that makes all images alike")
 
 
-def _colour(image: Image.Image, recipe: Recipe, first: Image.Image | None, where: str) -> Image.Image:
+def _colour(
+    image: Image.Image, recipe: Recipe, first: Image.Image | None, where: str
+) -> Image.Image:
     if recipe.channels is not None:
         return image.convert(MODES[recipe.channels])
     if first is None:
         return image
     if first.mode == "L" and image.mode != "L":
-        raise ValueError(f"{where} has colours, those before it are grayscale; give --channels 3 (or 1)")
+        raise ValueError(
+            f"{where} has colours, those before it are grayscale; give --channels 3 (or 1)"
+        )
     return image.convert(first.mode)
 
 
@@ -159,13 +169,17 @@ def _is_zip(dest: Path) -> bool:
 
 def _check_dest(dest: Path, overwrite: bool) -> None:
     if dest.suffix.lower() in _OTHER_ARCHIVES:
-        raise ValueError(f"{dest} would be a folder in spite of its name: data sets are *.zip, or folders")
+        raise ValueError(
+            f"{dest} would be a folder in spite of its name: data sets are *.zip, or folders"
+        )
     if not dest.exists() or (dest.is_dir() and not _is_zip(dest) and not any(dest.iterdir())):
         return
     if not overwrite:
         raise RuntimeError(f"{dest} exists already; choose another name, or overwrite it")
     if dest.is_dir() and (_is_zip(dest) or not (dest / LABEL_FILE).is_file()):
-        raise RuntimeError(f"{dest} is a folder without {LABEL_FILE}, so no data set; it is not overwritten")
+        raise RuntimeError(
+            f"{dest} is a folder without {LABEL_FILE}, so no data set; it is not overwritten"
+        )
     if dest.is_file() and not _is_zip(dest):
         raise RuntimeError(f"{dest} is a file and no .zip; it is not overwritten")
 

@@ -41,13 +41,17 @@ class IdxFile:
         self._header = 4 + 4 * ndim
         head = self._read(self._header)
         if len(head) < self._header or head[:4] != bytes((0, 0, 8, ndim)):
-            raise ValueError(f"{self._where} is not an idx file of unsigned bytes in {ndim} dimensions")
+            raise ValueError(
+                f"{self._where} is not an idx file of unsigned bytes in {ndim} dimensions"
+            )
         self.shape = tuple(int(size) for size in np.frombuffer(head, ">u4", count=ndim, offset=4))
         self._item = math.prod(self.shape[1:])
         self._size = self.shape[0] * self._item
 
         if self._size == 0 or self.shape[0] > _MOST_ITEMS or self._item > _MOST_PIXELS:
-            raise ValueError(f"{self._where} is damaged: it claims to hold {list(self.shape)} values")
+            raise ValueError(
+                f"{self._where} is damaged: it claims to hold {list(self.shape)} values"
+            )
         stored = path.stat().st_size
         if not compressed and stored != self._header + self._size:
             raise self._of_another_size(stored - self._header)
@@ -71,7 +75,9 @@ class IdxFile:
         if len(data) < self._item:
             raise self._of_another_size(index * self._item + len(data))
         if index == len(self) - 1 and self._read(1):  # which also has gzip compare its checksum
-            raise ValueError(f"{self._where} is damaged: it goes on after the {self._size} values that it promises")
+            raise ValueError(
+                f"{self._where} is damaged: it goes on after the {self._size} values that it promises"
+            )
         return np.frombuffer(data, np.uint8).reshape(self.shape[1:])
 
     def whole(self) -> np.ndarray:
@@ -80,7 +86,9 @@ class IdxFile:
         if len(data) < self._size:
             raise self._of_another_size(len(data))
         if self._read(1):
-            raise ValueError(f"{self._where} is damaged: it goes on after the {self._size} values that it promises")
+            raise ValueError(
+                f"{self._where} is damaged: it goes on after the {self._size} values that it promises"
+            )
         return np.frombuffer(data, np.uint8).reshape(self.shape)
 
     def _read(self, count: int, start: int | None = None) -> bytes:
@@ -127,7 +135,9 @@ def read_idx(path: Path) -> tuple[IdxFile, np.ndarray]:
     choices = [path.with_name(stem + suffix) for suffix in ("", ".gz")]
     labels_path = next((choice for choice in choices if choice.is_file()), None)
     if labels_path is None:
-        raise FileNotFoundError(f"{printable(path)} needs its labels beside it: {stem} or {stem}.gz")
+        raise FileNotFoundError(
+            f"{printable(path)} needs its labels beside it: {stem} or {stem}.gz"
+        )
     images, labels = IdxFile(path, 3), IdxFile(labels_path, 1)
     if len(images) != len(labels):
         counts = f"{len(images)} images, {printable(labels_path)} {len(labels)} labels"

@@ -17,12 +17,29 @@ from PIL import Image
 from dnnlib.folders import walk_files
 from dnnlib.pixels import read_pixels
 from dnnlib.text import printable
-from training.data.image_names import ARCHIVES, LABEL_FILE, is_junk, known_suffixes, picture_suffixes, suffix, wrapper
+from training.data.image_names import (
+    ARCHIVES,
+    LABEL_FILE,
+    is_junk,
+    known_suffixes,
+    picture_suffixes,
+    suffix,
+    wrapper,
+)
 
 MOST_BYTES = 2**30  # of one file in a data set: more than the largest picture that is read
-MOST_CLASSES = 1_000_000  # a label beyond is a mistake, and its one-hot vector would take all memory
+MOST_CLASSES = (
+    1_000_000  # a label beyond is a mistake, and its one-hot vector would take all memory
+)
 
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+_READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 
 
 class ImageFiles:
@@ -56,7 +73,11 @@ class ImageFiles:
         self.is_zip = not self.path.is_dir()
         if self.is_zip and not self.path.is_file():
             raise FileNotFoundError(f"{printable(self.path)} does not exist")
-        members = _zip_members(self._archive(), self.path) if self.is_zip else walk_files(self.path, is_junk)
+        members = (
+            _zip_members(self._archive(), self.path)
+            if self.is_zip
+            else walk_files(self.path, is_junk)
+        )
 
         self._stored = _with_slashes(members, self.path)
         everything = sorted({name.replace("\\", "/") for name in members})
@@ -77,18 +98,26 @@ class ImageFiles:
     def read(self, name: str) -> bytes:
         """The bytes of one file; ValueError that names it if the archive is damaged or the disk refuses."""
         try:
-            return self._read_member(name) if self.is_zip else _read_file(self.path / self._at(name))
+            return (
+                self._read_member(name) if self.is_zip else _read_file(self.path / self._at(name))
+            )
         except _READ_ERRORS as error:
             raise ValueError(f"cannot read {self.where(name)}: {printable(error)}") from error
 
     def image(self, name: str) -> Image.Image:
         """One image as `dnnlib.pixels.read_pixels` gives it, "L" or "RGB"; ValueError that names the file."""
-        return read_pixels(io.BytesIO(self.read(name)), self.where(name), lambda: self.several.add(name))
+        return read_pixels(
+            io.BytesIO(self.read(name)), self.where(name), lambda: self.several.add(name)
+        )
 
     def where(self, name: str) -> str:
         """How messages name the file `name`."""
         stored = self._at(name)
-        return f"{printable(stored)} in {printable(self.path)}" if self.is_zip else printable(self.path / stored)
+        return (
+            f"{printable(stored)} in {printable(self.path)}"
+            if self.is_zip
+            else printable(self.path / stored)
+        )
 
     def stat(self, name: str) -> os.stat_result:
         """Size and times of the file `name` in a folder, or of the zip."""
@@ -119,7 +148,9 @@ class ImageFiles:
             if pairs is None:
                 return None
             by_name = {_plain(name): label for name, label in pairs}
-            twice = len(by_name) < len(pairs) and [name for name, label in pairs if by_name[_plain(name)] != label]
+            twice = len(by_name) < len(pairs) and [
+                name for name, label in pairs if by_name[_plain(name)] != label
+            ]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             expected = '{"labels": [["00000/img00000000.png", 3], ...]}'
             raise ValueError(f"{where} is not of the form {expected}") from error
@@ -132,7 +163,9 @@ class ImageFiles:
         missing = [name for name, key in zip(self.names, keys, strict=True) if key not in by_name]
         if missing:
             count = f"{len(missing)} of {len(self.names)} images"
-            raise ValueError(f"{where} has no label for {count}, the first is {printable(missing[0])}")
+            raise ValueError(
+                f"{where} has no label for {count}, the first is {printable(missing[0])}"
+            )
         return _label_array([by_name[key] for key in keys], where)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,7 +181,9 @@ class ImageFiles:
                 self._zip = zipfile.ZipFile(self.path)
             except (*_READ_ERRORS, ValueError) as error:
                 reason = printable(error)
-                raise ValueError(f"{printable(self.path)} is not a zip file, or is damaged: {reason}") from error
+                raise ValueError(
+                    f"{printable(self.path)} is not a zip file, or is damaged: {reason}"
+                ) from error
             self._zip_owner = os.getpid()
         return self._zip
 
@@ -157,18 +192,26 @@ class ImageFiles:
         archive = self._archive()
         info = archive.getinfo(self._at(name))
         if info.file_size > MOST_BYTES:
-            raise zipfile.BadZipFile(f"it unfolds to {info.file_size} bytes, more than any picture has")
+            raise zipfile.BadZipFile(
+                f"it unfolds to {info.file_size} bytes, more than any picture has"
+            )
         # zipfile stops where the directory says that the member ends. Allowed one byte more, it tells whether it does.
         longer = copy.copy(info)
         longer.file_size += 1
         with archive.open(longer) as file:
             data = file.read(info.file_size + 1)
         if len(data) != info.file_size:
-            raise zipfile.BadZipFile(f"it is not of the {info.file_size} bytes that the zip's directory claims")
+            raise zipfile.BadZipFile(
+                f"it is not of the {info.file_size} bytes that the zip's directory claims"
+            )
         return data
 
     def _empty(self, known: frozenset[str]) -> str:
-        others = f"; {len(self.unread)} are of other formats, the first is {self.unread[0]}" if self.unread else ""
+        others = (
+            f"; {len(self.unread)} are of other formats, the first is {self.unread[0]}"
+            if self.unread
+            else ""
+        )
         if self.archives:
             others += f"; archives in it are not looked into, the first is {self.archives[0]}"
         return f"{printable(self.path)} holds no images{printable(others)}; known suffixes: {' '.join(sorted(known))}"
@@ -184,7 +227,9 @@ def _with_slashes(members: Sequence[str], path: Path) -> dict[str, str]:
     twice = changed.keys() & set(members) if changed else set()
     if twice:
         both = min(twice)
-        raise ValueError(f"{printable(path)} holds both {printable(both)} and {printable(changed[both])}; remove one")
+        raise ValueError(
+            f"{printable(path)} holds both {printable(both)} and {printable(changed[both])}; remove one"
+        )
     return changed
 
 
@@ -196,7 +241,9 @@ def _zip_members(archive: zipfile.ZipFile, path: Path) -> list[str]:
         parts = name.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             shown = printable(repr(name))
-            raise ValueError(f"{printable(path)} holds the unsafe name {shown}, which leaves the archive; refused")
+            raise ValueError(
+                f"{printable(path)} holds the unsafe name {shown}, which leaves the archive; refused"
+            )
 
         if parts[-1] == "" or any(is_junk(part) for part in parts):
             continue
@@ -225,6 +272,13 @@ def _label_array(labels: list[Any], where: str) -> np.ndarray:
         if values.max() >= MOST_CLASSES:
             raise ValueError(f"{where}: the label {values.max()} is beyond {MOST_CLASSES} classes")
         return values.astype(np.int64)
-    if values.ndim == 2 and values.shape[1] and values.dtype.kind in "if" and np.isfinite(values).all():
+    if (
+        values.ndim == 2
+        and values.shape[1]
+        and values.dtype.kind in "if"
+        and np.isfinite(values).all()
+    ):
         return values.astype(np.float64)
-    raise ValueError(f"{where}: labels must be integers >= 0, or lists of finite numbers of one length")
+    raise ValueError(
+        f"{where}: labels must be integers >= 0, or lists of finite numbers of one length"
+    )

@@ -6,7 +6,19 @@ from PIL import features
 
 LABEL_FILE = "dataset.json"
 # Files that may hold many pictures.
-ARCHIVES = (".zip", ".npz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".parquet")
+ARCHIVES = (
+    ".zip",
+    ".npz",
+    ".tar",
+    ".tar.gz",
+    ".tgz",
+    ".tar.bz2",
+    ".tar.xz",
+    ".tar.zst",
+    ".7z",
+    ".rar",
+    ".parquet",
+)
 
 # By the names of dnnlib.pictures.FORMATS.
 _SUFFIXES = {
@@ -20,7 +32,11 @@ _SUFFIXES = {
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx .jpg2 .jpg2000",
     "AVIF": ".avif .avifs",
 }
-_OPTIONAL = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # Pillow may have been built without these
+_OPTIONAL = {
+    "WEBP": "webp",
+    "JPEG2000": "jpg_2000",
+    "AVIF": "avif",
+}  # Pillow may have been built without these
 # Pictures too, which are not read: to be named rather than to be missing without a word.
 _OTHER = """
     .heic .heif .hif .jxl .jxr .wdp .jng .mng .tga .psd .psb .ico .icns .cur .pcx .dcx .exr .hdr .dds .sgi .ras .xbm
@@ -36,7 +52,9 @@ _JUNK = frozenset(
 
 def known_suffixes() -> frozenset[str]:
     """Suffixes of the pictures that are read here: with this Pillow."""
-    return frozenset().union(*(suffixes.split() for kind, suffixes in _SUFFIXES.items() if _can_read(kind)))
+    return frozenset().union(
+        *(suffixes.split() for kind, suffixes in _SUFFIXES.items() if _can_read(kind))
+    )
 
 
 def picture_suffixes() -> frozenset[str]:

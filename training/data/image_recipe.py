@@ -36,18 +36,24 @@ class Recipe:
             raise ValueError(f"channels is {self.channels}; choose 1 or 3")
         for name, size in (("resolution", self.resolution), ("pad", self.pad)):
             if size is not None and not 1 <= min(size) <= max(size) <= MOST_PIXELS:
-                raise ValueError(f"{name} is {size[0]}x{size[1]}; both must be between 1 and {MOST_PIXELS}")
+                raise ValueError(
+                    f"{name} is {size[0]}x{size[1]}; both must be between 1 and {MOST_PIXELS}"
+                )
 
         if self.transform is None:
             return
         if self.transform not in TRANSFORMS:
-            raise ValueError(f"unknown transform {self.transform!r}; choose from {', '.join(TRANSFORMS)}")
+            raise ValueError(
+                f"unknown transform {self.transform!r}; choose from {', '.join(TRANSFORMS)}"
+            )
         if self.resolution is None:
             raise ValueError(f"transform {self.transform} needs a resolution, such as 64x64")
 
         width, height = self.resolution
         if self.transform in _WIDE and height > width:
-            raise ValueError(f"{self.transform} needs width >= height; resolution is {width}x{height}")
+            raise ValueError(
+                f"{self.transform} needs width >= height; resolution is {width}x{height}"
+            )
         if self.transform == "center-crop-dhariwal" and width != height:
             raise ValueError(f"{self.transform} makes squares; resolution is {width}x{height}")
 
@@ -68,7 +74,9 @@ class Recipe:
             made = _resize(image, self.resolution)
         if made is not None and self.pad is not None:
             if made.width > self.pad[0] or made.height > self.pad[1]:
-                raise ValueError(f"{where} is {size_of(made)}, larger than pad {self.pad[0]}x{self.pad[1]}")
+                raise ValueError(
+                    f"{where} is {size_of(made)}, larger than pad {self.pad[0]}x{self.pad[1]}"
+                )
             made = _frame(made, self.pad)
         return made
 

@@ -45,7 +45,9 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
 
-def open_source(path: str | os.PathLike[str], split: str | None = None, labels: str = "auto") -> Source:
+def open_source(
+    path: str | os.PathLike[str], split: str | None = None, labels: str = "auto"
+) -> Source:
     """Open `path`, whose kind is seen from what it is and holds.
 
     Args:
@@ -64,13 +66,17 @@ def open_source(path: str | os.PathLike[str], split: str | None = None, labels: 
     if path.is_dir():
         return _open_folder(path, split, labels)
     if not path.is_file():
-        raise ValueError(f"{printable(path)} is no file and no folder (a device, a pipe or a socket); store it first")
+        raise ValueError(
+            f"{printable(path)} is no file and no folder (a device, a pipe or a socket); store it first"
+        )
 
     if path.name.endswith(_TAR_SUFFIXES):
         return _without(labels, _open_cifar(path, split))
     if IMAGES in path.name:
         if split is not None:
-            raise ValueError(f"{printable(path)} is one file of one split: leave out the split, or give the folder")
+            raise ValueError(
+                f"{printable(path)} is one file of one split: leave out the split, or give the folder"
+            )
         return _without(labels, _open_idx(path))
     if path.name == _LMDB_FILE:
         raise _lmdb(path)
@@ -115,7 +121,9 @@ def _open_cifar(path: Path, split: str | None) -> Source:
 
 def _without(labels: str, source: Source) -> Source:
     if labels == "folders":
-        raise ValueError("labels from folders need a folder or a zip of images; this source has its own labels")
+        raise ValueError(
+            "labels from folders need a folder or a zip of images; this source has its own labels"
+        )
     return source if labels == "auto" else Source(source.count, source.name, source.read, None)
 
 
@@ -129,7 +137,9 @@ def _lmdb(path: Path) -> ValueError:
 
 def _open_images(path: Path, split: str | None, labels: str) -> Source:
     if split is not None:
-        raise ValueError(f"{printable(path)} holds plain images, which have no splits: leave out the split")
+        raise ValueError(
+            f"{printable(path)} holds plain images, which have no splits: leave out the split"
+        )
     files = ImageFiles(path)
     values, notes = _labels_of(files, labels)
     return Source(
@@ -215,5 +225,7 @@ def _notes_on_unread(files: ImageFiles) -> list[str]:
     if files.unread:
         kinds = ", ".join(sorted({suffix(name) for name in files.unread}))
         first, count = printable(files.unread[0]), len(files.unread)
-        notes.append(f"left out: {count} pictures of formats that are not read ({kinds}), the first is {first}")
+        notes.append(
+            f"left out: {count} pictures of formats that are not read ({kinds}), the first is {first}"
+        )
     return notes

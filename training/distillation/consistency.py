@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from training.dataset import ImageDataset
-from training.distillation.loop import DistillConfig, descend, fixed, follow, generator, load_teacher, parts, trainable
+from training.distillation.loop import (
+    DistillConfig,
+    descend,
+    fixed,
+    follow,
+    generator,
+    load_teacher,
+    parts,
+    trainable,
+)
 from training.families.consistency import EDMConsistencyPrecond
 from training.families.openai import ConsistencyPrecond
 from training.precond import Precond
@@ -55,7 +64,9 @@ class ConsistencyConfig(DistillConfig):
         """
         super().check(ranks)
         if not 0 <= self.target_decay < 1:
-            raise ValueError(f"target_decay is {self.target_decay}; it must be at least 0 and below 1")
+            raise ValueError(
+                f"target_decay is {self.target_decay}; it must be at least 0 and below 1"
+            )
 
 
 @dataclass(kw_only=True)
@@ -91,7 +102,9 @@ class ConsistencyDistillation:
         ValueError: if a setting is out of range, or data, levels and teacher do not fit each other.
     """
 
-    def __init__(self, config: ConsistencyConfig, sigmas: Tensor, distance: Distance, device: torch.device) -> None:
+    def __init__(
+        self, config: ConsistencyConfig, sigmas: Tensor, distance: Distance, device: torch.device
+    ) -> None:
         self.config, self.distance, self.device = config, distance, device
         self.teacher = load_teacher(config, device)
         self.sigmas = sigmas.to(device, torch.float32)
@@ -100,7 +113,9 @@ class ConsistencyDistillation:
         net = trainable(student_of(self.teacher, config.sigma_min, config.sigma_max), config)
         self.teacher.set_dtype(getattr(torch, config.dtype))
         optimizer = adam(net.parameters(), config.lr)
-        self.state = ConsistencyState(net=net, ema=fixed(net), optimizer=optimizer, target=fixed(net))
+        self.state = ConsistencyState(
+            net=net, ema=fixed(net), optimizer=optimizer, target=fixed(net)
+        )
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Real images and their labels; see `Distillation`."""
@@ -111,7 +126,9 @@ class ConsistencyDistillation:
         config, state, share = self.config, self.state, len(images)
         random = generator(config, state, self.device)
         index = torch.randint(len(self.sigmas) - 1, [share], generator=random, device=self.device)
-        x = images + _column(self.sigmas[index]) * torch.randn(images.shape, generator=random, device=self.device)
+        x = images + _column(self.sigmas[index]) * torch.randn(
+            images.shape, generator=random, device=self.device
+        )
 
         total = torch.zeros([], device=self.device)
         for rows in parts(config, share):
@@ -137,13 +154,19 @@ def student_of(teacher: Precond, sigma_min: float, sigma_max: float) -> Precond:
     """
     kind = type(teacher).__name__
     if kind not in STUDENTS:
-        raise ValueError(f"a {kind} has no consistency model of the same network; choose one of {', '.join(STUDENTS)}")
-    student = STUDENTS[kind](**teacher.init_kwargs | {"sigma_min": sigma_min, "sigma_max": sigma_max})
+        raise ValueError(
+            f"a {kind} has no consistency model of the same network; choose one of {', '.join(STUDENTS)}"
+        )
+    student = STUDENTS[kind](
+        **teacher.init_kwargs | {"sigma_min": sigma_min, "sigma_max": sigma_max}
+    )
     student.load_state_dict(teacher.state_dict())
     return student.to(next(teacher.parameters()).device).eval()
 
 
-def heun_step(teacher: Precond, x: Tensor, here: Tensor, there: Tensor, labels: Tensor | None) -> Tensor:
+def heun_step(
+    teacher: Precond, x: Tensor, here: Tensor, there: Tensor, labels: Tensor | None
+) -> Tensor:
     """One step of Heun's method along dx/dsigma = (x - D(x; sigma)) / sigma.
 
     Args:
@@ -156,7 +179,12 @@ def heun_step(teacher: Precond, x: Tensor, here: Tensor, there: Tensor, labels: 
     """
     slope = (x - teacher(x, here, labels)) / _column(here)
     moved = x + _column(there - here) * slope
-    return x + _column(there - here) * (slope + (moved - teacher(moved, there, labels)) / _column(there)) / 2
+    return (
+        x
+        + _column(there - here)
+        * (slope + (moved - teacher(moved, there, labels)) / _column(there))
+        / 2
+    )
 
 
 def l2(a: Tensor, b: Tensor) -> Tensor:

@@ -13,13 +13,25 @@ from torch.nn.functional import one_hot
 
 from dnnlib.numbers import check_positive
 from torch_utils import distributed
-from training.distillation.loop import DistillConfig, descend, fixed, follow, generator, load_teacher, parts, trainable
+from training.distillation.loop import (
+    DistillConfig,
+    descend,
+    fixed,
+    follow,
+    generator,
+    load_teacher,
+    parts,
+    trainable,
+)
 from training.loss import EDMLoss
 from training.precond import Precond
 from training.run.optimizer import adam
 from training.run.state import TrainingState
 
-_BETAS = (0.0, 0.999)  # of both Adams; without momentum, as the two networks chase each other; the authors' choice
+_BETAS = (
+    0.0,
+    0.999,
+)  # of both Adams; without momentum, as the two networks chase each other; the authors' choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +104,9 @@ class DiffInstruct:
         self.teacher = load_teacher(config, device)
         if not self.teacher.sigma_min <= config.sigma_init <= self.teacher.sigma_max:
             known = f"between {self.teacher.sigma_min:g} and {self.teacher.sigma_max:g}"
-            raise ValueError(f"sigma_init is {config.sigma_init:g}, but the teacher knows noise levels {known}")
+            raise ValueError(
+                f"sigma_init is {config.sigma_init:g}, but the teacher knows noise levels {known}"
+            )
         net, aux = trainable(self.teacher, config), trainable(self.teacher, config)
         self.teacher.set_dtype(getattr(torch, config.dtype))
         self.loss = EDMLoss(config.P_mean, config.P_std, getattr(self.teacher, "sigma_data", 0.5))
@@ -108,8 +122,14 @@ class DiffInstruct:
             random = generator(self.config, self.state, self.device)
             shape = [share, net.img_channels, net.img_resolution, net.img_resolution]
             noise = torch.randn(shape, generator=random, device=self.device)
-            classes = torch.randint(max(net.label_dim, 1), [share], generator=random, device=self.device)
-            labels = one_hot(classes, net.label_dim).float() if net.label_dim else noise.new_zeros(share, 0)
+            classes = torch.randint(
+                max(net.label_dim, 1), [share], generator=random, device=self.device
+            )
+            labels = (
+                one_hot(classes, net.label_dim).float()
+                if net.label_dim
+                else noise.new_zeros(share, 0)
+            )
             yield self.config.sigma_init * noise, labels
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -129,12 +149,16 @@ class DiffInstruct:
             total += losses.detach().sum()
 
         descend(state.optimizer, config.learning_rate(state.images_seen))
-        descend(state.aux_optimizer, config.learning_rate(state.images_seen) * config.aux_lr / config.lr)
+        descend(
+            state.aux_optimizer, config.learning_rate(state.images_seen) * config.aux_lr / config.lr
+        )
         follow(state.ema, state.net, config.ema_beta(state.images_seen))
         return total / images.numel()
 
 
-def instruct(teacher: Precond, aux: Precond, x: Tensor, labels: Tensor | None, sigma: Tensor, noise: Tensor) -> Tensor:
+def instruct(
+    teacher: Precond, aux: Precond, x: Tensor, labels: Tensor | None, sigma: Tensor, noise: Tensor
+) -> Tensor:
     """Half the squared difference of the two denoisers, whose gradient by x is taken to be the difference itself.
 
     Args:

@@ -76,13 +76,17 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
         "method": type(method).__name__,
         "teacher": config.teacher,
         "teacher_sha256": describe(config.teacher)["sha256"],
-        "settings": {key: value for key, value in asdict(config).items() if key not in ("teacher", "network")},
+        "settings": {
+            key: value for key, value in asdict(config).items() if key not in ("teacher", "network")
+        },
     }
     with distributed.claimed(outdir):
         resume(config, state, outdir, device)
         with recorded(config, state, outdir):
             batches = method.batches()
-            return run_steps(config, state, lambda: method.step(*next(batches)), outdir, device, provenance)
+            return run_steps(
+                config, state, lambda: method.step(*next(batches)), outdir, device, provenance
+            )
 
 
 def load_teacher(config: DistillConfig, device: torch.device) -> Precond:
@@ -112,10 +116,14 @@ def fixed(net: Precond) -> Precond:
     return copy.deepcopy(net).requires_grad_(False)
 
 
-def generator(config: DistillConfig, state: TrainingState, device: torch.device, use: int = 0) -> torch.Generator:
+def generator(
+    config: DistillConfig, state: TrainingState, device: torch.device, use: int = 0
+) -> torch.Generator:
     """For one use of randomness in the present step of this rank."""
     numbers = (config.seed, state.images_seen // config.batch, distributed.rank(), use)
-    return torch.Generator(device).manual_seed(hash(numbers) % 2**63)  # of integers: the same in every process
+    return torch.Generator(device).manual_seed(
+        hash(numbers) % 2**63
+    )  # of integers: the same in every process
 
 
 def parts(config: DistillConfig, share: int) -> Iterator[slice]:
@@ -130,7 +138,9 @@ def descend(optimizer: torch.optim.Optimizer, lr: float) -> None:
     grads = [p.grad for p in params if p.grad is not None]
     sum_over_ranks(grads)
     for grad in grads:
-        torch.nan_to_num(grad.div_(distributed.world_size()), nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
+        torch.nan_to_num(
+            grad.div_(distributed.world_size()), nan=0.0, posinf=1e5, neginf=-1e5, out=grad
+        )
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()

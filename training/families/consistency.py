@@ -46,6 +46,7 @@ class EDMConsistencyPrecond(EDMPrecond):
             super()
             .scalings(sigma)
             ._replace(
-                c_skip=variance / (above**2 + variance), c_out=above * self.sigma_data / (sigma**2 + variance).sqrt()
+                c_skip=variance / (above**2 + variance),
+                c_out=above * self.sigma_data / (sigma**2 + variance).sqrt(),
             )
         )

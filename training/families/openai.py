@@ -27,7 +27,13 @@ KINDS = {"cd": (0.002, 80.0), "ct": (0.002, 80.0), "edm": (0.0, math.inf)}
 _LOWEST_RESOLUTION = 8  # of the published networks; the shapes do not tell it
 _LANDMARKS = {
     f"{layer}.weight"
-    for layer in ("time_embed.0", "input_blocks.0.0", "middle_block.0.emb_layers.1", "middle_block.1.qkv", "out.2")
+    for layer in (
+        "time_embed.0",
+        "input_blocks.0.0",
+        "middle_block.0.emb_layers.1",
+        "middle_block.1.qkv",
+        "out.2",
+    )
 }
 _BLOCK = {
     "in_layers.0": "norm0", "in_layers.2": "conv0", "emb_layers.1": "affine",
@@ -77,14 +83,18 @@ class ConsistencyPrecond(EDMConsistencyPrecond):
         **model_kwargs: Any,
     ) -> None:
         if model_type != "DhariwalUNet":
-            raise ValueError(f"unknown model_type {model_type!r}; a ConsistencyPrecond has a DhariwalUNet")
+            raise ValueError(
+                f"unknown model_type {model_type!r}; a ConsistencyPrecond has a DhariwalUNet"
+            )
         super().__init__(
             img_resolution, img_channels, label_dim, use_fp16, sigma_min, sigma_max, sigma_data, model_type,
             channels_per_head=channels_per_head, norm_groups=GROUPS, **model_kwargs,
         )  # fmt: skip
         for block in self.model.modules():
             if isinstance(block, UNetBlock) and block.num_heads:
-                _check_divisible(block.out_channels, channels_per_head, "the channels of an attention head")
+                _check_divisible(
+                    block.out_channels, channels_per_head, "the channels of an attention head"
+                )
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
@@ -97,7 +107,9 @@ def is_openai(head: bytes) -> bool:
     Args:
         head: its first bytes, 512 or more; a tensor that all of them have is looked for, in published files the first.
     """
-    return head.startswith(b"PK\x03\x04") and b"/data.pkl" in head and b"time_embed.0.weight" in head
+    return (
+        head.startswith(b"PK\x03\x04") and b"/data.pkl" in head and b"time_embed.0.weight" in head
+    )
 
 
 def read_openai(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
@@ -138,10 +150,16 @@ def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tens
     """
     missing = sorted(_LANDMARKS.difference(state))
     if missing:
-        raise ValueError(f"the tensors are not those of an OpenAI U-Net: there is no {', '.join(missing)}")
+        raise ValueError(
+            f"the tensors are not those of an OpenAI U-Net: there is no {', '.join(missing)}"
+        )
     try:
         return _converted(state)
-    except (ArithmeticError, IndexError, RuntimeError) as error:  # sizes of 0, too few dimensions, qkv not in three
+    except (
+        ArithmeticError,
+        IndexError,
+        RuntimeError,
+    ) as error:  # sizes of 0, too few dimensions, qkv not in three
         raise ValueError(
             f"the shapes are not those of an OpenAI U-Net ({' '.join(str(error).split())[:200]})"
         ) from error
@@ -154,14 +172,18 @@ def _converted(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, T
 
     for theirs, attention, ours in _blocks(kwargs):
         layers |= {f"{theirs}.{old}": f"{ours}.{new}" for old, new in _BLOCK.items()}
-        layers |= {f"{attention}.{old}": f"{ours}.{new}" for old, new in _ATTENTION.items() if attention}
+        layers |= {
+            f"{attention}.{old}": f"{ours}.{new}" for old, new in _ATTENTION.items() if attention
+        }
         if ours.endswith(("_down", "_up")):
             for layer in ("conv0", "skip"):
                 tensors[f"model.{ours}.{layer}.resample_filter"] = torch.full([1, 1, 2, 2], 0.25)
 
     unknown = [name for name in state if name.rpartition(".")[0] not in layers]
     if unknown:
-        raise ValueError(f"{len(unknown)} tensors have no place in a DhariwalUNet: {', '.join(unknown[:3])}")
+        raise ValueError(
+            f"{len(unknown)} tensors have no place in a DhariwalUNet: {', '.join(unknown[:3])}"
+        )
 
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
@@ -173,7 +195,9 @@ def _reordered(layer: str, value: Tensor) -> Tensor:
     if layer == "label_emb":
         return value.T.contiguous()  # (classes, C) -> (C, classes)
     if layer.endswith(".qkv"):
-        return value.unflatten(0, (3, -1)).transpose(0, 1).reshape(value.shape)  # (q|k|v, head, d) -> (head, d, q|k|v)
+        return (
+            value.unflatten(0, (3, -1)).transpose(0, 1).reshape(value.shape)
+        )  # (q|k|v, head, d) -> (head, d, q|k|v)
     return value
 
 
@@ -182,7 +206,9 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
     _check_supported(state)
     emb_channels, channels = state["time_embed.0.weight"].shape
     width = state["middle_block.1.qkv.weight"].shape[1]
-    modulated = len(state["middle_block.0.emb_layers.1.weight"]) // width  # 2 for scale and shift, 1 for shift alone
+    modulated = (
+        len(state["middle_block.0.emb_layers.1.weight"]) // width
+    )  # 2 for scale and shift, 1 for shift alone
 
     levels, per_level = _decoder_levels(state)
     mult, attended = [], []
@@ -207,14 +233,19 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _check_supported(state: Mapping[str, Tensor]) -> None:
     """Refuse guided-diffusion's networks, whose tensors have the same names."""
-    out_channels, img_channels = state["out.2.weight"].shape[0], state["input_blocks.0.0.weight"].shape[1]
+    out_channels, img_channels = (
+        state["out.2.weight"].shape[0],
+        state["input_blocks.0.0.weight"].shape[1],
+    )
     if out_channels != img_channels:
         raise ValueError(
             f"the network has {out_channels} output channels for images of {img_channels}: one that learns "
             "its variance (guided-diffusion) is not supported"
         )
     if any(name.endswith(".qkv.weight") and value.ndim != 4 for name, value in state.items()):
-        raise ValueError("the qkv weights are not 1x1 convolutions, as those of consistency models are")
+        raise ValueError(
+            "the qkv weights are not 1x1 convolutions, as those of consistency models are"
+        )
 
 
 def _decoder_levels(state: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -225,8 +256,13 @@ def _decoder_levels(state: Mapping[str, Tensor]) -> tuple[int, int]:
     second = "output_blocks.{}.1.in_layers.0.weight", "output_blocks.{}.2.in_layers.0.weight"
     ups = [i for i in range(count) if second[0].format(i) in state or second[1].format(i) in state]
     levels, per_level = len(ups) + 1, ups[0] + 1 if ups else count
-    if ups != [per_level * (level + 1) - 1 for level in range(levels - 1)] or count != per_level * levels:
-        raise ValueError(f"the network's {count} output blocks are not the same number at each of {levels} levels")
+    if (
+        ups != [per_level * (level + 1) - 1 for level in range(levels - 1)]
+        or count != per_level * levels
+    ):
+        raise ValueError(
+            f"the network's {count} output blocks are not the same number at each of {levels} levels"
+        )
     return levels, per_level
 
 
@@ -242,7 +278,9 @@ def _level(state: Mapping[str, Tensor], index: int, count: int) -> tuple[int, bo
     """
     block = f"input_blocks.{index}"
     if f"{block}.0.in_layers.2.weight" not in state:
-        raise ValueError(f"there is no residual block {block}.0, though {count} output blocks need one")
+        raise ValueError(
+            f"there is no residual block {block}.0, though {count} output blocks need one"
+        )
     return state[f"{block}.0.in_layers.2.weight"].shape[0], f"{block}.1.qkv.weight" in state
 
 
@@ -273,7 +311,9 @@ def _blocks(kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
 
 def _kind(name: str) -> str:
     """The key of KINDS that a file name says."""
-    found = {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word in KINDS}  # not in the digest of a URL
+    found = {
+        word for word in re.split(r"[^a-z0-9]+", name.lower()) if word in KINDS
+    }  # not in the digest of a URL
     if len({KINDS[word] for word in found}) != 1:
         raise ValueError(
             "the file name does not tell whether this is a consistency model or a diffusion model: "

@@ -31,7 +31,9 @@ MIN_RESOLUTION = 32  # of Winograd's convolutions
 # copies the result back, four passes over x; below this the launches of about eight small kernels cost more (estimate).
 MIN_VALUES = 2**24
 FLASH_CHANNELS = 256  # of a head: CUDA's flash kernel takes no more
-WIDE_BY_PRODUCTS = False  # whether wider heads go to two matrix products instead of scaled_dot_product_attention
+WIDE_BY_PRODUCTS = (
+    False  # whether wider heads go to two matrix products instead of scaled_dot_product_attention
+)
 
 CPUINFO = Path("/proc/cpuinfo")
 FLOATS = (torch.float32, torch.bfloat16)  # that oneDNN computes in
@@ -124,7 +126,10 @@ def _winograd_fits(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == torch.float32
         and weight.shape[2:] == (3, 3)
         and forced in (None, "winograd")
-        and (forced is not None or (min(weight.shape[:2]) >= MIN_FEATURES and min(x.shape[2:]) >= MIN_RESOLUTION))
+        and (
+            forced is not None
+            or (min(weight.shape[:2]) >= MIN_FEATURES and min(x.shape[2:]) >= MIN_RESOLUTION)
+        )
         and x.shape[2] % 4 == x.shape[3] % 4 == 0
         and weight.is_contiguous(memory_format=torch.channels_last)
     )
@@ -142,7 +147,9 @@ def _onednn_multiplies(x: Tensor) -> bool:
 
 def _in_inference(x: Tensor) -> bool:
     """Whether x is on a CPU, without gradients and outside of torch.compile."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return (
+        x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    )
 
 
 @functools.cache

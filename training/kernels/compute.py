@@ -8,7 +8,9 @@ from training.kernels import choose, cuda, onednn, winograd
 from training.kernels.kept import Kept
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, kept: Kept, stored: Tensor) -> Tensor:
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, kept: Kept, stored: Tensor
+) -> Tensor:
     """F.conv2d that keeps the resolution.
 
     Args:
@@ -23,7 +25,9 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, kept: Kept, stor
     match choose.convolution(x, weight):
         case "winograd":
             kernel = kept.get(stored, "winograd", lambda: winograd.transform(weight))
-            return winograd.conv3x3(x, kernel, x.new_zeros(weight.shape[0]) if bias is None else bias)
+            return winograd.conv3x3(
+                x, kernel, x.new_zeros(weight.shape[0]) if bias is None else bias
+            )
         case "onednn":
             kernel = kept.get(stored, f"packed {x.dtype}", lambda: onednn.packed_kernel(weight, x))
             return onednn.conv2d(x, kernel, bias)

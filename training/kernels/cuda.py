@@ -41,7 +41,9 @@ def group_norm(
 
     if torch.compiler.is_compiling():
         return (x.float() * a + b).to(x.dtype)
-    return torch.addcmul(b, x, a, out=torch.empty_like(x))  # computed in float32, without a float32 copy of x
+    return torch.addcmul(
+        b, x, a, out=torch.empty_like(x)
+    )  # computed in float32, without a float32 copy of x
 
 
 def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +53,9 @@ def _moments(y: Tensor) -> tuple[Tensor, Tensor]:
         return var, mean
     # In half precision var_mean would round the moments, and a float32 copy of y is another pass over memory.
     mean = y.mean((1, 3), dtype=torch.float32)
-    power = torch.linalg.vector_norm(y, 2, (1, 3), dtype=torch.float32).square() / (y.shape[1] * y.shape[3])
+    power = torch.linalg.vector_norm(y, 2, (1, 3), dtype=torch.float32).square() / (
+        y.shape[1] * y.shape[3]
+    )
     return (power - mean.square()).clamp_min(0), mean
 
 

@@ -69,7 +69,9 @@ def computes(dtype: torch.dtype) -> bool:
 
     Tried rather than asked: ONEDNN_MAX_CPU_ISA can forbid what the processor has.
     """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not torch.backends.mkldnn.is_available() or not hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    ):
         return False
     x, weight = torch.ones(1, 16, 4, 4, dtype=dtype), torch.ones(16, 16, 1, 1, dtype=dtype)
     try:

@@ -45,7 +45,9 @@ def transform(weight: Tensor) -> Tensor:
     They are the 36 groups of a 1x1 convolution, packed for it where that can be.
     """
     O, C = weight.shape[:2]  # noqa: E741
-    kernel = (_squared(_KERNEL, weight) @ weight.permute(2, 3, 0, 1).reshape(9, O * C)).view(36 * O, C, 1, 1)
+    kernel = (_squared(_KERNEL, weight) @ weight.permute(2, 3, 0, 1).reshape(9, O * C)).view(
+        36 * O, C, 1, 1
+    )
     planes = kernel.new_empty(1, TILES_AT_ONCE, 1, 36 * C).permute(0, 3, 1, 2)
     if choose.packs(planes, kernel):
         return onednn.packed_kernel(kernel, planes, groups=36)
@@ -70,7 +72,11 @@ def conv3x3(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     to_planes, to_pixels = _squared(_INPUT, x), _squared(_OUTPUT, x)
 
     columns = W // 4
-    rows = max(r for r in range(1, H // 4 + 1) if H // 4 % r == 0 and (r == 1 or r * columns <= TILES_AT_ONCE))
+    rows = max(
+        r
+        for r in range(1, H // 4 + 1)
+        if H // 4 % r == 0 and (r == 1 or r * columns <= TILES_AT_ONCE)
+    )
     tiles = rows * columns
     patches = x.new_empty(rows, columns, 6, 6, C)
     y = x.new_empty(N, H, W, O)
@@ -78,7 +84,9 @@ def conv3x3(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     for image, out in zip(x.permute(0, 2, 3, 1), y, strict=True):
         padded[1:-1, 1:-1] = image
         for top in range(0, H, 4 * rows):
-            patches.copy_(padded[top:].as_strided(patches.shape, (4 * down, 4 * right, down, right, 1)))
+            patches.copy_(
+                padded[top:].as_strided(patches.shape, (4 * down, 4 * right, down, right, 1))
+            )
             planes = to_planes @ patches.view(tiles, 36, C)
             planes = planes.view(1, tiles, 1, 36 * C).permute(0, 3, 1, 2)
             products = onednn.conv2d(planes, kernel, None, groups=36).permute(0, 2, 3, 1)

@@ -76,20 +76,26 @@ class TrainingConfig:
                 f"{self.duration:,} images"
             )
         if self.batch % ranks:
-            raise ValueError(f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
+            raise ValueError(
+                f"a batch of {self.batch} cannot be shared by {ranks} ranks; choose a multiple of {ranks}"
+            )
         if self.batch_gpu is not None and self.batch_gpu < 1:
             raise ValueError(f"batch_gpu is {self.batch_gpu}; it must be at least 1")
 
         for name in ("lr", "loss_scale"):
             check_positive(name, getattr(self, name))
         if self.precond not in LOSSES:
-            raise ValueError(f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}")
+            raise ValueError(
+                f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}"
+            )
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {LARGEST_SEED:,}")
 
         Augmentation(self.augment)
         if self.augment and self.network.get("augment_dim") != AUGMENT_DIM:
-            raise ValueError(f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}")
+            raise ValueError(
+                f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}"
+            )
 
     def learning_rate(self, images_seen: int) -> float:
         """lr * min(images / lr_rampup, 1)."""
@@ -97,7 +103,11 @@ class TrainingConfig:
 
     def ema_beta(self, images_seen: int) -> float:
         """0.5 ** (batch / half-life), the half-life at most ema_rampup * images (0: no such limit)."""
-        halflife = min(self.ema_halflife, images_seen * self.ema_rampup) if self.ema_rampup else self.ema_halflife
+        halflife = (
+            min(self.ema_halflife, images_seen * self.ema_rampup)
+            if self.ema_rampup
+            else self.ema_halflife
+        )
         return 0.5 ** (self.batch / max(halflife, 1e-8))
 
 

@@ -60,4 +60,7 @@ def repeat(
             if stop:
                 distributed.barrier()  # the state is there
                 distributed.leave()
-                raise Stopped(int(seen.signal or 0), f"Stopped by a signal after {progress.images_seen:,} images")
+                raise Stopped(
+                    int(seen.signal or 0),
+                    f"Stopped by a signal after {progress.images_seen:,} images",
+                )

@@ -10,7 +10,9 @@ from torch_utils import distributed
 from torch_utils.weights import check_like
 
 
-def adam(parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+def adam(
+    parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Adam:
     """Adam with eps = 1e-8; on CUDA one kernel updates all parameters at once.
 
     Reference: Kingma and Ba, 2015, Alg. 1, https://arxiv.org/abs/1412.6980
@@ -40,7 +42,9 @@ def take_moments(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, found in moments.items():
         if type(index) is not int or not 0 <= index < len(parameters):
-            raise ValueError(f"the optimizer has moments of {len(parameters)} parameters, not of number {index!r}")
+            raise ValueError(
+                f"the optimizer has moments of {len(parameters)} parameters, not of number {index!r}"
+            )
         like = parameters[index].detach()
         check_like(found, {"step": torch.zeros([]), "exp_avg": like, "exp_avg_sq": like})
         if not 1 <= float(found["step"]) < float("inf"):

@@ -31,18 +31,29 @@ class Reporter:
         self.began = time.monotonic() - state.seconds
         self._new_tick()
         self.bar = tqdm(
-            total=config.duration, initial=state.images_seen, unit="img", unit_scale=True, disable=self.quiet
+            total=config.duration,
+            initial=state.images_seen,
+            unit="img",
+            unit_scale=True,
+            disable=self.quiet,
         )
 
     def __enter__(self) -> "Reporter":
         if not self.quiet and self.path.exists():
-            lines = [x for x in read_json_lines(self.path) if x.get("images", 0) <= self.state.images_seen]
+            lines = [
+                x
+                for x in read_json_lines(self.path)
+                if x.get("images", 0) <= self.state.images_seen
+            ]
             with atomic_write(self.path) as file:
                 file.write("".join(map(json_line, lines)).encode())
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.bar.close()
 

@@ -35,9 +35,19 @@ NUMBERS: dict[str, type[int] | type[float]] = {
     "loss_sum": float,
     "loss_steps": int,
 }
-_NEWER = {"seconds": 0.0, "loss_sum": 0.0, "loss_steps": 0}  # states of before they were kept lack them
+_NEWER = {
+    "seconds": 0.0,
+    "loss_sum": 0.0,
+    "loss_steps": 0,
+}  # states of before they were kept lack them
 MOST_IMAGES = 10**15  # that a run can have seen
-_MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}  # none of them changes what a step does
+_MAY_DIFFER = {
+    "duration",
+    "snap",
+    "tick",
+    "batch_gpu",
+    "workers",
+}  # none of them changes what a step does
 
 
 @dataclass
@@ -52,7 +62,11 @@ class TrainingState:
         loss_sum, loss_steps: of the steps since the last line of stats.jsonl.
     """
 
-    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")  # of the file, beside the numbers
+    PARTS: ClassVar[tuple[str, ...]] = (
+        "net",
+        "ema",
+        "optimizer",
+    )  # of the file, beside the numbers
 
     net: Precond
     ema: Precond
@@ -72,7 +86,11 @@ class TrainingState:
         """
         parts = {name: getattr(self, name) for name in self.PARTS}
         check_tensors({name: _tensors(part) for name, part in parts.items()}, device)
-        answers = {f"what {name} returns": [answer(net)] for name, net in parts.items() if isinstance(net, Precond)}
+        answers = {
+            f"what {name} returns": [answer(net)]
+            for name, net in parts.items()
+            if isinstance(net, Precond)
+        }
         check_tensors(answers, device)
 
     def save(self, path: Path) -> None:
@@ -99,7 +117,9 @@ class TrainingState:
             for name, kind in NUMBERS.items():
                 setattr(self, name, saved_number(name, saved[name], kind))
         except Exception as error:  # damage can show in any way
-            raise ValueError(f"cannot resume from {path}: {printable(error)}; remove it to start anew") from error
+            raise ValueError(
+                f"cannot resume from {path}: {printable(error)}; remove it to start anew"
+            ) from error
 
 
 def saved_number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
@@ -112,10 +132,14 @@ def saved_number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
         return value
     if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    raise ValueError(f"{name} is {shown(value)}; it must be {'a count' if kind is int else 'a finite number'}")
+    raise ValueError(
+        f"{name} is {shown(value)}; it must be {'a count' if kind is int else 'a finite number'}"
+    )
 
 
-def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device) -> TrainingState:
+def start(
+    config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device
+) -> TrainingState:
     """A new run's state, or that of the run in `outdir`; nothing is written.
 
     Raises:
@@ -140,7 +164,9 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
     net = net.to(device).train()
     if device.type == "cuda":
         net.channels_last()
-    net.dtype = None if config.dtype == "float16" else getattr(torch, config.dtype)  # None: as use_fp16 says
+    net.dtype = (
+        None if config.dtype == "float16" else getattr(torch, config.dtype)
+    )  # None: as use_fp16 says
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = adam(net.parameters(), config.lr)
     state = TrainingState(net, ema, optimizer)
@@ -148,7 +174,9 @@ def start(config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: t
     return state
 
 
-def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: torch.device) -> None:
+def resume(
+    config: TrainingConfig, state: TrainingState, outdir: Path, device: torch.device
+) -> None:
     """Take over the state of the run in `outdir`, if there is one; nothing is written.
 
     Raises:
@@ -157,7 +185,9 @@ def resume(config: TrainingConfig, state: TrainingState, outdir: Path, device: t
     """
     settings = _as_json(config)
     if (outdir / CONFIG_FILE).exists():
-        defaults = {f.name: f.default for f in fields(config)}  # of settings that are newer than the run
+        defaults = {
+            f.name: f.default for f in fields(config)
+        }  # of settings that are newer than the run
         _check_same(defaults | read_json_object(outdir / CONFIG_FILE), settings, outdir)
     if (outdir / STATE_FILE).exists():
         state.load(outdir / STATE_FILE, device)
@@ -207,7 +237,10 @@ def recorded(config: TrainingConfig, state: TrainingState, outdir: Path) -> Iter
 def _withdraw(outdir: Path, first: float | None) -> None:
     """Remove the record of a run that got nowhere: its state is still the first, and nothing else is in the folder."""
     with contextlib.suppress(OSError):
-        if {path.name for path in outdir.iterdir() if not path.name.startswith(".")} - {CONFIG_FILE, STATE_FILE}:
+        if {path.name for path in outdir.iterdir() if not path.name.startswith(".")} - {
+            CONFIG_FILE,
+            STATE_FILE,
+        }:
             return
         state = outdir / STATE_FILE
         if state.exists() and state.stat().st_mtime_ns != first:
@@ -224,20 +257,27 @@ def _as_json(config: TrainingConfig) -> dict[str, Any]:
 def _tensors(part: nn.Module | torch.optim.Optimizer) -> list[Tensor]:
     if isinstance(part, nn.Module):
         return list(part.state_dict().values())
-    return [value for one in part.state.values() for value in one.values() if isinstance(value, Tensor)]
+    return [
+        value for one in part.state.values() for value in one.values() if isinstance(value, Tensor)
+    ]
 
 
 def answer(net: Precond) -> Tensor:
     """What the network makes of one image of noise, squared as in a loss; at noise level 1 or the nearest it knows."""
     device, training = next(net.parameters()).device, net.training
     noise = torch.randn(
-        [1, net.img_channels, net.img_resolution, net.img_resolution], generator=torch.Generator().manual_seed(0)
+        [1, net.img_channels, net.img_resolution, net.img_resolution],
+        generator=torch.Generator().manual_seed(0),
     )
     sigma = min(max(1.0, float(net.sigma_min)), float(net.sigma_max))
     net.eval()
-    with torch.enable_grad():  # without, layers would keep packed copies of weights that soon change
+    with (
+        torch.enable_grad()
+    ):  # without, layers would keep packed copies of weights that soon change
         labels = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
-        found: Tensor = net(sigma * noise.to(device), torch.tensor(sigma, device=device), labels).detach()
+        found: Tensor = net(
+            sigma * noise.to(device), torch.tensor(sigma, device=device), labels
+        ).detach()
     net.train(training)
     return found.square()
 
@@ -246,7 +286,10 @@ def _transfer(source: str, net: Precond) -> None:
     """Copy all weights but those of label layers that the two networks do not share, which stay as they are."""
     first = net.state_dict()
     other = load_network(source)
-    for what, unit, flag in (("img_resolution", "pixels", "--resolution"), ("img_channels", "channels", "--channels")):
+    for what, unit, flag in (
+        ("img_resolution", "pixels", "--resolution"),
+        ("img_channels", "channels", "--channels"),
+    ):
         a, b = getattr(other, what), getattr(net, what)
         if a != b:
             raise ValueError(
@@ -255,10 +298,14 @@ def _transfer(source: str, net: Precond) -> None:
             )
 
     # Label layers of another shape, or that one of the two lacks, are those of other classes: ours stay as they are.
-    theirs = {name: value for name, value in other.state_dict().items() if name.startswith("model.")}
+    theirs = {
+        name: value for name, value in other.state_dict().items() if name.startswith("model.")
+    }
     labels = {name for name in first.keys() | theirs.keys() if name.startswith(LABEL_LAYERS)}
     own = {n for n in labels & first.keys() if n not in theirs or theirs[n].shape != first[n].shape}
-    weights = {n: value for n, value in theirs.items() if n in first or n not in labels} | {n: first[n] for n in own}
+    weights = {n: value for n, value in theirs.items() if n in first or n not in labels} | {
+        n: first[n] for n in own
+    }
 
     try:
         check_names(first, weights)
@@ -279,10 +326,14 @@ def _check_same(old: dict[str, Any], new: dict[str, Any], outdir: Path) -> None:
         if a != b:
             before, now = printable(repr(old.get(key)), 60), printable(repr(new.get(key)), 60)
             name = printable(key, 60)
-            raise ValueError(f"{outdir} was trained with {name}={before}, now {now}; use another --outdir")
+            raise ValueError(
+                f"{outdir} was trained with {name}={before}, now {now}; use another --outdir"
+            )
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with those of the network and of the loss beside the others."""
-    inner = {k: v for value in settings.values() if isinstance(value, dict) for k, v in value.items()}
+    inner = {
+        k: v for value in settings.values() if isinstance(value, dict) for k, v in value.items()
+    }
     return {k: v for k, v in settings.items() if not isinstance(v, dict)} | inner

@@ -85,7 +85,11 @@ def check_tensors(parts: dict[str, list[Tensor]], device: torch.device) -> None:
         RuntimeError: naming the first part that holds NaN or infinity.
     """
     for name, tensors in parts.items():
-        verdicts = [value.detach().isfinite().all().to(device) for value in tensors if value.is_floating_point()]
+        verdicts = [
+            value.detach().isfinite().all().to(device)
+            for value in tensors
+            if value.is_floating_point()
+        ]
         bad = torch.tensor(0.0, device=device)
         if verdicts:
             bad = 1 - torch.stack(verdicts).all().float()

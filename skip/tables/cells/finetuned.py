@@ -63,15 +63,21 @@ class FineTuned(Images):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.trained not in get_args(Trained):
-            raise ValueError(f"unknown trained {self.trained!r}; choose from {', '.join(get_args(Trained))}")
+            raise ValueError(
+                f"unknown trained {self.trained!r}; choose from {', '.join(get_args(Trained))}"
+            )
         if (self.trained == "nothing") != (self.train_images == 0):
-            raise ValueError(f"trained is {self.trained!r} and train_images {self.train_images}; these do not fit")
+            raise ValueError(
+                f"trained is {self.trained!r} and train_images {self.train_images}; these do not fit"
+            )
         if self.trained != "nothing":
             self._check_training()
 
     def _check_training(self) -> None:
         if self.trained.endswith("rho") and self.scale.bottom != 1:
-            raise ValueError(f"rho is {self.scale.bottom}, but it is trained: leave it out, or say train_start")
+            raise ValueError(
+                f"rho is {self.scale.bottom}, but it is trained: leave it out, or say train_start"
+            )
 
         # Snapshots are written after whole batches, and the last one is what is measured.
         settings = self.settings()
@@ -79,7 +85,9 @@ class FineTuned(Images):
         if self.train_every is not None:
             settings.check_length("train_every", self.train_every)
             if self.train_images % self.train_every:
-                raise ValueError(f"train_images is {self.train_images}; it must be a multiple of {self.train_every}")
+                raise ValueError(
+                    f"train_images is {self.train_images}; it must be a multiple of {self.train_every}"
+                )
 
     def settings(self) -> FineTuning:
         """The training.
@@ -160,7 +168,11 @@ class FineTuned(Images):
         folder.mkdir(parents=True, exist_ok=True)
 
         # Two cells of one run, started side by side: one waits for the other.
-        alone = locked(folder / "lock", FOREVER) if distributed.rank() == 0 else contextlib.nullcontext()
+        alone = (
+            locked(folder / "lock", FOREVER)
+            if distributed.rank() == 0
+            else contextlib.nullcontext()
+        )
         with alone:
             if not all(distributed.as_rank_0_says([path.exists()])):
                 tune_network(
@@ -186,7 +198,9 @@ class FineTuned(Images):
         if job.device.type != "cpu":
             hashes.append(dumps(computed_in(job.device), sort_keys=True))
 
-        told = as_json(settings, hashes=hashes, every=every, factor=self.train_factor, ema=self.train_ema)
+        told = as_json(
+            settings, hashes=hashes, every=every, factor=self.train_factor, ema=self.train_ema
+        )
         name = sha256(dumps(told, sort_keys=True).encode()).hexdigest()[:16]
         return job.folder.parent / f"training-{name}"
 
@@ -205,4 +219,6 @@ def _coefficients(rho: Tensor, errors: Tensor) -> dict[str, Estimate]:
         "rho_max": Estimate.plain(float(rho[most]), float(errors[most])),
     }
     pairs = zip(rho.tolist(), errors.tolist(), strict=True)
-    return found | {f"rho[{i}]": Estimate.plain(value, error) for i, (value, error) in enumerate(pairs)}
+    return found | {
+        f"rho[{i}]": Estimate.plain(value, error) for i, (value, error) in enumerate(pairs)
+    }

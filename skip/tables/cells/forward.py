@@ -32,7 +32,9 @@ class ForwardPass(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.input not in get_args(Input):
-            raise ValueError(f"unknown input {self.input!r}; choose from {', '.join(get_args(Input))}")
+            raise ValueError(
+                f"unknown input {self.input!r}; choose from {', '.join(get_args(Input))}"
+            )
         if self.input == "data" and self.data is None:
             raise ValueError("input = data needs the real images: name them as data")
 

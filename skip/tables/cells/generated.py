@@ -126,13 +126,17 @@ class Images(Generated):
     def check(self) -> None:
         """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
         cpu = torch.device("cpu")
-        _, detector, reference, _ = self._loaded(cpu, self.source(), lambda source: source.load(cpu))
+        _, detector, reference, _ = self._loaded(
+            cpu, self.source(), lambda source: source.load(cpu)
+        )
         with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
             pass
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
         """The metrics of the images that `what` makes; what does not fit is refused before there are any."""
-        source, detector, reference, real = self._loaded(job.device, what, lambda source: job.load(source, job.compile))
+        source, detector, reference, real = self._loaded(
+            job.device, what, lambda source: job.load(source, job.compile)
+        )
         evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
         grouped = [name for name in names if not METRICS[name].by_image]
@@ -154,7 +158,9 @@ class Images(Generated):
 
         for one in [measured, *without]:
             for name, reason in one.refused.items():
-                raise ValueError(f"the cell has no value of {name}: {reason}; leave it out of metrics")
+                raise ValueError(
+                    f"the cell has no value of {name}: {reason}; leave it out of metrics"
+                )
         for text in measured.warnings:
             job.warn(text)
         return {name: _estimate(value, name, without) for name, value in measured.found.items()}

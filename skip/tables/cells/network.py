@@ -71,9 +71,14 @@ class Gradient(ForwardPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, choices in (("function", self.function, Function), ("probe", self.probe, Probe)):
+        for name, value, choices in (
+            ("function", self.function, Function),
+            ("probe", self.probe, Probe),
+        ):
             if value not in get_args(choices):
-                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(get_args(choices))}")
+                raise ValueError(
+                    f"unknown {name} {value!r}; choose from {', '.join(get_args(choices))}"
+                )
 
     def evaluations(self) -> int:
         """A forward and a backward pass an image: about three."""
@@ -86,7 +91,11 @@ class Gradient(ForwardPass):
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
             x, sigma, labels = self.inputs(net, real, seeds, job.device)
-            return {"gradient_norm": gradient_norm(net, x, sigma, labels, self.function, self.probe, seeds)}
+            return {
+                "gradient_norm": gradient_norm(
+                    net, x, sigma, labels, self.function, self.probe, seeds
+                )
+            }
 
         # Gradients keep every layer's output: of ImageNet-64's network half a gigabyte an image.
         batch = min(job.batch, MOST_WITH_GRADIENTS)
@@ -117,10 +126,14 @@ class Losses(ForwardPass):
         if self.input != "data":
             raise ValueError("score-matching losses compare with real images: input must be data")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}")
+            raise ValueError(
+                f"unknown weighting {self.weighting!r}; choose from {', '.join(WEIGHTINGS)}"
+            )
         if self.sigma_steps is not None:
             if self.sigma is not None:
-                raise ValueError(f"sigma = {self.sigma:g} and sigma_steps both choose the noise levels; give one")
+                raise ValueError(
+                    f"sigma = {self.sigma:g} and sigma_steps both choose the noise levels; give one"
+                )
             edm(self.sigma_steps, 0.002, 80)  # refuses too few
 
     def evaluations(self) -> int:
@@ -221,6 +234,8 @@ class Inversion(NetworkSettings):
         noise = torch.from_numpy(found["noise"]).to(job.device)
         distances = gaussian_distances(noise, 0, draws=self.draws)
         return {
-            name: Estimate.plain(float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5)
+            name: Estimate.plain(
+                float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+            )
             for name, values in distances.items()
         }

@@ -22,10 +22,14 @@ DAMAGED = (
     NotImplementedError, RuntimeError, MemoryError, OSError,
 )  # fmt: skip
 NAMES = "names"  # of the other arrays: where an archive ends is not in its checksums
-Compute = Callable[[list[int]], dict[str, Tensor]]  # seeds -> {name: one value or row per seed, [n, ...]}
+Compute = Callable[
+    [list[int]], dict[str, Tensor]
+]  # seeds -> {name: one value or row per seed, [n, ...]}
 
 
-def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, desc: str) -> dict[str, np.ndarray]:
+def collect(
+    folder: Path, seeds: Sequence[int], batch: int, compute: Compute, desc: str
+) -> dict[str, np.ndarray]:
     """What `compute` gives for all seeds, in their order.
 
     Batches are cut the same way whatever the number of ranks, and whatever was done before.
@@ -44,12 +48,19 @@ def collect(folder: Path, seeds: Sequence[int], batch: int, compute: Compute, de
 
     # Rank 0 says what is missing: another machine may see the folder as it was.
     first = distributed.rank() == 0
-    missing = [first and not _is_whole(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)]
+    missing = [
+        first and not _is_whole(path, len(chunk)) for path, chunk in zip(paths, chunks, strict=True)
+    ]
     todo = [number for number, flag in enumerate(distributed.as_rank_0_says(missing)) if flag]
     distributed.require_shared(folder)
 
     mine = todo[distributed.rank() :: distributed.world_size()]
-    with tqdm(total=sum(len(chunks[n]) for n in mine), unit="img", desc=desc, disable=distributed.rank() != 0) as bar:
+    with tqdm(
+        total=sum(len(chunks[n]) for n in mine),
+        unit="img",
+        desc=desc,
+        disable=distributed.rank() != 0,
+    ) as bar:
         for number in mine:
             found = {name: value.cpu().numpy() for name, value in compute(chunks[number]).items()}
             found = {NAMES: np.array(list(found))} | found
@@ -73,7 +84,9 @@ def _joined(paths: Sequence[Path], counts: Sequence[int]) -> dict[str, np.ndarra
         like = {name: _like(array) for name, array in part.items()}
         expected = expected or like
         if like != expected:
-            raise ValueError(f"{path} holds other arrays than {paths[0].name}; remove {path.parent} and start again")
+            raise ValueError(
+                f"{path} holds other arrays than {paths[0].name}; remove {path.parent} and start again"
+            )
         for name, array in part.items():
             parts.setdefault(name, []).append(array)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -90,7 +90,9 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         if self.across not in get_args(Across):
-            raise ValueError(f"unknown across {self.across!r}; choose from {', '.join(get_args(Across))}")
+            raise ValueError(
+                f"unknown across {self.across!r}; choose from {', '.join(get_args(Across))}"
+            )
         self.count  # noqa: B018  # refuses a bad text now
         ImageSource(scale=self.scale, skip_target=self.target, dtype=self.dtype)
 
@@ -110,7 +112,9 @@ class NetworkSettings:
 
     def network_alone(self) -> ImageSource:
         """The network and its skip coefficients; the sampler is any."""
-        return ImageSource(self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype)
+        return ImageSource(
+            self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype
+        )
 
 
 class Study(Protocol):

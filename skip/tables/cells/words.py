@@ -43,7 +43,10 @@ def _hints(study: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _words_of_scale() -> dict[str, Word]:
-    own = {field.name: Word(_hints(SkipScale)[field.name], field.default) for field in fields(SkipScale)}
+    own = {
+        field.name: Word(_hints(SkipScale)[field.name], field.default)
+        for field in fields(SkipScale)
+    }
     found = {"rho": own.pop("bottom"), "across": Word(Across, "bottom-to-one")}
     del own["sigma_min"], own["sigma_max"]
     own["top"] = Word(float | None, None)
@@ -120,7 +123,9 @@ def build(study: Callable[..., Any], values: Mapping[str, Any]) -> Any:
             raise ValueError(f"unknown setting {name!r}; there are {', '.join(sorted(words))}")
     check_values(values, {name: word.hint for name, word in words.items()})
 
-    left = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    left = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     parts: dict[str, Any] = {}
     for name, hint in _hints(study).items():
         if hint is SamplerSettings:
@@ -146,7 +151,9 @@ def _scale(given: dict[str, Any]) -> SkipScale:
     own = {name: value for name, value in given.items() if value is not None}
     across = own.pop("across", "bottom-to-one")
     if "top" in own and across != "bottom-to-one":
-        raise ValueError(f"across = {across} says what rho is at the top; leave out top = {own['top']}")
+        raise ValueError(
+            f"across = {across} says what rho is at the top; leave out top = {own['top']}"
+        )
 
     bottom = own.pop("rho", PLAIN.bottom)
     top = own.pop("top", _top(bottom, across))

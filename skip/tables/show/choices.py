@@ -41,7 +41,9 @@ def made_of(item: Item) -> str:
 def _files_and_images(first: Cell, varies: set[str]) -> str:
     """The files that all cells share, and how many images of which seeds they have."""
     parts = []
-    sources = [f"{role} {name}" for role, name in first.settings.sources().items() if role not in varies]
+    sources = [
+        f"{role} {name}" for role, name in first.settings.sources().items() if role not in varies
+    ]
     if sources:
         parts.append(", ".join(sources))
     if "seeds" not in varies:
@@ -83,7 +85,9 @@ def _solvers(item: Item, varies: set[str], common: dict[str, Any]) -> list[str]:
         if isinstance(study, Inversion):
             del options["ending"]  # it climbs from the lowest level, below which nothing follows
         said = set(common) | {name for name in varies if setting(cell, name) is not None}
-        told = {name: options[name] for name in OPEN_OF_SOLVER if name in options and name not in said}
+        told = {
+            name: options[name] for name in OPEN_OF_SOLVER if name in options and name not in said
+        }
         if told:
             found.append(f"{solver.sampler}: {caption(told)}")
     return found

@@ -13,7 +13,15 @@ from skip.tables.results import kind_in_words
 from skip.tables.show.choices import made_of
 from skip.tables.show.labels import caption, label
 from skip.tables.show.sweeps import Sweep, sweeps
-from skip.tables.show.table import Column, a_column_a_cell, a_row_a_cell, by_index, plus_minus, table, value_text
+from skip.tables.show.table import (
+    Column,
+    a_column_a_cell,
+    a_row_a_cell,
+    by_index,
+    plus_minus,
+    table,
+    value_text,
+)
 from skip.tables.show.verdicts import Judged
 
 WIDE = 8  # a table of more values than this has them as rows
@@ -50,7 +58,8 @@ def overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]]) 
         f"# Results, profile {items[0].item.profile}\n\n"
         "± and error bars are one standard error over the images of a cell. Cells share their seeds, so differences "
         "are paired, and far more certain than two values side by side. A direction that the paper reports is *seen* "
-        "if it exceeds what chance allows at 5%, after picking the best of several.\n\n" + table(columns)
+        "if it exceeds what chance allows at 5%, after picking the best of several.\n\n"
+        + table(columns)
     )
 
 
@@ -67,7 +76,12 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
     if item.requires:
         return f"{title}\n\nNot run: it needs {item.requires}."
 
-    parts = [title, f"In the paper: {item.source}.", f"```bash\n{command(item)}\n```", made_of(item)]
+    parts = [
+        title,
+        f"In the paper: {item.source}.",
+        f"```bash\n{command(item)}\n```",
+        made_of(item),
+    ]
     if notes := [*item.notes, *_computed_elsewhere(measured)]:
         parts.append(_bullets(notes))
 
@@ -90,9 +104,8 @@ def command(item: Item) -> str:
     """What measures the item."""
     if item.profile == "demo":
         return f"python tables.py run {item.name}{item.flags}"
-    return (
-        f"torchrun --standalone --nproc_per_node=gpu -- tables.py run {item.name} --profile {item.profile}{item.flags}"
-    )
+    run = f"tables.py run {item.name} --profile {item.profile}{item.flags}"
+    return f"torchrun --standalone --nproc_per_node=gpu -- {run}"
 
 
 def heading(item: Item) -> str:

@@ -58,9 +58,13 @@ def plot(measured: MeasuredItem) -> Any:
         if multiples:
             panels.append((f"{ylabel}, relative to rho 1", _by_setting(how, multiples)))
 
-    figure = matplotlib_module("matplotlib.figure").Figure(figsize=(1 + 6 * len(panels), 4.2), layout="constrained")
+    figure = matplotlib_module("matplotlib.figure").Figure(
+        figsize=(1 + 6 * len(panels), 4.2), layout="constrained"
+    )
     for number, (title, drawn) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), number + 1, xlabel=how.xlabel or written(how.x), ylabel=title)
+        axes = figure.add_subplot(
+            1, len(panels), number + 1, xlabel=how.xlabel or written(how.x), ylabel=title
+        )
         if how.logx:
             axes.set_xscale("log")
         if how.logy and number == 0:  # multiples of one value are near 1
@@ -92,7 +96,11 @@ def _add_legend(axes: Any) -> None:
 
 def draw_curves(axes: Any, curves: Curves) -> None:
     """Curves with error bars, and crosses where the paper states a value."""
-    looks = [(colour, marker, style) for style in STYLES for colour, marker in zip(COLOURS, MARKERS, strict=True)]
+    looks = [
+        (colour, marker, style)
+        for style in STYLES
+        for colour, marker in zip(COLOURS, MARKERS, strict=True)
+    ]
     for (name, curve), (colour, marker, style) in zip(curves.items(), cycle(looks), strict=False):
         axes.errorbar(
             [point.x for point in curve],
@@ -138,7 +146,10 @@ def save(measured: MeasuredItem, folder: Path) -> list[Path]:
         return []
     with atomic_write(png) as file:
         figure.savefig(file, format="png", dpi=120)
-    with matplotlib_module("matplotlib").rc_context({"svg.hashsalt": name}), atomic_write(svg) as file:
+    with (
+        matplotlib_module("matplotlib").rc_context({"svg.hashsalt": name}),
+        atomic_write(svg) as file,
+    ):
         figure.savefig(file, format="svg", metadata={"Date": None})
     return [png, svg]
 
@@ -159,13 +170,19 @@ def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:
         multiples = _multiples(outcome.values, baseline.values)
         if multiples:
             # What the paper states is no multiple.
-            found.append(replace(outcome, cell=replace(outcome.cell, published=()), values=multiples))
+            found.append(
+                replace(outcome, cell=replace(outcome.cell, published=()), values=multiples)
+            )
             compared = compared or not at_one
     return found if compared else []
 
 
 def _multiples(values: Mapping[str, Estimate], of: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    return {name: ratio(value, of[name]) for name, value in values.items() if name in of and of[name].value > 0}
+    return {
+        name: ratio(value, of[name])
+        for name, value in values.items()
+        if name in of and of[name].value > 0
+    }
 
 
 def _by_setting(how: Plot, outcomes: Sequence[Outcome]) -> Curves:

@@ -18,7 +18,18 @@ from skip.tables.show.markdown import command, overview, section
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.verdicts import verdicts
 
-COLUMNS = ["item", "profile", "study", "settings", "name", "value", "error", "published", "where", "command"]
+COLUMNS = [
+    "item",
+    "profile",
+    "study",
+    "settings",
+    "name",
+    "value",
+    "error",
+    "published",
+    "where",
+    "command",
+]
 
 Render = Callable[[Sequence[MeasuredItem], Path | None], str]
 
@@ -75,7 +86,10 @@ def as_json(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
     for measured in items:
         _draw(measured, pictures)
         item = measured.item
-        record = {name: getattr(item, name) for name in ("name", "title", "source", "profile", "notes", "requires")}
+        record = {
+            name: getattr(item, name)
+            for name in ("name", "title", "source", "profile", "notes", "requires")
+        }
         record["command"] = command(item)
         record["cells"] = [_cell_record(outcome) for outcome in measured.outcomes]
         record["best"] = [_best_record(sweep) for sweep in sweeps(measured)]
@@ -102,7 +116,9 @@ def _cell_record(outcome: Outcome) -> dict[str, Any]:
         "state": outcome.state,
         "computed_in": outcome.computed_in,
         "values": {name: _value_record(estimate) for name, estimate in outcome.values.items()},
-        "least_of_three": {name: estimate.value for name, estimate in outcome.least_of_three.items()},
+        "least_of_three": {
+            name: estimate.value for name, estimate in outcome.least_of_three.items()
+        },
         "published": [asdict(published) for published in cell.published],
     }
 

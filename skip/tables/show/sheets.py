@@ -49,7 +49,9 @@ def _page(outcome: Outcome) -> Image.Image:
     """The sheet of a cell that is done."""
     path = outcome.path.with_suffix(".png")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is gone; remove {outcome.path.name} beside it and run it again")
+        raise FileNotFoundError(
+            f"{path} is gone; remove {outcome.path.name} beside it and run it again"
+        )
     return open_picture(path).convert("RGB")
 
 

@@ -50,12 +50,18 @@ def _value_columns(measured: MeasuredItem) -> list[Column]:
     """A value a column; its difference from rho 1 in a column of its own if it is the only one, else beside it."""
     names = measured.scalars
     if not names:
-        return [Column("measured", ["" if outcome.done else outcome.state for outcome in measured.outcomes])]
+        return [
+            Column(
+                "measured", ["" if outcome.done else outcome.state for outcome in measured.outcomes]
+            )
+        ]
 
     if len(names) == 1:
         (name,) = names
         gaps = [_gap(measured, outcome, name) for outcome in measured.outcomes]
-        columns = [Column(label(name), [_value_with_least(outcome, name) for outcome in measured.outcomes])]
+        columns = [
+            Column(label(name), [_value_with_least(outcome, name) for outcome in measured.outcomes])
+        ]
         if any(gaps):
             columns.append(Column("difference from rho 1", gaps))
         return columns
@@ -73,7 +79,9 @@ def _value_columns(measured: MeasuredItem) -> list[Column]:
             if not outcome.done:
                 column.texts[number] = ""
     if compared:
-        columns = [column._replace(head=f"{column.head} (difference from rho 1)") for column in columns]
+        columns = [
+            column._replace(head=f"{column.head} (difference from rho 1)") for column in columns
+        ]
     return columns
 
 
@@ -152,7 +160,9 @@ def by_index(measured: MeasuredItem) -> list[Column]:
             columns.append(Column(label(base), list(map(value_text, first))))
             continue
         for number, curve in curves.items():
-            columns.append(Column(f"{label(base)}, {captions[number]}", list(map(value_text, curve))))
+            columns.append(
+                Column(f"{label(base)}, {captions[number]}", list(map(value_text, curve)))
+            )
     return columns
 
 
@@ -174,7 +184,9 @@ def _multiple(measured: MeasuredItem, outcome: Outcome, name: str) -> str:
     return f" ({plus_minus(as_text(ratio(*pair)))} of rho 1)"
 
 
-def _with_baseline(measured: MeasuredItem, outcome: Outcome, name: str) -> tuple[Estimate, Estimate] | None:
+def _with_baseline(
+    measured: MeasuredItem, outcome: Outcome, name: str
+) -> tuple[Estimate, Estimate] | None:
     """A value and the one at rho = 1; None where there are not both."""
     if outcome.cell.study == "sheet":  # the number of its images is no metric
         return None

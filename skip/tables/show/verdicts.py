@@ -46,7 +46,9 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
         of = len(measured.outcomes)
         return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
     if not names:
-        return Judged(says, None, f"Not measured here: {says} (no cell has the metric {claim.metric}).")
+        return Judged(
+            says, None, f"Not measured here: {says} (no cell has the metric {claim.metric})."
+        )
 
     first_along, *_ = _names(claim.along)
     first_each, *_ = _names(claim.for_each)
@@ -95,7 +97,9 @@ def _join(settings: dict[str, Setting], names: Sequence[str]) -> None:
         return
     for name in names:
         if name not in settings:
-            raise ValueError(f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}")
+            raise ValueError(
+                f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}"
+            )
     others = {name: settings[name] for name in rest}
     settings[first] = f"{shown(settings[first])}, {caption(others)}"
 
@@ -105,7 +109,10 @@ def _each_feature(claim: Claim, names: Sequence[str]) -> list[Claim]:
     features = [name for name in names if name.endswith(" loss") and name not in IMAGE_LOSSES]
     if claim.metric != FEATURE_LOSS or not features:
         return [claim]
-    return [replace(claim, metric=name, says=claim.says.replace(FEATURE_LOSS, name)) for name in features]
+    return [
+        replace(claim, metric=name, says=claim.says.replace(FEATURE_LOSS, name))
+        for name in features
+    ]
 
 
 def _names(settings: str | None) -> list[str]:

@@ -16,7 +16,10 @@ def curve(
     """5 + 10 (rho - best)^2 per image, with noise that every rho shares and noise of its own."""
     rng = np.random.default_rng(seed)
     shared = 5 + common * rng.standard_normal(1000)
-    return [Estimate.of_mean(shared + 10 * (rho - best) ** 2 + own * rng.standard_normal(1000)) for rho in rhos]
+    return [
+        Estimate.of_mean(shared + 10 * (rho - best) ** 2 + own * rng.standard_normal(1000))
+        for rho in rhos
+    ]
 
 
 @pytest.mark.parametrize("rhos", [GRID, UNEVEN])
@@ -45,14 +48,18 @@ def test_the_interval_covers_at_its_rate() -> None:
     assert np.mean(rhos) == pytest.approx(0.73, abs=0.004)
     assert np.mean(errors) == pytest.approx(np.std(rhos), rel=0.2)
     gains = [b.gain for b in found if b.gain is not None]
-    assert np.mean([gain.error for gain in gains]) == pytest.approx(np.std([gain.value for gain in gains]), rel=0.2)
+    assert np.mean([gain.error for gain in gains]) == pytest.approx(
+        np.std([gain.value for gain in gains]), rel=0.2
+    )
 
 
 @pytest.mark.parametrize(("at", "edge"), [(0.3, 0.5), (1.4, 1.0)])
 def test_a_minimum_at_the_edge_is_flagged(at: float, edge: float) -> None:
     best = best_rho(GRID, curve(GRID, best=at, common=3.0))
     assert (best.rho, best.low, best.high, best.at_edge) == (edge, edge, edge, True)
-    assert best.gain is not None and best.gain.value == pytest.approx(10 * ((edge - at) ** 2 - (1 - at) ** 2))
+    assert best.gain is not None and best.gain.value == pytest.approx(
+        10 * ((edge - at) ** 2 - (1 - at) ** 2)
+    )
 
 
 def test_redrawn_curves_spread_as_the_mean_of_the_blocks_does() -> None:
@@ -64,14 +71,24 @@ def test_redrawn_curves_spread_as_the_mean_of_the_blocks_does() -> None:
 
 def test_more_noise_makes_a_larger_error() -> None:
     errors = [best_rho(GRID, curve(GRID, own=own)).error or 0 for own in (0.3, 3.0, 30.0)]
-    assert 0.003 < errors[0] < errors[1] / 5 < errors[2] / 5  # in proportion at first, then the grid limits it
+    assert (
+        0.003 < errors[0] < errors[1] / 5 < errors[2] / 5
+    )  # in proportion at first, then the grid limits it
     assert errors[2] < 0.25
 
 
 def test_more_may_be_better() -> None:
-    cells = [Estimate(-cell.value, cell.error, tuple(-b for b in cell.blocks)) for cell in curve(GRID, own=0.5)]
+    cells = [
+        Estimate(-cell.value, cell.error, tuple(-b for b in cell.blocks))
+        for cell in curve(GRID, own=0.5)
+    ]
     least, most = best_rho(GRID, curve(GRID, own=0.5)), best_rho(GRID, cells, maximise=True)
-    assert (most.rho, most.error, most.low, most.high) == (least.rho, least.error, least.low, least.high)
+    assert (most.rho, most.error, most.low, most.high) == (
+        least.rho,
+        least.error,
+        least.low,
+        least.high,
+    )
     assert most.value == Estimate(-least.value.value, least.value.error)
     assert least.gain is not None and most.gain == Estimate(-least.gain.value, least.gain.error)
 
@@ -98,7 +115,9 @@ def test_short_and_flat_grids() -> None:
     assert single.value.value == one[0].value
     best = best_rho([0.8, 1.0], two)
     assert (best.rho, best.at_edge) == (0.8, True)
-    assert best.gain is not None and best.gain.value == pytest.approx(difference(two[0], two[1]).value)
+    assert best.gain is not None and best.gain.value == pytest.approx(
+        difference(two[0], two[1]).value
+    )
     flat = best_rho([0.8, 0.9, 1.0], [Estimate.plain(2)] * 3)
     assert (flat.rho, flat.value.value) == (0.8, 2)
 

@@ -17,9 +17,13 @@ U = Claim("FID over rho has a minimum below 1", "u_shape", "fid", "rho")
 FALLS = Claim("FID falls with NFE", "falls", "fid", "nfe")
 
 
-def cells(along: str, values: dict[Any, float], error: float | None = 0.1, **others: Setting) -> list[Point]:
+def cells(
+    along: str, values: dict[Any, float], error: float | None = 0.1, **others: Setting
+) -> list[Point]:
     """Points whose differences have sqrt(2) times the error."""
-    return [Point({along: x, **others}, {"fid": Estimate.plain(y, error)}) for x, y in values.items()]
+    return [
+        Point({along: x, **others}, {"fid": Estimate.plain(y, error)}) for x, y in values.items()
+    ]
 
 
 def test_lower_seen() -> None:
@@ -59,14 +63,22 @@ def bowl(nfe: int, best: float, error: float | None = 0.001) -> list[Point]:
     moves = [-error, error] * 50 if error else []
     fids = {rho: 5 + (rho - best) ** 2 for rho in (0.6, 0.7, 0.8, 0.9, 1.0)}
     return [
-        Point({"rho": rho, "nfe": nfe}, {"fid": Estimate(y, error and error / 10, tuple(y + m * rho for m in moves))})
+        Point(
+            {"rho": rho, "nfe": nfe},
+            {"fid": Estimate(y, error and error / 10, tuple(y + m * rho for m in moves))},
+        )
         for rho, y in fids.items()
     ]
 
 
 @pytest.mark.parametrize(
     ("first", "last", "seen"),
-    [(0.72, 0.83, "seen"), (0.83, 0.72, "not seen"), (0.8, 0.8, "undecided"), (0.5, 0.8, "undecided")],
+    [
+        (0.72, 0.83, "seen"),
+        (0.83, 0.72, "not seen"),
+        (0.8, 0.8, "undecided"),
+        (0.5, 0.8, "undecided"),
+    ],
 )
 def test_the_best_moves(first: float, last: float, seen: str) -> None:
     points = bowl(39, last) + bowl(19, 0.9) + bowl(9, first)
@@ -77,20 +89,26 @@ def test_the_best_moves(first: float, last: float, seen: str) -> None:
     assert ("an end of the grid" in verdict.sentence) == (first == 0.5)
     if seen == "seen":
         assert re.search(
-            r"best rho 0\.72\d* \+- \S+ at NFE 9 and 0\.83\d* \+- \S+ at NFE 39, difference \+0\.11", verdict.sentence
+            r"best rho 0\.72\d* \+- \S+ at NFE 9 and 0\.83\d* \+- \S+ at NFE 39, difference \+0\.11",
+            verdict.sentence,
         )
 
 
 def test_the_best_of_unknown_error_or_of_one_group_says_nothing() -> None:
     assert judge(BEST, bowl(9, 0.7, None) + bowl(39, 0.8, None)).seen == "undecided"
-    assert judge(BEST, bowl(9, 0.7)).sentence.endswith("(1 values of NFE, too few for a direction).")
+    assert judge(BEST, bowl(9, 0.7)).sentence.endswith(
+        "(1 values of NFE, too few for a direction)."
+    )
     with pytest.raises(ValueError, match="name that setting"):
         replace(BEST, for_each=None)
 
 
 def test_what_is_missing_is_named() -> None:
     assert "(rho 1 is not measured)" in judge(LOWER, cells("rho", {0.8: 4.0})).sentence
-    assert "(nothing is measured to compare with rho 1)" in judge(LOWER, cells("rho", {1.0: 4.0})).sentence
+    assert (
+        "(nothing is measured to compare with rho 1)"
+        in judge(LOWER, cells("rho", {1.0: 4.0})).sentence
+    )
     assert judge(LOWER, []).sentence == f"Undecided: {LOWER.says} (nothing measured yet)."
     unknown = judge(LOWER, cells("rho", {0.8: 4.0, 1.0: 5.0}, error=None))
     assert unknown.seen == "undecided"
@@ -99,7 +117,9 @@ def test_what_is_missing_is_named() -> None:
 
 def test_shared_seeds_decide_what_single_errors_cannot() -> None:
     def point(rho: float, shift: float) -> Point:
-        return Point({"rho": rho}, {"fid": Estimate.of_mean(6 + NOISE + shift + 0.1 * shift * NOISE[::-1])})
+        return Point(
+            {"rho": rho}, {"fid": Estimate.of_mean(6 + NOISE + shift + 0.1 * shift * NOISE[::-1])}
+        )
 
     points = [point(0.8, -0.02), point(1.0, 0.0)]
     assert judge(LOWER, points).seen == "seen"
@@ -131,14 +151,31 @@ def test_a_group_of_one_cell_has_no_say() -> None:
 
 
 def test_a_chosen_cell_against_another_setting() -> None:
-    claim = Claim("EDM prefers decreasing rho", "lower", "fid", "time", baseline="increasing", against=("decreasing",))
+    claim = Claim(
+        "EDM prefers decreasing rho",
+        "lower",
+        "fid",
+        "time",
+        baseline="increasing",
+        against=("decreasing",),
+    )
     verdict = judge(claim, cells("time", {"increasing": 5.0, "decreasing": 4.0, "constant": 3.0}))
     assert verdict.seen == "seen"
-    assert "4.00 at time decreasing against 5.00 at increasing, difference -1.00 +- 0.14" in verdict.sentence
+    assert (
+        "4.00 at time decreasing against 5.00 at increasing, difference -1.00 +- 0.14"
+        in verdict.sentence
+    )
 
 
 def test_a_claim_about_some_of_the_cells() -> None:
-    claim = Claim("LDM prefers increasing rho", "lower", "fid", "time", baseline="decreasing", match={"network": "ldm"})
+    claim = Claim(
+        "LDM prefers increasing rho",
+        "lower",
+        "fid",
+        "time",
+        baseline="decreasing",
+        match={"network": "ldm"},
+    )
     ldm = cells("time", {"increasing": 4.0, "decreasing": 5.0}, network="ldm")
     edm = cells("time", {"increasing": 5.0, "decreasing": 4.0}, network="edm")
     assert judge(claim, edm + ldm).seen == "seen"
@@ -153,7 +190,10 @@ def test_a_claim_about_some_of_the_cells() -> None:
 def test_every_group_must_show_it() -> None:
     claim = replace(LOWER, for_each="nfe")
     good = cells("rho", {0.7: 6.12, 1.0: 6.6}, nfe=9)
-    bad, doubtful = cells("rho", {0.7: 5.5, 1.0: 5.0}, nfe=19), cells("rho", {0.7: 4.9, 1.0: 5.0}, nfe=39)
+    bad, doubtful = (
+        cells("rho", {0.7: 5.5, 1.0: 5.0}, nfe=19),
+        cells("rho", {0.7: 4.9, 1.0: 5.0}, nfe=39),
+    )
     assert judge(claim, good).sentence.startswith(f"Seen: {LOWER.says} (NFE 9: 6.12 at rho 0.7")
     verdict = judge(claim, good + bad + doubtful)
     assert verdict.seen == "not seen"
@@ -187,7 +227,10 @@ def test_u_shape_in_words() -> None:
     assert judge(U, cells("rho", {0.5: 8.0, 0.7: 6.0, 1.0: 7.0})).sentence == (
         f"Seen: {U.says} (6.00 +- 0.10 at rho 0.7, -2.00 +- 0.14 against rho 0.5 and -1.00 +- 0.14 against rho 1)."
     )
-    assert "(2 values of rho, too few for a U)" in judge(U, cells("rho", {0.5: 8.0, 1.0: 7.0})).sentence
+    assert (
+        "(2 values of rho, too few for a U)"
+        in judge(U, cells("rho", {0.5: 8.0, 1.0: 7.0})).sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +239,10 @@ def test_u_shape_in_words() -> None:
         ({9: 6.0, 19: 5.0, 39: 4.0}, "seen"),
         ({9: 6.0, 19: 4.0, 39: 4.2}, "seen"),  # up by less than the error allows
         ({9: 6.0, 19: 4.0, 39: 4.5}, "not seen"),
-        ({9: 6.0, 12: 5.0, 15: 5.31, 19: 4.9, 39: 4.0}, "seen"),  # up by 2.2 errors, one of four steps
+        (
+            {9: 6.0, 12: 5.0, 15: 5.31, 19: 4.9, 39: 4.0},
+            "seen",
+        ),  # up by 2.2 errors, one of four steps
         ({9: 6.0, 12: 5.0, 15: 5.36, 19: 4.9, 39: 4.0}, "not seen"),  # 2.55
         ({9: 6.0, 19: 6.1, 39: 5.9}, "undecided"),
         ({9: 4.0, 19: 5.0, 39: 6.0}, "not seen"),
@@ -206,7 +252,10 @@ def test_u_shape_in_words() -> None:
 )
 def test_falls_and_rises(values: dict[float, float], seen: str) -> None:
     assert judge(FALLS, cells("nfe", values)[::-1]).seen == seen
-    assert judge(replace(FALLS, kind="rises"), cells("nfe", {x: -y for x, y in values.items()})).seen == seen
+    assert (
+        judge(replace(FALLS, kind="rises"), cells("nfe", {x: -y for x, y in values.items()})).seen
+        == seen
+    )
 
 
 def test_falls_in_words() -> None:
@@ -232,8 +281,14 @@ def test_rows_without_the_setting_do_not_count() -> None:
         (replace(LOWER, along="roh"), "no cell has the setting 'roh'; there are nfe, rho, time"),
         (replace(LOWER, for_each="steps"), "no cell has the setting 'steps'"),
         (replace(LOWER, metric="fdi"), "no cell has the metric 'fdi'; there are fid"),
-        (replace(LOWER, along="nfe", baseline=9), "two cells have NFE 9: what tells them apart must be for_each"),
-        (replace(FALLS, along="time", for_each="rho"), "falls goes along numbers; time is 'constant'"),
+        (
+            replace(LOWER, along="nfe", baseline=9),
+            "two cells have NFE 9: what tells them apart must be for_each",
+        ),
+        (
+            replace(FALLS, along="time", for_each="rho"),
+            "falls goes along numbers; time is 'constant'",
+        ),
     ],
 )
 def test_claims_that_fit_no_cell_are_refused(claim: Claim, message: str) -> None:
@@ -242,7 +297,9 @@ def test_claims_that_fit_no_cell_are_refused(claim: Claim, message: str) -> None
 
 
 def test_claims_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="'bends'; choose from lower, higher, u_shape, rises, falls"):
+    with pytest.raises(
+        ValueError, match="'bends'; choose from lower, higher, u_shape, rises, falls"
+    ):
         replace(LOWER, kind="bends")  # type: ignore[arg-type]
     for against in ((), (0.8, 1.0)):
         with pytest.raises(ValueError, match=r"name values of rho other than 1\.0"):

@@ -38,8 +38,14 @@ def test_one_image_has_no_error() -> None:
 
 
 def test_json_keeps_every_bit() -> None:
-    for estimate in (Estimate.of_mean(np.random.default_rng(0).standard_normal(250)), Estimate.plain(0.1 + 0.2)):
-        assert Estimate.from_json(json.loads(json.dumps(estimate.to_json(), allow_nan=False))) == estimate
+    for estimate in (
+        Estimate.of_mean(np.random.default_rng(0).standard_normal(250)),
+        Estimate.plain(0.1 + 0.2),
+    ):
+        assert (
+            Estimate.from_json(json.loads(json.dumps(estimate.to_json(), allow_nan=False)))
+            == estimate
+        )
     with pytest.raises(ValueError, match="is not an estimate: need value, error and blocks"):
         Estimate.from_json({"value": 1.0})
 
@@ -69,7 +75,10 @@ def test_block_errors_agree_with_image_errors() -> None:
     zero = Estimate(0.0, 0.0, (0.0,) * 100)
     for n, bias in ((150, math.sqrt(1.125)), (1000, 1.0)):
         rng = np.random.default_rng(0)
-        blocked = [difference(Estimate.of_mean(rng.standard_normal(n)), zero).error or 0 for _ in range(100)]
+        blocked = [
+            difference(Estimate.of_mean(rng.standard_normal(n)), zero).error or 0
+            for _ in range(100)
+        ]
         assert np.sqrt(np.mean(np.square(blocked))) == pytest.approx(bias / n**0.5, rel=0.02)
 
 
@@ -85,7 +94,10 @@ def test_the_error_of_a_ratio_is_the_spread_of_repeated_ones() -> None:
     values, errors = [], []
     for _ in range(200):
         common = rng.standard_normal(400)
-        found = ratio(Estimate.of_mean(8 + 2 * common + rng.standard_normal(400)), Estimate.of_mean(-4 + common))
+        found = ratio(
+            Estimate.of_mean(8 + 2 * common + rng.standard_normal(400)),
+            Estimate.of_mean(-4 + common),
+        )
         values.append(found.value)
         errors.append(found.error or 0)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)

@@ -74,7 +74,9 @@ def test_smooth_features_are_the_detectors_where_images_are_uint8() -> None:
     assert gradient.abs().amax((1, 2, 3)).min() > 0
     between, outside = x.detach() + 0.003, x.detach() * 2  # neither rounded nor cut off
     assert not torch.allclose(smooth_features(detector)(between), found, rtol=1e-4)
-    assert not torch.allclose(smooth_features(detector)(outside), smooth_features(detector)(outside.clamp(-1, 1)))
+    assert not torch.allclose(
+        smooth_features(detector)(outside), smooth_features(detector)(outside.clamp(-1, 1))
+    )
 
 
 def test_a_detector_without_gradients_is_refused() -> None:
@@ -96,7 +98,9 @@ class Constant:
 
     label_dim, img_channels, img_resolution, num_skips = 0, 1, 4, 2
 
-    def __call__(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None, skip_scale: Tensor) -> Tensor:
+    def __call__(
+        self, x: Tensor, sigma: Tensor, class_labels: Tensor | None, skip_scale: Tensor
+    ) -> Tensor:
         assert x.dtype == torch.float32 and sigma.shape == (len(x),) and class_labels is None
         halves = torch.zeros(2, *x.shape[1:])
         halves[0, :, :2], halves[1, :, 2:] = 1, 1
@@ -111,7 +115,9 @@ def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FineTuning:
         pixels = np.full([4, 4], a, np.uint8)
         pixels[2:] = b
         Image.fromarray(pixels).save(tmp_path / "data" / f"{i}.png")
-    monkeypatch.setattr(objectives, "_loaded", lambda settings, device: (Constant(), lambda x: 2 * x))
+    monkeypatch.setattr(
+        objectives, "_loaded", lambda settings, device: (Constant(), lambda x: 2 * x)
+    )
     return FineTuning("none", str(tmp_path / "data"), "none", batch=2, lr=0.02, weighting="one")
 
 
@@ -120,26 +126,38 @@ def test_free_rho_finds_the_optimum(halves: FineTuning, tmp_path: Path) -> None:
     fitted = tune_rho(halves, 1200, tmp_path / "state", CPU, start=0.3)
     expected = [(153 + 204) / 2 / 127.5 - 1, 1.0]
     assert fitted.scale.layers == pytest.approx(expected, abs=1e-3)
-    assert fitted.path.shape == (600, 2) and fitted.path[-1].tolist() == list(fitted.scale.layers or ())
+    assert fitted.path.shape == (600, 2) and fitted.path[-1].tolist() == list(
+        fitted.scale.layers or ()
+    )
     spread = ((204 - 153) / 2 / 127.5) ** 2
     assert float(fitted.losses[-1]) == pytest.approx(4 * 8 * spread, rel=1e-3)
     first = torch.tensor([[0.2, 1.0], [0.6, 1.0]], dtype=torch.float64)
-    assert float(fitted.losses[0]) == pytest.approx(4 * 8 * float((first - 0.3).square().sum(1).mean()), rel=1e-6)
+    assert float(fitted.losses[0]) == pytest.approx(
+        4 * 8 * float((first - 0.3).square().sum(1).mean()), rel=1e-6
+    )
 
 
 def test_bounded_rho_stays_inside(halves: FineTuning, tmp_path: Path) -> None:
     fitted = tune_rho(halves, 1200, tmp_path / "state", CPU, bounded=True, start=0.5)
     assert float(fitted.path.min()) > 0 and float(fitted.path.max()) < 1
     low, high = fitted.scale.layers or ()
-    assert low == pytest.approx((153 + 204) / 2 / 127.5 - 1, abs=2e-3) and 0.9 < high < 1  # the optimum is 1 itself
+    assert (
+        low == pytest.approx((153 + 204) / 2 / 127.5 - 1, abs=2e-3) and 0.9 < high < 1
+    )  # the optimum is 1 itself
 
 
 def test_coefficients() -> None:
-    assert coefficients(first_theta(3, 0.95, True), True).tolist() == pytest.approx([0.95] * 3, rel=1e-12)
+    assert coefficients(first_theta(3, 0.95, True), True).tolist() == pytest.approx(
+        [0.95] * 3, rel=1e-12
+    )
     assert first_theta(2, 1.0, False).tolist() == [1, 1]
     theta = torch.tensor([-30.0, 0.0, 30.0], dtype=torch.float64)
     rho = coefficients(theta, True)
-    assert rho.tolist() == pytest.approx([np.exp(-30), 0.5, 1], rel=1e-12) and rho[0] > 0 and rho[2] < 1
+    assert (
+        rho.tolist() == pytest.approx([np.exp(-30), 0.5, 1], rel=1e-12)
+        and rho[0] > 0
+        and rho[2] < 1
+    )
     assert torch.equal(coefficients(theta, False), theta)
 
 
@@ -159,18 +177,26 @@ def test_gradient_is_the_finite_difference(bounded: bool) -> None:
         for i in (0, 4, 8):
             move = h * torch.eye(net.num_skips, dtype=torch.float64)[i]
             numeric = float(mean(theta + move) - mean(theta - move)) / (2 * h)
-            assert float(gradient[i]) == pytest.approx(numeric, rel=0.02, abs=0.01 * float(gradient.abs().max()))
+            assert float(gradient[i]) == pytest.approx(
+                numeric, rel=0.02, abs=0.01 * float(gradient.abs().max())
+            )
 
 
 def test_losses_are_those_of_the_study() -> None:
-    net, feature, examples = load_network("demo"), smooth_features(load_detector("demo", CPU)), some_examples()
+    net, feature, examples = (
+        load_network("demo"),
+        smooth_features(load_detector("demo", CPU)),
+        some_examples(),
+    )
     x, labels, sigma, noise = examples
     rho = torch.full([net.num_skips], 0.8, dtype=torch.float64)
     with torch.no_grad():
         found = rho_losses(net, rho, feature, "edm", examples)
         plain = losses(net, x, labels, sigma, noise, {"pixel": pixels, "f": feature})
         both = network_losses(net, feature, 0.5, "edm", examples)
-        D = net((x + sigma.reshape(-1, 1, 1, 1) * noise).float(), sigma.float(), labels, skip_scale=rho)
+        D = net(
+            (x + sigma.reshape(-1, 1, 1, 1) * noise).float(), sigma.float(), labels, skip_scale=rho
+        )
         expected = weight(sigma) * (feature(D) - feature(x)).double().square().sum(1)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(both, plain["pixel"] + 0.5 * plain["f"], rtol=1e-6, atol=1e-9)
@@ -184,15 +210,21 @@ def test_the_first_step_is_adam_and_nothing_is_dropped(small: FineTuning, tmp_pa
     before, after = load_network(small.network), load_network(path)
     given = first_examples(small)
     before.requires_grad_(True)
-    network_losses(before, smooth_features(load_detector("demo", CPU)), 0.25, "edm", given).mean().backward()
+    network_losses(
+        before, smooth_features(load_detector("demo", CPU)), 0.25, "edm", given
+    ).mean().backward()
     moved = 0
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         if old.grad is None:
             assert torch.equal(old, new), name
             continue
         step = old.grad / (old.grad.abs() + 1e-8)
-        clear = old.grad.abs() > 1e-3 * old.grad.abs().max()  # of others, rounding may turn the sign
-        torch.testing.assert_close(new[clear], (old - small.lr * step)[clear].detach(), rtol=1e-4, atol=1e-5)
+        clear = (
+            old.grad.abs() > 1e-3 * old.grad.abs().max()
+        )  # of others, rounding may turn the sign
+        torch.testing.assert_close(
+            new[clear], (old - small.lr * step)[clear].detach(), rtol=1e-4, atol=1e-5
+        )
         moved += int(clear.sum())
     assert moved > 1000
 
@@ -200,10 +232,17 @@ def test_the_first_step_is_adam_and_nothing_is_dropped(small: FineTuning, tmp_pa
 def first_examples(settings: FineTuning) -> Examples:
     """The first batch, from the definitions."""
     from_zip = objectives.real_images(settings, load_network(settings.network))
-    order = np.random.RandomState([settings.seed, 0]).permutation(len(from_zip.data))[: settings.batch]
+    order = np.random.RandomState([settings.seed, 0]).permutation(len(from_zip.data))[
+        : settings.batch
+    ]
     images, labels = from_zip.batch([int(i) for i in order], CPU)
-    seeds = [int(np.random.SeedSequence([settings.seed, p]).generate_state(1)[0]) for p in range(settings.batch)]
-    noise = torch.stack([torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(s)) for s in seeds])
+    seeds = [
+        int(np.random.SeedSequence([settings.seed, p]).generate_state(1)[0])
+        for p in range(settings.batch)
+    ]
+    noise = torch.stack(
+        [torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    )
     return Examples(images, labels, draw_sigma(seeds), noise)
 
 
@@ -218,7 +257,9 @@ def test_snapshots_hold_weights_or_their_average(small: FineTuning, tmp_path: Pa
     e1, e2 = (load_network(path).state_dict() for path in mean)
     for name in w0:
         torch.testing.assert_close(e1[name], (w0[name] + w1[name]) / 2, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(e2[name], (w0[name] + w1[name] + 2 * w2[name]) / 4, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            e2[name], (w0[name] + w1[name] + 2 * w2[name]) / 4, rtol=1e-5, atol=1e-6
+        )
     assert any(not torch.equal(w1[name], w2[name]) for name in w0)
 
 
@@ -229,7 +270,9 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_ends_the_same(small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_ends_the_same(
+    small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = tune_rho(small, 40, tmp_path / "whole", CPU, every=16)
     steps = []
 
@@ -243,7 +286,9 @@ def test_a_killed_run_ends_the_same(small: FineTuning, tmp_path: Path, monkeypat
     with pytest.raises(KilledError):
         tune_rho(small, 40, tmp_path / "killed", CPU, every=16)
     again = tune_rho(small, 40, tmp_path / "killed", CPU, every=16)
-    assert len(steps) == 4 + 3 + 2, "it goes on after the second step, and looks at the loss at each of two saves"
+    assert len(steps) == 4 + 3 + 2, (
+        "it goes on after the second step, and looks at the loss at each of two saves"
+    )
     assert torch.equal(again.path, whole.path) and torch.equal(again.losses, whole.losses)
     assert again.scale == whole.scale
     shorter = tune_rho(small, 16, tmp_path / "killed", CPU, every=16)
@@ -269,7 +314,9 @@ def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objectives, "rho_losses", no_number)
-        with pytest.raises(RuntimeError, match="the loss of the step to 6 images is nan: the run stops"):
+        with pytest.raises(
+            RuntimeError, match="the loss of the step to 6 images is nan: the run stops"
+        ):
             tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
     assert (tmp_path / "state").read_bytes() == before
     flipped = bytearray(before)
@@ -279,7 +326,9 @@ def test_a_run_that_diverges_keeps_its_last_state(halves: FineTuning, tmp_path: 
         tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
 
 
-def test_coefficients_that_the_network_cannot_bear_are_not_saved(small: FineTuning, tmp_path: Path) -> None:
+def test_coefficients_that_the_network_cannot_bear_are_not_saved(
+    small: FineTuning, tmp_path: Path
+) -> None:
     tune_rho(small, 8, tmp_path / "state", CPU)
     with pytest.raises(RuntimeError, match=r"a skip coefficient has become 1e\+18: the run stops"):
         tune_rho(replace(small, lr=1e18), 8, tmp_path / "other", CPU)
@@ -289,7 +338,16 @@ def test_coefficients_that_the_network_cannot_bear_are_not_saved(small: FineTuni
 def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
+    flags = [
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--device",
+        "cpu",
+        "--outdir",
+        str(tmp_path / "run"),
+    ]
     first = ["network", *flags, "--every", "8", "--duration-images", "8", "--lr", "1e18"]
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
@@ -302,23 +360,38 @@ def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == kept
 
 
-def test_a_full_disk_is_one_line_of_its_own(small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_of_its_own(
+    small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", full)
-    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--outdir", str(tmp_path / "run")]
+    flags = [
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--device",
+        "cpu",
+        "--outdir",
+        str(tmp_path / "run"),
+    ]
     result = CliRunner().invoke(main, ["network", *flags, "--duration-images", "8"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
     assert "finetuning-state.pt" in result.stderr and not (tmp_path / "run").exists()
 
 
-def test_snapshots_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
+def test_snapshots_whose_state_is_gone_are_not_written_over(
+    small: FineTuning, tmp_path: Path
+) -> None:
     (path,) = tune_network(small, 8, 8, tmp_path / "run", CPU)
     (tmp_path / "run" / objectives.STATE_FILE).unlink()
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"network-snapshot-000008\.safetensors but no finetuning-state\.pt"):
+    with pytest.raises(
+        ValueError, match=r"network-snapshot-000008\.safetensors but no finetuning-state\.pt"
+    ):
         tune_network(small, 8, 8, tmp_path / "run", CPU)
     assert path.read_bytes() == before
 
@@ -342,7 +415,10 @@ def test_a_signal_saves_and_the_run_goes_on(halves: FineTuning, tmp_path: Path) 
 
 
 def test_two_runs_on_one_state_are_refused(halves: FineTuning, tmp_path: Path) -> None:
-    with claim_file(tmp_path / "state"), pytest.raises(RuntimeError, match=r"another run is writing .*state"):
+    with (
+        claim_file(tmp_path / "state"),
+        pytest.raises(RuntimeError, match=r"another run is writing .*state"),
+    ):
         tune_rho(halves, 8, tmp_path / "state", CPU, start=0.3)
 
 
@@ -366,7 +442,17 @@ def on_two_ranks(*args: str) -> dict[str, Any]:
 
 
 def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> None:
-    flags = ["--network", small.network, "--batch", "8", "--duration-images", "24", "--bounded", "--rho-start", "0.5"]
+    flags = [
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--duration-images",
+        "24",
+        "--bounded",
+        "--rho-start",
+        "0.5",
+    ]
     two = on_two_ranks("rho", *flags, "--lr", "0.1", "--out", str(tmp_path / "two.json"))
     one = tune_rho(replace(small, lr=0.1), 24, tmp_path / "one", CPU, bounded=True, start=0.5)
     assert two["rho"] == pytest.approx(one.scale.layers, rel=1e-5)
@@ -380,13 +466,27 @@ def test_two_ranks_agree_with_one_on_weights(small: FineTuning, tmp_path: Path) 
     two = on_two_ranks("network", *flags, "--out", str(tmp_path / "two"))
     assert two["snapshots"] == [str(tmp_path / "two" / "network-snapshot-000024.safetensors")]
     tune_network(replace(small, lr=0.001), 24, 24, tmp_path / "one", CPU)
-    states = [torch.load(tmp_path / name / objectives.STATE_FILE, weights_only=True) for name in ("one", "two")]
+    states = [
+        torch.load(tmp_path / name / objectives.STATE_FILE, weights_only=True)
+        for name in ("one", "two")
+    ]
     torch.testing.assert_close(states[1]["history"], states[0]["history"], rtol=1e-5, atol=0)
 
 
 def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Path) -> None:
     out = tmp_path / "rho.json"
-    flags = ["--network", small.network, "--batch", "8", "--duration", "16", "--device", "cpu", "--out", str(out)]
+    flags = [
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--duration",
+        "16",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
     result = CliRunner().invoke(main, ["rho", *flags])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -399,9 +499,15 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("rho --duration-images 20", "the length is 20; it must be a positive multiple of the batch, 8"),
+        (
+            "rho --duration-images 20",
+            "the length is 20; it must be a positive multiple of the batch, 8",
+        ),
         ("rho --duration-images 16 --lr 0", "lr is 0; it must be positive"),
-        ("rho --duration-images 16 --bounded --rho-start 1", "starts at 1.0; it must lie between 0 and 1"),
+        (
+            "rho --duration-images 16 --bounded --rho-start 1",
+            "starts at 1.0; it must lie between 0 and 1",
+        ),
         ("rho --duration-images 16 --detector nonsense", "no detector is called 'nonsense'"),
         ("rho --duration-images 16 --data nowhere.zip", "nowhere.zip"),
         (
@@ -412,8 +518,20 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
         ("network --duration-images 16 --factor nan", "nan is no finite number"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(small: FineTuning, tmp_path: Path, flags: str, message: str) -> None:
-    args = [*flags.split(), "--network", small.network, "--batch", "8", "--device", "cpu", "--out", str(tmp_path / "x")]
+def test_nonsense_is_refused_in_one_line(
+    small: FineTuning, tmp_path: Path, flags: str, message: str
+) -> None:
+    args = [
+        *flags.split(),
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "x"),
+    ]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
@@ -452,11 +570,24 @@ def test_a_run_of_other_settings_is_refused(small: FineTuning, tmp_path: Path) -
     assert snapshot(tmp_path, 1600).name == "network-snapshot-001600.safetensors"
 
 
-def test_coefficients_whose_state_is_gone_are_not_written_over(small: FineTuning, tmp_path: Path) -> None:
+def test_coefficients_whose_state_is_gone_are_not_written_over(
+    small: FineTuning, tmp_path: Path
+) -> None:
     (tmp_path / "rho.json").write_text("{}")
-    flags = ["--network", small.network, "--batch", "8", "--device", "cpu", "--dest", str(tmp_path / "rho.json")]
+    flags = [
+        "--network",
+        small.network,
+        "--batch",
+        "8",
+        "--device",
+        "cpu",
+        "--dest",
+        str(tmp_path / "rho.json"),
+    ]
     result = CliRunner().invoke(main, ["rho", *flags, "--duration-images", "8"])
-    assert result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
+    assert (
+        result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
+    )
     assert (tmp_path / "rho.json").read_text() == "{}"
 
 
@@ -464,8 +595,12 @@ def test_a_network_that_returns_nan_ends_the_run_with_advice(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        objectives.Precond, "forward", lambda net, x, *args, **more: x * math.nan + more["skip_scale"].sum()
+        objectives.Precond,
+        "forward",
+        lambda net, x, *args, **more: x * math.nan + more["skip_scale"].sum(),
     )
-    with pytest.raises(RuntimeError, match=r"the loss of the step to 8 images is nan: .* a lower learning rate"):
+    with pytest.raises(
+        RuntimeError, match=r"the loss of the step to 8 images is nan: .* a lower learning rate"
+    ):
         tune_rho(small, 8, tmp_path / "state", CPU)
     assert not (tmp_path / "state").exists()

@@ -38,7 +38,11 @@ def shape(net: Any) -> tuple[int, int, int]:
 
 def inputs(net: Any) -> Inputs:
     sigma = net.round_sigma(torch.tensor(LEVELS))
-    return pure_noise(shape(net), SEEDS, sigma).float(), sigma, random_labels(SEEDS, net.label_dim, shape(net))
+    return (
+        pure_noise(shape(net), SEEDS, sigma).float(),
+        sigma,
+        random_labels(SEEDS, net.label_dim, shape(net)),
+    )
 
 
 def images(net: Any) -> Tensor:
@@ -72,7 +76,10 @@ def test_gradient(net: Any, scale: SkipScale) -> None:
 
 def test_losses(net: Any) -> None:
     x, sigma = images(net), net.round_sigma(torch.tensor(LEVELS, dtype=torch.float64))
-    noise, labels = SeedNoise([6, 7, 8]).randn(list(x.shape)), random_labels(SEEDS, net.label_dim, shape(net))
+    noise, labels = (
+        SeedNoise([6, 7, 8]).randn(list(x.shape)),
+        random_labels(SEEDS, net.label_dim, shape(net)),
+    )
     tuned = SkipTuned(net, SkipScale(0.5))
     found = losses(tuned, x, labels, sigma, noise, {"pixel": pixels} | band_features("haar"))
     with torch.no_grad():
@@ -87,9 +94,14 @@ def test_losses(net: Any) -> None:
 
 
 def test_inversion(net: Any) -> None:
-    settings, labels = SamplerSettings("euler", steps=4), random_labels(SEEDS, net.label_dim, shape(net))
+    settings, labels = (
+        SamplerSettings("euler", steps=4),
+        random_labels(SEEDS, net.label_dim, shape(net)),
+    )
     nodes = settings.nodes(net)
-    assert net.sigma_min <= float(nodes[-1]) * (1 + 1e-12) and float(nodes[0]) <= net.sigma_max * (1 + 1e-12)
+    assert net.sigma_min <= float(nodes[-1]) * (1 + 1e-12) and float(nodes[0]) <= net.sigma_max * (
+        1 + 1e-12
+    )
     x = images(net)
     found = invert(net, x, labels, settings, batch_size=2)
     for low, high in zip(nodes.flip(0)[:-1], nodes.flip(0)[1:], strict=True):
@@ -101,14 +113,20 @@ def test_inversion(net: Any) -> None:
 
 def test_windows(net: Any) -> None:
     low, high = max(net.sigma_min, 0.01), min(net.sigma_max, 10.0)
-    nodes = net.round_sigma(SamplerSettings("heun", steps=6, sigma_min=low, sigma_max=high).nodes(net))
+    nodes = net.round_sigma(
+        SamplerSettings("heun", steps=6, sigma_min=low, sigma_max=high).nodes(net)
+    )
     between = (nodes[1:-1:2] * nodes[2::2]).sqrt().tolist()
     bounds = zip([*between, 0.0], [math.inf, *between], strict=True)
     scales = [SkipScale(0.5, window=window) for window in bounds]
     with torch.inference_mode():
         for i, sigma in enumerate(nodes.float()):
-            x, labels = pure_noise(shape(net), SEEDS, sigma).float(), random_labels(SEEDS, net.label_dim, shape(net))
+            x, labels = (
+                pure_noise(shape(net), SEEDS, sigma).float(),
+                random_labels(SEEDS, net.label_dim, shape(net)),
+            )
             moved = [
-                not torch.equal(SkipTuned(net, scale)(x, sigma, labels), net(x, sigma, labels)) for scale in scales
+                not torch.equal(SkipTuned(net, scale)(x, sigma, labels), net(x, sigma, labels))
+                for scale in scales
             ]
             assert moved == [i // 2 == window for window in range(3)]

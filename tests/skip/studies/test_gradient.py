@@ -45,7 +45,9 @@ class PixelDenoiser(nn.Module):
 A = torch.tensor([[1.0, 2.0], [3.0, -5.0]])
 
 
-def inputs(channels: int = 1, sigma: float | Tensor = 1.5) -> tuple[Tensor, float | Tensor, Tensor | None]:
+def inputs(
+    channels: int = 1, sigma: float | Tensor = 1.5
+) -> tuple[Tensor, float | Tensor, Tensor | None]:
     shape = (channels, 8, 8)
     return pure_noise(shape, SEEDS, sigma), sigma, random_labels(SEEDS, 10, shape)
 
@@ -82,7 +84,9 @@ def test_a_random_probe_follows_noise_and_class_of_its_seed(function: Function) 
 def test_channels_that_the_denoiser_does_not_use_do_not_count() -> None:
     three = torch.cat([A, torch.tensor([[100.0, 100.0]])])
     x = pure_noise((2, 8, 8), SEEDS, 1.0)
-    assert gradient_norm(PixelDenoiser(three), x, 1.0).tolist() == pytest.approx([40, 40], rel=1e-12)
+    assert gradient_norm(PixelDenoiser(three), x, 1.0).tolist() == pytest.approx(
+        [40, 40], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("probe", PROBES)
@@ -122,7 +126,15 @@ def test_an_image_does_not_depend_on_its_batch(function: Function, probe: Probe)
     assert labels is not None and isinstance(sigma, Tensor)
     together = gradient_norm(net, x, sigma, labels, function, probe, SEEDS)
     alone = [
-        gradient_norm(net, x[i : i + 1], sigma[i : i + 1], labels[i : i + 1], function, probe, SEEDS[i : i + 1])
+        gradient_norm(
+            net,
+            x[i : i + 1],
+            sigma[i : i + 1],
+            labels[i : i + 1],
+            function,
+            probe,
+            SEEDS[i : i + 1],
+        )
         for i in range(2)
     ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=0)
@@ -145,7 +157,9 @@ def test_works_where_gradients_are_off(function: Function, kind: str) -> None:
     net = tiny_network(kind=PRECONDS[kind])
     expected = gradient_norm(net, *inputs(sigma=torch.tensor([0.7, 3.0])), function)
     with torch.inference_mode():
-        assert torch.equal(gradient_norm(net, *inputs(sigma=torch.tensor([0.7, 3.0])), function), expected)
+        assert torch.equal(
+            gradient_norm(net, *inputs(sigma=torch.tensor([0.7, 3.0])), function), expected
+        )
         assert not torch.is_grad_enabled()
 
 

@@ -21,7 +21,9 @@ def test_class_and_noise_are_the_reference_draws() -> None:
     seeds = [entry["seed"] for entry in entries]
     noise = pure_noise((3, 64, 64), seeds, 1.0)
     labels = random_labels(seeds, 1000, (3, 64, 64))
-    assert labels is not None and labels.shape == (len(seeds), 1000) and labels.dtype == torch.float32
+    assert (
+        labels is not None and labels.shape == (len(seeds), 1000) and labels.dtype == torch.float32
+    )
     assert torch.equal(labels.sum(dim=1), torch.ones(len(seeds)))
     assert labels.argmax(dim=1).tolist() == [entry["class_idx_1000"] for entry in entries]
     for image, entry in zip(noise, entries, strict=True):
@@ -65,7 +67,9 @@ def test_noise_levels_per_image() -> None:
     assert torch.equal(x[0], images[0].double())
     assert torch.equal(x[1], images[1].double() + 2 * noise[1].double())
     assert torch.equal(noisy(images, 2.0, noise)[1], x[1])
-    assert torch.equal(pure_noise(SHAPE, [1, 2], torch.tensor([0.5, 3.0]))[1], 3 * noise[1].double())
+    assert torch.equal(
+        pure_noise(SHAPE, [1, 2], torch.tensor([0.5, 3.0]))[1], 3 * noise[1].double()
+    )
 
 
 @pytest.mark.parametrize(

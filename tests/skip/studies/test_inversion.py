@@ -67,7 +67,13 @@ def test_gaussian_data_inverts_to_closed_form_at_the_solvers_order(name: str) ->
 def test_sampling_leads_back_to_the_images(name: str) -> None:
     settings, x = SamplerSettings(name, steps=100, sigmas="edm", ending="sigma_min"), images(4)
     noise = invert(NET, x, labels(4), settings)
-    again = sample(settings.bound(NET, torch.zeros_like), bind(NET, labels(4)), noise, settings.nodes(NET), "sigma_min")
+    again = sample(
+        settings.bound(NET, torch.zeros_like),
+        bind(NET, labels(4)),
+        noise,
+        settings.nodes(NET),
+        "sigma_min",
+    )
     assert relative_error(again, x) < 1e-3
     assert relative_error(noise, x) > 0.1
 
@@ -75,7 +81,9 @@ def test_sampling_leads_back_to_the_images(name: str) -> None:
 def test_the_range_of_the_settings_is_the_range_of_the_integral() -> None:
     x, low, high = images(3), 0.1, 5.0
     noise = invert(NET, x, labels(3), SamplerSettings(steps=100, sigma_min=low, sigma_max=high))
-    assert relative_error(noise, x * math.sqrt((STD**2 + high**2) / (STD**2 + low**2)) / high) < 1e-3
+    assert (
+        relative_error(noise, x * math.sqrt((STD**2 + high**2) / (STD**2 + low**2)) / high) < 1e-3
+    )
 
 
 def test_precision_gradients_and_batches() -> None:
@@ -91,17 +99,32 @@ def test_labels_and_rho_reach_the_network() -> None:
     x, one_hot = torch.randn(3, 1, 8, 8).clamp(-1, 1), torch.eye(3)
     noise = invert(net, x, one_hot, settings, batch_size=2)
     for i in range(3):
-        assert relative_error(invert(net, x[i : i + 1], one_hot[i : i + 1], settings), noise[i : i + 1]) < 1e-4
+        assert (
+            relative_error(
+                invert(net, x[i : i + 1], one_hot[i : i + 1], settings), noise[i : i + 1]
+            )
+            < 1e-4
+        )
     assert relative_error(invert(net, x, one_hot.flip(0), settings)[0], noise[0]) > 1e-3
-    assert relative_error(invert(SkipTuned(net, SkipScale(0.5)), x, one_hot, settings), noise) > 1e-3
+    assert (
+        relative_error(invert(SkipTuned(net, SkipScale(0.5)), x, one_hot, settings), noise) > 1e-3
+    )
 
 
 def test_inverted_gaussian_data_are_noise_and_wrong_scales_are_not() -> None:
     """Unbiased MMD^2 over independent sets: around 0 for the inverted noise, many errors above it for 1.3 times it."""
     settings, kernels = SamplerSettings(steps=100), noise_kernels(12)
-    noises = [invert(NET, images(150, seed), labels(150), settings, 150) for seed in range(1000, 1024)]
-    for factor, judge in [(1.0, lambda z: abs(z) < 3), (1.3, lambda z: z > 5), (0.75, lambda z: z > 5)]:
-        found = [gaussian_distances(factor * noise, seed, kernels) for seed, noise in enumerate(noises)]
+    noises = [
+        invert(NET, images(150, seed), labels(150), settings, 150) for seed in range(1000, 1024)
+    ]
+    for factor, judge in [
+        (1.0, lambda z: abs(z) < 3),
+        (1.3, lambda z: z > 5),
+        (0.75, lambda z: z > 5),
+    ]:
+        found = [
+            gaussian_distances(factor * noise, seed, kernels) for seed, noise in enumerate(noises)
+        ]
         for name in kernels:
             values = np.array([each[f"{name}_unbiased"][0] for each in found])
             assert judge(values.mean() / (values.std(ddof=1) / len(values) ** 0.5)), (factor, name)
@@ -148,16 +171,31 @@ PIXELS = torch.zeros(2, 3, 2, 2)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: invert(NET, PIXELS.to(torch.uint8), labels(2), SamplerSettings()), "images are torch.uint8"),
+        (
+            lambda: invert(NET, PIXELS.to(torch.uint8), labels(2), SamplerSettings()),
+            "images are torch.uint8",
+        ),
         (lambda: invert(NET, PIXELS[:, :1], labels(2), SamplerSettings()), r"shape \[2, 1, 2, 2\]"),
         (lambda: invert(NET, PIXELS[:0], labels(0), SamplerSettings()), "N > 0"),
-        (lambda: invert(NET, PIXELS, None, SamplerSettings()), r"shape None; this network needs one-hot \[2, 2\]"),
+        (
+            lambda: invert(NET, PIXELS, None, SamplerSettings()),
+            r"shape None; this network needs one-hot \[2, 2\]",
+        ),
         (lambda: invert(NET, PIXELS, labels(3), SamplerSettings()), r"shape \[3, 2\]"),
-        (lambda: invert(tiny_network(0), torch.zeros(2, 1, 8, 8), labels(2), SamplerSettings()), "needs None"),
+        (
+            lambda: invert(tiny_network(0), torch.zeros(2, 1, 8, 8), labels(2), SamplerSettings()),
+            "needs None",
+        ),
         (lambda: invert(NET, PIXELS, labels(2), SamplerSettings(), 0), "batch_size is 0"),
         (lambda: invert(NET, PIXELS, labels(2), SamplerSettings(S_churn=4.0)), "S_churn must be 0"),
-        (lambda: invert(NET, PIXELS, labels(2), SamplerSettings("ablation")), "invert with another solver"),
-        (lambda: invert(NET, PIXELS, labels(2), SamplerSettings(sigmas="80")), "at least two noise levels"),
+        (
+            lambda: invert(NET, PIXELS, labels(2), SamplerSettings("ablation")),
+            "invert with another solver",
+        ),
+        (
+            lambda: invert(NET, PIXELS, labels(2), SamplerSettings(sigmas="80")),
+            "at least two noise levels",
+        ),
         (lambda: gaussian_distances(PIXELS, 0, draws=0), "draws is 0"),
         (lambda: gaussian_distances(PIXELS[:1], 0), "at least 2"),
     ],

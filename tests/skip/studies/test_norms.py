@@ -31,7 +31,12 @@ class Hand(nn.Module):
         self.low, self.high = UNetBlock(16, 8, 4), UNetBlock(12, 8, 4)
 
     def forward(
-        self, x: Tensor, sigma: Any, class_labels: Any, skip_scale: Any = None, skip_target: Any = "full"
+        self,
+        x: Tensor,
+        sigma: Any,
+        class_labels: Any,
+        skip_scale: Any = None,
+        skip_target: Any = "full",
     ) -> Any:
         emb = torch.zeros(1, 4)
         rho = [None, None] if skip_scale is None else skip_scale.unbind(-1)
@@ -74,7 +79,9 @@ def test_golden_norms_of_ldm(name: str) -> None:
 def test_rho_of_each_image() -> None:
     scale = SkipScale(0.5, 0.5, window=(1.0, 10.0))
     found = skip_norms(SkipTuned(Hand(), scale), torch.ones(2, 8, 4, 4), torch.tensor([1.0, 2.0]))
-    torch.testing.assert_close(found[:, 0], torch.tensor([3.0, 1.5], dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        found[:, 0], torch.tensor([3.0, 1.5], dtype=torch.float64), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize("scale", [PLAIN, SkipScale(0.5)])
@@ -95,7 +102,9 @@ def test_rho_of_one_layer_multiplies_its_ratio(layer: int) -> None:
     layers = tuple(0.75 if i == layer else 1.0 for i in range(4))
     plain, tuned = ratios(PLAIN), ratios(SkipScale(layers=layers))
     assert torch.equal(tuned[:, layer], 0.75 * plain[:, layer])
-    assert torch.equal(tuned[:, :layer], plain[:, :layer])  # deeper layers come first and know nothing of it
+    assert torch.equal(
+        tuned[:, :layer], plain[:, :layer]
+    )  # deeper layers come first and know nothing of it
     assert (tuned[:, layer + 1 :] != plain[:, layer + 1 :]).all()
 
 
@@ -127,7 +136,10 @@ def test_slices_of_the_weights() -> None:
 def test_half_precision_neither_overflows_nor_hides_the_rounded_rho() -> None:
     net = tiny_network(label_dim=0).set_dtype(torch.float16)
     x = pure_noise((1, 8, 8), SEEDS, 80.0)
-    plain, tuned = skip_norms(net, x, 80.0), skip_norms(SkipTuned(net, SkipScale(0.8, 0.8)), x, 80.0)
+    plain, tuned = (
+        skip_norms(net, x, 80.0),
+        skip_norms(SkipTuned(net, SkipScale(0.8, 0.8)), x, 80.0),
+    )
     assert torch.isfinite(plain).all()
     assert torch.equal(tuned[:, 0], float(torch.tensor(0.8).half()) * plain[:, 0])
     with torch.no_grad():
@@ -140,7 +152,9 @@ def test_the_network_is_left_as_it_was() -> None:
     skip_norms(net, *inputs())
     slice_norms(net)
     with pytest.raises(ValueError):
-        skip_norms(SkipTuned(net, SkipScale(0.5), "nowhere"), *inputs())  # an error in the middle of the call
+        skip_norms(
+            SkipTuned(net, SkipScale(0.5), "nowhere"), *inputs()
+        )  # an error in the middle of the call
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 

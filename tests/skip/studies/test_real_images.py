@@ -32,7 +32,9 @@ def test_numbers_are_places_in_a_fixed_random_order(images: RealImages) -> None:
     order = np.random.RandomState(0).permutation(12)
     assert order[:4].tolist() == [6, 11, 4, 10]
     x, labels = images.batch([0, 1, 2, 11], CPU)
-    assert ((x + 1) * 127.5).amax((1, 2, 3)).round().tolist() == [20.0 * i for i in order[[0, 1, 2, 11]]]
+    assert ((x + 1) * 127.5).amax((1, 2, 3)).round().tolist() == [
+        20.0 * i for i in order[[0, 1, 2, 11]]
+    ]
     assert x.shape == (4, 1, 8, 8) and labels is not None and labels.shape == (4, 10)
     assert labels.argmax(1).tolist() == [i // 6 for i in order[[0, 1, 2, 11]]]
 

@@ -45,7 +45,9 @@ class Grey:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         assert images.dtype == torch.uint8
         x = images.float()
-        return torch.stack([x.mean((1, 2, 3)), 3 * x[:, :, 0].mean((1, 2))], 1), x.new_empty(len(x), 0)
+        return torch.stack([x.mean((1, 2, 3)), 3 * x[:, :, 0].mean((1, 2))], 1), x.new_empty(
+            len(x), 0
+        )
 
 
 def near(actual: Tensor, expected: Tensor, rtol: float = 1e-5) -> None:
@@ -59,7 +61,9 @@ def test_a_level_is_a_function_of_its_seed() -> None:
     z = SeedNoise([seed + 2**31 for seed in SEEDS]).randn([N], torch.float64)
     near(draw_sigma(SEEDS, 0.3, 2.0), (0.3 + 2 * z).exp(), 1e-14)
     near(sigma, (-1.2 + 1.2 * z).exp(), 1e-14)
-    assert torch.equal(draw_sigma([0, 1], P_std=0), torch.full([2], -1.2, dtype=torch.float64).exp())
+    assert torch.equal(
+        draw_sigma([0, 1], P_std=0), torch.full([2], -1.2, dtype=torch.float64).exp()
+    )
 
 
 def test_levels_are_log_normal_and_independent_of_the_noise() -> None:
@@ -122,7 +126,9 @@ def test_ideal_denoiser_of_gaussian_data() -> None:
     mean_is(loss, 16)
     assert stats.kstest(loss.numpy(), stats.chi2(16).cdf).pvalue > 0.01
     for level in (0.1, 3.0):
-        loss = losses(ideal, images, None, torch.full([count], level), noise, PIXELS, "one")["pixels"]
+        loss = losses(ideal, images, None, torch.full([count], level), noise, PIXELS, "one")[
+            "pixels"
+        ]
         mean_is(loss, 16 * s**2 * level**2 / (s**2 + level**2))
 
 
@@ -130,9 +136,13 @@ def test_a_network_against_edms_loss_and_alone_against_its_batch() -> None:
     net = tiny_network()
     found = losses(net, IMAGES, LABELS, SIGMA, NOISE, PIXELS)["pixels"]
     near(found, EDMLoss()(net, IMAGES, LABELS, SIGMA.float(), NOISE).sum((1, 2, 3)), 1e-4)
-    assert not torch.allclose(found, losses(net, IMAGES, None, SIGMA, NOISE, PIXELS)["pixels"], rtol=1e-3)
+    assert not torch.allclose(
+        found, losses(net, IMAGES, None, SIGMA, NOISE, PIXELS)["pixels"], rtol=1e-3
+    )
 
-    tuned = SkipTuned(net, SkipScale(0.5, time="increasing"))  # rho depends on each image's own level
+    tuned = SkipTuned(
+        net, SkipScale(0.5, time="increasing")
+    )  # rho depends on each image's own level
     features = PIXELS | {"grey": detector_features(Grey())} | band_features()
     together = losses(tuned, IMAGES, LABELS, SIGMA, NOISE, features)
     assert not torch.allclose(together["pixels"], found, rtol=1e-3)
@@ -150,14 +160,20 @@ def test_detector_sees_what_a_file_would_hold() -> None:
     expected = torch.tensor([[128.0, 384.0], [(7 * 128 + 130) / 8, 390.0], [255.0, 765.0]])
     near(feature(x).double(), expected)
     clean = x[:1].expand(3, -1, -1, -1)
-    found = losses(lambda *_: x, clean, None, torch.ones(3), torch.zeros_like(x), {"grey": feature}, "one")
+    found = losses(
+        lambda *_: x, clean, None, torch.ones(3), torch.zeros_like(x), {"grey": feature}, "one"
+    )
     near(found["grey"], (expected - expected[0]).square().sum(1))
 
 
 def test_haar_bands_share_out_the_pixel_loss() -> None:
     features = PIXELS | band_features("haar")
     found = losses(Linear(0.9), IMAGES, None, SIGMA, NOISE, features)
-    near(sum((found[name] for name in ("LL", "LH", "HL", "HH")), torch.zeros(())), found["pixels"], 1e-12)
+    near(
+        sum((found[name] for name in ("LL", "LH", "HL", "HH")), torch.zeros(())),
+        found["pixels"],
+        1e-12,
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,12 @@ X = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
 
 def test_haar_written_out() -> None:
     x = X.double()
-    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]  # a b over c d
+    a, b, c, d = (
+        x[..., ::2, ::2],
+        x[..., ::2, 1::2],
+        x[..., 1::2, ::2],
+        x[..., 1::2, 1::2],
+    )  # a b over c d
     found = bands(X, "haar")
     expected = {"LL": a + b + c + d, "LH": a + b - c - d, "HL": a - b + c - d, "HH": a - b - c + d}
     assert tuple(found) == BANDS == tuple(expected)
@@ -22,15 +27,21 @@ def test_haar_written_out() -> None:
         torch.testing.assert_close(found[name], expected[name] / 2)
 
 
-@pytest.mark.parametrize(("wavelet", "shape"), [("bior1.3", (6, 8)), ("haar", (4, 6)), ("db2", (5, 7))])
-def test_each_channel_of_each_image_is_its_own_transform(wavelet: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("wavelet", "shape"), [("bior1.3", (6, 8)), ("haar", (4, 6)), ("db2", (5, 7))]
+)
+def test_each_channel_of_each_image_is_its_own_transform(
+    wavelet: str, shape: tuple[int, int]
+) -> None:
     found, maps = bands(X, wavelet), band_features(wavelet)
     for n in range(3):
         for c in range(2):
             ll, (lh, hl, hh) = pywt.dwt2(X[n, c].double().numpy(), wavelet)
             for name, expected in zip(BANDS, (ll, lh, hl, hh), strict=True):
                 assert found[name][n, c].shape == shape
-                torch.testing.assert_close(found[name][n, c], torch.from_numpy(expected), rtol=0, atol=1e-14)
+                torch.testing.assert_close(
+                    found[name][n, c], torch.from_numpy(expected), rtol=0, atol=1e-14
+                )
                 assert torch.equal(maps[name](X), found[name])
 
 
@@ -49,7 +60,12 @@ def test_haar_keeps_the_energy_of_each_image() -> None:
 def test_what_each_band_sees(wavelet: str) -> None:
     rows = X[..., :1].expand(-1, -1, -1, 12)  # horizontal stripes
     columns = X[..., :1, :].expand(-1, -1, 8, -1)
-    for x, seen in ((torch.full_like(X, 0.7), {"LL"}), (rows, {"LL", "LH"}), (columns, {"LL", "HL"}), (X, set(BANDS))):
+    for x, seen in (
+        (torch.full_like(X, 0.7), {"LL"}),
+        (rows, {"LL", "LH"}),
+        (columns, {"LL", "HL"}),
+        (X, set(BANDS)),
+    ):
         assert {name for name, band in bands(x, wavelet).items() if band.abs().max() > 1e-6} == seen
 
 
@@ -57,7 +73,9 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"images of shape \[8, 12\]"):
         bands(X[0, 0])
     for wavelet in ("sinc", "gaus1"):  # gaus1 is a continuous one
-        with pytest.raises(ValueError, match=f"unknown wavelet '{wavelet}'; choose .* bior1.3, haar"):
+        with pytest.raises(
+            ValueError, match=f"unknown wavelet '{wavelet}'; choose .* bior1.3, haar"
+        ):
             band_features(wavelet)
 
 
@@ -66,5 +84,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(RuntimeError, match=r"need the package PyWavelets: pip install '\.\[tables\]'"):
+    with pytest.raises(
+        RuntimeError, match=r"need the package PyWavelets: pip install '\.\[tables\]'"
+    ):
         bands(X)

@@ -43,8 +43,13 @@ class Desk:
 
     def save(self, cell: Cell, **values: Estimate | float) -> None:
         """Values by name, where _ is a minus: fid_demo is fid-demo."""
-        found = {name: value if isinstance(value, Estimate) else Estimate(value) for name, value in values.items()}
-        self.results.save(cell, {name.replace("fid_", "fid-"): value for name, value in found.items()})
+        found = {
+            name: value if isinstance(value, Estimate) else Estimate(value)
+            for name, value in values.items()
+        }
+        self.results.save(
+            cell, {name.replace("fid_", "fid-"): value for name, value in found.items()}
+        )
 
     def item(self, *cells: Cell, name: str = "table2", profile: str = "demo", **about: Any) -> Item:
         return Item(name, "Few steps", "Table 2, section 5.1", profile, cells, **about)
@@ -53,7 +58,9 @@ class Desk:
         """The item with its results, as they are now."""
         return MeasuredItem.read(item, self.results, seed_ranges=True)
 
-    def sweep(self, fids: dict[float, Estimate | float], name: str = "fid_demo", **settings: Any) -> list[Cell]:
+    def sweep(
+        self, fids: dict[float, Estimate | float], name: str = "fid_demo", **settings: Any
+    ) -> list[Cell]:
         """Measured cells over rho."""
         cells = [self.images(rho=rho, **settings) for rho in fids]
         for cell, value in zip(cells, fids.values(), strict=True):

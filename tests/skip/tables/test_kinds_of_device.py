@@ -42,9 +42,15 @@ def test_a_run_measures_what_is_there_from_another_device_only(desk: Desk) -> No
     item = desk.item(cell)
     desk.save(cell, fid_demo=6.0)
     here = Results(desk.results.folder, [CUDA_KIND])
-    assert desk.results.state(cell) == "done" and here.state(cell) == "to do" and here.load(cell) is None
+    assert (
+        desk.results.state(cell) == "done"
+        and here.state(cell) == "to do"
+        and here.load(cell) is None
+    )
     assert list(nothing_to_do([MeasuredItem.read(item, here)], here.folder)) == []
-    assert here.partial(cell) != desk.results.partial(cell), "nor does it go on with what a CPU began"
+    assert here.partial(cell) != desk.results.partial(cell), (
+        "nor does it go on with what a CPU began"
+    )
 
 
 def test_show_takes_another_devices_value_and_says_so(desk: Desk) -> None:
@@ -55,9 +61,14 @@ def test_show_takes_another_devices_value_and_says_so(desk: Desk) -> None:
     desk.save(both, fid_demo=5.0)
 
     results, item = Results(desk.results.folder, KINDS), desk.item(both, elsewhere)
-    assert [results.load(cell) for cell in item.cells] == [{"fid-demo": Estimate(5.0)}, {"fid-demo": Estimate(7.0)}]
+    assert [results.load(cell) for cell in item.cells] == [
+        {"fid-demo": Estimate(5.0)},
+        {"fid-demo": Estimate(7.0)},
+    ]
     measured = MeasuredItem.read(item, results)
-    assert "- Computed in float16 on cuda, not as this machine would: cells 1 of" in markdown([measured])
+    assert "- Computed in float16 on cuda, not as this machine would: cells 1 of" in markdown(
+        [measured]
+    )
     assert "2/2   done, 1 on another kind of device" in summary(measured)
     assert [line.endswith("(in float16 on cuda)") for line in lines(measured)] == [False, True]
     assert results.read(elsewhere).computed_in == CUDA_KIND | {"dtype": "float16"}
@@ -80,7 +91,9 @@ def test_a_network_is_kept_for_the_next_cell_and_only_one() -> None:
     assert keep("demo", cpu, None, None) is not first
 
 
-def test_networks_are_compiled_where_images_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_compiled_where_images_are_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
     job = Job(torch.device("cpu"), 4, tmp_path / "partial", tmp_path / "result", compile=True)

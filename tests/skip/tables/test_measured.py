@@ -34,8 +34,15 @@ def test_a_cell_that_is_there_twice_counts_once(desk: Desk) -> None:
 
 
 def test_the_baseline_is_the_first_cell_at_rho_1_that_is_otherwise_the_same(desk: Desk) -> None:
-    cells = [desk.images(rho=1.0, steps=5), desk.images(rho=1.0), desk.images(rho=1.0, window=(0.5, 2.0))]
-    cells += [desk.images(rho=0.8, time="increasing", target="shortcut"), desk.images(rho=0.8, steps=7)]
+    cells = [
+        desk.images(rho=1.0, steps=5),
+        desk.images(rho=1.0),
+        desk.images(rho=1.0, window=(0.5, 2.0)),
+    ]
+    cells += [
+        desk.images(rho=0.8, time="increasing", target="shortcut"),
+        desk.images(rho=0.8, steps=7),
+    ]
     measured = desk.read(desk.item(*cells))
     found = [measured.baseline(outcome) for outcome in measured.outcomes]
     assert found == [None, None, None, measured.outcomes[1], None]

@@ -35,10 +35,14 @@ def test_select() -> None:
 def test_plan_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DNNLIB_CACHE_DIR", str(tmp_path))
     item = load_item("table2", "paper")
-    measured = [MeasuredItem.read(one, Results(tmp_path)) for one in (item, load_item("table7", "paper"))]
+    measured = [
+        MeasuredItem.read(one, Results(tmp_path)) for one in (item, load_item("table7", "paper"))
+    ]
     assert len(list(lines(measured[0]))) == len(item.cells)
     said = list(dry_run(measured))
-    assert any("to download: network edm-imagenet-64x64-cond-adm (https://" in line for line in said)
+    assert any(
+        "to download: network edm-imagenet-64x64-cond-adm (https://" in line for line in said
+    )
     assert any("to prepare: autoencoder downloads/autoencoder_kl.pth" in line for line in said)
     cells = [*item.cells, *load_item("table7", "paper").cells]
     total = sum(cell.settings.evaluations() for cell in cells)

@@ -80,7 +80,9 @@ def test_a_reference_is_known_by_what_it_says(network: Path, tmp_path: Path) -> 
     item = load_item("table2", "demo")
     item = dataclasses.replace(item, cells=(one,))
     run([one], results, CPU, 1)
-    assert results.state(one) == "done" and "1/1   done  " in summary(MeasuredItem.read(item, results))
+    assert results.state(one) == "done" and "1/1   done  " in summary(
+        MeasuredItem.read(item, results)
+    )
     np.savez_compressed(path, mu=mean * (1 + 1e-8), sigma=cov, channels=1)
     assert results.state(one) == "done"
     np.savez(path, mu=mean * 1.01, sigma=cov)
@@ -179,7 +181,9 @@ def test_a_damaged_result_is_named(network: Path, tmp_path: Path, text: str) -> 
     path.parent.mkdir()
     path.write_text(text)
     for look in (results.state, results.load):
-        with pytest.raises(ValueError, match=f"{path.name} is a damaged result .*; remove it") as caught:
+        with pytest.raises(
+            ValueError, match=f"{path.name} is a damaged result .*; remove it"
+        ) as caught:
             look(one)
         assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
 
@@ -242,7 +246,9 @@ def test_a_cell_that_another_run_measures_is_refused(network: Path, tmp_path: Pa
     assert not list(partial.parent.iterdir())
 
 
-def test_a_cell_that_another_run_measured_meanwhile_is_not_measured_again(network: Path, tmp_path: Path) -> None:
+def test_a_cell_that_another_run_measured_meanwhile_is_not_measured_again(
+    network: Path, tmp_path: Path
+) -> None:
     results, other = Results(tmp_path / "results"), Results(tmp_path / "results")
     first, second = cell(Fake(str(network), rho=0.5)), cell(Fake(str(network), rho=0.7))
 
@@ -260,14 +266,19 @@ def test_a_cell_that_another_run_measured_meanwhile_is_not_measured_again(networ
 def test_what_killed_runs_left_is_removed(network: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     (results.folder / ".partial").mkdir(parents=True)
-    left = [results.folder / ".a.json.0123abcd.tmp", results.folder / ".partial" / "fake-0123-45.lock"]
+    left = [
+        results.folder / ".a.json.0123abcd.tmp",
+        results.folder / ".partial" / "fake-0123-45.lock",
+    ]
     for path in left:
         path.touch()
     run([cell(Fake(str(network)))], results, CPU, 4)
     assert not any(path.exists() for path in left)
 
 
-def test_files_are_checked_once_and_before_anything_is_measured(network: Path, tmp_path: Path) -> None:
+def test_files_are_checked_once_and_before_anything_is_measured(
+    network: Path, tmp_path: Path
+) -> None:
     checked = []
 
     @dataclasses.dataclass(frozen=True)
@@ -295,7 +306,9 @@ def test_partial_results_of_another_network_are_not_used(network: Path, tmp_path
     assert results.partial(one) != before
 
 
-def test_rank_0_says_what_is_to_do(network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_0_says_what_is_to_do(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A rank whose machine holds older files would else disagree, and wait for ever."""
     done, left = cell(Fake(str(network), rho=0.5)), cell(Fake(str(network), rho=0.7))
     results = Results(tmp_path / "results")

@@ -57,19 +57,28 @@ def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
     ldm, uvit = cells[:7], cells[7:]
     assert {(c.settings.network, nfe(c)) for c in ldm} == {("ldm4-imagenet-256", 2 * 10)}
     assert {(c.settings.network, nfe(c)) for c in uvit} == {("uvit-h2-imagenet-256", 2 * 50)}
-    stated = {(c.settings.network[:3], setting(c, "rho")): p.value for c in cells for p in c.published}
-    assert stated == {("ldm", 1.0): 4.91, ("ldm", 0.78): 4.67, ("ldm", 0.95): 4.67, ("uvi", 1.0): 2.31} | {
-        ("uvi", 0.82): 2.21
+    stated = {
+        (c.settings.network[:3], setting(c, "rho")): p.value for c in cells for p in c.published
     }
+    assert stated == {
+        ("ldm", 1.0): 4.91,
+        ("ldm", 0.78): 4.67,
+        ("ldm", 0.95): 4.67,
+        ("uvi", 1.0): 2.31,
+    } | {("uvi", 0.82): 2.21}
     item = load_item("table10", "paper")
     measured = MeasuredItem.read(item, Results(tmp_path))
     timed = [outcome for outcome in measured.outcomes if setting(outcome.cell, "time_range")]
     assert len(timed) == 4
     for outcome in timed:
         network = setting(outcome.cell, "network")
-        betas = {"ldm4-imagenet-256": (0.0015, 0.0195), "uvit-h2-imagenet-256": (0.00085, 0.012)}[network]
+        betas = {"ldm4-imagenet-256": (0.0015, 0.0195), "uvit-h2-imagenet-256": (0.00085, 0.012)}[
+            network
+        ]
         levels = NoiseTable("scaled_linear", *betas).levels
-        assert setting(outcome.cell, "time_range") == pytest.approx((float(levels[0]), float(levels[-1])), rel=1e-5)
+        assert setting(outcome.cell, "time_range") == pytest.approx(
+            (float(levels[0]), float(levels[-1])), rel=1e-5
+        )
         baseline = measured.baseline(outcome)
         assert baseline is not None and setting(baseline.cell, "network") == network
 
@@ -87,7 +96,11 @@ def test_there_is_an_item_for_everything_in_the_paper() -> None:
 def test_windows_are_of_equally_many_levels() -> None:
     """Their bounds lie half a step between nodes, so that rounding moves none into another window."""
     for profile, levels, size in (("paper", 52, 4), ("demo", 12, 2)):
-        found = [setting(c, "window") for c in load_item("figure7", profile).cells if setting(c, "rho") != 1]
+        found = [
+            setting(c, "window")
+            for c in load_item("figure7", profile).cells
+            if setting(c, "rho") != 1
+        ]
         steps = edm(levels, 0.002, 80.0) ** (1 / 7)
         between = ((steps[:-1] + steps[1:]) / 2) ** 7
         bounds = [1000.0, *between[size - 1 :: size].tolist(), 0.0]
@@ -97,8 +110,12 @@ def test_windows_are_of_equally_many_levels() -> None:
 
 
 def test_lists_make_every_combination(configs: Path) -> None:
-    item = written(configs, '[[cells]]\nsteps = [2, 3]\nrho = [1.0, 0.8, 0.6]\nmetrics = ["fid", "is"]\n')
-    assert [tuple(cell.varies.values()) for cell in item.cells] == [(s, r) for s in (2, 3) for r in (1.0, 0.8, 0.6)]
+    item = written(
+        configs, '[[cells]]\nsteps = [2, 3]\nrho = [1.0, 0.8, 0.6]\nmetrics = ["fid", "is"]\n'
+    )
+    assert [tuple(cell.varies.values()) for cell in item.cells] == [
+        (s, r) for s in (2, 3) for r in (1.0, 0.8, 0.6)
+    ]
     assert all(cell.settings.metrics == ("fid", "is") for cell in item.cells)
 
 
@@ -131,7 +148,10 @@ def test_published_values_stand_at_their_cells_in_the_paper_profile(configs: Pat
         ('[[cells]]\nsampler = "hein"', "unknown sampler 'hein'"),
         ('[[cells]]\nmetrics = ["fib"]', "unknown metric 'fib'"),
         ('[[cells]]\nmetrics = ["kid"]', "name the real ones as data"),
-        ('[[cells]]\nacross = "sideways"', "across is 'sideways'; it must be one of bottom-to-one, constant"),
+        (
+            '[[cells]]\nacross = "sideways"',
+            "across is 'sideways'; it must be one of bottom-to-one, constant",
+        ),
         ('[[cells]]\nseeds = "a"', "a"),
         ("[[cells]]\nrho = inf", "finite"),
         ("this is not toml", "not valid TOML"),
@@ -168,7 +188,9 @@ def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str)
         ),
     ],
 )
-def test_values_of_another_type_are_refused_by_file_key_and_value(configs: Path, text: str, message: str) -> None:
+def test_values_of_another_type_are_refused_by_file_key_and_value(
+    configs: Path, text: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         written(configs, text)
     assert "table9.toml" in str(caught.value)
@@ -176,8 +198,12 @@ def test_values_of_another_type_are_refused_by_file_key_and_value(configs: Path,
 
 
 def test_a_misspelt_key_of_a_profile_is_refused(configs: Path) -> None:
-    (configs / "profiles.toml").write_text(PROFILES.replace('seeds = "0-49999"', 'sedes = "0-49999"'))
-    with pytest.raises(ValueError, match=r"profiles.toml, \[paper\]: no study has a setting 'sedes'"):
+    (configs / "profiles.toml").write_text(
+        PROFILES.replace('seeds = "0-49999"', 'sedes = "0-49999"')
+    )
+    with pytest.raises(
+        ValueError, match=r"profiles.toml, \[paper\]: no study has a setting 'sedes'"
+    ):
         written(configs, "")
 
 
@@ -196,12 +222,23 @@ def test_published_value_without_a_cell_is_refused(configs: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("match = {}\nmetric = []\nvalue = 1\nwhere = 'x'", "metric is of the type list; it must be a text"),
-        ("match = {}\nmetric = 'fid'\nvalue = '1'\nwhere = 'x'", "value is '1'; it must be a number"),
-        ("match = 3\nmetric = 'fid'\nvalue = 1\nwhere = 'x'", "match is 3; it must be a table of settings"),
+        (
+            "match = {}\nmetric = []\nvalue = 1\nwhere = 'x'",
+            "metric is of the type list; it must be a text",
+        ),
+        (
+            "match = {}\nmetric = 'fid'\nvalue = '1'\nwhere = 'x'",
+            "value is '1'; it must be a number",
+        ),
+        (
+            "match = 3\nmetric = 'fid'\nvalue = 1\nwhere = 'x'",
+            "match is 3; it must be a table of settings",
+        ),
     ],
 )
-def test_published_values_of_another_type_are_refused(configs: Path, entry: str, message: str) -> None:
+def test_published_values_of_another_type_are_refused(
+    configs: Path, entry: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         written(configs, f"[[published]]\n{entry}\n", profile="paper")
 
@@ -214,8 +251,14 @@ def test_missing_items_and_profiles_are_answered_with_the_names() -> None:
 
 
 def test_what_table_5_needs_of_unipc_is_measured_for_figure_4() -> None:
-    unipc = {Results(Path()).path(c) for c in load_item("table5", "demo").cells if setting(c, "sampler") == "unipc"}
-    assert unipc and unipc <= {Results(Path()).path(cell) for cell in load_item("figure4", "demo").cells}
+    unipc = {
+        Results(Path()).path(c)
+        for c in load_item("table5", "demo").cells
+        if setting(c, "sampler") == "unipc"
+    }
+    assert unipc and unipc <= {
+        Results(Path()).path(cell) for cell in load_item("figure4", "demo").cells
+    }
 
 
 def test_the_folder_of_items_is_ours() -> None:

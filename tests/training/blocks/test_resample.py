@@ -44,5 +44,7 @@ def test_a_box_is_the_same_filter() -> None:
 def test_filters_have_one_to_64_taps() -> None:
     check_taps([1] * 64)
     for count in (0, 65):
-        with pytest.raises(ValueError, match=f"the resampling filter has {count} taps; need 1 to 64"):
+        with pytest.raises(
+            ValueError, match=f"the resampling filter has {count} taps; need 1 to 64"
+        ):
             check_taps([1] * count)

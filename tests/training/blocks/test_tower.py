@@ -34,22 +34,34 @@ def test_what_goes_down_comes_up() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("resolutions", "levels"), [((8,), [1]), ((16, 4), [0, 2]), ((2,), []), ((), [])])
+@pytest.mark.parametrize(
+    ("resolutions", "levels"), [((8,), [1]), ((16, 4), [0, 2]), ((2,), []), ((), [])]
+)
 def test_levels_of_a_resolution(resolutions: tuple[int, ...], levels: list[int]) -> None:
     assert levels_of(resolutions, 16, 3) == levels
 
 
 def test_initial_values_are_drawn_in_the_order_of_the_layers() -> None:
     """A seed gives the same weights as ever: the first of each tower, drawn by hand."""
-    net = DhariwalUNet(8, 1, 1, model_channels=32, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[])
-    names = [name.removesuffix(".weight") for name, _ in net.named_parameters() if name.endswith(".weight")]
+    net = DhariwalUNet(
+        8, 1, 1, model_channels=32, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[]
+    )
+    names = [
+        name.removesuffix(".weight")
+        for name, _ in net.named_parameters()
+        if name.endswith(".weight")
+    ]
     assert names[:3] == ["map_layer0", "map_layer1", "enc.8x8_conv"]
     torch.manual_seed(7)
-    net = DhariwalUNet(8, 1, 1, model_channels=32, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[])
+    net = DhariwalUNet(
+        8, 1, 1, model_channels=32, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[]
+    )
     torch.manual_seed(7)
     for layer in (net.map_layer0, net.map_layer1):
         assert torch.equal(layer.weight, draw(layer.weight.shape, layer.in_features))
-        assert layer.bias is not None and torch.equal(layer.bias, draw(layer.bias.shape, layer.in_features))
+        assert layer.bias is not None and torch.equal(
+            layer.bias, draw(layer.bias.shape, layer.in_features)
+        )
     first = net.enc["8x8_conv"].weight
     assert isinstance(first, torch.Tensor) and torch.equal(first, draw(first.shape, 9))
 

@@ -29,7 +29,9 @@ class Watched(gzip.GzipFile):
         return place
 
 
-@pytest.mark.parametrize("members", [{"filler": bytes(200_000)}, {"x" * 150_000: b""}], ids=["a file", "a name"])
+@pytest.mark.parametrize(
+    "members", [{"filler": bytes(200_000)}, {"x" * 150_000: b""}], ids=["a file", "a name"]
+)
 def test_no_more_is_unfolded_than_cifar_has(
     members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +45,9 @@ def test_no_more_is_unfolded_than_cifar_has(
     assert 0 < Watched.furthest <= 100_000
 
 
-def test_an_immense_file_of_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_immense_file_of_a_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dataset_cifar, "_MOST_BYTES", 3073)
     file = tmp_path / NAME
     file.parent.mkdir()
@@ -54,7 +58,9 @@ def test_an_immense_file_of_a_folder_is_refused(tmp_path: Path, monkeypatch: pyt
         read_cifar(file.parent, "test")
 
 
-@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
+)
 def test_only_files_of_an_archive_are_read(kind: bytes, tmp_path: Path) -> None:
     entry = tarfile.TarInfo(NAME)
     entry.type, entry.linkname = kind, "/etc/hostname"

@@ -39,7 +39,9 @@ def test_idx_splits_and_single_files(tmp_path: Path) -> None:
     images, _ = mnist_folder(tmp_path / "mnist")
     convert(tmp_path / "mnist", tmp_path / "test.zip", "--split", "test")
     convert(tmp_path / "mnist" / "t10k-images-idx3-ubyte", tmp_path / "one.zip")
-    convert(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", tmp_path / "none.zip", "--labels", "none")
+    convert(
+        tmp_path / "mnist" / "train-images-idx3-ubyte.gz", tmp_path / "none.zip", "--labels", "none"
+    )
     for name, expected in (("test", (images[:2] ^ 255, [9, 8])), ("none", (images, []))):
         written, written_labels = read_as_edm_does(tmp_path / f"{name}.zip")
         assert np.array_equal(written, expected[0]) and written_labels == expected[1]
@@ -76,13 +78,23 @@ def test_cifar10_python(tmp_path: Path, protocol: int) -> None:
         )
         records = [bytes([label]) + row.tobytes() for label, row in zip(classes, data, strict=True)]
         binary[f"cifar-10-batches-bin/{name}.bin"] = b"".join(records)
-    assert pickle.loads(packed["cifar-10-batches-py/test_batch"], encoding="bytes")[b"labels"] == labels[10:]
+    assert (
+        pickle.loads(packed["cifar-10-batches-py/test_batch"], encoding="bytes")[b"labels"]
+        == labels[10:]
+    )
 
-    source = tar_gz(tmp_path / "cifar-10-python.tar.gz", {"cifar-10-batches-py/batches.meta": b"not read", **packed})
+    source = tar_gz(
+        tmp_path / "cifar-10-python.tar.gz",
+        {"cifar-10-batches-py/batches.meta": b"not read", **packed},
+    )
     for split in ("train", "test"):
         convert(source, tmp_path / f"a-{split}.zip", "--split", split)
-        convert(tar_gz(tmp_path / "b.tar.gz", binary), tmp_path / f"b-{split}.zip", "--split", split)
-        assert (tmp_path / f"a-{split}.zip").read_bytes() == (tmp_path / f"b-{split}.zip").read_bytes()
+        convert(
+            tar_gz(tmp_path / "b.tar.gz", binary), tmp_path / f"b-{split}.zip", "--split", split
+        )
+        assert (tmp_path / f"a-{split}.zip").read_bytes() == (
+            tmp_path / f"b-{split}.zip"
+        ).read_bytes()
 
     for name, content in packed.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -94,11 +106,17 @@ def test_cifar10_python(tmp_path: Path, protocol: int) -> None:
 def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
     planes, fine, coarse = noise(3, 3072), [99, 0, 42], [19, 0, 8]
     batch = python2_batch(planes, fine_labels=fine, coarse_labels=coarse)
-    source = tar_gz(tmp_path / "a.tar.gz", {"cifar-100-python/train": batch, "cifar-100-python/test": batch})
+    source = tar_gz(
+        tmp_path / "a.tar.gz", {"cifar-100-python/train": batch, "cifar-100-python/test": batch}
+    )
     assert convert(source, tmp_path / "a.zip")["classes"] == 100
     images, labels = read_as_edm_does(tmp_path / "a.zip")
-    assert labels == fine and np.array_equal(images, planes.reshape(3, 3, 32, 32).transpose(0, 2, 3, 1))
-    records = b"".join(bytes([c, f]) + row.tobytes() for c, f, row in zip(coarse, fine, planes, strict=True))
+    assert labels == fine and np.array_equal(
+        images, planes.reshape(3, 3, 32, 32).transpose(0, 2, 3, 1)
+    )
+    records = b"".join(
+        bytes([c, f]) + row.tobytes() for c, f, row in zip(coarse, fine, planes, strict=True)
+    )
     source = tar_gz(tmp_path / "b.tar", {"cifar-100-binary/train.bin": records})
     convert(source, tmp_path / "b.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
@@ -116,11 +134,19 @@ def test_a_pickle_of_cifar_runs_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         ({b"data": noise(1, 3072), b"labels": [10]}, "has the label 10, outside 0 ... 9"),
         ({b"data": noise(1, 3072), b"labels": ["1"]}, "not all integers"),
         ({b"data": noise(1, 3072), b"labels": [2**70]}, "not all small integers"),
-        ({b"data": noise(1, 3071), b"labels": [1]}, "is damaged: 1 labels for images of the shape [1, 3071]"),
-        ({b"data": noise(1, 3072).astype(float), b"labels": [1]}, "is no dict of data (uint8) and labels"),
+        (
+            {b"data": noise(1, 3071), b"labels": [1]},
+            "is damaged: 1 labels for images of the shape [1, 3071]",
+        ),
+        (
+            {b"data": noise(1, 3072).astype(float), b"labels": [1]},
+            "is no dict of data (uint8) and labels",
+        ),
         ([1], "is no dict of data"),
     ):
-        source = tar_gz(tmp_path / "c.tar.gz", {"cifar-10-batches-py/data_batch_1": pickle.dumps(batch, 4)})
+        source = tar_gz(
+            tmp_path / "c.tar.gz", {"cifar-10-batches-py/data_batch_1": pickle.dumps(batch, 4)}
+        )
         assert message in refused(source, tmp_path / "a.zip")
     assert not (tmp_path / "ran").exists()
 
@@ -135,7 +161,9 @@ def test_lmdb_is_told_how_to_get_out(tmp_path: Path) -> None:
 
 def test_linked_folders_and_images_count(tmp_path: Path) -> None:
     images = noise(4, 8, 8)
-    for image, name in zip(images, ("store/a/0.png", "store/b/0.png", "in/c/0.png", "store/d.png"), strict=True):
+    for image, name in zip(
+        images, ("store/a/0.png", "store/b/0.png", "in/c/0.png", "store/d.png"), strict=True
+    ):
         put(tmp_path / name, image)
     (tmp_path / "in" / "a").symlink_to("../store/a")
     (tmp_path / "in" / "b").symlink_to(tmp_path / "store" / "b")
@@ -147,7 +175,9 @@ def test_linked_folders_and_images_count(tmp_path: Path) -> None:
 
     (tmp_path / "in" / "b").unlink()
     (tmp_path / "in" / "b").symlink_to("../gone")
-    assert "in/b is a link to ../gone, which leads nowhere" in refused(tmp_path / "in", tmp_path / "b.zip")
+    assert "in/b is a link to ../gone, which leads nowhere" in refused(
+        tmp_path / "in", tmp_path / "b.zip"
+    )
 
 
 def test_links_that_multiply_are_refused(tmp_path: Path) -> None:
@@ -202,7 +232,9 @@ def test_a_folder_that_was_zipped_as_a_whole_keeps_its_labels(tmp_path: Path) ->
                 archive.extractall(tmp_path / "unpacked")
             assert said(tmp_path / "unpacked", dest)[0] == expected
             shutil.rmtree(tmp_path / "unpacked")
-    source = packed(tmp_path / "a.zip", {"m/dataset.json": LABELS, "m/00000/0.png": a, "m/00000/1.png": b})
+    source = packed(
+        tmp_path / "a.zip", {"m/dataset.json": LABELS, "m/00000/0.png": a, "m/00000/1.png": b}
+    )
     assert ImageDataset(source)[0][1].tolist() == [0, 1]
 
 
@@ -225,16 +257,24 @@ def test_labels_that_are_dropped_are_told_and_why(tmp_path: Path) -> None:
         and "no labels: preview.png in " in words
         and "in none of the folders beside it (cat, dog)" in words
     )
-    labels, words = said(packed(tmp_path / "a.zip", {**two, "dataset.json": b'{"labels": null}'}), dest)
+    labels, words = said(
+        packed(tmp_path / "a.zip", {**two, "dataset.json": b'{"labels": null}'}), dest
+    )
     assert labels == [] and "no labels: dataset.json says null" in words
     labels, words = said(packed(tmp_path / "a.zip", {**two, "cat/dataset.json": b"{}"}), dest)
     assert labels == [0, 1] and "cat/dataset.json is passed over" in words
-    for names in (("00000/img00000000.png", "00001/img00001000.png"), ("000000/000000.png", "001000/001000.jpg")):
+    for names in (
+        ("00000/img00000000.png", "00001/img00001000.png"),
+        ("000000/000000.png", "001000/001000.jpg"),
+    ):
         chunks = packed(tmp_path / "a.zip", {name: png(i) for i, name in enumerate(names)})
         labels, words = said(chunks, dest)
         assert labels == [] and "only divide the numbered images" in words
         assert said(chunks, dest, "--labels", "folders")[0] == [0, 1]
-    for second in ("1/00013.png", "1/01013.png"):  # the latter is of the second thousand, but by no folder of ours
+    for second in (
+        "1/00013.png",
+        "1/01013.png",
+    ):  # the latter is of the second thousand, but by no folder of ours
         digits = packed(tmp_path / "a.zip", {"0/00012.png": png(1), second: png(2)})
         assert said(digits, dest)[0] == [0, 1]
 
@@ -246,7 +286,9 @@ def test_copies_that_systems_make_are_no_images(tmp_path: Path) -> None:
         put(tmp_path / "in" / name, noise(8, 8), format="png")
     (tmp_path / "in" / "Thumbs.db").write_bytes(b"thumbs")
     assert convert(tmp_path / "in", tmp_path / "a.zip")["images"] == 1
-    members = {p.relative_to(tmp_path / "in").as_posix(): p.read_bytes() for p in walked(tmp_path / "in")}
+    members = {
+        p.relative_to(tmp_path / "in").as_posix(): p.read_bytes() for p in walked(tmp_path / "in")
+    }
     summary = convert(packed(tmp_path / "in.zip", members), tmp_path / "b.zip")
     assert summary["images"] == 1 and summary["skipped"] == 0
 
@@ -268,26 +310,46 @@ def test_every_suffix_of_a_picture_is_read_or_named(tmp_path: Path) -> None:
     (tmp_path / "in" / "notes.txt").write_text("no picture")
     result = run("--source", tmp_path / "in", "--dest", tmp_path / "b.zip")
     assert json.loads(result.stdout)["skipped"] == 2
-    assert "left out: 2 pictures of formats that are not read (.heic, .tga), the first is n.heic" in result.stderr
-    with pytest.raises(ValueError, match=r"2 pictures of formats that are not read .*n\.heic: convert or remove"):
+    assert (
+        "left out: 2 pictures of formats that are not read (.heic, .tga), the first is n.heic"
+        in result.stderr
+    )
+    with pytest.raises(
+        ValueError, match=r"2 pictures of formats that are not read .*n\.heic: convert or remove"
+    ):
         ImageDataset(tmp_path / "in", use_labels=False)
     for name in kinds:
         (tmp_path / "in" / name).unlink()
-    assert "2 are of other formats, the first is n.heic" in refused(tmp_path / "in", tmp_path / "c.zip")
+    assert "2 are of other formats, the first is n.heic" in refused(
+        tmp_path / "in", tmp_path / "c.zip"
+    )
 
 
 def frames(kind: str, count: int) -> bytes:
     """A picture of `count` frames or pages, unlike one another."""
     first, *others = [Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)) for i in range(count)]
     file = io.BytesIO()
-    first.save(file, kind, save_all=True, append_images=others, **({} if kind == "TIFF" else {"duration": 100}))
+    first.save(
+        file,
+        kind,
+        save_all=True,
+        append_images=others,
+        **({} if kind == "TIFF" else {"duration": 100}),
+    )
     return file.getvalue()
 
 
 def test_pictures_of_several_frames_are_cut_to_the_first_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kinds = {"a.gif": "GIF", "b.webp": "WEBP", "c.png": "PNG", "d.tiff": "TIFF", "e.avif": "AVIF", "f.mpo": "MPO"}
+    kinds = {
+        "a.gif": "GIF",
+        "b.webp": "WEBP",
+        "c.png": "PNG",
+        "d.tiff": "TIFF",
+        "e.avif": "AVIF",
+        "f.mpo": "MPO",
+    }
     many = packed(tmp_path / "many.zip", {name: frames(kind, 3) for name, kind in kinds.items()})
     result = run("--source", many, "--dest", tmp_path / "a.zip")
     assert (json.loads(result.stdout)["images"], json.loads(result.stdout)["cut"]) == (6, 5)
@@ -295,7 +357,10 @@ def test_pictures_of_several_frames_are_cut_to_the_first_and_counted(
     written, _ = read_as_edm_does(tmp_path / "a.zip")
     assert written.max() < 8  # the first frame is black, but for AVIF's and JPEG's rounding
 
-    one = packed(tmp_path / "one.zip", {name: frames(kind, 1) for name, kind in kinds.items() if kind != "MPO"})
+    one = packed(
+        tmp_path / "one.zip",
+        {name: frames(kind, 1) for name, kind in kinds.items() if kind != "MPO"},
+    )
     result = run("--source", one, "--dest", tmp_path / "b.zip")
     assert json.loads(result.stdout)["cut"] == 0 and "cut:" not in result.stderr
 
@@ -314,16 +379,26 @@ def test_a_damaged_second_frame_leaves_the_first(tmp_path: Path) -> None:
         assert convert(tmp_path / "in", tmp_path / "a.zip", "--overwrite")["images"] == 2
 
 
-def test_archives_among_the_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_archives_among_the_images_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     inner = packed(tmp_path / "inner.zip", {"x.png": png(1), "y.png": png(2)}).read_bytes()
-    outer = packed(tmp_path / "outer.zip", {"a.png": png(1), "more/b.zip": inner, "more/c.TAR.gz": b"", "t.txt": b""})
+    outer = packed(
+        tmp_path / "outer.zip",
+        {"a.png": png(1), "more/b.zip": inner, "more/c.TAR.gz": b"", "t.txt": b""},
+    )
     words = f"passed over: 2 archives within {outer}, the first is more/b.zip; unpack what belongs to it\n"
     assert run("--source", outer, "--dest", tmp_path / "a.zip").stderr.startswith(words)
     capsys.readouterr()
-    assert len(ImageDataset(outer, use_labels=False)) == 1 and capsys.readouterr().err == f"Warning: {words}"
+    assert (
+        len(ImageDataset(outer, use_labels=False)) == 1
+        and capsys.readouterr().err == f"Warning: {words}"
+    )
 
     alone = packed(tmp_path / "alone.zip", {"images.zip": inner})
-    assert "archives in it are not looked into, the first is images.zip" in refused(alone, tmp_path / "b.zip")
+    assert "archives in it are not looked into, the first is images.zip" in refused(
+        alone, tmp_path / "b.zip"
+    )
 
 
 def test_a_small_file_that_promises_much_is_refused_at_once(tmp_path: Path) -> None:
@@ -331,7 +406,9 @@ def test_a_small_file_that_promises_much_is_refused_at_once(tmp_path: Path) -> N
     mnist_folder(folder)
     images = folder / "train-images-idx3-ubyte.gz"
     for shape in ((5, 50_000, 50_000), (2_000_000_000, 28, 28), (4_000_000, 56, 56)):
-        images.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape) + bytes(1000)))
+        images.write_bytes(
+            gzip.compress(bytes([0, 0, 8, 3]) + struct.pack(">3I", *shape) + bytes(1000))
+        )
         message = refused(folder, dest)
         assert "it claims to hold" in message or "compressed bytes can hold" in message
     good = idx(noise(5, 28, 28))
@@ -343,7 +420,9 @@ def test_a_small_file_that_promises_much_is_refused_at_once(tmp_path: Path) -> N
     assert f"cannot read {images}" in refused(folder, dest)
 
 
-def test_an_archive_that_unfolds_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_unfolds_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dataset_cifar, "_MOST_BYTES", 10_000)
     monkeypatch.setattr(dataset_cifar, "_MOST_UNFOLDED", 100_000)
     name, dest = "cifar-10-batches-bin/data_batch_1.bin", tmp_path / "a.zip"
@@ -351,11 +430,15 @@ def test_an_archive_that_unfolds_without_end_is_refused(tmp_path: Path, monkeypa
     assert "claims 12292 bytes, more than CIFAR has" in refused(source, dest)
     source = tar_gz(tmp_path / "c.tar.gz", {"filler": bytes(200_000), name: bytes(3073)})
     assert "which is more than CIFAR has" in refused(source, dest)
-    source = tar_gz(tmp_path / "c.tar.gz", {"x" * 150_000: b"", name: bytes(3073)})  # a long name is read whole
+    source = tar_gz(
+        tmp_path / "c.tar.gz", {"x" * 150_000: b"", name: bytes(3073)}
+    )  # a long name is read whole
     assert "which is more than CIFAR has" in refused(source, dest)
 
 
-def test_a_member_of_another_size_than_claimed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_of_another_size_than_claimed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dest, data = tmp_path / "out.zip", png()
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         for claimed in (len(data) - 12, len(data) + 12):  # 12: the end mark
@@ -442,7 +525,10 @@ def test_bad_archives_are_one_line(tmp_path: Path) -> None:
         ({**good, f"{prefix}2.bin": cifar(1)[0][:-1]}, f"{prefix}2.bin in "),
         ({**good, f"{prefix}3.bin": b""}, ": 0 bytes are no whole number"),
         ({**good, f"{prefix}4.bin": b"\x0a" + cifar(1)[0][1:]}, "has the label 10"),
-        ({f"../../{name}": data for name, data in good.items()}, "is not CIFAR-10 or CIFAR-100; unpack"),
+        (
+            {f"../../{name}": data for name, data in good.items()},
+            "is not CIFAR-10 or CIFAR-100; unpack",
+        ),
     ):
         assert message in refused(tar_gz(tmp_path / "c.tar.gz", members), dest)
     (tmp_path / "c.tar.gz").write_bytes(b"no tar")

@@ -30,14 +30,26 @@ def test_letterbox_letterboxes_and_leaves_out_what_is_too_small(tmp_path: Path) 
     images, _ = read_as_edm_does(tmp_path / "a.zip")
     assert np.array_equal(images[0], np.pad(tall[3:7], [(2, 2), (0, 0)]))
     assert np.array_equal(images[1], np.pad(wide[:, 2:10], [(2, 2), (0, 0)]))
-    message = refused(tmp_path / "in", tmp_path / "b.zip", "--resolution=64x32", "--transform=center-crop-letterbox")
+    message = refused(
+        tmp_path / "in",
+        tmp_path / "b.zip",
+        "--resolution=64x32",
+        "--transform=center-crop-letterbox",
+    )
     assert "none is left" in message
 
 
 def test_letterbox_shrinks_the_largest_rectangle(tmp_path: Path) -> None:
     image = noise(14, 16, 3)
     put(tmp_path / "in" / "a.png", image)
-    convert(tmp_path / "in", tmp_path / "a.zip", "--resolution", "8x4", "--transform", "center-crop-letterbox")
+    convert(
+        tmp_path / "in",
+        tmp_path / "a.zip",
+        "--resolution",
+        "8x4",
+        "--transform",
+        "center-crop-letterbox",
+    )
     middle = np.array(Image.fromarray(image[3:11]).resize((8, 4), Image.Resampling.LANCZOS))
     expected = np.pad(middle, [(2, 2), (0, 0), (0, 0)])
     assert np.array_equal(read_as_edm_does(tmp_path / "a.zip")[0][0], expected)
@@ -50,21 +62,43 @@ def as_edm(image: np.ndarray, width: int, height: int) -> np.ndarray | None:
     if columns < width or kept < height:
         return None
     top = (rows - kept) // 2
-    middle = Image.fromarray(image[top : top + kept]).resize((width, height), Image.Resampling.LANCZOS)
+    middle = Image.fromarray(image[top : top + kept]).resize(
+        (width, height), Image.Resampling.LANCZOS
+    )
     black = (width - height) // 2
     return np.pad(np.array(middle), [(black, width - height - black), (0, 0), (0, 0)])
 
 
 def test_center_crop_wide_is_edms_rule(tmp_path: Path) -> None:
-    shapes = [(9, 16), (14, 16), (13, 17), (24, 16), (7, 8), (3, 16), (40, 33), (6, 12), (8, 7), (10, 16)]
+    shapes = [
+        (9, 16),
+        (14, 16),
+        (13, 17),
+        (24, 16),
+        (7, 8),
+        (3, 16),
+        (40, 33),
+        (6, 12),
+        (8, 7),
+        (10, 16),
+    ]
     expected = []
     for i, (rows, columns) in enumerate(shapes):
         image = noise(rows, columns, 3) ^ np.uint8(i)
         put(tmp_path / "in" / f"{i}.png", image)
         expected.append(as_edm(image, 8, 5))
-    summary = convert(tmp_path / "in", tmp_path / "a.zip", "--resolution", "8x5", "--transform", "center-crop-wide")
+    summary = convert(
+        tmp_path / "in",
+        tmp_path / "a.zip",
+        "--resolution",
+        "8x5",
+        "--transform",
+        "center-crop-wide",
+    )
     kept = [image for image in expected if image is not None]
-    assert (summary["images"], summary["skipped"]) == (len(kept), len(shapes) - len(kept)) and len(kept) == 6
+    assert (summary["images"], summary["skipped"]) == (len(kept), len(shapes) - len(kept)) and len(
+        kept
+    ) == 6
     assert np.array_equal(read_as_edm_does(tmp_path / "a.zip")[0], np.stack(kept))
 
 
@@ -77,7 +111,9 @@ def halved(image: np.ndarray) -> np.ndarray:
     return ((sums + 2) // 4).astype(np.uint8)
 
 
-@pytest.mark.parametrize("shape", [(40, 64), (64, 40), (16, 16), (33, 47), (15, 31), (5, 9), (8, 8), (70, 17)])
+@pytest.mark.parametrize(
+    "shape", [(40, 64), (64, 40), (16, 16), (33, 47), (15, 31), (5, 9), (8, 8), (70, 17)]
+)
 def test_dhariwals_crop_halves_fits_and_crops(tmp_path: Path, shape: tuple[int, int]) -> None:
     image = noise(*shape, 3)
     put(tmp_path / "in" / "a.png", image)
@@ -96,11 +132,23 @@ def test_dhariwals_crop_halves_fits_and_crops(tmp_path: Path, shape: tuple[int, 
 def test_sizes_that_no_transform_makes_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.png", noise(4, 4))
     for args, message in (
-        (("--resolution", "99999x99999"), "resolution is 99999x99999; both must be between 1 and 10000"),
-        (("--resolution", "99999x1", "--transform", "center-crop-wide"), "both must be between 1 and 10000"),
+        (
+            ("--resolution", "99999x99999"),
+            "resolution is 99999x99999; both must be between 1 and 10000",
+        ),
+        (
+            ("--resolution", "99999x1", "--transform", "center-crop-wide"),
+            "both must be between 1 and 10000",
+        ),
         (("--pad", "4x99999"), "pad is 4x99999"),
-        (("--resolution", "8x4", "--transform", "center-crop-dhariwal"), "makes squares; resolution is 8x4"),
-        (("--resolution", "4x8", "--transform", "center-crop-wide"), "center-crop-wide needs width >= height"),
+        (
+            ("--resolution", "8x4", "--transform", "center-crop-dhariwal"),
+            "makes squares; resolution is 8x4",
+        ),
+        (
+            ("--resolution", "4x8", "--transform", "center-crop-wide"),
+            "center-crop-wide needs width >= height",
+        ),
         (("--transform", "center-crop-dhariwal"), "needs a resolution"),
     ):
         assert message in refused(tmp_path / "in", tmp_path / "a.zip", *args)
@@ -109,7 +157,9 @@ def test_sizes_that_no_transform_makes_are_refused(tmp_path: Path) -> None:
 def test_a_thread_of_pixels_is_not_enlarged_beyond_all_bounds(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.png", noise(1, 2000))
     args = ("--resolution", "1024x1024", "--transform", "center-crop-dhariwal")
-    assert "a.png is 2000x1, too narrow to be enlarged" in refused(tmp_path / "in", tmp_path / "a.zip", *args)
+    assert "a.png is 2000x1, too narrow to be enlarged" in refused(
+        tmp_path / "in", tmp_path / "a.zip", *args
+    )
 
 
 def test_resolution_alone_stretches(tmp_path: Path) -> None:

@@ -54,9 +54,18 @@ def test_student_begins_as_the_teacher() -> None:
 
 
 def test_scalings_are_those_of_consistency_models() -> None:
-    shape = {"img_resolution": 8, "img_channels": 1, "model_channels": 32, "channel_mult": [2], "num_blocks": 1}
+    shape = {
+        "img_resolution": 8,
+        "img_channels": 1,
+        "model_channels": 32,
+        "channel_mult": [2],
+        "num_blocks": 1,
+    }
     sigma = torch.tensor([0.002, 0.1, 3.0, 80.0]).reshape(-1, 1, 1, 1)
-    ours, openai = EDMConsistencyPrecond(**shape).scalings(sigma), ConsistencyPrecond(**shape).scalings(sigma)
+    ours, openai = (
+        EDMConsistencyPrecond(**shape).scalings(sigma),
+        ConsistencyPrecond(**shape).scalings(sigma),
+    )
     for a, b in zip(ours[:3], openai[:3], strict=True):
         assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
     assert torch.equal(ours.c_noise, EDMPrecond(**shape).scalings(sigma).c_noise)
@@ -93,7 +102,11 @@ def test_fine_path_leads_to_the_exact_end() -> None:
 
 
 def test_heun_step_takes_a_level_an_image() -> None:
-    x, here, there = torch.randn(3, 1, 2, 2), torch.tensor([4.0, 2.0, 0.3]), torch.tensor([3.0, 0.3, 0.1])
+    x, here, there = (
+        torch.randn(3, 1, 2, 2),
+        torch.tensor([4.0, 2.0, 0.3]),
+        torch.tensor([3.0, 0.3, 0.1]),
+    )
     together = heun_step(Gaussian(), x, here, there, None)
     for i in range(3):
         alone = heun_step(Gaussian(), x[i : i + 1], here[i : i + 1], there[i : i + 1], None)
@@ -113,7 +126,9 @@ class Scale(nn.Module):
     def __init__(self, sigmas: Tensor) -> None:
         super().__init__()
         self.sigmas, self.dtype = sigmas.float(), torch.float32
-        self.log_scale = nn.Parameter(0.7 - (4 * sigmas[:-1].float() ** 2 + 1).log() / 2)  # twice the exact scale
+        self.log_scale = nn.Parameter(
+            0.7 - (4 * sigmas[:-1].float() ** 2 + 1).log() / 2
+        )  # twice the exact scale
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         index = (self.sigmas[None] - sigma[:, None]).abs().argmin(1)
@@ -148,7 +163,10 @@ def test_gaussian_data_give_the_exact_consistency_function(
         method.state.images_seen += 256
 
     path = torch.ones(1, 1, 1, 1)
-    steps = [float(heun_step(Gaussian(), path, *sigmas[i : i + 2].float()[:, None], None)) for i in range(11)]
+    steps = [
+        float(heun_step(Gaussian(), path, *sigmas[i : i + 2].float()[:, None], None))
+        for i in range(11)
+    ]
     learned = method.state.ema.log_scale.exp()
     fixed_point = torch.tensor(steps).flip(0).cumprod(0).flip(0)
     assert torch.allclose(learned, fixed_point, rtol=0.02)
@@ -162,7 +180,12 @@ def test_target_follows_and_accumulation_changes_nothing(data: Path, tmp_path: P
     nets = []
     for batch_gpu in (None, 5):
         config = ConsistencyConfig(
-            teacher=teacher, data=str(data), **RUN, target_decay=0.75, batch_gpu=batch_gpu, num_levels=6
+            teacher=teacher,
+            data=str(data),
+            **RUN,
+            target_decay=0.75,
+            batch_gpu=batch_gpu,
+            num_levels=6,
         )
         method = ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU)
         before = [p.clone() for p in method.state.net.parameters()]
@@ -172,7 +195,9 @@ def test_target_follows_and_accumulation_changes_nothing(data: Path, tmp_path: P
             before, method.state.net.parameters(), method.state.target.parameters(), strict=True
         ):
             assert torch.allclose(target, 0.75 * old + 0.25 * new, atol=1e-6)
-        nets.append((loss, torch.cat([p.detach().flatten() for p in method.state.net.parameters()])))
+        nets.append(
+            (loss, torch.cat([p.detach().flatten() for p in method.state.net.parameters()]))
+        )
     assert torch.allclose(nets[0][0], nets[1][0], rtol=1e-5)
     moved = (nets[0][1] - torch.cat([p.flatten() for p in before])).abs().max()
     assert (nets[0][1] - nets[1][1]).abs().quantile(0.99) < 0.02 * moved
@@ -185,13 +210,17 @@ def test_student_is_compared_with_the_target(data: Path, tmp_path: Path) -> None
         method = ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU)
         for param in method.state.target.parameters():
             param.data += change
-        losses.append(float(method.step(torch.zeros(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3])))
+        losses.append(
+            float(method.step(torch.zeros(16, 1, 8, 8), torch.eye(3)[torch.arange(16) % 3]))
+        )
     assert losses[1] > 1.1 * losses[0]
 
 
 def test_data_must_be_the_teachers(data: Path, tmp_path: Path) -> None:
     config = ConsistencyConfig(teacher=teacher_file(tmp_path, label_dim=4), data=str(data), **RUN)
-    with pytest.raises(ValueError, match=r"images \(1, 8, 8\) of 3 classes; the teacher .* draws \(1, 8, 8\) of 4"):
+    with pytest.raises(
+        ValueError, match=r"images \(1, 8, 8\) of 3 classes; the teacher .* draws \(1, 8, 8\) of 4"
+    ):
         ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU)
 
 
@@ -201,10 +230,15 @@ def test_data_must_be_the_teachers(data: Path, tmp_path: Path) -> None:
         ({"target_decay": 1.0}, "target_decay is 1.0"),
         ({"batch": 0}, "batch is 0"),
         ({"lr": float("inf")}, "lr is inf"),
-        ({"sigma_max": 100.0}, "from 0.002 to 100, but the teacher knows those between 0.001 and 90"),
+        (
+            {"sigma_max": 100.0},
+            "from 0.002 to 100, but the teacher knows those between 0.001 and 90",
+        ),
     ],
 )
-def test_nonsense_is_refused(data: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_nonsense_is_refused(
+    data: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     teacher = teacher_file(tmp_path, sigma_min=0.001, sigma_max=90.0)
     config = ConsistencyConfig(teacher=teacher, data=str(data), **(RUN | changes))
     with pytest.raises(ValueError, match=message):
@@ -223,6 +257,11 @@ def test_student_is_stored_with_its_levels(tmp_path: Path) -> None:
     save_network(student, tmp_path / "student.safetensors")
     loaded = load_network(tmp_path / "student.safetensors")
     assert type(loaded) is EDMConsistencyPrecond
-    assert loaded.init_kwargs == SMALL | {"use_fp16": False, "sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
+    assert loaded.init_kwargs == SMALL | {
+        "use_fp16": False,
+        "sigma_min": 0.002,
+        "sigma_max": 80.0,
+        "sigma_data": 0.5,
+    }
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(loaded(x, 5.0, torch.eye(3)), student(x, 5.0, torch.eye(3)))

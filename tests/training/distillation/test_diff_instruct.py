@@ -48,7 +48,14 @@ def test_value_is_half_the_squared_difference() -> None:
 
 def test_no_gradient_while_the_auxiliary_network_is_the_teacher() -> None:
     x = torch.randn(4, 1, 8, 8, requires_grad=True)
-    losses = instruct(small(), small(), x, torch.eye(3)[[0, 1, 2, 0]], torch.full([4], 0.5), torch.randn(4, 1, 8, 8))
+    losses = instruct(
+        small(),
+        small(),
+        x,
+        torch.eye(3)[[0, 1, 2, 0]],
+        torch.full([4], 0.5),
+        torch.randn(4, 1, 8, 8),
+    )
     losses.sum().backward()
     assert x.grad is not None and not losses.any() and not x.grad.any()
 
@@ -58,11 +65,17 @@ def test_first_step_changes_the_auxiliary_network_only(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in run.teacher.state_dict().items()}
     run.state.images_seen = 160  # at 0 the learning rate is 0
     run.step(*next(run.batches()))
-    assert all(torch.equal(value, before[name]) for name, value in run.state.net.state_dict().items())
-    assert not all(torch.equal(value, before[name]) for name, value in run.state.aux.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in run.state.net.state_dict().items()
+    )
+    assert not all(
+        torch.equal(value, before[name]) for name, value in run.state.aux.state_dict().items()
+    )
     run.state.images_seen += 16
     run.step(*next(run.batches()))
-    assert not all(torch.equal(value, before[name]) for name, value in run.state.net.state_dict().items())
+    assert not all(
+        torch.equal(value, before[name]) for name, value in run.state.net.state_dict().items()
+    )
     assert all(torch.equal(value, before[name]) for name, value in run.teacher.state_dict().items())
 
 
@@ -72,7 +85,10 @@ def test_the_auxiliary_learning_rate_is_its_own(tmp_path: Path) -> None:
     run.state.images_seen = 16
     before = [value.detach().clone() for value in run.state.aux.parameters()]
     run.step(*next(run.batches()))
-    moved = [float((a - b).detach().abs().max()) for a, b in zip(run.state.aux.parameters(), before, strict=True)]
+    moved = [
+        float((a - b).detach().abs().max())
+        for a, b in zip(run.state.aux.parameters(), before, strict=True)
+    ]
     assert max(moved) == pytest.approx(4e-3 * 16 / 32, rel=1e-3)
 
 
@@ -84,18 +100,24 @@ class Wide(nn.Module):
         self.dtype = torch.float32
         self.gain, self.std = nn.Parameter(torch.tensor(gain)), nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, x: torch.Tensor, sigma: torch.Tensor | float, labels: None = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, sigma: torch.Tensor | float, labels: None = None
+    ) -> torch.Tensor:
         if isinstance(sigma, float):
             return self.gain * x
         level = sigma.reshape(-1, 1, 1, 1)
         return x * self.std**2 / (self.std**2 + level**2)
 
 
-def test_a_generator_of_the_wrong_spread_learns_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generator_of_the_wrong_spread_learns_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Images begin at deviation 1.2; the teacher's are 0.5. The auxiliary network must follow on the way."""
     monkeypatch.setattr(module, "load_teacher", lambda config, device: Gaussian(0.5))
     monkeypatch.setattr(module, "trainable", lambda net, config: Wide(0.6))
-    config = DiffInstructConfig(teacher="", **(RUN | {"batch": 256, "lr": 0.003}), aux_lr=0.02, sigma_init=2.0)
+    config = DiffInstructConfig(
+        teacher="", **(RUN | {"batch": 256, "lr": 0.003}), aux_lr=0.02, sigma_init=2.0
+    )
     run = DiffInstruct(config, CPU)
     for _ in range(800):
         run.step(*next(run.batches()))
@@ -108,7 +130,9 @@ def test_batches_are_noise_with_random_classes(tmp_path: Path) -> None:
     run = method(tmp_path, batch=3000, duration=6000, sigma_init=2.5)
     noise, labels = next(run.batches())
     assert noise.shape == (3000, 1, 8, 8) and float(noise.std()) == pytest.approx(2.5, rel=0.01)
-    assert labels.sum(1).eq(1).all() and labels.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert labels.sum(1).eq(1).all() and labels.mean(0).tolist() == pytest.approx(
+        [1 / 3] * 3, abs=0.03
+    )
     assert torch.equal(next(run.batches())[0], noise)
     run.state.images_seen += 3000
     assert not torch.equal(next(run.batches())[0], noise)
@@ -138,7 +162,10 @@ def test_unconditional_teacher(tmp_path: Path) -> None:
         ({"sigma_init": 0.0}, "sigma_init is 0; it must be positive"),
         ({"aux_lr": float("nan")}, "aux_lr is nan"),
         ({"batch": 0}, "batch is 0"),
-        ({"sigma_init": 100.0}, "sigma_init is 100, but the teacher knows noise levels between 0.1 and 90"),
+        (
+            {"sigma_init": 100.0},
+            "sigma_init is 100, but the teacher knows noise levels between 0.1 and 90",
+        ),
     ],
 )
 def test_nonsense_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -54,7 +54,9 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.fixture(params=["consistency", "diff-instruct"])
 def build(request: pytest.FixtureRequest, teacher: Path, data: Path) -> Build:
     def consistency(**changes: Any) -> Distillation:
-        config = ConsistencyConfig(teacher=str(teacher), data=str(data), **FEW, num_levels=6, target_decay=0.5)
+        config = ConsistencyConfig(
+            teacher=str(teacher), data=str(data), **FEW, num_levels=6, target_decay=0.5
+        )
         return ConsistencyDistillation(replace(config, **changes), edm(6, 0.002, 80.0), l2, CPU)
 
     def diff_instruct(**changes: Any) -> Distillation:
@@ -73,8 +75,13 @@ def test_stopped_run_ends_like_an_uninterrupted_one(build: Build, tmp_path: Path
     saved = [torch.load(run / STATE_FILE, weights_only=True) for run in (whole, parts)]
     for part in type(build().state).PARTS:
         assert same(saved[0][part], saved[1][part]), part
-    lines = [[json.loads(x) for x in (run / "stats.jsonl").read_text().splitlines()] for run in (whole, parts)]
-    assert [[x["images"], x["loss"]] for x in lines[0]] == [[x["images"], x["loss"]] for x in lines[1]]
+    lines = [
+        [json.loads(x) for x in (run / "stats.jsonl").read_text().splitlines()]
+        for run in (whole, parts)
+    ]
+    assert [[x["images"], x["loss"]] for x in lines[0]] == [
+        [x["images"], x["loss"]] for x in lines[1]
+    ]
     assert [x["images"] for x in lines[0]] == [8, 16, 24]
 
 
@@ -84,9 +91,14 @@ def test_snapshot_tells_where_it_comes_from(build: Build, teacher: Path, tmp_pat
     with safetensors.safe_open(path, "pt") as file:
         provenance = json.loads(file.metadata()["provenance"])
     assert provenance["method"] == type(method).__name__ and provenance["images_seen"] == 4
-    assert provenance["teacher_sha256"] == file_sha256(teacher) and provenance["settings"]["lr"] == 1e-3
+    assert (
+        provenance["teacher_sha256"] == file_sha256(teacher)
+        and provenance["settings"]["lr"] == 1e-3
+    )
     loaded = load_network(path).state_dict()
-    assert all(torch.equal(value, loaded[name]) for name, value in method.state.net.state_dict().items())
+    assert all(
+        torch.equal(value, loaded[name]) for name, value in method.state.net.state_dict().items()
+    )
 
 
 def test_other_settings_are_refused(build: Build, tmp_path: Path) -> None:
@@ -99,13 +111,25 @@ def test_a_run_that_diverges_keeps_its_last_state(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distill(build(duration=4), tmp_path / "run", CPU)
-    kept = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix in (".pt", ".safetensors")}
+    kept = {
+        p.name: p.read_bytes()
+        for p in (tmp_path / "run").iterdir()
+        if p.suffix in (".pt", ".safetensors")
+    }
     monkeypatch.setattr(DistillConfig, "learning_rate", lambda self, images: 1e30)
-    with pytest.raises(RuntimeError, match=r"what (net|aux) returns holds NaN or infinity: the run stops"):
+    with pytest.raises(
+        RuntimeError, match=r"what (net|aux) returns holds NaN or infinity: the run stops"
+    ):
         distill(build(duration=8), tmp_path / "run", CPU)
-    with pytest.raises(RuntimeError, match=r"the loss of the step to \d+ images is (nan|inf): the run stops"):
+    with pytest.raises(
+        RuntimeError, match=r"the loss of the step to \d+ images is (nan|inf): the run stops"
+    ):
         distill(build(duration=24, snap=24), tmp_path / "run", CPU)
-    now = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix in (".pt", ".safetensors")}
+    now = {
+        p.name: p.read_bytes()
+        for p in (tmp_path / "run").iterdir()
+        if p.suffix in (".pt", ".safetensors")
+    }
     assert now == kept and len(kept) == 2
 
 
@@ -117,22 +141,30 @@ def test_snapshots_whose_state_is_gone_are_not_written_over(build: Build, tmp_pa
 
 
 def test_bfloat16_keeps_float32_weights(build: Build, tmp_path: Path) -> None:
-    half = load_network(distill(build(dtype="bfloat16", duration=12), tmp_path / "half", CPU)).state_dict()
+    half = load_network(
+        distill(build(dtype="bfloat16", duration=12), tmp_path / "half", CPU)
+    ).state_dict()
     full = load_network(distill(build(duration=12), tmp_path / "full", CPU)).state_dict()
     assert {value.dtype for value in half.values()} == {torch.float32}
     assert not all(torch.equal(half[name], full[name]) for name in full)
 
 
 def test_seed_changes_the_run(build: Build, tmp_path: Path) -> None:
-    one, two = (distill(build(seed=seed, duration=12), tmp_path / str(seed), CPU) for seed in (0, 1))
+    one, two = (
+        distill(build(seed=seed, duration=12), tmp_path / str(seed), CPU) for seed in (0, 1)
+    )
     a, b = load_network(one).state_dict(), load_network(two).state_dict()
     assert not all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_loss_falls(teacher: Path, data: Path, tmp_path: Path) -> None:
-    config = ConsistencyConfig(teacher=str(teacher), data=str(data), **(RUN | {"duration": 480, "tick": 160}))
+    config = ConsistencyConfig(
+        teacher=str(teacher), data=str(data), **(RUN | {"duration": 480, "tick": 160})
+    )
     distill(ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU), tmp_path / "run", CPU)
-    losses = [json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()
+    ]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -143,7 +175,10 @@ def test_descent_takes_the_mean_gradient_of_all_ranks(monkeypatch: pytest.Monkey
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda flat: flat + 3 * flat)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     before = [p.detach().clone() for p in net.parameters()]
-    net.weight.grad, net.bias.grad = torch.arange(6.0).reshape(3, 2), torch.tensor([1.0, 2.0, float("nan")])
+    net.weight.grad, net.bias.grad = (
+        torch.arange(6.0).reshape(3, 2),
+        torch.tensor([1.0, 2.0, float("nan")]),
+    )
     grads = [net.weight.grad.clone(), torch.tensor([1.0, 2.0, 0.0])]
     descend(optimizer, lr=0.5)
     for old, new, grad in zip(before, net.parameters(), grads, strict=True):

@@ -34,7 +34,14 @@ from training.precond import EDMPrecond
 
 def edm2(folder: Path) -> Path:
     net = EDM2Precond(
-        8, 3, 4, model_channels=16, channel_mult=[1, 2], num_blocks=1, attn_resolutions=[4], channels_per_head=16
+        8,
+        3,
+        4,
+        model_channels=16,
+        channel_mult=[1, 2],
+        num_blocks=1,
+        attn_resolutions=[4],
+        channels_per_head=16,
     )
     fill_edm2(net)
     path = folder / "edm2.pkl"
@@ -135,11 +142,17 @@ def test_rho(net: Any) -> None:
 
 @pytest.mark.parametrize("target", SKIP_TARGETS)
 @torch.inference_mode()
-def test_a_target_that_a_network_lacks_is_refused_before_it_runs(net: Any, target: str, tmp_path: Path) -> None:
+def test_a_target_that_a_network_lacks_is_refused_before_it_runs(
+    net: Any, target: str, tmp_path: Path
+) -> None:
     x, sigma, labels = inputs(net)
     save_network(net, tmp_path / "net")
     source = ImageSource(str(tmp_path / "net"), scale=SkipScale(0.8), skip_target=target)  # type: ignore[arg-type]
-    if target == "full" or type(net).__name__ not in ("EDM2Precond", "UViTPrecond", "UViTImagePrecond"):
+    if target == "full" or type(net).__name__ not in (
+        "EDM2Precond",
+        "UViTPrecond",
+        "UViTImagePrecond",
+    ):
         source.load("cpu")
         assert net(x, sigma, labels, torch.ones(net.num_skips), target).isfinite().all()
         return
@@ -178,7 +191,9 @@ def test_every_sampler_takes_it(net: Any) -> None:
             return tuned(x.float(), sigma.float(), labels).double()
 
         noise = x / x.std()
-        images = sample(settings.bound(tuned, torch.randn_like), denoise, noise, settings.nodes(tuned), "zero")
+        images = sample(
+            settings.bound(tuned, torch.randn_like), denoise, noise, settings.nodes(tuned), "zero"
+        )
         assert images.shape == x.shape and images.isfinite().all()
 
 
@@ -191,13 +206,17 @@ def test_stored_and_loaded_again(net: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [openai, uvit])
-def test_the_order_of_the_tensors_does_not_matter(write: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_the_order_of_the_tensors_does_not_matter(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
     path = write(tmp_path)
     net = load_network(path)
     tensors = torch.load(path, weights_only=True)
     torch.save(dict(sorted(tensors.items(), reverse=True)), path)
     again = load_network(path)
-    assert all(torch.equal(value, net.state_dict()[name]) for name, value in again.state_dict().items())
+    assert all(
+        torch.equal(value, net.state_dict()[name]) for name, value in again.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -224,7 +243,9 @@ class Called(TorchFunctionMode):
     "make",
     [
         lambda: EDMPrecond(16, 1),
-        lambda: EDM2Precond(16, 1, model_channels=16, channel_mult=[1], num_blocks=1, channels_per_head=16),
+        lambda: EDM2Precond(
+            16, 1, model_channels=16, channel_mult=[1], num_blocks=1, channels_per_head=16
+        ),
         lambda: UViT(**standins_uvit.TINY),
         lambda: LDMUNet(**standins_ldm.TINY),
         lambda: VQDecoder(**standins_ldm.VQ),
@@ -235,4 +256,10 @@ def test_a_skeleton_is_made_without_torchs_compiler(make: Callable[[], object]) 
     """On the meta device these import it, which takes seconds of each start; in place, as `mul_`, they do not."""
     with torch.device("meta"), Called() as called:
         make()
-    assert called.names & {"rand", "randn"} and not called.names & {"mul", "add", "sub", "rsub", "normal_"}
+    assert called.names & {"rand", "randn"} and not called.names & {
+        "mul",
+        "add",
+        "sub",
+        "rsub",
+        "normal_",
+    }

@@ -33,8 +33,12 @@ TOLERANCE = 1e-5  # the README allows 1e-4
 @cache
 def published(**changes: Any) -> ConsistencyPrecond:
     """The network of the golden vectors; its heads have 32 channels."""
-    with torch.inference_mode(False):  # the tests that follow share it, and one of them wants gradients
-        kwargs, tensors = convert(weights({name: shape for name, (shape, _) in FACTS["state_dict"].items()}))
+    with torch.inference_mode(
+        False
+    ):  # the tests that follow share it, and one of them wants gradients
+        kwargs, tensors = convert(
+            weights({name: shape for name, (shape, _) in FACTS["state_dict"].items()})
+        )
         return built(kwargs | {"channels_per_head": 32} | changes, tensors)
 
 
@@ -72,15 +76,24 @@ def test_the_raw_network_is_our_dhariwal_unet() -> None:
 def test_the_oracle_agrees_with_the_official_network() -> None:
     state = weights({name: shape for name, (shape, _) in FACTS["state_dict"].items()})
     blocks = published().init_kwargs["num_blocks"]
-    got = Oracle(state, blocks, head_channels=32)(array("raw/x"), array("raw/timesteps"), array("y"))
+    got = Oracle(state, blocks, head_channels=32)(
+        array("raw/x"), array("raw/timesteps"), array("y")
+    )
     assert relative_error(got, ARRAYS["raw/out"]) < TOLERANCE
 
 
 @pytest.mark.parametrize("scale_shift", [True, False])
 @pytest.mark.parametrize("mult", [(1, 2), (1, 1, 2)])
 @torch.inference_mode()
-def test_networks_of_lsun_have_no_scale_shift_norm(scale_shift: bool, mult: tuple[int, ...], tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"classes": 0, "mult": mult, "attention": (len(mult) - 1,), "scale_shift": scale_shift}
+def test_networks_of_lsun_have_no_scale_shift_norm(
+    scale_shift: bool, mult: tuple[int, ...], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {
+        "classes": 0,
+        "mult": mult,
+        "attention": (len(mult) - 1,),
+        "scale_shift": scale_shift,
+    }
     path = written(tmp_path, "cd_bedroom256_lpips.pt", **changes)
     net = load_network(path)
     assert net.init_kwargs.get("adaptive_scale", True) == scale_shift and net.label_dim == 0
@@ -97,7 +110,9 @@ def test_both_preconditionings() -> None:
     assert relative_error(published()(*inputs()), ARRAYS["distilled/denoised"]) < TOLERANCE
     plain = published(sigma_min=0.0)
     assert relative_error(plain(*inputs()), ARRAYS["edm/denoised"]) < TOLERANCE
-    assert relative_error(ARRAYS["edm/denoised"], ARRAYS["distilled/denoised"]) > 3 * TOLERANCE  # they can be told
+    assert (
+        relative_error(ARRAYS["edm/denoised"], ARRAYS["distilled/denoised"]) > 3 * TOLERANCE
+    )  # they can be told
 
 
 @pytest.mark.parametrize("name", FACTS["rho"])
@@ -113,7 +128,10 @@ def test_golden_skip_tuning(name: str) -> None:
 
 
 def test_golden_skip_norms() -> None:
-    assert relative_error(skip_norms(published(), *inputs()).T, ARRAYS["distilled/prop_per_sample"]) < 1e-5
+    assert (
+        relative_error(skip_norms(published(), *inputs()).T, ARRAYS["distilled/prop_per_sample"])
+        < 1e-5
+    )
 
 
 def test_coefficients_by_hand() -> None:
@@ -124,7 +142,9 @@ def test_coefficients_by_hand() -> None:
     assert float(c_in) == pytest.approx((1.3**2 + 0.25) ** -0.5)
     assert float(c_noise) == pytest.approx(65.59106611687277)  # 250 ln 1.3
     edms = EDMPrecond.scalings(net, torch.tensor(1.3))
-    for ours, theirs in zip(published(sigma_min=0.0).scalings(torch.tensor(1.3))[:3], edms[:3], strict=True):
+    for ours, theirs in zip(
+        published(sigma_min=0.0).scalings(torch.tensor(1.3))[:3], edms[:3], strict=True
+    ):
         assert float(ours) == pytest.approx(float(theirs))
 
 
@@ -159,7 +179,9 @@ def test_channels_that_cannot_be_split_are_refused() -> None:
     with pytest.raises(ValueError, match="16 channels are no multiple of 32"):
         ConsistencyPrecond(16, 3, model_channels=16, channel_mult=[1, 4], **kwargs)
     with pytest.raises(ValueError, match="64 channels are no multiple of 48"):
-        ConsistencyPrecond(16, 3, model_channels=32, channel_mult=[1, 2], channels_per_head=48, **kwargs)
+        ConsistencyPrecond(
+            16, 3, model_channels=32, channel_mult=[1, 2], channels_per_head=48, **kwargs
+        )
     with pytest.raises(ValueError, match="a ConsistencyPrecond has a DhariwalUNet"):
         ConsistencyPrecond(16, 3, model_type="SongUNet")
 
@@ -186,15 +208,25 @@ def test_several_steps(ending: Any) -> None:
     levels = edm(FACTS["multistep"]["steps"], 0.002, 80.0)[FACTS["multistep"]["ts"]]
     draws = iter(others)
     solver = partial(consistency, randn_like=lambda x: next(draws).to(x))
-    got = sample(solver, bind(published(), inputs()[2]), first, levels[:2] if ending == "zero" else levels, ending)
+    got = sample(
+        solver,
+        bind(published(), inputs()[2]),
+        first,
+        levels[:2] if ending == "zero" else levels,
+        ending,
+    )
     assert relative_error(got, ARRAYS["sample/multistep"]) < TOLERANCE
 
 
 @torch.inference_mode()
 def test_the_diffusion_model_on_the_ode() -> None:
     denoise = bind(published(sigma_min=0.0), inputs()[2])
-    got = sample(heun, lambda x, sigma: denoise(x, sigma).clamp(-1, 1), noises()[0], edm(5, 0.002, 80.0))
-    assert relative_error(got, ARRAYS["sample/edm_heun5"]) < 1e-4  # the published sampler's state is float32
+    got = sample(
+        heun, lambda x, sigma: denoise(x, sigma).clamp(-1, 1), noises()[0], edm(5, 0.002, 80.0)
+    )
+    assert (
+        relative_error(got, ARRAYS["sample/edm_heun5"]) < 1e-4
+    )  # the published sampler's state is float32
 
 
 # ---- the file
@@ -202,14 +234,18 @@ def test_the_diffusion_model_on_the_ode() -> None:
 
 def test_the_stand_ins_are_laid_out_as_published() -> None:
     mult, classes = FULLSIZE["unet_attrs"]["channel_mult"], FULLSIZE["unet_attrs"]["num_classes"]
-    assert shapes(192, mult, 3, (1, 2, 3), classes) == {k: v[0] for k, v in FULLSIZE["state_dict"].items()}
+    assert shapes(192, mult, 3, (1, 2, 3), classes) == {
+        k: v[0] for k, v in FULLSIZE["state_dict"].items()
+    }
     small = shapes(32, (1, 2), 2, (1,), 10)
     assert list(small.items()) == [(k, v[0]) for k, v in FACTS["state_dict"].items()]
 
 
 def test_published_networks_have_the_published_names_and_shapes() -> None:
     with torch.device("meta"):
-        kwargs, tensors = convert({name: torch.empty(shape) for name, (shape, _) in FULLSIZE["state_dict"].items()})
+        kwargs, tensors = convert(
+            {name: torch.empty(shape) for name, (shape, _) in FULLSIZE["state_dict"].items()}
+        )
         net = ConsistencyPrecond(**kwargs)
     check_names(net.state_dict(), tensors)
     assert kwargs == {
@@ -219,7 +255,9 @@ def test_published_networks_have_the_published_names_and_shapes() -> None:
     }  # fmt: skip
     assert sum(p.numel() for p in net.parameters()) == FULLSIZE["n_params"]
     assert net.num_skips == FULLSIZE["n_output_blocks"] == 16
-    heads = {m.num_heads * 64 == m.out_channels for m in net.modules() if getattr(m, "num_heads", 0)}
+    heads = {
+        m.num_heads * 64 == m.out_channels for m in net.modules() if getattr(m, "num_heads", 0)
+    }
     assert heads == {True}
 
 
@@ -242,7 +280,9 @@ def test_a_name_that_does_not_tell_the_kind_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="begin it with cd_, ct_ or edm_"):
             read_openai(path)
     assert read_openai(path.rename(tmp_path / "edm_a.pt"))[1]["sigma_min"] == 0
-    assert read_openai((tmp_path / "edm_a.pt").rename(tmp_path / "ct_a.pt"))[1]["sigma_min"] == 0.002
+    assert (
+        read_openai((tmp_path / "edm_a.pt").rename(tmp_path / "ct_a.pt"))[1]["sigma_min"] == 0.002
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,10 +298,19 @@ def test_other_sizes(tmp_path: Path, changes: dict[str, Any]) -> None:
     sizes = TINY | {"image_channels": 3} | changes
     net = read(written(tmp_path, **changes))
     channels, side = sizes["image_channels"], 8 << (len(sizes["mult"]) - 1)
-    assert (net.img_channels, net.img_resolution, net.label_dim) == (channels, side, sizes["classes"])
+    assert (net.img_channels, net.img_resolution, net.label_dim) == (
+        channels,
+        side,
+        sizes["classes"],
+    )
     assert net.num_skips == len(sizes["mult"]) * (sizes["blocks"] + 1)
     labels = torch.eye(net.label_dim)[:2] if net.label_dim else None
-    assert net(torch.randn(2, channels, side, side), 80.0, labels).shape == (2, channels, side, side)
+    assert net(torch.randn(2, channels, side, side), 80.0, labels).shape == (
+        2,
+        channels,
+        side,
+        side,
+    )
 
 
 def test_half_precision_files_become_float32(tmp_path: Path) -> None:
@@ -306,7 +355,9 @@ class Runs:
         return os.mkdir, ("ran",)
 
 
-def test_other_files_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_files_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "cd_other.pt"
 
@@ -327,26 +378,42 @@ def test_other_networks_are_refused_in_one_line() -> None:
     tiny = weights(shapes(**TINY))
 
     def converting(**changes: Tensor) -> str:
-        return refusal(lambda: convert(tiny | {name.replace("__", "."): value for name, value in changes.items()}))
+        return refusal(
+            lambda: convert(
+                tiny | {name.replace("__", "."): value for name, value in changes.items()}
+            )
+        )
 
     def without(old: str, new: str | None = None) -> str:
-        found = {k.replace(old, new or old): v for k, v in tiny.items() if new or not k.startswith(old)}
+        found = {
+            k.replace(old, new or old): v for k, v in tiny.items() if new or not k.startswith(old)
+        }
         return refusal(lambda: convert(found))
 
-    assert "not those of an OpenAI U-Net: there is no middle_block.1.qkv.weight" in without("middle_block.1.qkv")
+    assert "not those of an OpenAI U-Net: there is no middle_block.1.qkv.weight" in without(
+        "middle_block.1.qkv"
+    )
     assert "no residual block input_blocks.3.0" in without("input_blocks.3.0")
-    assert "4 output blocks are not the same number" in without("output_blocks.1.2.", "output_blocks.2.1.")
+    assert "4 output blocks are not the same number" in without(
+        "output_blocks.1.2.", "output_blocks.2.1."
+    )
     assert "one that learns its variance" in converting(out__2__weight=torch.zeros(6, 32, 3, 3))
-    assert "not 1x1 convolutions" in converting(middle_block__1__qkv__weight=torch.zeros(192, 64, 1))
+    assert "not 1x1 convolutions" in converting(
+        middle_block__1__qkv__weight=torch.zeros(192, 64, 1)
+    )
     resampler = torch.zeros(32, 32, 3, 3)
-    assert "1 tensors have no place in a DhariwalUNet: input" in converting(input_blocks__2__0__op__weight=resampler)
+    assert "1 tensors have no place in a DhariwalUNet: input" in converting(
+        input_blocks__2__0__op__weight=resampler
+    )
     assert "80 channels are no multiple of 32" in converting(
         input_blocks__3__0__in_layers__2__weight=torch.zeros(80, 32, 3, 3)
     )
     for name, shape in (
         ("out__2__weight", []), ("time_embed__0__weight", [0, 0]), ("middle_block__1__qkv__weight", [64, 64, 1, 1]),
     ):  # fmt: skip
-        assert "shapes are not those of an OpenAI U-Net (" in converting(**{name: torch.zeros(shape)})
+        assert "shapes are not those of an OpenAI U-Net (" in converting(
+            **{name: torch.zeros(shape)}
+        )
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:

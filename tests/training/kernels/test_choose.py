@@ -38,7 +38,9 @@ def test_winograd_for_large_layers_in_inference_only() -> None:
         assert choose.convolution(x[:, :64], w[:, :64]) == "plain"
         assert choose.convolution(x[..., :16, :16], w) == "onednn"
         assert choose.convolution(x[..., :30], w) == "onednn"
-        assert choose.convolution(torch.randn(1, 128, 32, 34), w) == "onednn"  # 4 does not divide 34
+        assert (
+            choose.convolution(torch.randn(1, 128, 32, 34), w) == "onednn"
+        )  # 4 does not divide 34
         assert choose.convolution(x, weight(1)) == "onednn"
 
 
@@ -60,7 +62,11 @@ def test_products_in_inference_where_mkl_is_slower(monkeypatch: pytest.MonkeyPat
     x, w = torch.randn(4, 128), torch.randn(128, 128)
     assert choose.product(x, w) == "plain"
     with torch.inference_mode():
-        for dtype, kernel in ((torch.float32, "onednn"), (torch.bfloat16, "onednn"), (torch.float64, "plain")):
+        for dtype, kernel in (
+            (torch.float32, "onednn"),
+            (torch.bfloat16, "onednn"),
+            (torch.float64, "plain"),
+        ):
             assert choose.product(x.to(dtype), w.to(dtype)) == kernel
         assert choose.product(x, w[:127]) == "plain"
         monkeypatch.setattr(choose, "faster_than_mkl", lambda: False)
@@ -94,7 +100,9 @@ def test_attention_of_wide_heads_on_cuda(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_norms_that_keep_their_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "MIN_VALUES", 2 * 32 * 4 * 4)
     x = torch.zeros(2, 32, 4, 4).to(memory_format=torch.channels_last)
-    one = torch.zeros(2, 1, 32, 16).to(memory_format=torch.channels_last)  # of one channel: both layouts are its own
+    one = torch.zeros(2, 1, 32, 16).to(
+        memory_format=torch.channels_last
+    )  # of one channel: both layouts are its own
     assert one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
     rows, small = x.contiguous(), torch.zeros(1, 32, 4, 4).to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -110,7 +118,8 @@ def test_norms_that_keep_their_layout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "faster"), [("vendor_id : AuthenticAMD", True), ("vendor_id : GenuineIntel", False), (None, False)]
+    ("cpuinfo", "faster"),
+    [("vendor_id : AuthenticAMD", True), ("vendor_id : GenuineIntel", False), (None, False)],
 )
 def test_mkl_is_the_slower_one_off_intel(
     cpuinfo: str | None, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,7 +140,9 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {  # each takes features [2, 8, 8, 
 
 @pytest.mark.parametrize("forced", ["plain", "onednn", "winograd"])
 @torch.inference_mode()
-def test_a_kernel_is_forced_and_told(forced: choose.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_forced_and_told(
+    forced: choose.Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if forced == "onednn" and not onednn.computes(torch.float32):
         pytest.skip("oneDNN has no float32 on this processor")
     torch.manual_seed(0)
@@ -144,7 +155,9 @@ def test_a_kernel_is_forced_and_told(forced: choose.Kernel, monkeypatch: pytest.
             both.append([*(layer(x) for layer in layers), attention(qkv, x, 2)])
     for plain, got in zip(*both, strict=True):
         assert relative_error(got, plain) < 1e-4
-    kernels = {operation: {kernel for kind, kernel in told if kind == operation} for operation, _ in told}
+    kernels = {
+        operation: {kernel for kind, kernel in told if kind == operation} for operation, _ in told
+    }
     assert sum(told.values()) == 6  # attention has a product before it
     assert kernels["norm"] == {"plain"}
     assert kernels["convolution"] == {forced}

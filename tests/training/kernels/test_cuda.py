@@ -21,7 +21,9 @@ def features(mean: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "dtype, tolerance", [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)], ids=str
+    "dtype, tolerance",
+    [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)],
+    ids=str,
 )
 @pytest.mark.parametrize("modulated", [False, True])
 @torch.no_grad()
@@ -31,7 +33,9 @@ def test_group_norm_is_torchs(dtype: torch.dtype, tolerance: float, modulated: b
     expected = F.group_norm(x.double(), 6, weight.double(), bias.double(), 1e-5)
     scale = shift = None
     if modulated:
-        scale, shift = torch.randn(2, 3, 24, 1, 1, generator=torch.Generator().manual_seed(1)).to(dtype)
+        scale, shift = torch.randn(2, 3, 24, 1, 1, generator=torch.Generator().manual_seed(1)).to(
+            dtype
+        )
         expected = torch.addcmul(shift.double(), expected, scale.double())
     got = cuda.group_norm(x, 6, weight, bias, 1e-5, scale, shift)
     assert got.dtype == dtype and got.is_contiguous(memory_format=torch.channels_last)
@@ -40,7 +44,9 @@ def test_group_norm_is_torchs(dtype: torch.dtype, tolerance: float, modulated: b
 
 @torch.no_grad()
 def test_moments_of_half_precision_are_not_rounded() -> None:
-    x, weight, bias = features(mean=20)  # half an ulp of the mean would be 0.03 of the deviation in bfloat16
+    x, weight, bias = features(
+        mean=20
+    )  # half an ulp of the mean would be 0.03 of the deviation in bfloat16
     x = x.to(torch.bfloat16)
     expected = F.group_norm(x.double(), 6, weight.double(), bias.double(), 1e-5)
     assert relative_error(cuda.group_norm(x, 6, weight, bias, 1e-5), expected) < 8e-3
@@ -50,7 +56,12 @@ def test_moments_of_half_precision_are_not_rounded() -> None:
 def test_constant_features_have_no_negative_variance() -> None:
     """Their mean square and squared mean differ by rounding, with either sign, by more than eps."""
     for dtype in (torch.float16, torch.bfloat16):
-        x = torch.linspace(10, 300, 64).repeat_interleave(4)[None, :, None, None].expand(1, 256, 9, 9).to(dtype)
+        x = (
+            torch.linspace(10, 300, 64)
+            .repeat_interleave(4)[None, :, None, None]
+            .expand(1, 256, 9, 9)
+            .to(dtype)
+        )
         x = x.contiguous(memory_format=torch.channels_last)
         assert cuda.group_norm(x, 64, torch.ones(256), torch.zeros(256), 1e-5).isfinite().all()
 
@@ -60,7 +71,9 @@ def test_on_cuda_a_norm_keeps_channels_last_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(choose, "forced", None)
     asked = []
     own = cuda.group_norm
-    monkeypatch.setattr(cuda, "group_norm", lambda *given: asked.append(given[0].shape) or own(*given))
+    monkeypatch.setattr(
+        cuda, "group_norm", lambda *given: asked.append(given[0].shape) or own(*given)
+    )
     x = torch.zeros(2, 32, 4, 4).to(memory_format=torch.channels_last)
     norm, block, emb = GroupNorm(32), UNetBlock(32, 32, 8).eval(), torch.zeros(2, 8)
     with fake_cuda():

@@ -82,7 +82,9 @@ def test_a_weight_is_prepared_once(side: int, monkeypatch: pytest.MonkeyPatch) -
     made = []
     for module, name in ((winograd, "transform"), (onednn, "packed_kernel")):
         own = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given, own=own, **more: made.append(1) or own(*given, **more))
+        monkeypatch.setattr(
+            module, name, lambda *given, own=own, **more: made.append(1) or own(*given, **more)
+        )
     net, x = layer(), images(side)
     net(x)
     first = len(made)

@@ -10,7 +10,9 @@ from training.kernels import choose, compute, onednn
 
 
 def needs(dtype: torch.dtype) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not onednn.computes(dtype), reason=f"oneDNN has no {dtype} on this processor")
+    return pytest.mark.skipif(
+        not onednn.computes(dtype), reason=f"oneDNN has no {dtype} on this processor"
+    )
 
 
 needs_op = needs(torch.float32)

@@ -23,7 +23,9 @@ def test_equals_the_direct_convolution(H: int, W: int, memory_format: torch.memo
 
 @torch.inference_mode()
 def test_is_the_same_convolution_to_the_last_digits_of_float64() -> None:
-    x, weight, bias = (torch.randn(shape, dtype=torch.float64) for shape in [(2, 5, 16, 8), (3, 5, 3, 3), (3,)])
+    x, weight, bias = (
+        torch.randn(shape, dtype=torch.float64) for shape in [(2, 5, 16, 8), (3, 5, 3, 3), (3,)]
+    )
     got = winograd.conv3x3(x, winograd.transform(weight), bias)
     assert relative_error(got, F.conv2d(x, weight, bias, padding=1)) < 1e-13
 

@@ -31,8 +31,12 @@ def test_the_loss_is_the_mean_over_ranks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])
-def test_a_loss_that_is_no_number_ends_all_ranks(loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=r"the loss of the step to 1,600 images is -?(nan|inf): the run stops"):
+def test_a_loss_that_is_no_number_ends_all_ranks(
+    loss: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"the loss of the step to 1,600 images is -?(nan|inf): the run stops"
+    ):
         Watch(CPU).step(torch.tensor(loss), 1600)
     other_rank(monkeypatch, loss)
     with pytest.raises(RuntimeError, match="the run stops"):
@@ -43,7 +47,9 @@ def test_any_ranks_signal_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     with Watch(CPU) as ours:
         os.kill(os.getpid(), signal.SIGUSR1)
         assert ours.step(torch.tensor(1.0), 16).signal == signal.SIGUSR1
-    other_rank(monkeypatch, 1.0, 0.0, *(float(number == signal.SIGTERM) for number in watch.SIGNALS))
+    other_rank(
+        monkeypatch, 1.0, 0.0, *(float(number == signal.SIGTERM) for number in watch.SIGNALS)
+    )
     assert Watch(CPU).step(torch.tensor(1.0), 16).signal == signal.SIGTERM
 
 

@@ -64,7 +64,9 @@ class MPConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn([out_channels, in_channels, *([kernel] * 2 if kernel else [])]))
+        self.weight = nn.Parameter(
+            torch.randn([out_channels, in_channels, *([kernel] * 2 if kernel else [])])
+        )
         self._kept = Kept()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,15 @@ from training.blocks.skip_block import SkipBlock, scaled
 from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet import UNet
 from training.blocks.unet_block import SkipTarget
-from training.families.edm2.layers import MPConv, MPFourier, mp_cat, mp_silu, mp_sum, normalized, resampled
+from training.families.edm2.layers import (
+    MPConv,
+    MPFourier,
+    mp_cat,
+    mp_silu,
+    mp_sum,
+    normalized,
+    resampled,
+)
 from training.precond import EDMScaled
 
 LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
@@ -69,19 +77,31 @@ class EDM2Block(SkipBlock):
         concat_balance: float = 0.5,
     ) -> None:
         super().__init__()
-        self.flavor, self.resample_mode, self.resample_filter = flavor, resample_mode, tuple(resample_filter)
+        self.flavor, self.resample_mode, self.resample_filter = (
+            flavor,
+            resample_mode,
+            tuple(resample_filter),
+        )
         self.num_heads = out_channels // channels_per_head if attention else 0
         if self.num_heads and out_channels % self.num_heads:
-            raise ValueError(f"attention over {out_channels} channels cannot have {self.num_heads} heads")
+            raise ValueError(
+                f"attention over {out_channels} channels cannot have {self.num_heads} heads"
+            )
         check_taps(self.resample_filter)
         self.dropout, self.clip_act = dropout, clip_act
-        self.res_balance, self.attn_balance, self.concat_balance = res_balance, attn_balance, concat_balance
+        self.res_balance, self.attn_balance, self.concat_balance = (
+            res_balance,
+            attn_balance,
+            concat_balance,
+        )
 
         self.emb_gain = nn.Parameter(torch.zeros([]))
         self.conv_res0 = MPConv(out_channels if flavor == "enc" else in_channels, out_channels, 3)
         self.emb_linear = MPConv(emb_channels, out_channels, 0)
         self.conv_res1 = MPConv(out_channels, out_channels, 3)
-        self.conv_skip = MPConv(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv_skip = (
+            MPConv(in_channels, out_channels, 1) if in_channels != out_channels else None
+        )
         self.attn_qkv = MPConv(out_channels, out_channels * 3, 1) if self.num_heads else None
         self.attn_proj = MPConv(out_channels, out_channels, 1) if self.num_heads else None
 
@@ -129,7 +149,9 @@ class EDM2Block(SkipBlock):
     def _mixed(self, qkv: Tensor) -> Tensor:
         """Cosine attention in each head; the channels of qkv are ordered (head, d, q|k|v)."""
         N, C, H, W = qkv.shape
-        parts = normalized(qkv.reshape(N, self.num_heads, -1, 3, H * W), dim=2)  # (N, heads, d, 3, HW)
+        parts = normalized(
+            qkv.reshape(N, self.num_heads, -1, 3, H * W), dim=2
+        )  # (N, heads, d, 3, HW)
         q, k, v = parts.permute(3, 0, 1, 4, 2).unbind(0)  # (N, heads, HW, d)
         y = F.scaled_dot_product_attention(q, k, v)
         return y.transpose(2, 3).reshape(N, C // 3, H, W)
@@ -178,18 +200,27 @@ class EDM2UNet(UNet):
         self.emb_fourier = MPFourier(noise_channels)
         self.emb_noise = MPConv(noise_channels, emb_channels, 0)
         self.emb_label = MPConv(label_dim, emb_channels, 0) if label_dim else None
-        block: Callable[..., EDM2Block] = partial(EDM2Block, emb_channels=emb_channels, **block_kwargs)
-        down, up = partial(block, flavor="enc"), partial(block, flavor="dec", concat_balance=concat_balance)
+        block: Callable[..., EDM2Block] = partial(
+            EDM2Block, emb_channels=emb_channels, **block_kwargs
+        )
+        down, up = (
+            partial(block, flavor="enc"),
+            partial(block, flavor="dec", concat_balance=concat_balance),
+        )
 
         def encoder(place: Place) -> tuple[Place, nn.Module]:
             if place.name == "conv":
                 return place, MPConv(place.in_channels, place.out_channels, 3)
             mode = "down" if place.name == "down" else "keep"
-            return place, down(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
+            return place, down(
+                place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention
+            )
 
         def decoder(place: Place) -> tuple[Place, nn.Module]:
             mode = "up" if place.name == "up" else "keep"
-            return place, up(place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention)
+            return place, up(
+                place.in_channels, place.out_channels, resample_mode=mode, attention=place.attention
+            )
 
         self._build(img_resolution, map(encoder, tower.encoder()), map(decoder, tower.decoder()))
         self.out_conv = MPConv(widths[0], img_channels, 3)
@@ -210,7 +241,9 @@ class EDM2UNet(UNet):
         """
         self.check_skips(skip_scale, x.shape[0], skip_target)
         if augment_labels is not None:
-            raise ValueError("EDM2 networks are trained without augmentation and take no augment_labels")
+            raise ValueError(
+                "EDM2 networks are trained without augmentation and take no augment_labels"
+            )
         emb = self.emb_noise(self.emb_fourier(noise_labels))
         if self.emb_label is not None and class_labels is not None:
             labels = self.emb_label(class_labels.to(emb.dtype) * math.sqrt(class_labels.shape[1]))
@@ -230,7 +263,9 @@ class EDM2UNet(UNet):
         """See `RawNetwork.check_skip_target`; there is "full" alone."""
         super().check_skip_target(target)
         if target != "full":
-            raise ValueError(f"skip_target {target!r} needs blocks with a norm, and EDM2's have none: use 'full'")
+            raise ValueError(
+                f"skip_target {target!r} needs blocks with a norm, and EDM2's have none: use 'full'"
+            )
 
 
 class EDM2Precond(EDMScaled):
@@ -263,7 +298,9 @@ class EDM2Precond(EDMScaled):
         **unet_kwargs: Any,
     ) -> None:
         unet = EDM2UNet(img_resolution, img_channels, label_dim, **unet_kwargs)
-        super().__init__(unet, img_resolution, img_channels, label_dim, use_fp16, sigma_data=sigma_data)
+        super().__init__(
+            unet, img_resolution, img_channels, label_dim, use_fp16, sigma_data=sigma_data
+        )
         self.logvar_fourier = MPFourier(logvar_channels)
         self.logvar_linear = MPConv(logvar_channels, 1, 0)
 

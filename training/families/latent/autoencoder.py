@@ -29,7 +29,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = Conv2d(in_channels, out_channels, 3)
         self.norm2 = _group_norm(out_channels)
         self.conv2 = Conv2d(out_channels, out_channels, 3)
-        self.nin_shortcut = Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.nin_shortcut = (
+            Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in_channels, H, W] to [N, out_channels, H, W]."""
@@ -48,7 +50,9 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to the same shape."""
         h = self.norm(x)
-        q, k, v = (part(h).flatten(2).mT[:, None] for part in (self.q, self.k, self.v))  # (N, 1, H * W, C)
+        q, k, v = (
+            part(h).flatten(2).mT[:, None] for part in (self.q, self.k, self.v)
+        )  # (N, 1, H * W, C)
         return x + self.proj_out(compute.attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 
@@ -191,7 +195,9 @@ class KLDecoder(LatentDecoder):
         scale_factor: float = 0.18215,
         attn_levels: Sequence[int] = (),
     ) -> None:
-        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
+        super().__init__(
+            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels
+        )
 
 
 class VQDecoder(LatentDecoder):
@@ -216,7 +222,9 @@ class VQDecoder(LatentDecoder):
         n_embed: int = 8192,
         attn_levels: Sequence[int] = (),
     ) -> None:
-        super().__init__(ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels)
+        super().__init__(
+            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels
+        )
         self.quantize = nn.ModuleDict({"embedding": embedding(n_embed, embed_dim)})
 
     def indices(self, z: Tensor) -> Tensor:

@@ -21,12 +21,22 @@ class ContinuousTimes(nn.Module):
         ValueError: if a range is violated.
     """
 
-    def __init__(self, beta_start: float, beta_end: float, num_timesteps: int = 1000, first_time: float = 1e-4) -> None:
+    def __init__(
+        self,
+        beta_start: float,
+        beta_end: float,
+        num_timesteps: int = 1000,
+        first_time: float = 1e-4,
+    ) -> None:
         super().__init__()
         if not 0 < beta_start < beta_end < 1e3:
-            raise ValueError(f"betas run from {beta_start} to {beta_end}; need 0 < beta_start < beta_end < 1000")
+            raise ValueError(
+                f"betas run from {beta_start} to {beta_end}; need 0 < beta_start < beta_end < 1000"
+            )
         if num_timesteps < 2 or not 0 < first_time < 1:
-            raise ValueError(f"num_timesteps is {num_timesteps}, first_time {first_time}; need 2 or more, and 0 to 1")
+            raise ValueError(
+                f"num_timesteps is {num_timesteps}, first_time {first_time}; need 2 or more, and 0 to 1"
+            )
         self.schedule = VPSchedule(beta_end - beta_start, beta_start)
         self.num_timesteps, self.first_time = num_timesteps, first_time
 
@@ -64,4 +74,6 @@ class ContinuousTimes(nn.Module):
         """
         if num_nodes < 2:
             raise ValueError(f"{num_nodes} nodes; at least 2 are needed")
-        return self.schedule.sigma(torch.linspace(1, self.first_time, num_nodes, dtype=torch.float64))
+        return self.schedule.sigma(
+            torch.linspace(1, self.first_time, num_nodes, dtype=torch.float64)
+        )

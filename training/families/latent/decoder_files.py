@@ -16,10 +16,16 @@ _PARTS = ("decoder.", "post_quant_conv.", "quantize.")  # of an autoencoder, wha
 def decoder_parts(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """Of an autoencoder's tensors, those below `prefix` that belong to its decoder, under their names without it."""
     parts = tuple(prefix + part for part in _PARTS)
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(parts)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(parts)
+    }
 
 
-def decoder_arguments(tensors: Mapping[str, Tensor], scale_factor: float | None = None) -> dict[str, Any]:
+def decoder_arguments(
+    tensors: Mapping[str, Tensor], scale_factor: float | None = None
+) -> dict[str, Any]:
     """What builds the decoder, from the shapes of its tensors: "class", and keywords of that class.
 
     Args:
@@ -31,7 +37,9 @@ def decoder_arguments(tensors: Mapping[str, Tensor], scale_factor: float | None 
     try:
         kwargs = _sizes(tensors)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
+        raise ValueError(
+            f"the file is no state_dict of a KL or VQ autoencoder ({error!r})"
+        ) from error
 
     levels = range(len(kwargs["ch_mult"]))
     attended = [level for level in levels if f"decoder.up.{level}.attn.0.norm.weight" in tensors]
@@ -51,7 +59,10 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     widths = [len(tensors[f"decoder.up.{level}.block.0.conv1.weight"]) for level in range(levels)]
     out_ch, ch = tensors["decoder.conv_out.weight"].shape[:2]
     z_channels, embed_dim = tensors["post_quant_conv.weight"].shape[:2]
-    blocks = sum(name.startswith("decoder.up.0.block.") and name.endswith(".conv2.weight") for name in tensors)
+    blocks = sum(
+        name.startswith("decoder.up.0.block.") and name.endswith(".conv2.weight")
+        for name in tensors
+    )
     if any(width % ch for width in widths):
         raise ValueError(f"widths {widths} are no multiples of {ch}")
 
@@ -83,6 +94,8 @@ def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder
         try:
             return kind(**kwargs)
         except (IndexError, ValueError) as error:
-            raise ValueError(f"the file is no state_dict of a KL or VQ autoencoder ({error!r})") from error
+            raise ValueError(
+                f"the file is no state_dict of a KL or VQ autoencoder ({error!r})"
+            ) from error
 
     return assembled(make, tensors).eval().requires_grad_(False)

@@ -55,7 +55,10 @@ def _scaled_linear(start: float, end: float, steps: int) -> Tensor:
     return _linear(start**0.5, end**0.5, steps) ** 2
 
 
-BETAS: dict[str, Callable[[float, float, int], Tensor]] = {"linear": _linear, "scaled_linear": _scaled_linear}
+BETAS: dict[str, Callable[[float, float, int], Tensor]] = {
+    "linear": _linear,
+    "scaled_linear": _scaled_linear,
+}
 
 
 class NoiseTable(nn.Module):
@@ -91,13 +94,19 @@ class NoiseTable(nn.Module):
     ) -> None:
         super().__init__()
         if rounding not in get_args(Rounding):
-            raise ValueError(f"unknown rounding {rounding!r}; choose from {', '.join(get_args(Rounding))}")
+            raise ValueError(
+                f"unknown rounding {rounding!r}; choose from {', '.join(get_args(Rounding))}"
+            )
         self.first_timestep, self.rounding = first_timestep, rounding
         with torch.device("cpu"):  # real numbers even where a network is built on the meta device
             # log(1 + sigma_t^2) = -log abar_t; expm1 gives sigma_t all its digits.
-            log_gain = -torch.log1p(-betas(beta_schedule, beta_start, beta_end, num_timesteps)).cumsum(0)
+            log_gain = -torch.log1p(
+                -betas(beta_schedule, beta_start, beta_end, num_timesteps)
+            ).cumsum(0)
         self.register_buffer("log_gain", log_gain, persistent=False)  # [M], increasing
-        self.register_buffer("levels", log_gain.expm1().sqrt(), persistent=False)  # sigma_t [M], increasing
+        self.register_buffer(
+            "levels", log_gain.expm1().sqrt(), persistent=False
+        )  # sigma_t [M], increasing
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -121,7 +130,9 @@ class NoiseTable(nn.Module):
         if self.rounding == "nearest":
             return self._nearest(sigma).to(torch.float64) + self.first_timestep
         gain = (sigma**2).log1p()
-        upper = torch.searchsorted(self.log_gain, gain.contiguous()).clamp(1, len(self.log_gain) - 1)
+        upper = torch.searchsorted(self.log_gain, gain.contiguous()).clamp(
+            1, len(self.log_gain) - 1
+        )
         low, high = self.log_gain[upper - 1], self.log_gain[upper]
         return upper - 1 + ((gain - low) / (high - low)).clamp(0, 1) + self.first_timestep
 
@@ -135,7 +146,9 @@ class NoiseTable(nn.Module):
         """
         index = (timestep.to(torch.float64) - self.first_timestep).clamp(0, len(self.levels) - 1)
         lower = index.floor().long().clamp(max=len(self.levels) - 2)
-        return torch.lerp(self.log_gain[lower], self.log_gain[lower + 1], index - lower).expm1().sqrt()
+        return (
+            torch.lerp(self.log_gain[lower], self.log_gain[lower + 1], index - lower).expm1().sqrt()
+        )
 
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """The nearest level of the table; with fractional times every level has its own time and stays."""
@@ -156,7 +169,9 @@ class NoiseTable(nn.Module):
         """
         M = len(self.levels)
         if not 2 <= num_nodes <= M:
-            raise ValueError(f"{num_nodes} nodes of a table of {M} noise levels; choose from 2 to {M}")
+            raise ValueError(
+                f"{num_nodes} nodes of a table of {M} noise levels; choose from 2 to {M}"
+            )
         index = torch.linspace(M - 1, 0, num_nodes, dtype=torch.float64, device=self.levels.device)
         return self.round_sigma(self.sigma(index + self.first_timestep))
 
@@ -176,12 +191,18 @@ class NoiseTable(nn.Module):
         """
         M = len(self.levels)
         if not 1 <= num_steps <= M - 1:
-            raise ValueError(f"{num_steps} DDIM steps over a table of {M} noise levels; choose from 1 to {M - 1}")
-        index = torch.arange(num_steps - 1, -1, -1, device=self.levels.device) * (M // num_steps) + 1
+            raise ValueError(
+                f"{num_steps} DDIM steps over a table of {M} noise levels; choose from 1 to {M - 1}"
+            )
+        index = (
+            torch.arange(num_steps - 1, -1, -1, device=self.levels.device) * (M // num_steps) + 1
+        )
         return self.levels[torch.cat([index, index.new_zeros(1)])]
 
     def _nearest(self, sigma: Tensor) -> Tensor:
-        upper = torch.searchsorted(self.levels, sigma.to(torch.float64).contiguous()).clamp(1, len(self.levels) - 1)
+        upper = torch.searchsorted(self.levels, sigma.to(torch.float64).contiguous()).clamp(
+            1, len(self.levels) - 1
+        )
         below, above = self.levels[upper - 1], self.levels[upper]
         return torch.where(sigma - below < above - sigma, upper - 1, upper)
 
@@ -192,7 +213,9 @@ def _times(beta_schedule: str = "scaled_linear", **settings: Any) -> "NoiseTable
         return NoiseTable(beta_schedule, **settings)
     settings.pop("first_timestep", None)
     if settings.pop("rounding", "fractional") != "fractional":
-        raise ValueError('continuous times (beta_schedule "vp") have no levels to round to: rounding is "fractional"')
+        raise ValueError(
+            'continuous times (beta_schedule "vp") have no levels to round to: rounding is "fractional"'
+        )
     return ContinuousTimes(**settings)
 
 
@@ -232,7 +255,9 @@ class DiscretePrecond(Precond):
     ) -> None:
         super().__init__(model, img_resolution, img_channels, label_dim, use_fp16)
         if prediction not in get_args(Prediction):
-            raise ValueError(f"unknown prediction {prediction!r}; choose from {', '.join(get_args(Prediction))}")
+            raise ValueError(
+                f"unknown prediction {prediction!r}; choose from {', '.join(get_args(Prediction))}"
+            )
         self.prediction = prediction
         self.table_settings = table
         self.table = _times(**table)
@@ -253,7 +278,10 @@ class DiscretePrecond(Precond):
         table = _times(**self.table_settings)
         if isinstance(table, ContinuousTimes):
             return {"timesteps": table.uniform_sigmas}
-        return {"ddim": lambda steps: table.ddim_sigmas(steps)[:-1], "timesteps": table.uniform_sigmas}
+        return {
+            "ddim": lambda steps: table.ddim_sigmas(steps)[:-1],
+            "timesteps": table.uniform_sigmas,
+        }
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""

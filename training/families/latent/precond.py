@@ -10,7 +10,9 @@ from training.families.latent.autoencoder import DECODERS, LatentDecoder
 from training.families.latent.discrete import DiscretePrecond, Prediction
 
 AT_ONCE = 16  # images decoded together on a GPU, where their activations take no more than
-MEMORY = 4 * 2**30  # bytes, about; fixed, so that the last digits do not depend on what else is on the card
+MEMORY = (
+    4 * 2**30
+)  # bytes, about; fixed, so that the last digits do not depend on what else is on the card
 
 
 class LatentPrecond(DiscretePrecond):
@@ -40,13 +42,17 @@ class LatentPrecond(DiscretePrecond):
         first_stage: dict[str, Any] | None = None,
         **table: Any,
     ) -> None:
-        super().__init__(model, img_resolution, img_channels, label_dim, use_fp16, prediction, **table)
+        super().__init__(
+            model, img_resolution, img_channels, label_dim, use_fp16, prediction, **table
+        )
         self.first_stage_model = None
         if first_stage is not None:
             kwargs = dict(first_stage)
             name = kwargs.pop("class", None)
             if name not in list(DECODERS):  # a list or table from a file is no key
-                raise ValueError(f"unknown decoder {shown(name)}; choose from {', '.join(DECODERS)}")
+                raise ValueError(
+                    f"unknown decoder {shown(name)}; choose from {', '.join(DECODERS)}"
+                )
             check_keywords(kwargs, [DECODERS[name]])
             self.attach(DECODERS[name](**kwargs))
 

@@ -37,10 +37,15 @@ class ResBlock(UNetBlock):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_heads, self.dropout, self.residual_scale, self.adaptive_scale = 0, 0.0, 1.0, False
         # Where the published network has an activation, UNetBlock computes it; that of emb is the U-Net's.
-        self.in_layers = nn.Sequential(GroupNorm32(in_channels), nn.Identity(), Conv2d(in_channels, out_channels, 3))
+        self.in_layers = nn.Sequential(
+            GroupNorm32(in_channels), nn.Identity(), Conv2d(in_channels, out_channels, 3)
+        )
         self.emb_layers = nn.Sequential(nn.Identity(), Linear(emb_channels, out_channels))
         self.out_layers = nn.Sequential(
-            GroupNorm32(out_channels), nn.Identity(), nn.Identity(), Conv2d(out_channels, out_channels, 3)
+            GroupNorm32(out_channels),
+            nn.Identity(),
+            nn.Identity(),
+            Conv2d(out_channels, out_channels, 3),
         )
         if in_channels != out_channels:
             self.skip_connection = Conv2d(in_channels, out_channels, 1)
@@ -51,7 +56,9 @@ class ResBlock(UNetBlock):
     affine = property(lambda self: self.emb_layers[1])
     norm1 = property(lambda self: self.out_layers[0])
     conv1 = property(lambda self: self.out_layers[3])
-    skip = property(lambda self: self.skip_connection if self.in_channels != self.out_channels else None)
+    skip = property(
+        lambda self: self.skip_connection if self.in_channels != self.out_channels else None
+    )
 
 
 class Downsample(nn.Module):
@@ -122,7 +129,11 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Mix the context [N, S, context_dim] for each token of x [N, T, D]: [N, T, D]."""
-        q, k, v = self._heads(self.to_q(x)), self._heads(self.to_k(context)), self._heads(self.to_v(context))
+        q, k, v = (
+            self._heads(self.to_q(x)),
+            self._heads(self.to_k(context)),
+            self._heads(self.to_v(context)),
+        )
         return self.to_out(compute.attention(q, k, v).transpose(1, 2).reshape(x.shape))
 
     def _heads(self, x: Tensor) -> Tensor:

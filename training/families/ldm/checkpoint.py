@@ -22,7 +22,9 @@ _LEFT_OUT = (
     "log_one_minus_", "sqrt_recip", "posterior_", "lvlb_weights",
     *(_FIRST_STAGE + part for part in ("encoder.", "quant_conv.", "loss.", "model_ema.")),
 )  # fmt: skip
-_LOWEST_RESOLUTION = 8  # of the published networks of images of 256 pixels (LDM-4); the shapes do not tell it
+_LOWEST_RESOLUTION = (
+    8  # of the published networks of images of 256 pixels (LDM-4); the shapes do not tell it
+)
 _HEAD_CHANNELS = 32  # of the published unconditional networks; those with classes have one head
 
 
@@ -42,19 +44,29 @@ def read_ldm(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """
     tensors = read_lightning(path)
     # Lightning's names of averaged weights are without their dots.
-    averages = {n: "model_ema." + n.removeprefix("model.").replace(".", "") for n in tensors if n.startswith(_UNET)}
+    averages = {
+        n: "model_ema." + n.removeprefix("model.").replace(".", "")
+        for n in tensors
+        if n.startswith(_UNET)
+    }
     if averages and all(average in tensors for average in averages.values()):
         tensors = tensors | {n: tensors[average] for n, average in averages.items()}
     kwargs = ldm_arguments(tensors)
     kept = {n: v for n, v in tensors.items() if not n.startswith(_LEFT_OUT)}
-    return "LDMPrecond", kwargs, {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()}
+    return (
+        "LDMPrecond",
+        kwargs,
+        {f"model.{n}" if n.startswith(_EMBEDDER) else n: v for n, v in kept.items()},
+    )
 
 
 def assumed(kwargs: Mapping[str, Any]) -> dict[str, str]:
     """The arguments that `read_ldm` took from the published files, as no shape tells them; in words for people."""
     side = kwargs["img_resolution"]
     attention = {"num_heads": "attention heads: {}", "num_head_channels": "{} channels a head"}
-    heads = {name: words.format(kwargs[name]) for name, words in attention.items() if name in kwargs}
+    heads = {
+        name: words.format(kwargs[name]) for name, words in attention.items() if name in kwargs
+    }
     return {"img_resolution": f"latents of {side} x {side}"} | heads
 
 
@@ -81,7 +93,9 @@ def ldm_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _shape(tensors: Mapping[str, Tensor], name: str, ndim: int) -> list[int]:
     if name not in tensors or tensors[name].ndim != ndim:
-        raise ValueError(f"the file is no checkpoint of an LDM: no tensor {name} with {ndim} dimensions")
+        raise ValueError(
+            f"the file is no checkpoint of an LDM: no tensor {name} with {ndim} dimensions"
+        )
     return list(tensors[name].shape)
 
 
@@ -121,8 +135,15 @@ def _attention(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     classes, dim = _shape(tensors, f"{_EMBEDDER}embedding.weight", 2)
     if classes < 2:
         raise ValueError(f"the LDM has {classes} classes; at least one and 'no class' are needed")
-    depth = len({name.split(".")[0] for name in _unet_names(tensors, "middle_block.1.transformer_blocks.")})
-    return {"label_dim": classes - 1, "context_dim": dim, "num_heads": 1, "transformer_depth": depth}
+    depth = len(
+        {name.split(".")[0] for name in _unet_names(tensors, "middle_block.1.transformer_blocks.")}
+    )
+    return {
+        "label_dim": classes - 1,
+        "context_dim": dim,
+        "num_heads": 1,
+        "transformer_depth": depth,
+    }
 
 
 def _schedule(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -132,7 +153,11 @@ def _schedule(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     table = tensors["betas"].to(torch.float64).flatten()
     if len(table) < 2:
         raise ValueError(f"the noise schedule has {len(table)} times; at least 2 are needed")
-    start, end = (float(f"{float(beta):.6g}") for beta in (table[0], table[-1]))  # they were rounded to float32
+    start, end = (
+        float(f"{float(beta):.6g}") for beta in (table[0], table[-1])
+    )  # they were rounded to float32
     if not torch.allclose(betas("scaled_linear", start, end, len(table)), table, rtol=1e-5, atol=0):
-        raise ValueError(f"the betas of the noise schedule, from {start} to {end}, are not evenly spaced in their root")
+        raise ValueError(
+            f"the betas of the noise schedule, from {start} to {end}, are not evenly spaced in their root"
+        )
     return {"beta_start": start, "beta_end": end, "num_timesteps": len(table)}

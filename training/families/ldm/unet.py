@@ -22,7 +22,14 @@ from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
 from training.families.latent.precond import LatentPrecond
-from training.families.ldm.blocks import AttentionBlock, Downsample, GroupNorm32, ResBlock, SpatialTransformer, Upsample
+from training.families.ldm.blocks import (
+    AttentionBlock,
+    Downsample,
+    GroupNorm32,
+    ResBlock,
+    SpatialTransformer,
+    Upsample,
+)
 
 
 def _attention(channels: int, heads: int, context_dim: int | None, depth: int) -> nn.Module:
@@ -245,7 +252,9 @@ class LDMPrecond(LatentPrecond):
         **model_kwargs: Any,
     ) -> None:
         if (context_dim is None) != (label_dim == 0):
-            raise ValueError(f"label_dim is {label_dim} and context_dim {context_dim}: the two need each other")
+            raise ValueError(
+                f"label_dim is {label_dim} and context_dim {context_dim}: the two need each other"
+            )
         unet = LDMUNet(img_channels, img_channels, context_dim=context_dim, **model_kwargs)
         embedder = None if context_dim is None else ClassEmbedder(label_dim + 1, context_dim)
         super().__init__(
@@ -261,6 +270,8 @@ class LDMPrecond(LatentPrecond):
         """
         super().set_dtype(dtype)
         for module in self.model.modules():
-            if isinstance(module, Conv2d | nn.Conv2d | nn.Conv1d | nn.GroupNorm | LayerNorm | Dense):
+            if isinstance(
+                module, Conv2d | nn.Conv2d | nn.Conv1d | nn.GroupNorm | LayerNorm | Dense
+            ):
                 module.to(dtype)
         return self

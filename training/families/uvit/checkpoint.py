@@ -54,21 +54,29 @@ def uvit_arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
     def shape(name: str, ndim: int) -> list[int]:
         if name not in tensors or tensors[name].ndim != ndim:
-            raise ValueError(f"the file is no state_dict of a U-ViT: no tensor {name} with {ndim} dimensions")
+            raise ValueError(
+                f"the file is no state_dict of a U-ViT: no tensor {name} with {ndim} dimensions"
+            )
         return list(tensors[name].shape)
 
     dim, channels, patch_size, _ = shape("patch_embed.proj.weight", 4)
     images = channels == IMAGE_CHANNELS
-    label_dim = shape("label_emb.weight", 2)[0] - (not images) if "label_emb.weight" in tensors else 0
+    label_dim = (
+        shape("label_emb.weight", 2)[0] - (not images) if "label_emb.weight" in tensors else 0
+    )
     patches = shape("pos_embed", 3)[1] - 1 - (label_dim > 0)
     if min(dim, channels, patch_size) < 1:
-        raise ValueError(f"the U-ViT has {channels} channels in patches of {patch_size}, {dim} numbers each")
+        raise ValueError(
+            f"the U-ViT has {channels} channels in patches of {patch_size}, {dim} numbers each"
+        )
     side = math.isqrt(max(patches, 0))
     hidden = shape("mid_block.mlp.fc1.weight", 2)[0]
     if side**2 != patches:
         raise ValueError(f"the U-ViT has {patches} patches, which make no square image")
     if dim not in _HEADS and dim % 64:
-        raise ValueError(f"embed_dim is {dim}: the number of heads is known for 1152 and for multiples of 64 only")
+        raise ValueError(
+            f"embed_dim is {dim}: the number of heads is known for 1152 and for multiples of 64 only"
+        )
     return {
         "img_resolution": side * patch_size,
         "img_channels": channels,

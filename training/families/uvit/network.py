@@ -33,7 +33,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens [N, T, D]."""
         N, T, D = x.shape
-        q, k, v = self.qkv(x).view(N, T, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x)
+            .view(N, T, 3, self.num_heads, D // self.num_heads)
+            .permute(2, 0, 3, 1, 4)
+            .unbind(0)
+        )
         return self.proj(compute.attention(q, k, v).transpose(1, 2).reshape(N, T, D))
 
 
@@ -63,7 +68,9 @@ class Block(SkipBlock):
 
     channel_axis = -1
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, skip: bool = False) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, skip: bool = False
+    ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim)
         self.attn = Attention(dim, num_heads, qkv_bias)
@@ -72,7 +79,11 @@ class Block(SkipBlock):
         self.skip_linear = Dense(2 * dim, dim) if skip else None
 
     def forward(
-        self, x: Tensor, dtype: torch.dtype, skip: Tensor | None = None, skip_scale: Tensor | None = None
+        self,
+        x: Tensor,
+        dtype: torch.dtype,
+        skip: Tensor | None = None,
+        skip_scale: Tensor | None = None,
     ) -> Tensor:
         """Transform tokens.
 
@@ -105,7 +116,9 @@ class PatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to tokens [N, (H / p) (W / p), D], row by row."""
         bias = None if self.proj.bias is None else self.proj.bias.to(x.dtype)
-        return F.conv2d(x, self.proj.weight.to(x.dtype), bias, stride=self.proj.stride).flatten(2).mT
+        return (
+            F.conv2d(x, self.proj.weight.to(x.dtype), bias, stride=self.proj.stride).flatten(2).mT
+        )
 
 
 class UViT(RawNetwork):
@@ -144,14 +157,20 @@ class UViT(RawNetwork):
     ) -> None:
         super().__init__()
         if img_size % patch_size:
-            raise ValueError(f"images of {img_size} pixels do not divide into patches of {patch_size}")
+            raise ValueError(
+                f"images of {img_size} pixels do not divide into patches of {patch_size}"
+            )
         if embed_dim % 2 or embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} must be even and divisible by num_heads, {num_heads}")
+            raise ValueError(
+                f"embed_dim {embed_dim} must be even and divisible by num_heads, {num_heads}"
+            )
         self.patch_size, self.in_chans = patch_size, in_chans
         self.extras, self.null_class = 1 + (num_classes > 0), null_class
         block = partial(Block, embed_dim, num_heads, mlp_ratio, qkv_bias)
 
-        self.pos_embed = nn.Parameter(torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim).mul_(0.02))
+        self.pos_embed = nn.Parameter(
+            torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim).mul_(0.02)
+        )
         self.patch_embed = PatchEmbedding(patch_size, in_chans, embed_dim)
         self.embed_time = PositionalEmbedding(embed_dim)
         self.time_embed: nn.Sequential | None = None
@@ -201,7 +220,9 @@ class UViT(RawNetwork):
         patches = self.patch_embed(x)
         tokens = [self._time_token(noise_labels).expand(N, 1, -1), patches]
         if self.label_emb is not None:
-            tokens.insert(0, class_token(self.label_emb, class_labels, self.null_class).expand(N, 1, -1))
+            tokens.insert(
+                0, class_token(self.label_emb, class_labels, self.null_class).expand(N, 1, -1)
+            )
         h = torch.cat(tokens, dim=1) + self.pos_embed
 
         skips = []
@@ -214,7 +235,9 @@ class UViT(RawNetwork):
 
         h = self.decoder_pred(self.norm(h)[:, self.extras :].to(dtype))  # (N, patches, p * p * C)
         p, side = self.patch_size, x.shape[-1] // self.patch_size
-        image = h.reshape(N, side, side, p, p, self.in_chans).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+        image = (
+            h.reshape(N, side, side, p, p, self.in_chans).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+        )
         return image if self.final_layer is None else self.final_layer(image)
 
     def _time_token(self, times: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ class UViTPrecond(LatentPrecond):
         **model_kwargs: Any,
     ) -> None:
         num_classes = label_dim + 1 if label_dim else -1
-        model = UViT(img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, **model_kwargs)
+        model = UViT(
+            img_size=img_resolution, in_chans=img_channels, num_classes=num_classes, **model_kwargs
+        )
         super().__init__(
             model, img_resolution, img_channels, label_dim, use_fp16, prediction, first_stage,
             beta_schedule=beta_schedule, beta_start=beta_start, beta_end=beta_end, num_timesteps=num_timesteps,

@@ -88,10 +88,14 @@ def test_nothing_trained_is_the_study_of_images(settings: dict[str, Any], tmp_pa
 
 
 @pytest.mark.parametrize("trained", ["free rho", "bounded rho"])
-def test_trained_rho_is_measured_and_kept(settings: dict[str, Any], tmp_path: Path, trained: Any) -> None:
+def test_trained_rho_is_measured_and_kept(
+    settings: dict[str, Any], tmp_path: Path, trained: Any
+) -> None:
     study = build(FineTuned, settings | {"trained": trained, "train_images": 16})
     found = study.run(job(tmp_path))
-    fitted = tune_rho(study.settings(), 16, tmp_path / "state", CPU, trained == "bounded rho", batch_gpu=4)
+    fitted = tune_rho(
+        study.settings(), 16, tmp_path / "state", CPU, trained == "bounded rho", batch_gpu=4
+    )
     layers = fitted.scale.layers or ()
     assert tuple(found[f"rho[{i}]"].value for i in range(len(layers))) == layers
     assert load_scale(tmp_path / "results" / "rho" / "one.json") == fitted.scale
@@ -103,23 +107,36 @@ def test_trained_rho_is_measured_and_kept(settings: dict[str, Any], tmp_path: Pa
     assert all(found[name].value != plain[name].value for name in plain)
 
 
-def test_lengths_share_a_run(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lengths_share_a_run(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
     train = finetuned.tune_network
     monkeypatch.setattr(
-        finetuned, "tune_network", lambda s, until, *rest: (calls.append(until), train(s, until, *rest))
+        finetuned,
+        "tune_network",
+        lambda s, until, *rest: (calls.append(until), train(s, until, *rest)),
     )
     found = {}
     for images in (16, 8, 24):
         study = build(
-            FineTuned, settings | {"trained": "all weights", "train_images": images, "train_every": 8, "train_lr": 1e-3}
+            FineTuned,
+            settings
+            | {
+                "trained": "all weights",
+                "train_images": images,
+                "train_every": 8,
+                "train_lr": 1e-3,
+            },
         )
         found[images] = study.run(job(tmp_path, f"cell{images}"))
     assert calls == [16, 24]
     (folder,) = (tmp_path / "results" / ".partial").glob("training-*")
     for images, values in found.items():
         path = folder / f"network-snapshot-{images:06d}.safetensors"
-        expected = build(Images, images_of(settings) | {"network": str(path)}).run(job(tmp_path, f"plain{images}"))
+        expected = build(Images, images_of(settings) | {"network": str(path)}).run(
+            job(tmp_path, f"plain{images}")
+        )
         assert values == expected
     assert len({next(iter(values.values())).value for values in found.values()}) == 3
 
@@ -128,7 +145,8 @@ def test_cost_and_sources(settings: dict[str, Any]) -> None:
     nothing = build(FineTuned, settings)
     trained = build(
         FineTuned,
-        settings | {"trained": "free rho", "train_images": 400, "train_detector": "inception-2015-12-05"},
+        settings
+        | {"trained": "free rho", "train_images": 400, "train_detector": "inception-2015-12-05"},
     )
     assert (nothing.evaluations(), trained.evaluations()) == (3 * 8, 3 * 8 + 3 * 400)
     assert [nfe(Cell("finetuned", one, {})) for one in (nothing, trained)] == [3, 3]
@@ -143,45 +161,75 @@ def test_cost_and_sources(settings: dict[str, Any]) -> None:
         ({"trained": "something"}, "unknown trained 'something'; choose from nothing, free rho"),
         ({"trained": "free rho"}, "trained is 'free rho' and train_images 0; these do not fit"),
         ({"train_images": 8}, "trained is 'nothing' and train_images 8"),
-        ({"trained": "free rho", "train_images": 8, "scale": SkipScale(0.8)}, r"rho is 0\.8, but it is trained"),
+        (
+            {"trained": "free rho", "train_images": 8, "scale": SkipScale(0.8)},
+            r"rho is 0\.8, but it is trained",
+        ),
         (
             {"trained": "free rho", "train_images": 7},
             "train_images is 7; it must be a positive multiple of the batch, 4",
         ),
-        ({"trained": "all weights", "train_images": 12, "train_every": 8}, "train_images is 12; .* multiple of 8"),
-        ({"trained": "free rho", "train_images": 8, "data": None}, "fine-tuning needs the real images"),
+        (
+            {"trained": "all weights", "train_images": 12, "train_every": 8},
+            "train_images is 12; .* multiple of 8",
+        ),
+        (
+            {"trained": "free rho", "train_images": 8, "data": None},
+            "fine-tuning needs the real images",
+        ),
     ],
 )
-def test_nonsense_is_refused(settings: dict[str, Any], changed: dict[str, Any], message: str) -> None:
+def test_nonsense_is_refused(
+    settings: dict[str, Any], changed: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         replace(build(FineTuned, settings), **changed)
 
 
 def test_a_table_from_end_to_end(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "table11.toml").write_text(ITEM)
-    profile = {name: settings[name] for name in ("network", "detector", "reference", "data", "seeds")}
+    profile = {
+        name: settings[name] for name in ("network", "detector", "reference", "data", "seeds")
+    }
     (tmp_path / "profiles.toml").write_text(
         "[demo]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in profile.items())
     )
     item, results = load_item("table11", "demo", folder=tmp_path), Results(tmp_path / "results")
     assert run(item.cells, results, CPU, 4) == 6
     assert run(item.cells, results, CPU, 4) == 0
-    left = sorted(path.name.partition("-")[0] for path in (tmp_path / "results" / ".partial").iterdir())
+    left = sorted(
+        path.name.partition("-")[0] for path in (tmp_path / "results" / ".partial").iterdir()
+    )
     assert left == ["training"], "one run of all weights, for other lengths"
     text = markdown([MeasuredItem.read(item, results)])
     assert "rho max" in text and "| bounded rho |" in text and "index | rho" in text
     (judged,) = verdicts(MeasuredItem.read(item, results))
-    assert judged.seen is not None and "at trained nothing, rho 1" not in judged.sentence.partition(" against ")[0]
+    assert (
+        judged.seen is not None
+        and "at trained nothing, rho 1" not in judged.sentence.partition(" against ")[0]
+    )
 
 
 @pytest.mark.parametrize("profile", ["demo", "paper"])
 def test_the_papers_tables_can_be_read(profile: str) -> None:
     assert {"table11", "table12"} <= set(item_names())
     rows = {
-        name: [(setting(cell, "trained"), setting(cell, "rho")) for cell in load_item(name, profile).cells]
+        name: [
+            (setting(cell, "trained"), setting(cell, "rho"))
+            for cell in load_item(name, profile).cells
+        ]
         for name in ("table11", "table12")
     }
-    assert rows["table11"] == [("nothing", 1), ("nothing", 0.8), ("free rho", 1), ("bounded rho", 1)]
-    assert rows["table12"][:2] == rows["table11"][:2] and {row[0] for row in rows["table12"][2:]} == {"all weights"}
-    detectors = {load_item(name, "paper").cells[-1].settings.sources()["detector training"] for name in rows}
+    assert rows["table11"] == [
+        ("nothing", 1),
+        ("nothing", 0.8),
+        ("free rho", 1),
+        ("bounded rho", 1),
+    ]
+    assert rows["table12"][:2] == rows["table11"][:2] and {
+        row[0] for row in rows["table12"][2:]
+    } == {"all weights"}
+    detectors = {
+        load_item(name, "paper").cells[-1].settings.sources()["detector training"] for name in rows
+    }
     assert detectors == {"resnet-101", "inception-2015-12-05"}

@@ -20,7 +20,13 @@ from skip.tables.cells.words import build, record_of
 from skip.tables.item import Cell, nfe
 
 CPU = torch.device("cpu")
-SETTINGS: dict[str, Any] = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-23", "rho": 0.8}
+SETTINGS: dict[str, Any] = {
+    "network": "demo",
+    "sampler": "unipc",
+    "steps": 3,
+    "seeds": "0-23",
+    "rho": 0.8,
+}
 DETECTOR: dict[str, Any] = {
     "detector": "demo",
     "reference": "assets/demo/reference.npz",
@@ -41,12 +47,16 @@ def test_images_are_measured_as_fid_py_does(tmp_path: Path) -> None:
     expected = json.loads(result.stdout)["metrics"]
     name = next(key for key in expected if key.startswith("fid-"))
     assert found[name].value == pytest.approx(expected[name], rel=1e-9)
-    assert found[name].error == pytest.approx(expected[name.replace("fid", "fid_standard_error", 1)], rel=1e-6)
+    assert found[name].error == pytest.approx(
+        expected[name.replace("fid", "fid_standard_error", 1)], rel=1e-6
+    )
     assert len(found[name].blocks) == 24
     assert np.mean(found[name].blocks) == pytest.approx(found[name].value, rel=1e-9)
     score = next(key for key in expected if key.startswith("is-"))
     spread = expected[score.replace("is", "is_std", 1)]
-    assert (found[score].value, found[score].error) == pytest.approx((expected[score], spread / 10**0.5))
+    assert (found[score].value, found[score].error) == pytest.approx(
+        (expected[score], spread / 10**0.5)
+    )
     assert set(found) == {name, score}
 
 
@@ -58,8 +68,12 @@ def statistics(path: Path, dim: int, channels: int | None = None) -> str:
 
 def test_a_wrong_reference_is_refused_before_there_are_images(tmp_path: Path) -> None:
     wrong = {
-        "statistics of dimension 128 and 64 cannot be compared": statistics(tmp_path / "64.npz", 64),
-        "the generated images are grayscale, those of .*rgb.npz RGB": statistics(tmp_path / "rgb.npz", 128, 3),
+        "statistics of dimension 128 and 64 cannot be compared": statistics(
+            tmp_path / "64.npz", 64
+        ),
+        "the generated images are grayscale, those of .*rgb.npz RGB": statistics(
+            tmp_path / "rgb.npz", 128, 3
+        ),
         "none.npz: no such file": str(tmp_path / "none.npz"),
         "is not an npz file": __file__,
     }
@@ -71,7 +85,9 @@ def test_a_wrong_reference_is_refused_before_there_are_images(tmp_path: Path) ->
         assert not (tmp_path / "partial").exists()
 
 
-def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tmp_path: Path) -> None:
+def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(
+    tmp_path: Path,
+) -> None:
     """What --ref and --ref-images of `tables.py tune` become; fid.py's --ref-images alone takes the statistics."""
     real = open_images("assets/demo/images.zip", 40)
     arrays = {"arr_0": real.batch(range(40)).permute(0, 2, 3, 1).numpy()}
@@ -82,8 +98,16 @@ def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tm
     np.savez(tmp_path / "moved.npz", mu=own["mu"] + 1, sigma=own["sigma"])
 
     def measured(reference: str, data: str) -> dict[str, float]:
-        few = {"network": "demo", "sampler": "euler", "steps": 2, "seeds": "0-7", "detector": "demo"}
-        study = build(Images, few | {"reference": reference, "data": data, "metrics": ["fid", "kid"]})
+        few = {
+            "network": "demo",
+            "sampler": "euler",
+            "steps": 2,
+            "seeds": "0-7",
+            "detector": "demo",
+        }
+        study = build(
+            Images, few | {"reference": reference, "data": data, "metrics": ["fid", "kid"]}
+        )
         found = study.run(job(tmp_path / f"{Path(reference).stem}-{Path(data).stem}"))
         return {name.partition("-")[0]: estimate.value for name, estimate in found.items()}
 
@@ -91,7 +115,9 @@ def test_an_adm_reference_batch_is_statistics_as_reference_and_images_as_data(tm
     plain = measured("assets/demo/reference.npz", images)
     assert measured(adm, adm) == plain, "its statistics beside its images"
     beside = measured(moved, adm)
-    assert beside["kid"] == plain["kid"] and beside["fid"] > plain["fid"] + 1, "data does not replace the reference"
+    assert beside["kid"] == plain["kid"] and beside["fid"] > plain["fid"] + 1, (
+        "data does not replace the reference"
+    )
 
 
 def test_few_images_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,25 +130,38 @@ def test_few_images_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_cost_is_counted() -> None:
     assert build(Images, SETTINGS | DETECTOR).evaluations() == 3 * 24
-    assert build(Sheet, {"network": "demo", "sampler": "heun", "steps": 10, "seeds": "0-7"}).evaluations() == 19 * 8
+    assert (
+        build(
+            Sheet, {"network": "demo", "sampler": "heun", "steps": 10, "seeds": "0-7"}
+        ).evaluations()
+        == 19 * 8
+    )
 
 
 def test_guidance_is_counted_and_makes_other_images(tmp_path: Path) -> None:
     settings = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-3", "rho": 0.8}
-    plain, alone, guided = (build(Sheet, settings | {"guidance": scale}) for scale in (None, 1.0, 1.5))
+    plain, alone, guided = (
+        build(Sheet, settings | {"guidance": scale}) for scale in (None, 1.0, 1.5)
+    )
     assert [s.evaluations() for s in (plain, alone, guided)] == [12, 12, 24]
     assert [nfe(Cell("sheet", s, {})) for s in (plain, guided)] == [3, 6]
     images = [next(s.source().load(CPU).batches([0, 1], 2)) for s in (plain, alone, guided)]
     assert [batch.nfe for batch in images] == [3, 3, 6]
-    assert torch.equal(images[0].images, images[1].images) and not torch.equal(images[0].images, images[2].images)
+    assert torch.equal(images[0].images, images[1].images) and not torch.equal(
+        images[0].images, images[2].images
+    )
     assert "guidance" not in record_of(plain) and record_of(guided)["guidance"] == 1.5
     with pytest.raises(ValueError, match="guidance scale is inf"):
         Sheet(network="demo", guidance=float("inf"))
 
 
 def test_the_time_axis_has_the_ends_that_it_is_given() -> None:
-    scale = build(Images, SETTINGS | DETECTOR | {"time": "increasing", "time_range": [0.03, 15.0]}).scale
-    assert scale(4, 15.0).tolist() == [1.0] * 4 and scale(4, 0.03).tolist() == pytest.approx([0.8, 0.85, 0.9, 0.95])
+    scale = build(
+        Images, SETTINGS | DETECTOR | {"time": "increasing", "time_range": [0.03, 15.0]}
+    ).scale
+    assert scale(4, 15.0).tolist() == [1.0] * 4 and scale(4, 0.03).tolist() == pytest.approx(
+        [0.8, 0.85, 0.9, 0.95]
+    )
     edm = build(Images, SETTINGS | DETECTOR | {"time": "increasing"}).scale
     assert edm(4, 15.0)[0] < 1 and edm(4, 80.0).tolist() == [1.0] * 4
     with pytest.raises(ValueError, match="time axis runs from 3"):
@@ -131,9 +170,16 @@ def test_the_time_axis_has_the_ends_that_it_is_given() -> None:
 
 def test_files_that_a_cell_needs() -> None:
     latent = Sheet(network="uvit-h2-imagenet-256")
-    assert latent.sources() == {"network": "uvit-h2-imagenet-256", "autoencoder": "downloads/autoencoder_kl.pth"}
+    assert latent.sources() == {
+        "network": "uvit-h2-imagenet-256",
+        "autoencoder": "downloads/autoencoder_kl.pth",
+    }
     plain = build(Images, SETTINGS | DETECTOR)
-    assert plain.sources() == {"network": "demo", "detector": "demo", "reference": "assets/demo/reference.npz"}
+    assert plain.sources() == {
+        "network": "demo",
+        "detector": "demo",
+        "reference": "assets/demo/reference.npz",
+    }
     more = build(Images, SETTINGS | DETECTOR | {"metrics": ["fid", "pr"]})
     assert more.sources()["data"] == "assets/demo/images.zip"
 
@@ -146,7 +192,14 @@ def test_across() -> None:
 
 
 def test_sheet(tmp_path: Path) -> None:
-    about = {"network": "demo", "sampler": "unipc", "steps": 3, "seeds": "0-5", "columns": 3, "labels": "balanced"}
+    about = {
+        "network": "demo",
+        "sampler": "unipc",
+        "steps": 3,
+        "seeds": "0-5",
+        "columns": 3,
+        "labels": "balanced",
+    }
     settings = build(Sheet, about | {"rho": 0.7})
     assert settings.run(job(tmp_path))["images"].value == 6
     with Image.open(tmp_path / "result.png") as image:

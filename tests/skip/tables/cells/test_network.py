@@ -57,7 +57,15 @@ def test_norms(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("probe", ["ones", "random"])
 def test_gradient(tmp_path: Path, probe: Any) -> None:
-    study = Gradient(network="demo", seeds="0-4", sigma=2.0, input="data", data=DATA, function="denoiser", probe=probe)
+    study = Gradient(
+        network="demo",
+        seeds="0-4",
+        sigma=2.0,
+        input="data",
+        data=DATA,
+        function="denoiser",
+        probe=probe,
+    )
     net = study.network_alone().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     x = images + 2 * SeedNoise(SEEDS).randn(list(images.shape))
@@ -67,7 +75,9 @@ def test_gradient(tmp_path: Path, probe: Any) -> None:
     )
 
 
-def test_gradients_are_of_few_images_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_of_few_images_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each keeps every layer's output: table 1 at --batch 256 would take 133 GB."""
     sizes = []
 
@@ -82,7 +92,13 @@ def test_gradients_are_of_few_images_at_a_time(tmp_path: Path, monkeypatch: pyte
 
 
 def test_losses(tmp_path: Path) -> None:
-    study = Losses(network="demo", seeds="0-4", data=DATA, features=("pixel", "demo", "wavelet"), scale=SkipScale(0.8))
+    study = Losses(
+        network="demo",
+        seeds="0-4",
+        data=DATA,
+        features=("pixel", "demo", "wavelet"),
+        scale=SkipScale(0.8),
+    )
     net = study.network_alone().load(CPU).net
     images, labels = RealImages(DATA, net, 5).batch(SEEDS, CPU)
     noise = SeedNoise(SEEDS).randn(list(images.shape))
@@ -92,7 +108,9 @@ def test_losses(tmp_path: Path) -> None:
     found = measured(study, tmp_path)
     assert list(found) == ["pixel loss", "demo loss", "LL loss", "LH loss", "HL loss", "HH loss"]
     same(found["pixel loss"], expected["pixel"])
-    assert found["demo loss"].value == pytest.approx(float(expected["demo"].mean()), rel=0.02)  # uint8 rounds
+    assert found["demo loss"].value == pytest.approx(
+        float(expected["demo"].mean()), rel=0.02
+    )  # uint8 rounds
     assert study.sources() == {"network": "demo", "data": DATA, "detector": "demo"}
 
 
@@ -104,13 +122,19 @@ def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
     images, labels = RealImages(DATA, net, 9).batch(study.numbers, CPU)
     noise = SeedNoise(study.numbers).randn(list(images.shape))
     with torch.inference_mode():
-        expected = losses(net, images, labels, nodes[[3, 4, 0, 1, 2, 3]], noise, {"pixel": pixels}, "one")
+        expected = losses(
+            net, images, labels, nodes[[3, 4, 0, 1, 2, 3]], noise, {"pixel": pixels}, "one"
+        )
     same(measured(study, tmp_path)["pixel loss"], expected["pixel"])
 
 
 def test_inversion(tmp_path: Path) -> None:
     found = measured(
-        Inversion(network="demo", seeds="0-9", data=DATA, sampler=SamplerSettings(steps=3), draws=2), tmp_path, 5
+        Inversion(
+            network="demo", seeds="0-9", data=DATA, sampler=SamplerSettings(steps=3), draws=2
+        ),
+        tmp_path,
+        5,
     )
     assert {"rbf_1_unbiased", "rbf_1_v", "laplace_v", "polynomial_v", "imq_unbiased"} <= set(found)
     assert all(estimate.error is not None and estimate.error >= 0 for estimate in found.values())
@@ -144,14 +168,23 @@ def test_wrong_inputs_are_refused(settings: dict[str, Any], message: str) -> Non
 def test_noise_levels_are_those_that_the_network_knows() -> None:
     narrow = {"embed_dim": 32, "depth": 2, "num_heads": 1, "beta_end": 0.0009}
     net: Any = UViTPrecond(8, 4, 0, rounding="nearest", **narrow)
-    between = ForwardPass(network="uvit", sigma=None).levels(UViTPrecond(8, 4, 0, **narrow), list(range(500)))  # type: ignore[arg-type]
+    between = ForwardPass(network="uvit", sigma=None).levels(
+        UViTPrecond(8, 4, 0, **narrow), list(range(500))
+    )  # type: ignore[arg-type]
     assert float(between.min()) == net.sigma_min and float(between.max()) == net.sigma_max
     drawn = ForwardPass(network="uvit", sigma=None).levels(net, list(range(500)))
     assert torch.equal(drawn, net.round_sigma(drawn)) and drawn.dtype == torch.float64
-    assert (drawn == net.sigma_min).any() and (drawn == net.sigma_max).any(), "the range is narrower than EDM's draws"
+    assert (drawn == net.sigma_min).any() and (drawn == net.sigma_max).any(), (
+        "the range is narrower than EDM's draws"
+    )
     near = net.round_sigma(torch.tensor([1.0, 1.0], dtype=torch.float64))
-    assert torch.equal(ForwardPass(network="uvit", sigma=1.0).levels(net, [0, 1]), near) and not (near == 1).any()
-    with pytest.raises(ValueError, match=r"sigma is 80; uvit knows noise levels from 0.02\d+ to 1.1\d+"):
+    assert (
+        torch.equal(ForwardPass(network="uvit", sigma=1.0).levels(net, [0, 1]), near)
+        and not (near == 1).any()
+    )
+    with pytest.raises(
+        ValueError, match=r"sigma is 80; uvit knows noise levels from 0.02\d+ to 1.1\d+"
+    ):
         ForwardPass(network="uvit", sigma=80.0).levels(net, [0])
     edm: Any = tiny_network()
     assert torch.equal(ForwardPass(network="edm", sigma=None).levels(edm, SEEDS), draw_sigma(SEEDS))

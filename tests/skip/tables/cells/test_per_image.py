@@ -11,7 +11,10 @@ from torch_utils import distributed
 
 
 def compute(seeds: list[int]) -> dict[str, torch.Tensor]:
-    return {"square": torch.tensor(seeds, dtype=torch.float64) ** 2, "row": torch.tensor([[s, -s] for s in seeds])}
+    return {
+        "square": torch.tensor(seeds, dtype=torch.float64) ** 2,
+        "row": torch.tensor([[s, -s] for s in seeds]),
+    }
 
 
 def test_collect_gives_every_seed_in_order(tmp_path: Path) -> None:
@@ -80,14 +83,20 @@ def test_a_damaged_chunk_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_chunks_of_other_arrays_are_not_joined(tmp_path: Path) -> None:
     collect(tmp_path, list(range(6)), 3, compute, "test")
     sorted(tmp_path.glob("*.npz"))[1].unlink()
-    with pytest.raises(ValueError, match=r"000001-batch3.npz holds other arrays than 000000-batch3.npz"):
-        collect(tmp_path, list(range(6)), 3, lambda seeds: {"other": torch.zeros(len(seeds))}, "test")
+    with pytest.raises(
+        ValueError, match=r"000001-batch3.npz holds other arrays than 000000-batch3.npz"
+    ):
+        collect(
+            tmp_path, list(range(6)), 3, lambda seeds: {"other": torch.zeros(len(seeds))}, "test"
+        )
 
 
 def test_collect_shares_batches_over_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "require_shared", lambda *_: None)
-    monkeypatch.setattr(distributed, "as_rank_0_says", lambda flags: [True] * len(flags))  # nothing was there
+    monkeypatch.setattr(
+        distributed, "as_rank_0_says", lambda flags: [True] * len(flags)
+    )  # nothing was there
     calls: dict[int, list[list[int]]] = {0: [], 1: []}
     for rank in (1, 0):  # rank 0 comes last, as the barrier would have it
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)

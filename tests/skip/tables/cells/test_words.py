@@ -57,7 +57,10 @@ def test_what_follows_from_other_words_is_no_part_of_a_name() -> None:
     plain = build(Images, SETTINGS | {"rho": 0.8})
     assert build(Images, SETTINGS | {"rho": 0.8, "top": 1.0}) == plain
     assert build(Images, SETTINGS | {"rho": 0.8, "time_range": [0.002, 80.0]}) == plain
-    assert record_of(replace(plain, scale=SkipScale(0.8, 0.8)), defaults=False) == SETTINGS | {"rho": 0.8, "top": 0.8}
+    assert record_of(replace(plain, scale=SkipScale(0.8, 0.8)), defaults=False) == SETTINGS | {
+        "rho": 0.8,
+        "top": 0.8,
+    }
 
 
 def test_listed_coefficients_are_no_baseline() -> None:
@@ -69,5 +72,7 @@ def test_listed_coefficients_are_no_baseline() -> None:
 
 
 def test_a_top_beside_constant_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"across = constant says what rho is at the top; leave out top = 0.9"):
+    with pytest.raises(
+        ValueError, match=r"across = constant says what rho is at the top; leave out top = 0.9"
+    ):
         build(Images, SETTINGS | {"across": "constant", "top": 0.9})

@@ -24,7 +24,9 @@ def test_defaults_that_the_paper_leaves_open_are_named(desk: Desk) -> None:
 
 
 def test_what_varies_is_left_to_its_column_and_rho_1_has_no_layers(desk: Desk) -> None:
-    item = desk.item(*(desk.images(sampler=s, order=o) for s, o in (("unipc", 2), ("unipc", 3), ("heun", None))))
+    item = desk.item(
+        *(desk.images(sampler=s, order=o) for s, o in (("unipc", 2), ("unipc", 3), ("heun", None)))
+    )
     text = made_of(item)
     assert "across" not in text and "sampler unipc" not in text
     assert text.endswith(

@@ -25,19 +25,27 @@ def drawn(axes: Any) -> dict[str, tuple[list[Any], list[float]]]:
     """Legend -> x and y of each curve."""
     handles, labels = axes.get_legend_handles_labels()
     lines = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
-    return {name: (list(line.get_xdata()), list(line.get_ydata())) for name, line in zip(labels, lines, strict=True)}
+    return {
+        name: (list(line.get_xdata()), list(line.get_ydata()))
+        for name, line in zip(labels, lines, strict=True)
+    }
 
 
 def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.5), 0.8: Estimate(4.0, 0.25)}, steps=9)
     cells += desk.sweep({1.0: 7.0, 0.9: 6.5}, steps=5)
-    axes, relative = plot(desk.read(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO))).axes
+    axes, relative = plot(
+        desk.read(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO))
+    ).axes
     assert drawn(axes) == {"steps 9": ([0.8, 1.0], [4.0, 6.0]), "steps 5": ([0.9, 1.0], [6.5, 7.0])}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rho of the deepest layer", "demo FID")
     bars = axes.containers[0].lines[2][0].get_segments()
     assert [[float(end[1]) for end in bar] for bar in bars] == [[3.75, 4.25], [5.5, 6.5]]
     assert axes.get_legend() is not None
-    assert drawn(relative) == {"steps 9": ([0.8, 1.0], [4 / 6, 1.0]), "steps 5": ([0.9, 1.0], [6.5 / 7, 1.0])}
+    assert drawn(relative) == {
+        "steps 9": ([0.8, 1.0], [4 / 6, 1.0]),
+        "steps 5": ([0.9, 1.0], [6.5 / 7, 1.0]),
+    }
     assert relative.get_ylabel() == "demo FID, relative to rho 1"
 
 
@@ -52,7 +60,9 @@ def test_several_metrics_and_logarithms(desk: Desk) -> None:
     cells = [desk.images(steps=steps) for steps in (9, 5)]
     for cell in cells:
         desk.save(cell, fid=6.0, gradient_norm=2.0)
-    (axes,) = plot(desk.read(desk.item(*cells, plot=Plot("nfe", ("fid", "gradient_norm"), logx=True)))).axes
+    (axes,) = plot(
+        desk.read(desk.item(*cells, plot=Plot("nfe", ("fid", "gradient_norm"), logx=True)))
+    ).axes
     assert drawn(axes) == {"FID": ([5, 9], [6.0, 6.0]), "gradient norm": ([5, 9], [2.0, 2.0])}
     assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == ("NFE", "log", "linear")
 
@@ -94,7 +104,11 @@ def test_files_are_the_same_every_time(desk: Desk) -> None:
     item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.5}, steps=9), plot=RHO)
     paths = save(desk.read(item), Path("a"))
     again = save(desk.read(item), Path("b"))
-    assert [path.name for path in paths] == ["table2.png", "table2.svg"] == [path.name for path in again]
+    assert (
+        [path.name for path in paths]
+        == ["table2.png", "table2.svg"]
+        == [path.name for path in again]
+    )
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
     assert b"dc:date" not in paths[1].read_bytes()
     assert Image.open(paths[0]).width == 1560

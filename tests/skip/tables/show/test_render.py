@@ -16,7 +16,9 @@ from skip.tables.item import Published
 from skip.tables.show.markdown import command, heading
 from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
 
-LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
+LOWER = Claim(
+    "FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps"
+)
 
 
 @pytest.fixture
@@ -66,16 +68,23 @@ def test_a_table_word_for_word(desk: Desk) -> None:
     )
 
 
-def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_differ(desk: Desk) -> None:
+def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_differ(
+    desk: Desk,
+) -> None:
     cells = desk.sweep({1.0: blocks(6.0, 0.2)}, steps=9)
     cells += desk.sweep({0.9: blocks(5.0, 0.2)}, steps=9, time="increasing", target="shortcut")
     cells += desk.sweep({0.8: blocks(5.0, 0.2)}, steps=5)
-    rows = [line for line in markdown([desk.read(desk.item(*cells))]).splitlines() if "| 5.0 ± 0.2" in line]
+    rows = [
+        line
+        for line in markdown([desk.read(desk.item(*cells))]).splitlines()
+        if "| 5.0 ± 0.2" in line
+    ]
     assert rows[0].endswith("| -1 ± 0 |")  # equal blocks: no noise is left
     assert rows[1].endswith("|  |")
     heun = replace(desk.images(sampler="heun"), varies={})
-    assert "In every cell: sampler heun, labels random. Solvers: heun: sigmas edm, ending zero.\n" in markdown(
-        [desk.read(desk.item(heun))]
+    assert (
+        "In every cell: sampler heun, labels random. Solvers: heun: sigmas edm, ending zero.\n"
+        in markdown([desk.read(desk.item(heun))])
     )
 
 
@@ -92,7 +101,8 @@ def test_the_paper_beside_it(desk: Desk) -> None:
     item = desk.item(*cells, profile="paper")
     before = markdown([desk.read(item)])
     assert (
-        "| 1 | 18 | to do | FID 5.88, IS 40 | Figure 15; Table 15 |\n| 0.9 | 18 | to do | not stated |  |\n" in before
+        "| 1 | 18 | to do | FID 5.88, IS 40 | Figure 15; Table 15 |\n| 0.9 | 18 | to do | not stated |  |\n"
+        in before
     )
     for cell, value in zip(cells, (6.0, 5.0), strict=True):
         desk.save(cell, fid=Estimate(value, 0.1))
@@ -103,7 +113,10 @@ def test_the_paper_beside_it(desk: Desk) -> None:
     )
     assert "| 1 | 18 | 6.00 ± 0.10 |  | 5.88, IS 40 | Figure 15; Table 15 |\n" in text
     assert "| 0.9 | 18 | 5.00 ± 0.10 | -1.00 ± 0.14 | not stated |  |\n" in text
-    assert "torchrun --standalone --nproc_per_node=gpu -- tables.py run table2 --profile paper\n" in text
+    assert (
+        "torchrun --standalone --nproc_per_node=gpu -- tables.py run table2 --profile paper\n"
+        in text
+    )
 
 
 def test_many_values_are_rows(desk: Desk) -> None:
@@ -116,8 +129,20 @@ def test_many_values_are_rows(desk: Desk) -> None:
 
 def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
     cells = [desk.norms(sigma=80.0), desk.norms(sigma=1.0), desk.norms(sigma=0.1)]
-    desk.save(cells[0], **{"ratio": 0.5, "ratio[0]": 0.25, "ratio[1]": 0.75, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
-    desk.save(cells[1], **{"ratio": 0.1, "ratio[0]": 0.1, "ratio[1]": 0.1, "weight_u[0]": 3.0, "weight_u[1]": 4.0})
+    desk.save(
+        cells[0],
+        **{
+            "ratio": 0.5,
+            "ratio[0]": 0.25,
+            "ratio[1]": 0.75,
+            "weight_u[0]": 3.0,
+            "weight_u[1]": 4.0,
+        },
+    )
+    desk.save(
+        cells[1],
+        **{"ratio": 0.1, "ratio[0]": 0.1, "ratio[1]": 0.1, "weight_u[0]": 3.0, "weight_u[1]": 4.0},
+    )
     text = markdown([desk.read(desk.item(*cells, name="figure2"))])
     assert "## Figure 2: Few steps\n" in text
     assert "| sigma | ratio |\n| --- | ---: |\n| 80 | 0.5 |\n| 1 | 0.1 |\n| 0.1 | to do |\n" in text
@@ -130,7 +155,11 @@ def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
 def test_many_values_are_relative_to_rho_1(desk: Desk) -> None:
     cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
     for cell, value in zip(cells, (4.0, 3.0), strict=True):
-        desk.save(cell, **{f"kernel{i}": Estimate(value, 0.01) for i in range(9)}, noise=Estimate(value / 1000, 0.01))
+        desk.save(
+            cell,
+            **{f"kernel{i}": Estimate(value, 0.01) for i in range(9)},
+            noise=Estimate(value / 1000, 0.01),
+        )
     text = markdown([desk.read(desk.item(*cells))])
     assert text.count("| 3.000 ± 0.010 (0.750 ± 0.003 of rho 1) |") == 9
     assert "| 0.003 ± 0.010 |" in text
@@ -145,8 +174,12 @@ def test_the_number_of_images_of_a_sheet_is_not_compared(desk: Desk) -> None:
 
 def test_what_the_paper_states_of_a_sheet(desk: Desk) -> None:
     stated = replace(desk.sheet(rho=1.0), published=(Published("fid", 3.64, "Figure 5"),))
-    assert "| to do | FID 3.64 | Figure 5 |" in markdown([desk.read(desk.item(stated, profile="paper"))])
-    assert "not stated" not in markdown([desk.read(desk.item(desk.sheet(rho=1.0), profile="paper"))])
+    assert "| to do | FID 3.64 | Figure 5 |" in markdown(
+        [desk.read(desk.item(stated, profile="paper"))]
+    )
+    assert "not stated" not in markdown(
+        [desk.read(desk.item(desk.sheet(rho=1.0), profile="paper"))]
+    )
 
 
 def test_the_least_of_three_seed_ranges(desk: Desk) -> None:
@@ -156,7 +189,9 @@ def test_the_least_of_three_seed_ranges(desk: Desk) -> None:
     desk.save(desk.images(rho=1.0, seeds="4-7"), fid=Estimate(2.5, 0.1), **{"is": 4.0})
     assert "least" not in markdown([desk.read(desk.item(cell))])
     desk.save(desk.images(rho=1.0, seeds="8-11"), fid=Estimate(3.5, 0.1), **{"is": 6.0})
-    assert "| 3.00 ± 0.10, least of three seed ranges 2.50 | 5 |" in markdown([desk.read(desk.item(cell))])
+    assert "| 3.00 ± 0.10, least of three seed ranges 2.50 | 5 |" in markdown(
+        [desk.read(desk.item(cell))]
+    )
     (record,) = json.loads(as_json([desk.read(desk.item(cell))]))
     assert record["cells"][0]["least_of_three"] == {"fid": 2.5}
     other = desk.images(rho=1.0, seeds="4-7")
@@ -181,10 +216,20 @@ def test_what_cannot_run(desk: Desk) -> None:
 
 
 def test_csv_parses_back(desk: Desk) -> None:
-    cells = [desk.images((Published("fid", 5.88, "Figure 15, left"),), rho=1.0), desk.images(rho=0.9)]
+    cells = [
+        desk.images((Published("fid", 5.88, "Figure 15, left"),), rho=1.0),
+        desk.images(rho=0.9),
+    ]
     desk.save(cells[1], fid_demo=Estimate(5.123456789012345, 0.1))
-    rows = list(csv.DictReader(io.StringIO(as_csv([desk.read(desk.item(*cells)), desk.read(desk.item())]))))
-    common = {"item": "table2", "profile": "demo", "study": "images", "command": "python tables.py run table2"}
+    rows = list(
+        csv.DictReader(io.StringIO(as_csv([desk.read(desk.item(*cells)), desk.read(desk.item())])))
+    )
+    common = {
+        "item": "table2",
+        "profile": "demo",
+        "study": "images",
+        "command": "python tables.py run table2",
+    }
     assert rows == [
         common
         | {
@@ -209,12 +254,21 @@ def test_a_published_value_stands_on_the_row_of_its_metric(desk: Desk) -> None:
 
 
 def test_json_parses_back(desk: Desk) -> None:
-    cells = [*desk.sweep({1.0: Estimate(6.1, 0.1)}), desk.images((Published("fid", 2.92, "Figure 16"),), rho=0.9)]
+    cells = [
+        *desk.sweep({1.0: Estimate(6.1, 0.1)}),
+        desk.images((Published("fid", 2.92, "Figure 16"),), rho=0.9),
+    ]
     (record,) = json.loads(as_json([desk.read(desk.item(*cells, claims=(LOWER,)))]))
     done, todo = record["cells"]
     assert done["values"] == {"fid-demo": {"value": 6.1, "error": 0.1}} and done["nfe"] == 18
-    assert done["state"] == "done" and done["settings"]["detector"] == "det" and done["varies"] == {"rho": 1.0}
-    assert todo["state"] == "to do" and todo["published"] == [{"metric": "fid", "value": 2.92, "where": "Figure 16"}]
+    assert (
+        done["state"] == "done"
+        and done["settings"]["detector"] == "det"
+        and done["varies"] == {"rho": 1.0}
+    )
+    assert todo["state"] == "to do" and todo["published"] == [
+        {"metric": "fid", "value": 2.92, "where": "Figure 16"}
+    ]
     assert record["verdicts"][0]["seen"] is None and record["best"] == []
 
 
@@ -223,7 +277,9 @@ def test_names_and_commands(desk: Desk) -> None:
     assert command(desk.item(profile="paper")).endswith("-- tables.py run table2 --profile paper")
 
 
-@pytest.mark.parametrize(("folder", "link"), [("docs/images", "images/figure5.png"), ("out", "out/figure5.png")])
+@pytest.mark.parametrize(
+    ("folder", "link"), [("docs/images", "images/figure5.png"), ("out", "out/figure5.png")]
+)
 def test_pictures_are_drawn_and_linked(desk: Desk, folder: str, link: str) -> None:
     cell = desk.sheet(rho=1.0)
     desk.save(cell, images=4.0)
@@ -233,4 +289,6 @@ def test_pictures_are_drawn_and_linked(desk: Desk, folder: str, link: str) -> No
         text = render([desk.read(item), desk.read(desk.item(requires="a network"))], Path(folder))
         assert (f"![Figure 5: Few steps]({link})\n" in text) == (name == "markdown")
         Path(folder, "figure5.png").unlink()  # fails unless it was drawn
-    assert "| rho | NFE | images |\n| --- | ---: | ---: |\n| 1 | 35 | 4 |\n" in markdown([desk.read(item)])
+    assert "| rho | NFE | images |\n| --- | ---: | ---: |\n| 1 | 35 | 4 |\n" in markdown(
+        [desk.read(item)]
+    )

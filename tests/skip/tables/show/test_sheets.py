@@ -38,4 +38,8 @@ def test_rows_of_sheets(desk: Desk) -> None:
         Image.new("RGB", (400, 50), "red").save(desk.results.path(cell).with_suffix(".png"))
     page = sheets(desk.read(desk.item(*cells)))
     assert page is not None and page.size == (3 * 400 + 2 * 24, 4 * 84)  # 2, 2, 3 and 1
-    assert page.getpixel((900, 60)) == (255, 255, 255) and page.getpixel((900, 2 * 84 + 60)) == (255, 0, 0)
+    assert page.getpixel((900, 60)) == (255, 255, 255) and page.getpixel((900, 2 * 84 + 60)) == (
+        255,
+        0,
+        0,
+    )

@@ -27,15 +27,27 @@ def test_best_rho_of_each_sweep(desk: Desk) -> None:
     cells = desk.sweep({rho: 2 + 100 * (rho - 0.75) ** 2 for rho in (1.0, 0.8, 0.7, 0.6)}, steps=9)
     cells += desk.sweep({rho: rho + 1 for rho in (1.0, 0.8, 0.6)}, steps=5)
     cells += desk.sweep({1.0: 2.0, 0.8: 2.0}, steps=7)
-    item = desk.item(*[replace(c, varies={"steps": c.by_name["steps"], "rho": c.varies["rho"]}) for c in cells])
+    item = desk.item(
+        *[replace(c, varies={"steps": c.by_name["steps"], "rho": c.varies["rho"]}) for c in cells]
+    )
     text = markdown([desk.read(item)])
     assert "- steps 9: 0.75 (demo FID 2, -6.25 from rho 1)\n" in text
-    assert "- steps 5: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n" in text
+    assert (
+        "- steps 5: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n"
+        in text
+    )
     assert "- steps 7" not in text
     (record,) = json.loads(as_json([desk.read(item)]))
     assert record["best"][0]["rho"] == pytest.approx(0.75) and record["best"][1]["at_edge"] is True
     errors = desk.sweep(
-        {rho: blocks(2 + 100 * (rho - 0.75) ** 2, 0.01) for rho in (0.8, 0.7, 0.6)}, name="fid", steps=8
+        {rho: blocks(2 + 100 * (rho - 0.75) ** 2, 0.01) for rho in (0.8, 0.7, 0.6)},
+        name="fid",
+        steps=8,
     )
     (sweep,) = sweeps(desk.read(desk.item(*errors)))
-    assert sweep.name == "fid" and sweep.best is not None and sweep.best.error is not None and sweep.best.gain is None
+    assert (
+        sweep.name == "fid"
+        and sweep.best is not None
+        and sweep.best.error is not None
+        and sweep.best.gain is None
+    )

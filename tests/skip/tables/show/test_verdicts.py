@@ -11,7 +11,9 @@ from skip.evidence.estimate import Estimate
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
 
-LOWER = Claim("FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps")
+LOWER = Claim(
+    "FID is lower with rho < 1 than with rho = 1", "lower", "fid", "rho", for_each="sampler, steps"
+)
 
 
 @pytest.fixture
@@ -38,9 +40,13 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
 
 def test_claims_that_do_not_fit(desk: Desk) -> None:
     item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.0}))
-    (judged,) = verdicts(desk.read(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),))))
+    (judged,) = verdicts(
+        desk.read(replace(item, claims=(replace(LOWER, metric="clip-vitl14 loss"),)))
+    )
     assert judged.seen is None and judged.sentence.startswith("Not measured here: FID is lower")
-    with pytest.raises(ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"):
+    with pytest.raises(
+        ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"
+    ):
         verdicts(desk.read(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),))))
 
 
@@ -50,7 +56,10 @@ def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
         names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
         desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
     claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
-    found = [judged.sentence.partition(" (")[0] for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))]
+    found = [
+        judged.sentence.partition(" (")[0]
+        for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    ]
     assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
     text = markdown([desk.read(desk.item(*cells))])
     assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
@@ -78,7 +87,9 @@ def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.5, 0.1)})
     for time, fid in (("increasing", 5.7), ("decreasing", 5.0)):
         cells += desk.sweep({0.8: Estimate(fid, 0.1)}, time=time)
-    claim = Claim("decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",))
+    claim = Claim(
+        "decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",)
+    )
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
     assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(replace(claim, baseline="none"),))))
@@ -88,7 +99,15 @@ def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
 def test_along_two_settings(desk: Desk) -> None:
     cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.8: Estimate(5.0, 0.1)}, steps=20)
     cells += desk.sweep({1.0: Estimate(5.5, 0.1)}, steps=256)
-    limit = Claim("FID is below the limit", "lower", "fid", "rho, steps", None, "1, steps 256", ("0.8, steps 20",))
+    limit = Claim(
+        "FID is below the limit",
+        "lower",
+        "fid",
+        "rho, steps",
+        None,
+        "1, steps 256",
+        ("0.8, steps 20",),
+    )
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(limit,))))
     assert judged.sentence.endswith(
         "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."

@@ -85,7 +85,10 @@ def test_golden_skip_tuning(name: str) -> None:
 @torch.inference_mode()
 def test_golden_norms_of_the_skips() -> None:
     assert golden_network().num_skips == FACTS["k"]
-    assert relative_error(skip_norms(golden_network(), *golden_inputs()).T, ARRAYS["prop_per_sample"]) < 1e-5
+    assert (
+        relative_error(skip_norms(golden_network(), *golden_inputs()).T, ARRAYS["prop_per_sample"])
+        < 1e-5
+    )
 
 
 def test_slices_of_the_weights_as_they_are_used() -> None:
@@ -95,7 +98,11 @@ def test_slices_of_the_weights_as_they_are_used() -> None:
     widths = [64, 64, 64, 64, 32, 32]  # of u; the skips have 64, 64, 32, 32, 32, 32
     for i, (block, width) in enumerate(zip(blocks, widths, strict=True)):
         weight = block.conv_res0.weight.detach().double()
-        used = weight / (1e-4 + weight.square().mean((1, 2, 3), keepdim=True).sqrt()) / weight[0].numel() ** 0.5
+        used = (
+            weight
+            / (1e-4 + weight.square().mean((1, 2, 3), keepdim=True).sqrt())
+            / weight[0].numel() ** 0.5
+        )
         assert float(u[i]) == pytest.approx(float(used[:, :width].norm()), rel=1e-6)
         assert float(d[i]) == pytest.approx(float(used[:, width:].norm()), rel=1e-6)
 
@@ -104,9 +111,14 @@ def test_slices_of_the_weights_as_they_are_used() -> None:
 @torch.inference_mode()
 def test_golden_sampler(run: str, rho: str | None) -> None:
     net = golden_network()
-    denoise = bind(partial(net, skip_scale=rho_of(rho)) if rho else net, torch.eye(10)[array("sampler/class_idx")])
+    denoise = bind(
+        partial(net, skip_scale=rho_of(rho)) if rho else net,
+        torch.eye(10)[array("sampler/class_idx")],
+    )
     settings = FACTS["sampler"]
-    nodes = edm(settings["num_steps"], settings["sigma_min"], settings["sigma_max"], settings["rho"])
+    nodes = edm(
+        settings["num_steps"], settings["sigma_min"], settings["sigma_max"], settings["rho"]
+    )
     images = sample(heun, denoise, array("sampler/noise"), nodes)
     assert relative_error(images, ARRAYS[f"sampler/{run}_float64"]) < 4e-5
 
@@ -115,7 +127,9 @@ def test_published_network_has_the_published_names_and_shapes() -> None:
     facts = golden_json("fullsize_edm2_img64_s")
     with torch.device("meta"):
         net = EDM2Precond(**facts["precond_kwargs"])
-    assert {k: list(v.shape) for k, v in net.state_dict().items()} == {k: v[0] for k, v in facts["state_dict"].items()}
+    assert {k: list(v.shape) for k, v in net.state_dict().items()} == {
+        k: v[0] for k, v in facts["state_dict"].items()
+    }
     assert list(net.unet.dec) == facts["dec_blocks"]
     assert sum(p.numel() for p in net.parameters()) == facts["n_params"]
     assert net.num_skips == facts["n_concat"]
@@ -139,7 +153,10 @@ def loaded(path: Path, data: bytes) -> EDM2Precond:
     [
         ({}, {"D_fp16_weights_upcast_to_fp32_first": 1e-5, "D_from_fp16_weights": 5e-4}),
         ({"protocol": 2}, {"D_fp16_weights_upcast_to_fp32_first": 1e-5}),
-        ({"location": "cuda:0", "latent_encoder": True}, {"D_fp16_weights_upcast_to_fp32_first": 1e-5}),
+        (
+            {"location": "cuda:0", "latent_encoder": True},
+            {"D_fp16_weights_upcast_to_fp32_first": 1e-5},
+        ),
         ({"dtype": torch.float32}, {"D_from_fp32_weights": 1e-5}),
     ],
     ids=["proto4", "proto2", "cuda-latent", "float32"],
@@ -150,7 +167,9 @@ def test_snapshots_give_the_official_outputs(
 ) -> None:
     net = loaded(tmp_path / "snapshot.pkl", edm2_snapshot(golden_network(), **settings))
     assert net.init_kwargs == FACTS["kwargs"]
-    x, sigma, class_idx = (torch.from_numpy(PICKLES[f"edm2/{key}"]) for key in ("x", "sigma", "class_idx"))
+    x, sigma, class_idx = (
+        torch.from_numpy(PICKLES[f"edm2/{key}"]) for key in ("x", "sigma", "class_idx")
+    )
     D = net(x, sigma, torch.eye(10)[class_idx])
     for key, tolerance in expected.items():
         assert relative_error(D, PICKLES[f"edm2/{key}"]) < tolerance, key
@@ -255,7 +274,10 @@ def test_operations_keep_magnitudes() -> None:
         parts = joined.split([2, 6], dim=1)
         assert float(parts[1].norm() / parts[0].norm()) == pytest.approx(t / (1 - t))
     x = torch.randn(2, 5, 3, 3)
-    assert relative_error(normalized(x, dim=1), x / (1e-4 + x.square().mean(1, keepdim=True).sqrt())) < 1e-6
+    assert (
+        relative_error(normalized(x, dim=1), x / (1e-4 + x.square().mean(1, keepdim=True).sqrt()))
+        < 1e-6
+    )
 
 
 @torch.inference_mode()
@@ -263,7 +285,9 @@ def test_the_length_of_a_stored_weight_does_not_matter() -> None:
     conv, x = MPConv(6, 5, 3), torch.randn(4, 6, 8, 8)
     before = conv(x)
     length = conv.weight.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    assert relative_error(before, F.conv2d(x, conv.weight / length, padding=1)) < 1e-3  # eps is 1e-4
+    assert (
+        relative_error(before, F.conv2d(x, conv.weight / length, padding=1)) < 1e-3
+    )  # eps is 1e-4
     with torch.no_grad():
         conv.weight.mul_(3)
     assert 0 < relative_error(conv(x), before) < 1e-3
@@ -298,7 +322,9 @@ def test_attention_of_several_heads() -> None:
     qkv = block.attn_qkv(normalized(x, dim=1)).reshape(2, 3, 4, 3, 6)  # channels (head, d, q|k|v)
     for n in range(2):
         for head in range(3):
-            q, k, v = (part / (1e-4 + part.square().mean(0).sqrt()) for part in qkv[n, head].unbind(1))  # (d, HW)
+            q, k, v = (
+                part / (1e-4 + part.square().mean(0).sqrt()) for part in qkv[n, head].unbind(1)
+            )  # (d, HW)
             weights = (q.T @ k / 2).softmax(dim=1)
             mixed[n, 4 * head : 4 * head + 4] = (v @ weights.T).reshape(4, 2, 3)
     expected = mp_sum(normalized(x, dim=1), block.attn_proj(mixed), 0.3)
@@ -316,7 +342,11 @@ def test_resampling_is_that_of_edm(taps: tuple[int, ...]) -> None:
 
 @torch.inference_mode()
 def test_activations_are_clipped() -> None:
-    block, x, emb = EDM2Block(4, 4, 4, flavor="dec"), 1e4 * torch.randn(1, 4, 2, 2), torch.randn(1, 4)
+    block, x, emb = (
+        EDM2Block(4, 4, 4, flavor="dec"),
+        1e4 * torch.randn(1, 4, 2, 2),
+        torch.randn(1, 4),
+    )
     assert float(block(x, emb).abs().max()) == 256
     block.clip_act = None
     assert float(block(x, emb).abs().max()) > 1000
@@ -357,12 +387,16 @@ def test_training_reaches_every_parameter_and_normalises_the_weights() -> None:
     (net(x, sigma, labels).square().mean() + net.logvar(sigma).sum()).backward()
     assert all(param.grad is not None and param.grad.abs().sum() > 0 for param in net.parameters())
     weight = net.unet.out_conv.weight
-    assert torch.allclose(weight.square().mean((1, 2, 3)), torch.ones(3), atol=5e-3)  # eps is 1e-4 of a tenth
+    assert torch.allclose(
+        weight.square().mean((1, 2, 3)), torch.ones(3), atol=5e-3
+    )  # eps is 1e-4 of a tenth
 
 
 def test_new_networks_begin_at_the_preconditioning_alone() -> None:
     net, (x, sigma, _) = EDM2Precond(**TINY), inputs()
-    assert torch.equal(net(x, sigma), net.scalings(sigma.reshape(-1, 1, 1, 1)).c_skip * x)  # out_gain is 0
+    assert torch.equal(
+        net(x, sigma), net.scalings(sigma.reshape(-1, 1, 1, 1)).c_skip * x
+    )  # out_gain is 0
     assert (net.sigma_min, net.sigma_max, net.img_channels, net.label_dim) == (0, math.inf, 3, 5)
     assert net.round_sigma(1.5) == 1.5
 
@@ -381,4 +415,9 @@ def test_latents_are_not_taken_for_images() -> None:
         net.image_channels  # noqa: B018  # a property
     with pytest.raises(ValueError, match="not decoded here"):
         net.decode(torch.zeros(1, 4, 8, 8))
-    assert tiny().image_channels == 3 and tiny().decode(torch.ones(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    assert tiny().image_channels == 3 and tiny().decode(torch.ones(1, 3, 8, 8)).shape == (
+        1,
+        3,
+        8,
+        8,
+    )

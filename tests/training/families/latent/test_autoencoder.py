@@ -19,7 +19,9 @@ def golden() -> VQDecoder:
     names = ("ch", "ch_mult", "num_res_blocks", "out_ch", "z_channels")
     kwargs: dict[str, Any] = {name: FACTS["kwargs"]["ddconfig"][name] for name in names}
     return fill(  # type: ignore[return-value]
-        VQDecoder(**kwargs, embed_dim=FACTS["kwargs"]["embed_dim"], n_embed=FACTS["kwargs"]["n_embed"])
+        VQDecoder(
+            **kwargs, embed_dim=FACTS["kwargs"]["embed_dim"], n_embed=FACTS["kwargs"]["n_embed"]
+        )
     ).eval()
 
 
@@ -41,12 +43,16 @@ def test_golden_vq_decoder() -> None:
 def test_the_published_decoder_fits() -> None:
     published = golden_json("fullsize_ldm_cin256_v2")
     shapes = {name: shape for name, (shape, _) in published["first_stage"]["state_dict"].items()}
-    tensors = decoder_parts({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    tensors = decoder_parts(
+        {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    )
     kwargs = decoder_arguments(tensors)
     assert kwargs.pop("class") == "VQDecoder"
     with torch.device("meta"):
         for net in (VQDecoder(), VQDecoder(**kwargs)):  # the defaults are its sizes
-            assert {k: list(v.shape) for k, v in net.state_dict().items()} == {k: shapes[k] for k in tensors}
+            assert {k: list(v.shape) for k, v in net.state_dict().items()} == {
+                k: shapes[k] for k in tensors
+            }
             assert net.factor == 4
 
 
@@ -64,10 +70,14 @@ def test_a_vector_of_the_codebook_is_its_own_nearest() -> None:
 
 
 @pytest.mark.parametrize("distances", [1, 640, 2**19])
-def test_nearly_equal_distances_are_told_apart(distances: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearly_equal_distances_are_told_apart(
+    distances: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(autoencoder.DISTANCES, "cpu", distances)
     random = torch.Generator().manual_seed(0)
-    codebook = 100 + torch.randn(64, 3, generator=random)  # there |v|^2 - 2 v w + |w|^2 drowns in rounding
+    codebook = 100 + torch.randn(
+        64, 3, generator=random
+    )  # there |v|^2 - 2 v w + |w|^2 drowns in rounding
     a, b = codebook[torch.randint(64, [2, 300], generator=random)]
     vectors = (a + b) / 2 + 1e-4 * (a - b)  # a is nearer by 2e-4 of their distance
     squares = (vectors.double()[:, None] - codebook.double()).square().sum(2)
@@ -76,7 +86,11 @@ def test_nearly_equal_distances_are_told_apart(distances: int, monkeypatch: pyte
 
 def test_of_two_equally_near_entries_the_first_is_taken() -> None:
     codebook = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
-    assert nearest(torch.tensor([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0]]), codebook).tolist() == [1, 1, 0]
+    assert nearest(torch.tensor([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0]]), codebook).tolist() == [
+        1,
+        1,
+        0,
+    ]
 
 
 @torch.inference_mode()
@@ -99,6 +113,15 @@ def test_other_tensors_are_refused(missing: str) -> None:
 @pytest.mark.parametrize("levels", [[], [1]])
 def test_levels_with_attention_are_recorded_where_there_are_any(levels: list[int]) -> None:
     """Files that were written before there were any say nothing of them, and those without go on so."""
-    sizes = {"ch": 32, "ch_mult": [1, 1], "num_res_blocks": 1, "out_ch": 1, "z_channels": 4, "embed_dim": 4}
+    sizes = {
+        "ch": 32,
+        "ch_mult": [1, 1],
+        "num_res_blocks": 1,
+        "out_ch": 1,
+        "z_channels": 4,
+        "embed_dim": 4,
+    }
     recorded = KLDecoder(**sizes, attn_levels=levels).init_kwargs  # type: ignore[arg-type]
-    assert recorded == sizes | {"scale_factor": 0.18215} | ({"attn_levels": levels} if levels else {})
+    assert recorded == sizes | {"scale_factor": 0.18215} | (
+        {"attn_levels": levels} if levels else {}
+    )

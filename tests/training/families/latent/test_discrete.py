@@ -46,7 +46,9 @@ class Gaussian(nn.Module):
         variance = abar * self.s**2 + 1 - abar
         noise = (1 - abar).sqrt() / variance * x
         image = abar.sqrt() * self.s**2 / variance * x
-        return noise if self.prediction == "eps" else abar.sqrt() * noise - (1 - abar).sqrt() * image
+        return (
+            noise if self.prediction == "eps" else abar.sqrt() * noise - (1 - abar).sqrt() * image
+        )
 
 
 def exact(net: DiscretePrecond) -> Callable[[Tensor, Tensor], Tensor]:
@@ -63,11 +65,18 @@ def test_the_published_tables() -> None:
     facts, arrays = golden_json("ldm")["latent_diffusion"], golden_npz("ldm")
     start, end = facts["linear_start"], facts["linear_end"]
     expected = torch.from_numpy(arrays["schedule/betas"])
-    assert torch.allclose(betas("scaled_linear", start, end, 1000).float(), expected, rtol=2e-7, atol=0)
+    assert torch.allclose(
+        betas("scaled_linear", start, end, 1000).float(), expected, rtol=2e-7, atol=0
+    )
     table = NoiseTable("scaled_linear", start, end, 1000)
     abar = torch.from_numpy(arrays["schedule/alphas_cumprod"])
     assert torch.allclose(table.alphas_cumprod.float(), abar, rtol=2e-7, atol=0)
-    assert torch.allclose(table.levels.float(), ((1 - abar.double()) / abar.double()).sqrt().float(), rtol=1e-4, atol=0)
+    assert torch.allclose(
+        table.levels.float(),
+        ((1 - abar.double()) / abar.double()).sqrt().float(),
+        rtol=1e-4,
+        atol=0,
+    )
     assert not table.state_dict()
 
 
@@ -76,7 +85,9 @@ def test_schedules_by_hand() -> None:
     assert betas("scaled_linear", 0.04, 0.16, 3).tolist() == pytest.approx([0.04, 0.09, 0.16])
     table = NoiseTable("linear", 0.1, 0.3, 3)
     assert table.alphas_cumprod.tolist() == pytest.approx([0.9, 0.72, 0.504])
-    assert table.levels.tolist() == pytest.approx([(0.1 / 0.9) ** 0.5, (0.28 / 0.72) ** 0.5, (0.496 / 0.504) ** 0.5])
+    assert table.levels.tolist() == pytest.approx(
+        [(0.1 / 0.9) ** 0.5, (0.28 / 0.72) ** 0.5, (0.496 / 0.504) ** 0.5]
+    )
 
 
 @pytest.mark.parametrize("schedule", BETAS)
@@ -107,7 +118,12 @@ def test_fractional_times_divide_log_abar_evenly() -> None:
 
 def test_the_nearest_time_is_that_of_the_nearest_level() -> None:
     table = NoiseTable(**LDM)
-    sigma = torch.cat([torch.logspace(-3, 3, 500, dtype=torch.float64), (table.levels[3:4] + table.levels[4:5]) / 2])
+    sigma = torch.cat(
+        [
+            torch.logspace(-3, 3, 500, dtype=torch.float64),
+            (table.levels[3:4] + table.levels[4:5]) / 2,
+        ]
+    )
     distance = (sigma[:, None] - table.levels).abs()
     nearest = 999 - distance.flip(1).argmin(1)
     assert torch.equal(table.timestep(sigma), nearest.double())
@@ -137,7 +153,9 @@ def test_euler_in_sigma_is_ddim(prediction: Any, steps: int) -> None:
     x = SAMPLERS["euler"](exact(net), start * scale[0], sigmas)
     assert relative_error(x / scale[-1], x_t) < 1e-12
 
-    settings = SamplerSettings(sampler="euler", sigmas=",".join(map(repr, sigmas.tolist())), ending="sigma_min")
+    settings = SamplerSettings(
+        sampler="euler", sigmas=",".join(map(repr, sigmas.tolist())), ending="sigma_min"
+    )
     nodes = settings.nodes(net)
     single = SAMPLERS["euler"](lambda x, s: net(x, s).double(), start * scale[0], nodes)
     assert relative_error(single / scale[-1], x_t) < 2e-5
@@ -148,14 +166,25 @@ def test_euler_in_sigma_is_ddim(prediction: Any, steps: int) -> None:
 @torch.inference_mode()
 def test_gaussian_data_have_a_linear_denoiser(prediction: Any, rounding: Any, first: int) -> None:
     net = DiscretePrecond(
-        Gaussian(prediction, first), 4, 3, prediction=prediction, rounding=rounding, first_timestep=first
+        Gaussian(prediction, first),
+        4,
+        3,
+        prediction=prediction,
+        rounding=rounding,
+        first_timestep=first,
     )
-    sigma = net.table.levels[[0, 30, 500, 999]] if rounding == "nearest" else torch.tensor([0.05, 0.3, 2.718, 14.0])
+    sigma = (
+        net.table.levels[[0, 30, 500, 999]]
+        if rounding == "nearest"
+        else torch.tensor([0.05, 0.3, 2.718, 14.0])
+    )
     x = torch.randn(4, 3, 4, 4) * (0.25 + sigma.reshape(-1, 1, 1, 1) ** 2).sqrt().float()
     ideal = 0.25 / (0.25 + sigma.reshape(-1, 1, 1, 1).double() ** 2) * x
     for i in range(4):
         assert relative_error(exact(net)(x.double(), sigma)[i], ideal[i]) < 1e-9
-        assert relative_error(net(x, sigma)[i], ideal[i]) < 3e-4  # x - sigma F loses digits at high noise
+        assert (
+            relative_error(net(x, sigma)[i], ideal[i]) < 3e-4
+        )  # x - sigma F loses digits at high noise
     assert net(x, sigma).dtype == torch.float32
     assert relative_error(net(x, float(sigma[1]))[1], net(x, sigma)[1]) < 1e-5
 
@@ -164,7 +193,9 @@ def test_nodes() -> None:
     table = NoiseTable(first_timestep=1, rounding="fractional")
     sigmas = table.uniform_sigmas(51)
     assert sigmas.shape == (51,) and bool((sigmas.diff() < 0).all())
-    assert torch.allclose(table.timestep(sigmas), torch.linspace(1000, 1, 51, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert torch.allclose(
+        table.timestep(sigmas), torch.linspace(1000, 1, 51, dtype=torch.float64), rtol=0, atol=1e-6
+    )
     nearest = NoiseTable()
     assert torch.equal(nearest.uniform_sigmas(1000), nearest.levels.flip(0))
     assert all(float(level) in nearest.levels.tolist() for level in nearest.uniform_sigmas(7))
@@ -174,8 +205,13 @@ def test_nodes() -> None:
 def test_grids_by_name() -> None:
     net = DiscretePrecond(Predictor(), 4, 2, **LDM)
     levels = net.table.levels
-    assert torch.equal(SamplerSettings("euler", 10, "ddim").nodes(net), levels[[1 + 100 * j for j in range(9, -1, -1)]])
-    assert torch.equal(SamplerSettings(steps=7, sigmas="timesteps").nodes(net), net.table.uniform_sigmas(7))
+    assert torch.equal(
+        SamplerSettings("euler", 10, "ddim").nodes(net),
+        levels[[1 + 100 * j for j in range(9, -1, -1)]],
+    )
+    assert torch.equal(
+        SamplerSettings(steps=7, sigmas="timesteps").nodes(net), net.table.uniform_sigmas(7)
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 import torch
 from conftest import fill, golden_json, golden_npz, relative_error
-from standins_ldm import NOT_NEEDED, PLAIN, TINY, ldm_tensors, vq_decoder, write_kl, write_ldm, write_lightning
+from standins_ldm import (
+    NOT_NEEDED,
+    PLAIN,
+    TINY,
+    ldm_tensors,
+    vq_decoder,
+    write_kl,
+    write_ldm,
+    write_lightning,
+)
 from torch import Tensor
 
 from skip.scale import SkipScale
@@ -24,7 +33,11 @@ PUBLISHED = golden_json("fullsize_ldm_cin256_v2")
 
 
 def unet_kwargs(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name not in ("image_size", "use_spatial_transformer")}
+    return {
+        name: value
+        for name, value in facts.items()
+        if name not in ("image_size", "use_spatial_transformer")
+    }
 
 
 def golden(name: str) -> tuple[LDMUNet, tuple[Any, ...]]:
@@ -35,7 +48,9 @@ def golden(name: str) -> tuple[LDMUNet, tuple[Any, ...]]:
 
 
 def tiny(**changes: Any) -> LDMPrecond:
-    kwargs = {key: value for key, value in TINY.items() if key not in ("in_channels", "out_channels")}
+    kwargs = {
+        key: value for key, value in TINY.items() if key not in ("in_channels", "out_channels")
+    }
     net = LDMPrecond(16, 3, 3, **(kwargs | changes))
     fill(net)
     return net.eval()
@@ -73,7 +88,9 @@ def test_golden_norms_of_the_skips(name: str) -> None:
 def test_golden_context() -> None:
     facts = FACTS["class_embedder"]
     embedder = fill(ClassEmbedder(facts["n_classes"], facts["embed_dim"]))
-    labels = torch.eye(11)[torch.from_numpy(ARRAYS["cin/y"])][:, :-1]  # the last class is a row of zeros
+    labels = torch.eye(11)[torch.from_numpy(ARRAYS["cin/y"])][
+        :, :-1
+    ]  # the last class is a row of zeros
     assert labels[-1].sum() == 0
     assert relative_error(embedder(labels), ARRAYS["cin/context"]) < 1e-7
 
@@ -85,7 +102,9 @@ def test_the_denoiser_is_the_golden_network_at_the_right_time() -> None:
     channels = kwargs.pop("in_channels"), kwargs.pop("out_channels")
     net = LDMPrecond(16, channels[0], 10, **kwargs).eval()
     net.model.diffusion_model.load_state_dict(raw.state_dict(), strict=True)
-    net.model.cond_stage_model.load_state_dict(fill(ClassEmbedder(11, 24)).state_dict(), strict=True)
+    net.model.cond_stage_model.load_state_dict(
+        fill(ClassEmbedder(11, 24)).state_dict(), strict=True
+    )
     abar = torch.from_numpy(ARRAYS["schedule/alphas_cumprod"]).double()[t].reshape(-1, 1, 1, 1)
     sigma = ((1 - abar) / abar).sqrt()
     labels = torch.eye(11)[torch.from_numpy(ARRAYS["cin/y"])][:, :-1]
@@ -109,9 +128,9 @@ def test_published_names_and_shapes() -> None:
         ]
     assert sum(p.numel() for p in net.parameters()) == PUBLISHED["unet"]["n_params"]
     assert net.num_skips == PUBLISHED["unet"]["n_output_blocks"] == 12
-    assert {k: [list(v.shape), "float32"] for k, v in embedder.state_dict().items()} == PUBLISHED["cond_stage"][
-        "state_dict"
-    ]
+    assert {k: [list(v.shape), "float32"] for k, v in embedder.state_dict().items()} == PUBLISHED[
+        "cond_stage"
+    ]["state_dict"]
 
 
 def test_the_published_file_has_the_published_arguments_and_loads_strictly() -> None:
@@ -121,18 +140,37 @@ def test_the_published_file_has_the_published_arguments_and_loads_strictly() -> 
             tensors[prefix + name] = torch.empty(shape, device="meta")
     kwargs = ldm_arguments(tensors)
     published = config["unet_config"]["params"]
-    for name in ("model_channels", "num_res_blocks", "channel_mult", "num_heads", "context_dim", "transformer_depth"):
+    for name in (
+        "model_channels",
+        "num_res_blocks",
+        "channel_mult",
+        "num_heads",
+        "context_dim",
+        "transformer_depth",
+    ):
         assert kwargs[name] == published[name], name
     assert sorted(kwargs["attention_resolutions"]) == sorted(published["attention_resolutions"])
-    assert kwargs["img_resolution"] == config["image_size"] and kwargs["img_channels"] == config["channels"]
+    assert (
+        kwargs["img_resolution"] == config["image_size"]
+        and kwargs["img_channels"] == config["channels"]
+    )
     assert kwargs["label_dim"] + 1 == config["cond_stage_config"]["params"]["n_classes"]
     with torch.device("meta"):
         net = LDMPrecond(**kwargs)
     assert net.image_resolution == 256 and net.image_channels == 3
     beta = config["linear_start"], config["linear_end"], config["timesteps"]
-    assert tuple(net.init_kwargs[name] for name in ("beta_start", "beta_end", "num_timesteps")) == beta
-    mine = {name.replace("model.cond_stage_model", "cond_stage_model"): v for name, v in net.state_dict().items()}
-    encoder = {name for name in tensors if name.startswith(("first_stage_model.encoder", "first_stage_model.quant_"))}
+    assert (
+        tuple(net.init_kwargs[name] for name in ("beta_start", "beta_end", "num_timesteps")) == beta
+    )
+    mine = {
+        name.replace("model.cond_stage_model", "cond_stage_model"): v
+        for name, v in net.state_dict().items()
+    }
+    encoder = {
+        name
+        for name in tensors
+        if name.startswith(("first_stage_model.encoder", "first_stage_model.quant_"))
+    }
     check_names(mine, {name: value for name, value in tensors.items() if name not in encoder})
     assert encoder and len(mine) + len(encoder) == len(tensors)
 
@@ -208,11 +246,17 @@ def test_half_precision_is_close_and_returns_float32() -> None:
     assert 0 < relative_error(got, expected) < 0.05
 
 
-@pytest.mark.parametrize("changes", [{}, {"context_dim": None, "num_heads": None, "num_head_channels": 64}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"context_dim": None, "num_heads": None, "num_head_channels": 64}]
+)
 def test_inference_on_every_processor_agrees_with_training(changes: dict[str, Any]) -> None:
     """In inference the products of wide networks may go to another library."""
     kwargs = {"model_channels": 128, "attention_resolutions": [1, 2]} | changes
-    net = tiny(**kwargs) if changes == {} else fill(LDMPrecond(16, 3, 0, channel_mult=[1, 2], **kwargs)).eval()
+    net = (
+        tiny(**kwargs)
+        if changes == {}
+        else fill(LDMPrecond(16, 3, 0, channel_mult=[1, 2], **kwargs)).eval()
+    )
     x, sigma, labels = inputs()
     expected = net(x, sigma, labels)
     with torch.inference_mode():
@@ -228,7 +272,10 @@ def test_inference_on_every_processor_agrees_with_training(changes: dict[str, An
         ({"num_heads": 3}, "3 attention heads"),
         ({"context_dim": None}, "context_dim None"),
         ({"first_stage": {"class": "Decoder"}}, "unknown decoder 'Decoder'"),
-        ({"first_stage": {"class": "VQDecoder", "embed_dim": 5, "ch": 32}}, "latents of 5 channels"),
+        (
+            {"first_stage": {"class": "VQDecoder", "embed_dim": 5, "ch": 32}},
+            "latents of 5 channels",
+        ),
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -241,7 +288,11 @@ def test_nonsense_is_refused(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, PLAIN, {"transformer_depth": 2, "channel_mult": [1, 2, 3], "attention_resolutions": [1, 4]}],
+    [
+        {},
+        PLAIN,
+        {"transformer_depth": 2, "channel_mult": [1, 2, 3], "attention_resolutions": [1, 4]},
+    ],
     ids=["classes", "unconditional", "levels"],
 )
 @torch.inference_mode()
@@ -249,15 +300,21 @@ def test_a_file_tells_its_network(tmp_path: Path, settings: dict[str, Any]) -> N
     tensors = write_ldm(tmp_path / "model.ckpt", **settings)
     net = load_network(tmp_path / "model.ckpt")
     assert type(net) is LDMPrecond and not net.training
-    assert LDMPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs  # what a safetensors file keeps of it
+    assert (
+        LDMPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
+    )  # what a safetensors file keeps of it
     for name, value in net.state_dict().items():
-        assert torch.equal(value, tensors[name.replace("model.cond_stage_model", "cond_stage_model")]), name
+        assert torch.equal(
+            value, tensors[name.replace("model.cond_stage_model", "cond_stage_model")]
+        ), name
     assert not any(name in NOT_NEEDED for name in net.state_dict())
     assert net.img_resolution == (32 if "channel_mult" in settings else 16)
     unet, sigma = net.model.diffusion_model, torch.tensor(3.0)
     sigma = net.round_sigma(sigma)
     x = torch.randn(2, 3, net.img_resolution, net.img_resolution)
-    context = None if settings is PLAIN else net.model.cond_stage_model.embedding.weight[[-1, 2]][:, None]
+    context = (
+        None if settings is PLAIN else net.model.cond_stage_model.embedding.weight[[-1, 2]][:, None]
+    )
     labels = None if settings is PLAIN else torch.eye(9)[[0, 2]] * torch.tensor([[0.0], [1.0]])
     expected = x - sigma * unet(x / (1 + sigma**2).sqrt(), net.table.timestep(sigma)[None], context)
     assert relative_error(net(x, sigma, labels), expected) < 1e-5
@@ -265,23 +322,35 @@ def test_a_file_tells_its_network(tmp_path: Path, settings: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("settings", [{}, PLAIN], ids=["classes", "unconditional"])
 @pytest.mark.parametrize(
-    ("told", "keyword", "value"), [("num_heads", "num_heads", 2), ("head_channels", "num_head_channels", 16)]
+    ("told", "keyword", "value"),
+    [("num_heads", "num_heads", 2), ("head_channels", "num_head_channels", 16)],
 )
 def test_heads_take_the_place_of_those_assumed(
-    tmp_path: Path, settings: dict[str, Any], told: str, keyword: str, value: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    settings: dict[str, Any],
+    told: str,
+    keyword: str,
+    value: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_ldm(tmp_path / "model.ckpt", **settings)
     preset = Preset("mine", licence="ours", path=str(tmp_path / "model.ckpt"), **{told: value})  # type: ignore[arg-type]
     monkeypatch.setattr("training.presets.load_presets", lambda: {"mine": preset})
     net = load_network("mine")
-    heads = {name: net.init_kwargs[name] for name in ("num_heads", "num_head_channels") if name in net.init_kwargs}
+    heads = {
+        name: net.init_kwargs[name]
+        for name in ("num_heads", "num_head_channels")
+        if name in net.init_kwargs
+    }
     assert heads == {keyword: value} and net.assumed == "latents of 16 x 16"
 
 
 def test_averaged_weights_are_preferred_where_the_file_has_them_all(tmp_path: Path) -> None:
     tensors = ldm_tensors(**PLAIN)
     unet = {n: v for n, v in tensors.items() if n.startswith("model.diffusion_model.")}
-    averages = {f"model_ema.{n.removeprefix('model.').replace('.', '')}": v + 1 for n, v in unet.items()}
+    averages = {
+        f"model_ema.{n.removeprefix('model.').replace('.', '')}": v + 1 for n, v in unet.items()
+    }
     for extra, change in ((averages, 1), (dict(list(averages.items())[1:]), 0)):
         write_lightning(tmp_path / "model.ckpt", tensors | extra)
         loaded = load_network(tmp_path / "model.ckpt").state_dict()
@@ -316,18 +385,24 @@ def test_a_kl_first_stage_has_its_scale_in_the_file(tmp_path: Path) -> None:
 
 @torch.inference_mode()
 def test_an_autoencoder_takes_the_place_of_that_in_the_file(tmp_path: Path) -> None:
-    without = {name: v for name, v in ldm_tensors().items() if not name.startswith("first_stage_model.")}
+    without = {
+        name: v for name, v in ldm_tensors().items() if not name.startswith("first_stage_model.")
+    }
     write_lightning(tmp_path / "model.ckpt", without)
     net, z = load_network(tmp_path / "model.ckpt"), torch.randn(1, 3, 16, 16)
     for ask in (lambda: net.decode(z), lambda: net.image_channels, lambda: net.image_resolution):
         with pytest.raises(ValueError, match="--autoencoder=PATH"):
             ask()
     decoder = vq_decoder(n_embed=7)
-    write_lightning(tmp_path / "vq.ckpt", dict(decoder.state_dict()) | {"loss.weight": torch.ones(2)})
+    write_lightning(
+        tmp_path / "vq.ckpt", dict(decoder.state_dict()) | {"loss.weight": torch.ones(2)}
+    )
     net = load_network(tmp_path / "model.ckpt", autoencoder=tmp_path / "vq.ckpt")
     assert relative_error(net.decode(z), decoder(z)) < 1e-5
     write_kl(tmp_path / "kl.pth")
-    with pytest.raises(ValueError, match=r"kl\.pth: the autoencoder has latents of 4 channels, the network of 3"):
+    with pytest.raises(
+        ValueError, match=r"kl\.pth: the autoencoder has latents of 4 channels, the network of 3"
+    ):
         load_network(tmp_path / "model.ckpt", autoencoder=tmp_path / "kl.pth")
 
 
@@ -359,7 +434,10 @@ def broken(name: str) -> dict[str, Tensor]:
     ("name", "message"),
     [
         ("other", "no tensor model.diffusion_model.input_blocks.0.0.weight"),
-        ("missing", r"1 missing \(model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"),
+        (
+            "missing",
+            r"1 missing \(model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight",
+        ),
         ("unexpected", r"1 unexpected \(model.diffusion_model.label_emb.weight\)"),
         ("shape", r"out.2.weight \[3, 32, 1, 1\] for \[3, 32, 3, 3\]"),
         ("decoder", "KL or VQ autoencoder"),
@@ -369,7 +447,9 @@ def broken(name: str) -> dict[str, Tensor]:
         ("width", "33 channels"),
     ],
 )
-def test_files_that_hold_something_else_are_refused(tmp_path: Path, name: str, message: str) -> None:
+def test_files_that_hold_something_else_are_refused(
+    tmp_path: Path, name: str, message: str
+) -> None:
     write_lightning(tmp_path / "model.ckpt", broken(name))
     with pytest.raises(ValueError, match=message) as caught:
         load_network(tmp_path / "model.ckpt")

@@ -78,8 +78,12 @@ def test_slices_of_the_weights() -> None:
     net = tiny()
     u, d = slice_norms(net)
     weights = [block.skip_linear.weight.double() for block in net.model.out_blocks]
-    torch.testing.assert_close(u, torch.stack([weight[:, :32].norm() for weight in weights]), rtol=1e-12, atol=0)
-    torch.testing.assert_close(d, torch.stack([weight[:, 32:].norm() for weight in weights]), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        u, torch.stack([weight[:, :32].norm() for weight in weights]), rtol=1e-12, atol=0
+    )
+    torch.testing.assert_close(
+        d, torch.stack([weight[:, 32:].norm() for weight in weights]), rtol=1e-12, atol=0
+    )
 
 
 @torch.inference_mode()
@@ -92,13 +96,17 @@ def test_the_denoiser_is_the_golden_network_at_the_right_time() -> None:
     times = torch.tensor([1000.0, 437.25, 1.0])
     abar = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
     # Three quarters of time 437 (index 436), one of time 438.
-    abar_t = torch.stack([abar[999], abar[436] ** 0.75 * abar[437] ** 0.25, abar[0]]).reshape(-1, 1, 1, 1)
+    abar_t = torch.stack([abar[999], abar[436] ** 0.75 * abar[437] ** 0.25, abar[0]]).reshape(
+        -1, 1, 1, 1
+    )
     sigma = ((1 - abar_t) / abar_t).sqrt()
     noisy = (x / abar_t.sqrt()).float()
     noise = torch.from_numpy(ARRAYS["latent_cond/out"])
     assert torch.allclose(net.table.timestep(sigma.flatten()), times.double(), rtol=0, atol=1e-6)
     assert relative_error((noisy - net(noisy, sigma.flatten(), labels)) / sigma, noise) < 1e-4
-    assert net.sigma_max == pytest.approx(float(sigma[0])) and net.sigma_min == pytest.approx(float(sigma[2]))
+    assert net.sigma_max == pytest.approx(float(sigma[0])) and net.sigma_min == pytest.approx(
+        float(sigma[2])
+    )
 
 
 def test_published_names_and_shapes() -> None:
@@ -113,7 +121,11 @@ def test_published_names_and_shapes() -> None:
         }
     assert sum(p.numel() for p in net.parameters()) == facts["n_params"]
     assert net.num_skips == denoiser.num_skips == facts["n_out_blocks"] == 14
-    assert list(facts["z_shape"]) == [denoiser.img_channels, denoiser.img_resolution, denoiser.img_resolution]
+    assert list(facts["z_shape"]) == [
+        denoiser.img_channels,
+        denoiser.img_resolution,
+        denoiser.img_resolution,
+    ]
 
 
 @torch.inference_mode()
@@ -128,7 +140,8 @@ def test_rho_one_is_bitwise_plain_and_other_rho_is_not() -> None:
         rho[i] = 0.8
         assert relative_error(net(*arguments, skip_scale=rho), plain) > 1e-4
     assert torch.equal(
-        SkipTuned(net, SkipScale(0.7, 1.0))(*arguments), net(*arguments, skip_scale=torch.tensor([0.7, 0.8, 0.9]))
+        SkipTuned(net, SkipScale(0.7, 1.0))(*arguments),
+        net(*arguments, skip_scale=torch.tensor([0.7, 0.8, 0.9])),
     )
 
 
@@ -220,7 +233,14 @@ def test_nonsense_is_refused() -> None:
 VARIANTS: dict[str, dict[str, Any]] = {
     "label": {},
     "unconditional": {"num_classes": -1, "conv": True, "qkv_bias": True, "mlp_time_embed": True},
-    "patches": {"patch_size": 4, "img_size": 16, "embed_dim": 128, "num_heads": 2, "mlp_ratio": 2.5, "depth": 2},
+    "patches": {
+        "patch_size": 4,
+        "img_size": 16,
+        "embed_dim": 128,
+        "num_heads": 2,
+        "mlp_ratio": 2.5,
+        "depth": 2,
+    },
 }
 
 
@@ -235,7 +255,9 @@ def test_a_file_tells_its_network(tmp_path: Path, variant: str) -> None:
     net = UViTPrecond(**kwargs).eval()
     check_names(net.state_dict(), tensors)
     net.load_state_dict(tensors, strict=True)
-    assert UViTPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs  # what a safetensors file keeps of it
+    assert (
+        UViTPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
+    )  # what a safetensors file keeps of it
     settings = TINY | VARIANTS[variant]
     labels = torch.eye(3)[[2, 0]] if settings["num_classes"] > 0 else None
     x, sigma = torch.randn(2, 4, settings["img_size"], settings["img_size"]), torch.tensor(3.0)
@@ -247,9 +269,17 @@ def test_a_file_tells_its_network(tmp_path: Path, variant: str) -> None:
 def test_the_published_file_has_the_published_arguments() -> None:
     facts = golden_json("fullsize_imagenet256_uvit_huge")
     published = facts["nnet_kwargs"]
-    got = uvit_arguments({name: torch.empty(shape, device="meta") for name, (shape, _) in facts["state_dict"].items()})
+    got = uvit_arguments(
+        {
+            name: torch.empty(shape, device="meta")
+            for name, (shape, _) in facts["state_dict"].items()
+        }
+    )
     assert got.pop("label_dim") == published["num_classes"] - 1
-    assert got.pop("img_resolution") == published["img_size"] and got.pop("img_channels") == published["in_chans"]
+    assert (
+        got.pop("img_resolution") == published["img_size"]
+        and got.pop("img_channels") == published["in_chans"]
+    )
     assert got == {name: published[name] for name in got}
 
 
@@ -305,7 +335,9 @@ def continuous(path: Path, **changes: Any) -> tuple[Any, UViT]:
     return net, raw
 
 
-def test_what_the_file_does_not_tell_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_file_does_not_tell_is_said_and_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "imagenet64_uvit_large.pth"
     net, _ = continuous(path, in_chans=3, null_class=False)
     checkpoint = ImageSource(network=str(path)).load("cpu").checkpoint
@@ -328,7 +360,9 @@ def test_heads_that_the_file_does_not_tell_can_be_given(
     plain, mine = load_network("plain"), load_network("mine")
     said = [line for line in capsys.readouterr().err.splitlines() if "heads" in line]
     assert (plain.init_kwargs["num_heads"], mine.init_kwargs["num_heads"]) == (1, 4)
-    assert len(said) == 1 and "1 heads, discrete times; other heads: num_heads" in said[0]  # of the plain one
+    assert (
+        len(said) == 1 and "1 heads, discrete times; other heads: num_heads" in said[0]
+    )  # of the plain one
     assert "heads" not in mine.assumed and "discrete times" in mine.assumed
 
     x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([10.0, 500.0]), torch.eye(3)[:2]
@@ -337,7 +371,9 @@ def test_heads_that_the_file_does_not_tell_can_be_given(
         assert not torch.allclose(plain.model(x, t, labels), raw(x, t, labels))
     records = [ImageSource(network=name).load("cpu").record for name in ("plain", "mine")]
     assert records[1] == records[0] | {"num_heads": 4}
-    with pytest.raises(ValueError, match=r"gives head_channels, which U-ViT's \.pth does not take: give num_heads"):
+    with pytest.raises(
+        ValueError, match=r"gives head_channels, which U-ViT's \.pth does not take: give num_heads"
+    ):
         load_network("wide")
     with pytest.raises(ValueError, match="its num_heads is 0; it must be at least 1"):
         Preset("none", **entry, num_heads=0)
@@ -351,20 +387,29 @@ def test_images_at_continuous_times(tmp_path: Path) -> None:
     assert (net.label_dim, net.image_channels, net.image_resolution) == (4, 3, 8)
     t = torch.tensor([1e-4, 0.3, 1.0], dtype=torch.float64)
     sigma = vp_sigma(t)
-    assert (net.sigma_min, net.sigma_max) == (pytest.approx(float(sigma[0])), pytest.approx(float(sigma[2])))
+    assert (net.sigma_min, net.sigma_max) == (
+        pytest.approx(float(sigma[0])),
+        pytest.approx(float(sigma[2])),
+    )
     assert torch.allclose(net.table.timestep(sigma), 999 * t, rtol=1e-9)
     x, labels = torch.randn(3, 3, 8, 8) * sigma[:, None, None, None].float(), torch.eye(4)[:3]
     level = sigma[:, None, None, None].float()
     expected = x - level * raw(x / (1 + level**2).sqrt(), 999 * t.float(), labels)
     assert relative_error(net(x, sigma, labels), expected) < 1e-5
     # There is no "no class": a label is its own row of the embedding.
-    assert torch.equal(class_token(raw.label_emb, labels, null_class=False)[:, 0], raw.label_emb.weight[:3])
+    assert torch.equal(
+        class_token(raw.label_emb, labels, null_class=False)[:, 0], raw.label_emb.weight[:3]
+    )
     with pytest.raises(ValueError, match="give labels"):
         raw(x, t.float(), None)
-    assert torch.allclose(net.sigma_grids["timesteps"](3), vp_sigma(torch.tensor([1, 0.50005, 1e-4]).double()))
+    assert torch.allclose(
+        net.sigma_grids["timesteps"](3), vp_sigma(torch.tensor([1, 0.50005, 1e-4]).double())
+    )
     assert "ddim" not in net.sigma_grids
     save_network(net, tmp_path / "net.safetensors")
-    assert torch.equal(load_network(tmp_path / "net.safetensors")(x, sigma, labels), net(x, sigma, labels))
+    assert torch.equal(
+        load_network(tmp_path / "net.safetensors")(x, sigma, labels), net(x, sigma, labels)
+    )
 
 
 @torch.inference_mode()
@@ -373,9 +418,14 @@ def test_latents_at_continuous_times() -> None:
         "pos_embed": (1, 258, 1024), "patch_embed.proj.weight": (1024, 4, 2, 2), "label_emb.weight": (1001, 1024),
         "mid_block.mlp.fc1.weight": (4096, 1024),
     }  # fmt: skip
-    large = uvit_arguments({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    large = uvit_arguments(
+        {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    )
     assert (large["label_dim"], large["num_heads"], large["img_resolution"]) == (1000, 16, 32)
-    times = {name: large[name] for name in ("beta_schedule", "beta_start", "beta_end", "num_timesteps", "rounding")}
+    times = {
+        name: large[name]
+        for name in ("beta_schedule", "beta_start", "beta_end", "num_timesteps", "rounding")
+    }
     net, t = tiny(**times), torch.tensor([0.7])
     level = vp_sigma(t)[:, None, None, None]
     x = torch.randn(1, 4, 8, 8) * level
@@ -428,7 +478,11 @@ def kl_kwargs(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def decoder_shapes(facts: dict[str, Any]) -> dict[str, list[int]]:
-    return {k: v[0] for k, v in facts["state_dict"].items() if k.startswith(("decoder.", "post_quant_conv."))}
+    return {
+        k: v[0]
+        for k, v in facts["state_dict"].items()
+        if k.startswith(("decoder.", "post_quant_conv."))
+    }
 
 
 @torch.inference_mode()
@@ -459,12 +513,20 @@ def test_the_published_autoencoder_fits() -> None:
 def test_an_autoencoder_file_gives_its_decoder(tmp_path: Path) -> None:
     facts = golden_json("uvit")["autoencoder"]
     state = fill(KLDecoder(**kl_kwargs(facts))).state_dict()
-    torch.save({"encoder.conv_in.weight": torch.zeros(3), **state}, tmp_path / "autoencoder_kl_ema.pth")
+    torch.save(
+        {"encoder.conv_in.weight": torch.zeros(3), **state}, tmp_path / "autoencoder_kl_ema.pth"
+    )
     net = read_decoder(tmp_path / "autoencoder_kl_ema.pth")
-    assert relative_error(net(torch.from_numpy(ARRAYS["autoencoder/z"])), ARRAYS["autoencoder/decode"]) < 1e-5
+    assert (
+        relative_error(net(torch.from_numpy(ARRAYS["autoencoder/z"])), ARRAYS["autoencoder/decode"])
+        < 1e-5
+    )
     del state["decoder.mid.attn_1.q.bias"]
     torch.save(state, tmp_path / "damaged.pth")
     write_uvit(tmp_path / "uvit.pth")
-    for name, message in {"damaged.pth": "decoder.mid.attn_1.q.bias", "uvit.pth": "no state_dict of a KL"}.items():
+    for name, message in {
+        "damaged.pth": "decoder.mid.attn_1.q.bias",
+        "uvit.pth": "no state_dict of a KL",
+    }.items():
         with pytest.raises(ValueError, match=message):
             read_decoder(tmp_path / name)
