@@ -239,9 +239,8 @@ def norm(bench: Bench) -> None:
                 partial(_our_norm, x, weight, scale, shift),
             )
             times = [timed(run, bench.device).milliseconds for run in runs]
-            passes = (
-                3 * x.numel() * x.element_size() / 3.35e12 * 1e3
-            )  # read twice, write once, at an H100's bandwidth
+            # Read twice, write once, at an H100's bandwidth.
+            passes = 3 * x.numel() * x.element_size() / 3.35e12 * 1e3
             bench.tell(
                 "norm", f"{channels} channels at {side}x{side}", batch=batch, torch_ms=times[0], ours_ms=times[1],
                 ratio=times[0] / times[1], floor_on_h100_ms=passes, values=x.numel(),

@@ -21,9 +21,8 @@ import numpy as np
 
 from dnnlib.text import printable
 
-MOST_BYTES = (
-    16 << 30
-)  # of one array in memory; larger ones must be stored uncompressed, and stay on disk
+# Of one array in memory; larger ones must be stored uncompressed, and stay on disk.
+MOST_BYTES = 16 << 30
 PIECE = 1 << 20
 
 

@@ -26,9 +26,8 @@ _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 _MOST_JSON, _MOST_JSON_LINES = 2**20, 2**26  # bytes; a file of ours has far fewer
 _CHECKSUM = "crc32"
 _FEW_FILES = 100  # flushed one by one, some milliseconds each
-_OLD_SECONDS = (
-    24 * 3600.0
-)  # where nothing tells whether a partial file's writer lives, its age does
+# Where nothing tells whether a partial file's writer lives, its age does.
+_OLD_SECONDS = 24 * 3600.0
 NO_LOCKS = {
     errno.ENOSYS,
     errno.ENOLCK,

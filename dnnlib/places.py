@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-ROOT = (
-    Path(__file__).resolve().parent.parent
-)  # the checkout, or the same files in an installed package
+# The checkout, or the same files in an installed package.
+ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = ROOT.name == "_app"  # see setup.py
 
 

@@ -26,9 +26,8 @@ RETRY_SECONDS = 1.0  # doubled from one attempt to the next
 TIMEOUT_SECONDS = (10, 60)  # to connect; between two pieces of data
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
-SETTLED_SECONDS = (
-    5.0  # clocks of file systems are coarse: a younger file may change again without a sign
-)
+# Clocks of file systems are coarse: a younger file may change again without a sign.
+SETTLED_SECONDS = 5.0
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # how torch.save's files before its version 1.6 begin
 TEXTS = {
     b"<!doctype html": "an HTML page (perhaps a login, or a link that needs a click)",
@@ -339,9 +338,8 @@ def _check_answer(response: requests.Response, have: int, part: Path) -> None:
     code = response.status_code
     answer = f"the server answers {code} {response.reason}"
     rest = response.headers.get("Content-Range", "")
-    packed = (
-        "Content-Encoding" in response.headers
-    )  # then the rest of a file is the rest of something else
+    # Then the rest of a file is the rest of something else.
+    packed = "Content-Encoding" in response.headers
     if code == 416 or (code == 206 and (packed or not rest.startswith(f"bytes {have}-"))):
         part.unlink(missing_ok=True)  # the next attempt starts from nothing
         raise requests.RequestException(answer)

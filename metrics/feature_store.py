@@ -25,11 +25,10 @@ from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
 
 SETTINGS_FILE = "settings.json"
-CHUNK_IMAGES, CHUNK_SECONDS = (
-    256,
-    30.0,
-)  # a chunk is written when either is reached: what a killed run loses
-BLOCK = 1000  # images added to the statistics at once; not the chunks, so that where a run was killed leaves no trace
+# A chunk is written when either is reached: what a killed run loses.
+CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0
+# Images added to the statistics at once; not the chunks, so that where a run was killed leaves no trace.
+BLOCK = 1000
 
 ARRAYS = ("ids", "features", "logits", "digests")
 
@@ -251,9 +250,8 @@ def extract(
         chunks = len(store.chunks()) if first else 0
 
         share = ids[distributed.rank() :: distributed.world_size()]
-        missing = (
-            [i for i in share if i not in done] if done else share
-        )  # which may be a range of 10^8
+        # Which may be a range of 10^8.
+        missing = [i for i in share if i not in done] if done else share
         hidden = not first or not missing
         there = len(share) - len(missing)
         with tqdm(

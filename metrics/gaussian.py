@@ -9,9 +9,8 @@ from torch import Tensor
 
 from metrics.statistics import Statistics
 
-TOLERANCE = (
-    1e-5  # relative: what a covariance kept in float32 may lack of symmetry, or have below 0
-)
+# Relative: what a covariance kept in float32 may lack of symmetry, or have below 0.
+TOLERANCE = 1e-5
 
 
 class Gaussian:

@@ -12,10 +12,8 @@ from torch import Tensor
 
 SPARE = 8  # further candidates for the k-th neighbour, among which float64 chooses
 SAME = 1e-12  # relative difference of two squared distances in float64 that is rounding
-PEAKS = (
-    2.0**-10,
-    2.0**20,
-)  # the largest feature may lie here as it is; squares of others could leave float32's range
+# The largest feature may lie here as it is; squares of others could leave float32's range.
+PEAKS = (2.0**-10, 2.0**20)
 
 
 def rescaled(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,9 +23,8 @@ KNOWN: dict[str, Any] = {  # beside mu and sigma
     "detector_source": str,
     "channels": int,
 }
-MOST_FEATURES = (
-    16384  # of an image; a covariance of more takes gigabytes, and no feature network has them
-)
+# Of an image; a covariance of more takes gigabytes, and no feature network has them.
+MOST_FEATURES = 16384
 # What EDM2's files call the statistics of a feature network, by the beginning of our name for it
 PICKLED = {"inception": "fid", "dinov2": "fd_dinov2"}
 

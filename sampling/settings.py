@@ -21,15 +21,12 @@ SOLVERS: dict[str, Callable[..., Tensor]] = {
     "ablation": ablation,
     "consistency": consistency,
 }
-NETWORK_GRIDS = (
-    "ddim",
-    "timesteps",
-)  # of networks with a table of times: net.sigma_grids[name](steps)
+# Of networks with a table of times: net.sigma_grids[name](steps).
+NETWORK_GRIDS = ("ddim", "timesteps")
 GRIDS = (*SIGMAS, *NETWORK_GRIDS)
 DEFAULT_STEPS = 18
-MOST_STEPS = (
-    10_000  # ten times the levels of networks with a table; more are a slip of the keyboard
-)
+# Ten times the levels of networks with a table; more are a slip of the keyboard.
+MOST_STEPS = 10_000
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
 _NOT_SETTINGS = {
     "denoise",

@@ -22,12 +22,8 @@ from training.presets import NETWORKS_TOML, load_presets
 _ABLATION = ("solver", "disc", "schedule", "scaling")
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 _NOT_NEGATIVE = click.FloatRange(min=0)
-_LEVELS = (
-    "steps",
-    "sigma_min",
-    "sigma_max",
-    "exponent",
-)  # what a list of noise levels leaves no choice of
+# What a list of noise levels leaves no choice of.
+_LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")
 USUAL = (0, 2)  # skip coefficients: at 0 the skip is cut
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 

@@ -75,9 +75,8 @@ class LastNetwork:
         """The network; its file, as it is now, decides whether it is the same."""
         asked = (describe(source, autoencoder), device, dtype, compile)
         if self._net is None or asked != self._asked:
-            self._asked = self._net = (
-                None  # before the next is there: they could be too much together
-            )
+            # Before the next is there: they could be too much together.
+            self._asked = self._net = None
             self._net = ready_network(source, device, autoencoder, dtype, compile)
             self._asked = asked
         return self._net
@@ -190,9 +189,8 @@ class ImageSource:
             "noise_device": noise_device.type,
         }
         if computed_in(device)["tf32"]:
-            record["tf32"] = (
-                True  # unsaid where float32 is what it says: on a CPU, and on a GPU by default
-            )
+            # Unsaid where float32 is what it says: on a CPU, and on a GPU by default.
+            record["tf32"] = True
 
         decoder = net.first_stage_model if isinstance(net, LatentPrecond) else None
         if decoder is not None and decoder.dtype != torch.float32:

@@ -199,8 +199,8 @@ def programs(folder: Path) -> Path:
     """A copy of what tables.py runs with, in which three lines differ.
 
     The default Inception has no hash, since the stand-in's is another one, and passes for the published one; and
-    features are written every 4 images and not every 256, so that there is something between the beginning and the end
-    of a run of 8.
+    features are written every 2 images and not every 256, so that there is something between the beginning and the end
+    of a run of 4.
     """
     folder.mkdir()
     for name in PARTS:
@@ -209,7 +209,7 @@ def programs(folder: Path) -> Path:
     first, default, rest = entries.read_text().partition("[inception-2015-12-05]\n")
     assert rest.count(HASH) and store.read_text().count(CHUNK) == 1
     entries.write_text(first + default + rest.replace(HASH, "", 1))
-    store.write_text(store.read_text().replace(CHUNK, "CHUNK_IMAGES, CHUNK_SECONDS = 4, 30.0"))
+    store.write_text(store.read_text().replace(CHUNK, "CHUNK_IMAGES, CHUNK_SECONDS = 2, 30.0"))
     inception = folder / "metrics/inception.py"
     assert inception.read_text().count(PUBLISHED) == 1
     inception.write_text(inception.read_text().replace(PUBLISHED, 'PUBLISHED = ("", '))

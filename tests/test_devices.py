@@ -30,17 +30,10 @@ from training.families.latent.precond import LatentPrecond
 from training.presets import Preset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-SEEN_ELSEWHERE = (
-    "churn",
-    "tuned",
-    "training bfloat16",
-)  # on fake tensors: by generate.py, and in float32
-PIXELS = (
-    "tuned",
-    "churn",
-    "consistency",
-    "ablation",
-)  # the last digit may fall on the other side of a rounding
+# On fake tensors: by generate.py, and in float32.
+SEEN_ELSEWHERE = ("churn", "tuned", "training bfloat16")
+# The last digit may fall on the other side of a rounding.
+PIXELS = ("tuned", "churn", "consistency", "ablation")
 
 
 def test_a_mix_would_be_seen() -> None:

@@ -152,9 +152,8 @@ def check(program: str, words: list[str]) -> None:
         for item in set(given["names"]) - {"all"}:
             select(item_of(item, given["profile"]), given["cells"])
     if "sigma_min" in given:
-        as_list = (
-            given.get("rho_layers") and "0.8,0.9"
-        )  # documents name files that are yet to be made
+        # Documents name files that are yet to be made.
+        as_list = given.get("rho_layers") and "0.8,0.9"
         image_source({"skip_target": None} | given | {"rho_layers": as_list})
 
 

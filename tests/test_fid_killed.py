@@ -11,6 +11,7 @@ import processes
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_network import saved
 from torch import Tensor
 
 from fid import main
@@ -69,8 +70,10 @@ def test_gen_goes_on(tmp_path: Path) -> None:
         "0.8",
         "--batch",
         "8",
+        "--metrics",
+        "fid,is",
     ]
-    args += ["--metrics", "fid,is"]
+    args += ["--network", saved(tmp_path, resolution=32)]
     whole, progress = finished([*args, "--features", str(tmp_path / "whole")])
     assert first_and_last_count(progress) == (0, 40)
 

@@ -10,11 +10,15 @@ from training.precond import EDMPrecond, Precond
 
 
 def tiny_network(
-    label_dim: int = 10, channels: int = 1, kind: type[Precond] = EDMPrecond, **settings: Any
+    label_dim: int = 10,
+    channels: int = 1,
+    kind: type[Precond] = EDMPrecond,
+    resolution: int = 8,
+    **settings: Any,
 ) -> Precond:
     """A DDPM++ of deterministic weights; from 5 steps on half of its pixels are neither black nor white."""
     net = kind(
-        img_resolution=8, img_channels=channels, label_dim=label_dim, model_type="SongUNet", model_channels=16,
+        img_resolution=resolution, img_channels=channels, label_dim=label_dim, model_type="SongUNet", model_channels=16,
         channel_mult=[1, 2], num_blocks=1, attn_resolutions=[], **settings,
     )  # fmt: skip
     fill(net)

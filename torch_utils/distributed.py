@@ -49,9 +49,8 @@ def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.
         end_with_launcher()
     if "RANK" in os.environ and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        bound = (
-            chosen if backend == "nccl" else None
-        )  # else NCCL guesses, and may hang or take GPU 0 for all
+        # Else NCCL guesses, and may hang or take GPU 0 for all.
+        bound = chosen if backend == "nccl" else None
         dist.init_process_group(backend, timeout=timedelta(hours=2), device_id=bound)
         _watch()
     return chosen

@@ -172,10 +172,8 @@ def _resample(images: Tensor, source: Tensor) -> Tensor:
     kernel = low.outer(low).expand(C, 1, taps, taps)
     wide = F.pad(images, [H - 1] * 4, mode="reflect")
     twice = F.conv_transpose2d(wide, kernel, stride=2, padding=taps // 2 - 1, groups=C)
-    side, step = (
-        2 * H + taps - 2,
-        1 / H,
-    )  # of the doubled grid: values that the last filter reads, and their distance
+    # Of the doubled grid: values that the last filter reads, and their distance.
+    side, step = (2 * H + taps - 2, 1 / H)
     linear, offset = source[:, :, :2], source[:, :, 2:]
     offset = offset + (linear.sum(2, keepdim=True) - 1) * step / 2
     theta = torch.cat([linear * (side / (2 * H)), offset], dim=2) * (H / wide.shape[2])

@@ -253,9 +253,8 @@ class SongUNet(UNet):
         self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None
     ) -> Tensor:
         emb = self.map_noise(noise_labels)
-        emb = (
-            emb.reshape(emb.shape[0], 2, -1).flip(1).reshape(emb.shape)
-        )  # published order: sines, then cosines
+        # Published order: sines, then cosines.
+        emb = emb.reshape(emb.shape[0], 2, -1).flip(1).reshape(emb.shape)
         if self.map_label is not None and class_labels is not None:
             labels = self._drop_labels(class_labels) * math.sqrt(self.map_label.in_features)
             emb = emb + self.map_label(labels)

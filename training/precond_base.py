@@ -46,12 +46,10 @@ class Precond(RecordsArguments, nn.Module):
     sigma_max: float
     model_name = "model"  # under which the raw network's tensors are stored
     has_no_class = True  # whether it can be asked without labels, as its authors' code can
-    assumed = (
-        ""  # what its file does not tell and was taken from the published networks, for people
-    )
-    cuda_dtype: torch.dtype | None = (
-        None  # what its entry in configs/networks.toml says, on CUDA before use_fp16
-    )
+    # What its file does not tell and was taken from the published networks, for people.
+    assumed = ""
+    # What its entry in configs/networks.toml says, on CUDA before use_fp16.
+    cuda_dtype: torch.dtype | None = None
     parts: tuple[type, ...] = ()  # further classes whose keywords the constructor takes
 
     def __init__(

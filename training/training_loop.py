@@ -152,9 +152,8 @@ def training_step(
     """
     images, labels = batch
     step = state.images_seen // config.batch
-    draw_seed = (
-        hash((config.seed, step, distributed.rank())) % 2**63
-    )  # of integers: the same in every process
+    # Of integers: the same in every process.
+    draw_seed = hash((config.seed, step, distributed.rank())) % 2**63
     torch.manual_seed(draw_seed)  # dropout
     random = torch.Generator(images.device).manual_seed(draw_seed)
     sigma, noise = loss_fn.draw(images, random)

@@ -188,9 +188,8 @@ def _vertices(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Place and value of the least of each curve's parabola: x [R] increasing, y [S, R] -> [S], [S]."""
     middle = x.mean()
-    a, b, c = (
-        np.linalg.pinv(np.vander(x - middle, 3)) @ y.T
-    )  # a (x - middle)^2 + b (x - middle) + c
+    # y = a (x - middle)^2 + b (x - middle) + c
+    a, b, c = np.linalg.pinv(np.vander(x - middle, 3)) @ y.T
     with np.errstate(divide="ignore", invalid="ignore"):
         place = np.where(
             a > 0, middle - b / (2 * a), x[y.argmin(1)]

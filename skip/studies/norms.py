@@ -42,9 +42,8 @@ def skip_norms(
     """
 
     def ratio(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
-        factor = (
-            1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()
-        )  # rounded as the block rounds it
+        # Rounded as the block rounds it.
+        factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()
         return factor * (image_norms(d) / image_norms(u))
 
     return torch.stack(_at_long_skips(net, ratio, x, sigma, class_labels), dim=1)

@@ -61,9 +61,8 @@ def test_noise_then_class_then_churn_come_from_one_generator(
     seeds, net = [5, 2**32 + 7], Recorder(label_dim)
     settings = SamplerSettings(sigmas="10,3", S_churn=0.5, S_noise=2.0)
     batch = collected(net, settings, seeds, class_idx=class_idx)
-    (x0, sigma0, labels), _, (x2, sigma2, _) = (
-        net.asked
-    )  # heun: twice in the first step, once in the last
+    # Heun: twice in the first step, once in the last.
+    (x0, sigma0, labels), _, (x2, sigma2, _) = net.asked
     gamma = 0.5 / 2
     assert sigma0 == pytest.approx(10 * (1 + gamma)) and sigma2 == pytest.approx(3 * (1 + gamma))
     for i, seed in enumerate(seeds):

@@ -120,9 +120,8 @@ def test_edms_own_pipe_does_the_same() -> None:
     told = Transformations(**{field.name: arrays[field.name] for field in fields(Transformations)})
     assert torch.allclose(told.labels(), arrays["labels"], atol=1e-6)
     difference = (told.apply(arrays["images"]) - arrays["augmented"]).abs()
-    far = (
-        told.scale < -2.5
-    )  # there the filter reads beyond the margin of reflections that EDM makes
+    # There the filter reads beyond the margin of reflections that EDM makes.
+    far = told.scale < -2.5
     assert difference[~far].max() < 1e-6 and difference[far].max() < 1e-4 and far.sum() == 1
 
 

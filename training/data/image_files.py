@@ -28,9 +28,8 @@ from training.data.image_names import (
 )
 
 MOST_BYTES = 2**30  # of one file in a data set: more than the largest picture that is read
-MOST_CLASSES = (
-    1_000_000  # a label beyond is a mistake, and its one-hot vector would take all memory
-)
+# A label beyond is a mistake, and its one-hot vector would take all memory.
+MOST_CLASSES = 1_000_000
 
 _READ_ERRORS = (
     zipfile.BadZipFile,

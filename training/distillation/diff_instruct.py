@@ -28,10 +28,8 @@ from training.precond import Precond
 from training.run.optimizer import adam
 from training.run.state import TrainingState
 
-_BETAS = (
-    0.0,
-    0.999,
-)  # of both Adams; without momentum, as the two networks chase each other; the authors' choice
+# Of both Adams; without momentum, as the two networks chase each other; the authors' choice.
+_BETAS = (0.0, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,9 +195,8 @@ def _reordered(layer: str, value: Tensor) -> Tensor:
     if layer == "label_emb":
         return value.T.contiguous()  # (classes, C) -> (C, classes)
     if layer.endswith(".qkv"):
-        return (
-            value.unflatten(0, (3, -1)).transpose(0, 1).reshape(value.shape)
-        )  # (q|k|v, head, d) -> (head, d, q|k|v)
+        # (q|k|v, head, d) -> (head, d, q|k|v).
+        return value.unflatten(0, (3, -1)).transpose(0, 1).reshape(value.shape)
     return value
 
 
@@ -206,9 +205,8 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
     _check_supported(state)
     emb_channels, channels = state["time_embed.0.weight"].shape
     width = state["middle_block.1.qkv.weight"].shape[1]
-    modulated = (
-        len(state["middle_block.0.emb_layers.1.weight"]) // width
-    )  # 2 for scale and shift, 1 for shift alone
+    # 2 for scale and shift, 1 for shift alone.
+    modulated = len(state["middle_block.0.emb_layers.1.weight"]) // width
 
     levels, per_level = _decoder_levels(state)
     mult, attended = [], []

@@ -31,9 +31,8 @@ MIN_RESOLUTION = 32  # of Winograd's convolutions
 # copies the result back, four passes over x; below this the launches of about eight small kernels cost more (estimate).
 MIN_VALUES = 2**24
 FLASH_CHANNELS = 256  # of a head: CUDA's flash kernel takes no more
-WIDE_BY_PRODUCTS = (
-    False  # whether wider heads go to two matrix products instead of scaled_dot_product_attention
-)
+# Whether wider heads go to two matrix products instead of scaled_dot_product_attention.
+WIDE_BY_PRODUCTS = False
 
 CPUINFO = Path("/proc/cpuinfo")
 FLOATS = (torch.float32, torch.bfloat16)  # that oneDNN computes in

@@ -22,10 +22,8 @@ class Kept:
         """What `make` made of the weight under this name; made anew where gradients flow or torch.compile traces."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or weight.is_inference():
             return make()  # changes of an inference tensor leave no trace
-        state = (
-            weight.data_ptr(),
-            weight._version,
-        )  # a new pointer when it was moved, a new version when it changed
+        # A new pointer when it was moved, a new version when it changed.
+        state = (weight.data_ptr(), weight._version)
         if name not in self._made or self._made[name][0] != state:
             self._made[name] = state, make()
         made: Made = self._made[name][1]

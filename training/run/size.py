@@ -9,9 +9,8 @@ from torch_utils.weights import at_most
 from training.precond import Precond
 
 MOST_TENSORS = 5_000  # of weights; the largest published networks have about a thousand
-COPIES = (
-    5  # of the weights in training: the network, its average, a gradient and Adam's two moments
-)
+# Of the weights in training: the network, its average, a gradient and Adam's two moments.
+COPIES = 5
 GIB = 2**30
 
 

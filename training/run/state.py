@@ -62,11 +62,8 @@ class TrainingState:
         loss_sum, loss_steps: of the steps since the last line of stats.jsonl.
     """
 
-    PARTS: ClassVar[tuple[str, ...]] = (
-        "net",
-        "ema",
-        "optimizer",
-    )  # of the file, beside the numbers
+    # Of the file, beside the numbers.
+    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")
 
     net: Precond
     ema: Precond
@@ -164,9 +161,8 @@ def start(
     net = net.to(device).train()
     if device.type == "cuda":
         net.channels_last()
-    net.dtype = (
-        None if config.dtype == "float16" else getattr(torch, config.dtype)
-    )  # None: as use_fp16 says
+    # None: as use_fp16 says.
+    net.dtype = None if config.dtype == "float16" else getattr(torch, config.dtype)
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = adam(net.parameters(), config.lr)
     state = TrainingState(net, ema, optimizer)

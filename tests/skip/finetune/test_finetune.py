@@ -219,9 +219,8 @@ def test_the_first_step_is_adam_and_nothing_is_dropped(small: FineTuning, tmp_pa
             assert torch.equal(old, new), name
             continue
         step = old.grad / (old.grad.abs() + 1e-8)
-        clear = (
-            old.grad.abs() > 1e-3 * old.grad.abs().max()
-        )  # of others, rounding may turn the sign
+        # Of others, rounding may turn the sign.
+        clear = old.grad.abs() > 1e-3 * old.grad.abs().max()
         torch.testing.assert_close(
             new[clear], (old - small.lr * step)[clear].detach(), rtol=1e-4, atol=1e-5
         )

@@ -13,12 +13,8 @@ X = torch.randn(3, 2, 8, 12, generator=torch.Generator().manual_seed(1))
 
 def test_haar_written_out() -> None:
     x = X.double()
-    a, b, c, d = (
-        x[..., ::2, ::2],
-        x[..., ::2, 1::2],
-        x[..., 1::2, ::2],
-        x[..., 1::2, 1::2],
-    )  # a b over c d
+    # a b over c d
+    a, b, c, d = (x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2])
     found = bands(X, "haar")
     expected = {"LL": a + b + c + d, "LH": a + b - c - d, "HL": a - b + c - d, "HH": a - b - c + d}
     assert tuple(found) == BANDS == tuple(expected)

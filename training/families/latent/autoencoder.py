@@ -50,9 +50,8 @@ class PixelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to the same shape."""
         h = self.norm(x)
-        q, k, v = (
-            part(h).flatten(2).mT[:, None] for part in (self.q, self.k, self.v)
-        )  # (N, 1, H * W, C)
+        # (N, 1, H * W, C) each
+        q, k, v = (part(h).flatten(2).mT[:, None] for part in (self.q, self.k, self.v))
         return x + self.proj_out(compute.attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 

@@ -10,9 +10,8 @@ from training.families.latent.autoencoder import DECODERS, LatentDecoder
 from training.families.latent.discrete import DiscretePrecond, Prediction
 
 AT_ONCE = 16  # images decoded together on a GPU, where their activations take no more than
-MEMORY = (
-    4 * 2**30
-)  # bytes, about; fixed, so that the last digits do not depend on what else is on the card
+# Bytes, about; fixed, so that the last digits do not depend on what else is on the card.
+MEMORY = 4 * 2**30
 
 
 class LatentPrecond(DiscretePrecond):

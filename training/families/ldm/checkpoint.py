@@ -22,9 +22,8 @@ _LEFT_OUT = (
     "log_one_minus_", "sqrt_recip", "posterior_", "lvlb_weights",
     *(_FIRST_STAGE + part for part in ("encoder.", "quant_conv.", "loss.", "model_ema.")),
 )  # fmt: skip
-_LOWEST_RESOLUTION = (
-    8  # of the published networks of images of 256 pixels (LDM-4); the shapes do not tell it
-)
+# Of the published networks of images of 256 pixels (LDM-4); the shapes do not tell it.
+_LOWEST_RESOLUTION = 8
 _HEAD_CHANNELS = 32  # of the published unconditional networks; those with classes have one head
 
 
@@ -153,9 +152,8 @@ def _schedule(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     table = tensors["betas"].to(torch.float64).flatten()
     if len(table) < 2:
         raise ValueError(f"the noise schedule has {len(table)} times; at least 2 are needed")
-    start, end = (
-        float(f"{float(beta):.6g}") for beta in (table[0], table[-1])
-    )  # they were rounded to float32
+    # They were rounded to float32.
+    start, end = (float(f"{float(beta):.6g}") for beta in (table[0], table[-1]))
     if not torch.allclose(betas("scaled_linear", start, end, len(table)), table, rtol=1e-5, atol=0):
         raise ValueError(
             f"the betas of the noise schedule, from {start} to {end}, are not evenly spaced in their root"
