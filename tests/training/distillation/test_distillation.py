@@ -159,7 +159,7 @@ def test_seed_changes_the_run(build: Build, tmp_path: Path) -> None:
 
 def test_loss_falls(teacher: Path, data: Path, tmp_path: Path) -> None:
     config = ConsistencyConfig(
-        teacher=str(teacher), data=str(data), **(RUN | {"duration": 480, "tick": 160})
+        teacher=str(teacher), data=str(data), **(RUN | {"duration": 240, "tick": 80})
     )
     distill(ConsistencyDistillation(config, edm(6, 0.002, 80.0), l2, CPU), tmp_path / "run", CPU)
     losses = [
