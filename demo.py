@@ -51,9 +51,8 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
         )
     warn_beyond([rho_bottom])
     check_writable(dest, "--dest")
-    seeds = [
-        10 * row + column for row in range(8) for column in range(CLASSES)
-    ]  # seed modulo 10 is the class
+    # Seed modulo 10 is the class.
+    seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]
     device = distributed.init()
     sheets, captions = [], []
     for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):

@@ -141,9 +141,8 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
                         background.call(folder.save, seed, image)
             background.call(folder.flush, FLUSH_SECONDS)
             made += len(missing)
-            bar.update(
-                len(missing)
-            )  # once a batch: its images come together, and the estimate is of batches
+            # Once a batch: its images come together, and the estimate is of batches.
+            bar.update(len(missing))
     folder.flush()
     return made
 

@@ -45,9 +45,8 @@ def convolution_rate(dtype: torch.dtype, device: torch.device) -> float:
 def build(device: torch.device) -> tuple[EDMPrecond, EDMPrecond, dict[str, torch.Tensor]]:
     """The float32 network, the same in bfloat16, and their weights in plain memory."""
     net = EDMPrecond(64, 3, 1000, model_type="DhariwalUNet").eval().to(device)
-    for param in (
-        net.parameters()
-    ):  # the published initialisation has zeros, on which the outputs could not differ
+    # The published initialisation has zeros, on which the outputs could not differ.
+    for param in net.parameters():
         if not param.any():
             param.data.normal_(std=0.02)
     weights = {name: value.clone() for name, value in net.state_dict().items()}

@@ -60,9 +60,8 @@ class Arrays:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
         for name in archive.namelist():
-            archive.open(
-                name
-            ).close()  # which compares the two places where an archive has a member's name
+            # Which compares the two places where an archive has a member's name.
+            archive.open(name).close()
         members = [member for member in archive.namelist() if member.endswith(".npy")]
         self.names = [member.removesuffix(".npy") for member in members]
 
@@ -126,9 +125,8 @@ class Arrays:
             while file.read(PIECE):
                 pass  # zipfile compares the checksum at the end
         with open(self.path, "rb") as raw:
-            raw.seek(
-                member.header_offset + 26
-            )  # lengths of the two fields that end the local header of 30 bytes
+            # Lengths of the two fields that end the local header of 30 bytes.
+            raw.seek(member.header_offset + 26)
             start = (
                 member.header_offset + 30 + sum(struct.unpack("<HH", raw.read(4))) + header.begin
             )
@@ -205,11 +203,8 @@ def _header(file: IO[bytes], name: str, size: int) -> Header:
     """Read an array's header, and compare it with the size of its member."""
     try:
         version = np.lib.format.read_magic(file)
-        if version not in (
-            (1, 0),
-            (2, 0),
-            (3, 0),
-        ):  # the last differs from the second in its text's encoding
+        # The last differs from the second in its text's encoding.
+        if version not in ((1, 0), (2, 0), (3, 0)):
             raise DamagedError(
                 f"its member {_shown(name)} is npy of the unknown version {version[0]}.{version[1]}"
             )

@@ -58,9 +58,8 @@ class Interrupted(click.ClickException):
 def warn(message: str) -> None:
     """Print a line on stderr, once for all ranks."""
     if _first_rank():
-        tqdm.tqdm.write(
-            f"Warning: {printable(message, MOST)}", file=sys.stderr
-        )  # above bars, not into them
+        # Above bars, not into them.
+        tqdm.tqdm.write(f"Warning: {printable(message, MOST)}", file=sys.stderr)
 
 
 def _first_rank() -> bool:
@@ -144,9 +143,8 @@ class Command(click.Command):
         """Run the program."""
         start.imported()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(
-                errors="surrogateescape"
-            )  # a file's name that is no UTF-8 comes out as it is
+            # A file's name that is no UTF-8 comes out as it is.
+            sys.stdout.reconfigure(errors="surrogateescape")
         return super().main(*args, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:

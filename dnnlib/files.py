@@ -28,12 +28,8 @@ _CHECKSUM = "crc32"
 _FEW_FILES = 100  # flushed one by one, some milliseconds each
 # Where nothing tells whether a partial file's writer lives, its age does.
 _OLD_SECONDS = 24 * 3600.0
-NO_LOCKS = {
-    errno.ENOSYS,
-    errno.ENOLCK,
-    errno.EOPNOTSUPP,
-    errno.ENOTSUP,
-}  # file systems without flock
+# File systems without flock.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @contextlib.contextmanager
@@ -76,9 +72,8 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
     except BaseException as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        if (
-            isinstance(error, OSError) and error.errno is not None and error.filename is None
-        ):  # as of a full disk
+        # As of a full disk.
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(target)
         raise
 
@@ -270,9 +265,8 @@ def _partial_file(target: Path) -> Iterator[IO[bytes]]:
     """A new file beside `target`, locked as long as it is open: so a living writer's is told from a dead one's."""
     while True:
         with open(target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp"), "xb") as file:
-            if (
-                _lock(file) is False
-            ):  # someone who tidied up took it for a dead one's in this very moment
+            # Someone who tidied up took it for a dead one's in this very moment.
+            if _lock(file) is False:
                 continue
             yield file
             return

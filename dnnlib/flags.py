@@ -9,9 +9,8 @@ import click
 from dnnlib.cli import Command
 from dnnlib.numbers import LARGEST_SEED
 
-FlagGroups = dict[
-    str, list[tuple[str, str, dict[str, Any]]]
-]  # heading -> (--name, help text, settings of click.option)
+# Heading -> (--name, help text, settings of click.option)
+FlagGroups = dict[str, list[tuple[str, str, dict[str, Any]]]]
 
 
 class Flag(click.Option):

@@ -53,9 +53,8 @@ def open_picture(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of large pictures and odd metadata; errors are raised all the same
+            # Of large pictures and odd metadata; errors are raised all the same.
+            warnings.simplefilter("ignore")
             image = Image.open(file, formats=FORMATS)
             if prepare is not None:
                 prepare(image)

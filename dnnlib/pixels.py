@@ -112,9 +112,8 @@ class _Facts:
         place = head.tell()
         head.seek(0)
         if self.format == "PNG":
-            self.bits = head.read(25)[
-                24
-            ]  # signature 8, length and name of IHDR 8, width and height 8
+            # Signature 8, length and name of IHDR 8, width and height 8.
+            self.bits = head.read(25)[24]
         elif self.format == "JPEG2000":
             self.precision = _precision(head.read())
         elif self.format == "TIFF":
@@ -152,9 +151,8 @@ def _whole_samples(file: IO[bytes], where: str, facts: _Facts) -> Image.Image:
     """Decode both bytes of each sample, by telling Pillow which of them to take; round to 8 bits."""
     if facts.raw == f"LA{_BIG}":
         # Four bytes a pixel, as RGBA has: high and low of gray, high and low of alpha.
-        quads = np.asarray(
-            _upright(open_picture(file, where, _taken_as("RGBA"))), np.uint16
-        )  # (H, W, 4)
+        # (H, W, 4)
+        quads = np.asarray(_upright(open_picture(file, where, _taken_as("RGBA"))), np.uint16)
         values = quads[:, :, ::2] * 256 + quads[:, :, 1::2]
         return Image.fromarray(_to_8_bits(values))
 

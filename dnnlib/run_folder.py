@@ -271,9 +271,8 @@ class RunFolder:
 
         made = parse_seeds(record["seeds"]) if record else Seeds([])
         self._check_archive(made, seeds)
-        every = parse_seeds(
-            format_seeds(united(made, seeds))
-        )  # which refuses more than it could read back
+        # Which refuses more than it could read back.
+        every = parse_seeds(format_seeds(united(made, seeds)))
         if self.packed():
             self._remove_images(every)  # a run that was killed while it packed
         for folder in self._folders():

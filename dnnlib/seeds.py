@@ -26,9 +26,8 @@ class Seeds(Sequence[int]):
 
     def __init__(self, ranges: Iterable[range]) -> None:
         self.ranges = [part for part in ranges if part]
-        self._ends = list(
-            accumulate(len(part) for part in self.ranges)
-        )  # positions where each range ends
+        # Positions where each range ends.
+        self._ends = list(accumulate(len(part) for part in self.ranges))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -79,9 +78,8 @@ class Seeds(Sequence[int]):
             begin = self._begin(place)
             if begin > positions[-1]:
                 return
-            skipped = max(
-                0, -((positions.start - begin) // positions.step)
-            )  # positions before this range
+            # Positions before this range.
+            skipped = max(0, -((positions.start - begin) // positions.step))
             first = positions.start + skipped * positions.step
             yield self.ranges[place][first - begin : positions.stop - begin : positions.step]
 

@@ -19,9 +19,8 @@ CONTROLLERS = ("", "cpu", "cpu,cpuacct")  # folders of cgroup v2 and v1
 def set_defaults() -> None:
     """Put `defaults` where the user has set nothing, for OpenMP to read, once, as torch is loaded."""
     found = defaults()
-    if not WAITING.keys().isdisjoint(
-        os.environ
-    ):  # one of them decides how threads wait, whatever the other says
+    # One of them decides how threads wait, whatever the other says.
+    if not WAITING.keys().isdisjoint(os.environ):
         found = {name: value for name, value in found.items() if name not in WAITING}
     for name, value in found.items():
         os.environ.setdefault(name, value)

@@ -241,9 +241,8 @@ def _text_kind(head: bytes) -> str | None:
         if text.startswith(start):
             return kind
     with contextlib.suppress(UnicodeDecodeError):
-        words = codecs.getincrementaldecoder("utf-8")().decode(
-            head
-        )  # the last character may be cut in two
+        # The last character may be cut in two.
+        words = codecs.getincrementaldecoder("utf-8")().decode(head)
         if all(character.isprintable() or character.isspace() for character in words):
             return "text"
     return None

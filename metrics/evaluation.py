@@ -201,9 +201,8 @@ class Evaluation:
 
         features, logits = store.load(ids)
         if "logits" in needs:
-            logits = logits[
-                store.by_content(ids)
-            ]  # the Inception Score must not see how the images are stored
+            # The Inception Score must not see how the images are stored.
+            logits = logits[store.by_content(ids)]
         evidence = Evidence(
             generated,
             target.reference,

@@ -32,9 +32,8 @@ BLOCK = 1000
 
 ARRAYS = ("ids", "features", "logits", "digests")
 
-Batches = Callable[
-    [Sequence[int]], Iterable[tuple[list[int], Tensor]]
-]  # ids -> (ids, uint8 images [N, C, H, W]) ...
+# Ids -> (ids, uint8 images [N, C, H, W]) ...
+Batches = Callable[[Sequence[int]], Iterable[tuple[list[int], Tensor]]]
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,8 @@ def as_features(
         ValueError: if it is not a matrix, has too few rows, or holds NaN or infinity.
     """
     if isinstance(value, np.ndarray):
-        value = np.require(
-            value, requirements="W"
-        )  # torch warns of arrays that it could write to and must not
+        # Torch warns of arrays that it could write to and must not.
+        value = np.require(value, requirements="W")
     tensor = torch.as_tensor(value).detach()
     if tensor.ndim != 2 or tensor.shape[1] == 0:
         raise ValueError(f"{name} have shape {list(tensor.shape)}; need [N, d], one row per image")

@@ -120,9 +120,8 @@ def frechet(generated: Gaussian, reference: Gaussian, features: ArrayLike | None
 
     gap = generated.mean - reference.mean
     traces = generated.cov.trace() + reference.cov.trace() - 2 * values.clamp(min=0).sqrt().sum()
-    distance = max(
-        float(gap.square().sum() + traces), 0.0
-    )  # equal Gaussians may end a rounding below
+    # Equal Gaussians may end a rounding below.
+    distance = max(float(gap.square().sum() + traces), 0.0)
     if x is None or w is None:
         return Value(distance)
 

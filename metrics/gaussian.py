@@ -57,9 +57,8 @@ class Gaussian:
         if np.abs(cov - cov.T).max() > TOLERANCE * largest:
             raise ValueError(f"{self.name} is not symmetric, so it is no covariance; make it again")
 
-        factor, order, rank, _ = lapack.dpstrf(
-            cov, lower=1
-        )  # of the matrix with its rows and columns in `order`
+        # Of the matrix with its rows and columns in `order`.
+        factor, order, rank, _ = lapack.dpstrf(cov, lower=1)
         root = np.empty([len(cov), rank])
         root[order - 1] = np.tril(factor)[:, :rank]
         if rank < len(cov) and np.abs(root @ root.T - cov).max() > TOLERANCE * largest:

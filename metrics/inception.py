@@ -129,9 +129,8 @@ class InceptionV3(nn.Module):
         """
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x1 = F.max_pool2d(x, 3, stride=2)  # [N, 64, 73, 73]
-        x2 = F.max_pool2d(
-            self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2
-        )  # [N, 192, 35, 35]
+        # [N, 192, 35, 35].
+        x2 = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2)
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x2))))
         x3 = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  # [N, 768, 17, 17]
         x4 = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x3)))  # [N, 2048, 8, 8]

@@ -45,9 +45,8 @@ class ConvBN(nn.Module):
 
 
 def _average(x: Tensor) -> Tensor:
-    return F.avg_pool2d(
-        x, 3, stride=1, padding=1, count_include_pad=False
-    )  # as TensorFlow's SAME pooling counts
+    # As TensorFlow's SAME pooling counts.
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def _maximum(x: Tensor) -> Tensor:

@@ -114,9 +114,8 @@ def _within(x: Tensor, kernel: Kernel, unbiased: bool, chunk: int) -> float:
     for i, p in enumerate(tiles):
         own = kernel(p, p)
         if unbiased:
-            own = own.clone(memory_format=torch.contiguous_format).fill_diagonal_(
-                0
-            )  # the kernel may keep its own
+            # The kernel may keep its own.
+            own = own.clone(memory_format=torch.contiguous_format).fill_diagonal_(0)
         total += float(own.sum())
         total += 2 * sum(float(kernel(p, q).sum()) for q in tiles[i + 1 :])
     return total / (len(x) * (len(x) - 1 if unbiased else len(x)))

@@ -80,9 +80,8 @@ def _search_radii(
             near.indices.flatten(),
         )
         radii[part] = exact.view(near.indices.shape).kthvalue(k, dim=1).values
-        if (
-            near.indices.shape[1] < len(x) - 1
-        ):  # the others are no nearer than the last of these, but for rounding
+        # The others are no nearer than the last of these, but for rounding.
+        if near.indices.shape[1] < len(x) - 1:
             hidden = near.values.amax(1).double() - margin[part] <= radii[part]
             doubtful.append(part[hidden & (radii[part] > 0)])
     return torch.cat(doubtful) if doubtful else rows[:0]

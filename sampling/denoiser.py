@@ -70,9 +70,8 @@ class Finite:
     def __init__(self, denoise: Denoiser) -> None:
         self.denoise = denoise
         self._sigmas: list[Tensor] = []
-        self._finite: list[
-            Tensor
-        ] = []  # of each call since the last check: whether x and D are, bool [2]
+        # Of each call since the last check: whether x and D are, bool [2].
+        self._finite: list[Tensor] = []
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoise; on a CPU raise RuntimeError if any value is not finite."""

@@ -50,9 +50,8 @@ def dpmpp(
 
 def _step(levels: list[float], order: int) -> Step:
     """The step to levels[-1]; the remembered D stand at levels[-2], levels[-3], ..."""
-    lam = [
-        -math.log(level) for level in reversed(levels[-order - 1 :])
-    ]  # end, start, the one before, ...
+    # End, start, the one before, ...
+    lam = [-math.log(level) for level in reversed(levels[-order - 1 :])]
     h = lam[0] - lam[1]
     keep, gain = math.exp(-h), -math.expm1(-h)
     if order == 1:

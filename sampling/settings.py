@@ -181,9 +181,8 @@ class SamplerSettings:
             options = {} if self.exponent is None else {"exponent": self.exponent}
             low, high = self._range(net)
             nodes = SIGMAS[self.grid](steps, low, high, **options)
-            if (
-                nodes.diff() >= 0
-            ).any():  # VP time, fitted to a range that the VP process does not have
+            # VP time, fitted to a range that the VP process does not have.
+            if (nodes.diff() >= 0).any():
                 raise ValueError(
                     f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min"
                 )

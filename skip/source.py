@@ -22,9 +22,8 @@ from training.precond import Precond
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-Loader = Callable[
-    [str, torch.device, str | None, str | None, bool], Precond
-]  # arguments as of `ready_network`
+# Arguments as of `ready_network`.
+Loader = Callable[[str, torch.device, str | None, str | None, bool], Precond]
 
 
 def ready_network(
@@ -259,8 +258,7 @@ class LoadedSource:
         shape = (self.net.img_channels, self.net.img_resolution, self.net.img_resolution)
         asked = self.source.labels, self.source.class_idx, self.noise_device
         found = []
-        for (
-            seed
-        ) in seeds:  # one at a time: their noise, which is drawn first, could fill the memory
+        # One at a time: their noise, which is drawn first, could fill the memory.
+        for seed in seeds:
             found += first_draws([seed], shape, self.net.label_dim, *asked).classes
         return found

@@ -296,9 +296,8 @@ CASES: dict[str, Case] = {
     "training float32": training("float32"),
     "training bfloat16": training("bfloat16"),
 }
-ON_A_GPU_ONLY: dict[
-    str, Case
-] = {  # what fake tensors lack: gradients, and how many values a condition picks
+# What fake tensors lack: gradients, and how many values a condition picks.
+ON_A_GPU_ONLY: dict[str, Case] = {
     "distance": distance,
     "neighbours": neighbours,
     "gradients": gradients,

@@ -75,9 +75,8 @@ def run(
             arguments = (os.environ | environment | told, files)
             processes.append(_server.Process(target=start.become, args=arguments, daemon=True))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(
-                "OMP_NUM_THREADS", "1"
-            )  # for the server, if it starts now: one with threads must not fork
+            # For the server, if it starts now: one with threads must not fork.
+            patch.setenv("OMP_NUM_THREADS", "1")
             for process in processes:
                 process.start()
 

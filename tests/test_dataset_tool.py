@@ -217,8 +217,7 @@ def test_a_killed_run_leaves_no_dest(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not dest.exists()
-    assert (
-        len(list(dest.parent.iterdir())) == 1
-    )  # SIGKILL leaves no time to clean up; the next run does
+    # SIGKILL leaves no time to clean up; the next run does.
+    assert len(list(dest.parent.iterdir())) == 1
     convert(folder, dest, "--max-images", 2)
     assert list(dest.parent.iterdir()) == [dest] and len(ImageDataset(dest)) == 2

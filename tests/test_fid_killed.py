@@ -129,9 +129,8 @@ class Brightness:
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         self.seen.append(len(images))
         x = images.float().mean((1, 2, 3))
-        return torch.stack([x, x.sqrt()], 1), x.new_zeros(
-            len(x), 0
-        )  # roots, so that sums are rounded
+        # Roots, so that sums are rounded.
+        return torch.stack([x, x.sqrt()], 1), x.new_zeros(len(x), 0)
 
 
 def batches(ids: list[int]) -> Any:

@@ -432,9 +432,8 @@ def test_a_hundred_million_images_begin_at_once(
     assert result.exit_code == 2 and re.search(full, result.stderr.splitlines()[-1])
     assert record(tmp_path)["seeds"] == "0-99999999" and len(listed) < 100
     images.clear()
-    result = run(
-        networks, tmp_path, "--seeds 0-99999999 --steps 2 --batch 2 --subdirs"
-    )  # going on, too
+    # Going on, too.
+    result = run(networks, tmp_path, "--seeds 0-99999999 --steps 2 --batch 2 --subdirs")
     assert result.exit_code == 2 and len(listed) < 200
 
 
@@ -500,8 +499,7 @@ def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) ->
         and f"Error: [Errno 17] File exists: '{outdir}/001000'\n" in result.stderr
     )
     assert result.stderr.count("Traceback") == 1  # torchrun's own
-    assert not record(outdir)["complete"] and set(pixels(outdir)) <= {
-        "000000/000000.png"
-    }  # rank 0 may be ended early
+    # Rank 0 may be ended early.
+    assert not record(outdir)["complete"] and set(pixels(outdir)) <= {"000000/000000.png"}
     (outdir / "001000").unlink()
     assert record(made(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs"))["complete"]

@@ -109,9 +109,8 @@ def test_the_record_tells_the_autoencoder(folder: Path, tmp_path: Path) -> None:
     digest = file_sha256(folder / "kl.pth")
     assert digest in json.dumps(record["settings"]) and digest in json.dumps(record["sessions"])
     made(folder, tmp_path / "ldm", "model.ckpt", "--steps=3")
-    assert (
-        "autoencoder" not in (tmp_path / "ldm" / "run.json").read_text()
-    )  # it is in the network's own file
+    # It is in the network's own file.
+    assert "autoencoder" not in (tmp_path / "ldm" / "run.json").read_text()
 
 
 def test_an_autoencoder_of_the_entry_is_found(

@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = [
-    "scripts",
-    "skip",
-    "sampling",
-    "metrics",
-    "training",
-    "torch_utils",
-    "dnnlib",
-]  # upper to lower
+# Upper to lower.
+LAYERS = ["scripts", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]
 # Where an import inside a function has a reason: file and module, and the reason beside it.
 LATE_IMPORTS: dict[tuple[str, str], str] = {
     (

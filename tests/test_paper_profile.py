@@ -156,9 +156,8 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
     two = json.loads(machine.result("two").read_text())
     assert two["values"].keys() == whole["values"].keys()
     for name, value in whole["values"].items():
-        assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-4), (
-            name
-        )  # other batches
+        # Other batches.
+        assert two["values"][name]["value"] == pytest.approx(value["value"], rel=1e-4), name
         assert two["values"][name]["error"] == pytest.approx(value["error"], rel=1e-4), name
     assert {**two, "values": 0} == {**whole, "values": 0}
 

@@ -50,9 +50,8 @@ class Watchdog:
         self.leaving = False
         self.connections: list[socket.socket] = []
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                after_in_child=self._close
-            )  # a child must not keep a dead parent's connections open
+            # A child must not keep a dead parent's connections open.
+            os.register_at_fork(after_in_child=self._close)
 
     def listen(self, ranks: int) -> bytes:
         """Wait, in the background, for the connections of the others; on rank 0.

@@ -145,9 +145,8 @@ def write_saved(path: str | os.PathLike[str], value: Any) -> None:
         try:
             torch.save(value, file)
         except RuntimeError as error:
-            if isinstance(
-                error.__context__, OSError
-            ):  # of which torch says "unexpected pos 64 vs 0"
+            # Of which torch says "unexpected pos 64 vs 0".
+            if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 

@@ -21,9 +21,8 @@ from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from torch_utils.torch_files import check_tensors
 
 FORMAT = "skip-tuning-edm/1"
-Contents = tuple[
-    str, dict[str, Any], dict[str, Tensor]
-]  # class name, constructor keywords, state_dict
+# Class name, constructor keywords, state_dict.
+Contents = tuple[str, dict[str, Any], dict[str, Tensor]]
 
 
 def is_safetensors(head: bytes) -> bool:

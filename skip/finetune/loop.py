@@ -274,9 +274,8 @@ def fit(
                 )  # fmt: skip
         except Exception:
             if is_new and not run.kept and distributed.rank() == 0:
-                saved.unlink(
-                    missing_ok=True
-                )  # it got nowhere: other settings can be tried in the same place
+                # It got nowhere: other settings can be tried in the same place.
+                saved.unlink(missing_ok=True)
             raise
         distributed.barrier()  # what rank 0 wrote is there
 
@@ -304,9 +303,8 @@ class _Fit:
 
     def step(self) -> Tensor:
         self.examples = next(self.batches)
-        self.mean = step(
-            self.run, self.loss, self.examples, self.batch, self.batch_gpu
-        )  # of all ranks
+        # Of all ranks.
+        self.mean = step(self.run, self.loss, self.examples, self.batch, self.batch_gpu)
         return self.mean / distributed.world_size()
 
     def report(self, bar: tqdm) -> None:
@@ -317,12 +315,10 @@ class _Fit:
 
     def keep(self, saved: Path, snapshot: bool, device: torch.device) -> None:
         self.run.check(device)
-        with (
-            torch.enable_grad()
-        ):  # without, layers would keep packed copies of weights that soon change
-            after_step = self.loss(
-                _rows(self.examples, slice(self.batch_gpu))
-            ).detach()  # finite, and yet too large?
+        # Without, layers would keep packed copies of weights that soon change.
+        with torch.enable_grad():
+            # Finite, and yet too large?
+            after_step = self.loss(_rows(self.examples, slice(self.batch_gpu))).detach()
         check_tensors({"the loss with what would be saved": [after_step]}, device)
         self.run.kept = True
         if snapshot:

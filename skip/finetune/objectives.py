@@ -153,9 +153,8 @@ def tune_rho(
         batch_gpu,
         Hooks(watch),
     )
-    history = torch.stack(
-        run.history[: until // settings.batch]
-    )  # the state may be of a longer run
+    # The state may be of a longer run.
+    history = torch.stack(run.history[: until // settings.batch])
     path = history[:, 1:]
     return FittedRho(SkipScale(layers=tuple(path[-1].tolist())), path, history[:, 0])
 

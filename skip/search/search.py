@@ -9,9 +9,8 @@ import numpy as np
 from skip.evidence.best import Best, bootstrap
 from skip.evidence.estimate import Estimate, difference
 
-Measure = Callable[
-    [Sequence[float], int], list[Estimate]
-]  # rhos, images -> the metric of the first seeds at each
+# Rhos, images -> the metric of the first seeds at each.
+Measure = Callable[[Sequence[float], int], list[Estimate]]
 
 KEPT = 1.5  # standard errors: who is worse than the best by more is measured no further
 WORTH = 1.25  # a last round with fewer images than this multiple is not worth it
@@ -191,8 +190,7 @@ def _vertices(
     # y = a (x - middle)^2 + b (x - middle) + c
     a, b, c = np.linalg.pinv(np.vander(x - middle, 3)) @ y.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        place = np.where(
-            a > 0, middle - b / (2 * a), x[y.argmin(1)]
-        )  # without a valley, the least point
+        # Without a valley, the least point.
+        place = np.where(a > 0, middle - b / (2 * a), x[y.argmin(1)])
     place = place.clip(low, high)
     return place, (a * (place - middle) + b) * (place - middle) + c

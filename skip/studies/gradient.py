@@ -94,9 +94,8 @@ def _raw(
         return points[-1], *args[1:]
 
     def leave(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        outputs.append(
-            output[:, : x.shape[1]]
-        )  # iDDPM's network has more channels, of which D makes no use
+        # iDDPM's network has more channels, of which D makes no use.
+        outputs.append(output[:, : x.shape[1]])
 
     handles = [model.register_forward_pre_hook(enter), model.register_forward_hook(leave)]
     try:

@@ -141,9 +141,8 @@ def losses(
 
     x = images.to(torch.float64)
     D = bind(net, labels)(x + sigma.reshape(-1, 1, 1, 1) * noise.to(x), sigma)
-    if (
-        check_finite and not (finite := D.flatten(1).isfinite().all(1)).all()
-    ):  # rounding to uint8 would hide it
+    # Rounding to uint8 would hide it.
+    if check_finite and not (finite := D.flatten(1).isfinite().all(1)).all():
         raise RuntimeError(
             f"the network returned NaN or infinity at sigma = {sigma[~finite][0]:g}: check its weights"
         )

@@ -20,9 +20,8 @@ from skip.tables.item import Cell
 from skip.tables.sources import identity, is_made_from, local_sha256
 from torch_utils.precision import KINDS, Kind
 
-State = Literal[
-    "done", "stale", "begun", "to do"
-]  # stale: a file it was made from is another one now
+# Stale: a file it was made from is another one now.
+State = Literal["done", "stale", "begun", "to do"]
 CHECKSUM = "checksum"
 MOST_BYTES = 50_000_000  # of a result; they have some 30,000
 

@@ -75,9 +75,8 @@ def is_made_from(stored: dict[str, Any], role: str, name: str) -> bool:
     now = identity(role, name)
     if now is None:
         return True
-    if (
-        "summary" not in now or "summary" not in stored
-    ):  # results of before there were summaries have hashes
+    # Results of before there were summaries have hashes.
+    if "summary" not in now or "summary" not in stored:
         return stored.get("sha256") == local_sha256(role, name)
     return isinstance(stored["summary"], dict) and same_summary(stored["summary"], now["summary"])
 

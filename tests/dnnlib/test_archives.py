@@ -52,12 +52,8 @@ def test_npz_holds_images_classes_and_seeds(tmp_path: Path, classes: list[int] |
     with open(path, "wb") as file:
         write_npz(file, map(encode_png, images(3)), SEEDS, classes)
     with np.load(path, allow_pickle=False) as arrays:
-        assert arrays["arr_0"].dtype == np.uint8 and arrays["arr_0"].shape == (
-            3,
-            4,
-            4,
-            3,
-        )  # N, H, W, C
+        # N, H, W, C.
+        assert arrays["arr_0"].dtype == np.uint8 and arrays["arr_0"].shape == (3, 4, 4, 3)
         assert np.array_equal(arrays["arr_0"].transpose(0, 3, 1, 2), np.stack(images(3)))
         assert arrays["seeds"].tolist() == SEEDS
         assert (arrays["arr_1"].tolist() == classes) if classes else ("arr_1" not in arrays)

@@ -214,9 +214,8 @@ def test_a_member_with_two_names_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "statistics.npz"
     np.savez(path, mu=np.zeros(3), detector=np.array("demo"))
     data = path.read_bytes()
-    last = data.rindex(
-        b"detector.npy"
-    )  # in the directory at the end: the array would be missing without a word
+    # In the directory at the end: the array would be missing without a word.
+    last = data.rindex(b"detector.npy")
     path.write_bytes(data[:last] + b"d" + b"f" + data[last + 2 :])
     with pytest.raises(ValueError, match=r"statistics\.npz is damaged"):
         read_arrays(path, ["mu"])

@@ -27,11 +27,8 @@ ROOT = Path(__file__).parents[2]
 EPS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n"
 )
-OPTIONAL = {
-    "AVIF": "avif",
-    "JPEG2000": "jpg_2000",
-    "WEBP": "webp",
-}  # a Pillow may have been built without
+# A Pillow may have been built without.
+OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 
 
 def picture(channels: int, value: int, size: int = 4) -> np.ndarray:
@@ -58,16 +55,13 @@ def test_other_channels_are_refused(channels: int) -> None:
 def test_a_contact_sheet_goes_left_to_right_in_rows(channels: int) -> None:
     tiles = [picture(channels, 10 * i) for i in range(5)]
     sheet = np.array(contact_sheet(tiles, columns=3, zoom=2, gap=1))
-    assert sheet.shape[:2] == (
-        2 * 8 + 3,
-        3 * 8 + 4,
-    )  # 2 rows and 3 columns of 8 pixels, gaps around
+    # 2 rows and 3 columns of 8 pixels, gaps around.
+    assert sheet.shape[:2] == (2 * 8 + 3, 3 * 8 + 4)
     for i in range(5):
         top, left = 1 + 9 * (i // 3), 1 + 9 * (i % 3)
         assert (sheet[top : top + 8, left : left + 8] == 10 * i).all()
-    assert (sheet[0] == 255).all() and (
-        sheet[10:, 19:] == 255
-    ).all()  # gaps, and the place that is left over
+    # Gaps, and the place that is left over.
+    assert (sheet[0] == 255).all() and (sheet[10:, 19:] == 255).all()
 
 
 def test_sheets_lie_side_by_side_under_their_captions() -> None:
@@ -79,9 +73,8 @@ def test_sheets_lie_side_by_side_under_their_captions() -> None:
         and (page[34:, 60:70] == 255).all()
         and (page[34:, 70:] == 100).all()
     )
-    assert all(
-        (page[:34, part] < 128).any() for part in (slice(60), slice(70, 130))
-    )  # both captions are there
+    # Both captions are there.
+    assert all((page[:34, part] < 128).any() for part in (slice(60), slice(70, 130)))
 
 
 def test_save_png_is_whole_or_absent(tmp_path: Path) -> None:

@@ -202,9 +202,8 @@ def test_orientation_is_carried_out(kind: str, orientation: int) -> None:
     corners = {1: shown, 2: shown[:, ::-1], 3: shown[::-1, ::-1], 4: shown[::-1]}
     sides = {5: shown.transpose(1, 0, 2), 6: np.rot90(shown, 1), 7: shown[::-1, ::-1].transpose(1, 0, 2),
              8: np.rot90(shown, -1)}  # fmt: skip
-    stored = (corners | sides)[
-        orientation
-    ]  # the n-th says: row 0 of the file is that side of what is shown
+    # The n-th says: row 0 of the file is that side of what is shown.
+    stored = (corners | sides)[orientation]
     exif = Image.Exif()
     exif[274] = orientation
     file = io.BytesIO()

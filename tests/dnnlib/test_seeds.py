@@ -40,11 +40,8 @@ def test_empty_and_immense_ranges_are_refused() -> None:
     with pytest.raises(ValueError, match="seeds '0-100000000' are more than 100,000,000"):
         parse_seeds("0-100000000")
     assert parse_seeds("4294967295") == [2**32 - 1]
-    for beyond in (
-        "4294967296",
-        "4294967290-4294967300",
-        "9" * 5000,
-    ):  # a generator would take them modulo 2^32
+    # A generator would take them modulo 2^32
+    for beyond in ("4294967296", "4294967290-4294967300", "9" * 5000):
         with pytest.raises(ValueError, match="go beyond 4,294,967,295, after which images repeat"):
             parse_seeds(beyond)
 

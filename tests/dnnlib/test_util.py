@@ -350,9 +350,8 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Mo
     other = bytes(reversed(CONTENT))
     before = path.stat()
     path.write_bytes(other)
-    while (
-        path.stat().st_ctime_ns == before.st_ctime_ns
-    ):  # the same size and time: the change shows elsewhere
+    # The same size and time: the change shows elsewhere.
+    while path.stat().st_ctime_ns == before.st_ctime_ns:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert util.file_sha256(path) == hashlib.sha256(other).hexdigest()
 

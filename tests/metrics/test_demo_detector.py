@@ -128,9 +128,8 @@ def test_the_shipped_one_keeps_its_promises() -> None:
 def test_the_recorded_accuracy_is_true() -> None:
     images, classes = _read(TEST_SET)
     found = accuracy(load_demo_detector(SHIPPED), images, classes)
-    assert found == pytest.approx(
-        read_facts(SHIPPED)["test_accuracy"], abs=5e-4
-    )  # another CPU may tip a few
+    # Another CPU may tip a few.
+    assert found == pytest.approx(read_facts(SHIPPED)["test_accuracy"], abs=5e-4)
 
 
 def test_the_command(tmp_path: Path) -> None:

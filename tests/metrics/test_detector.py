@@ -26,9 +26,8 @@ def test_the_shipped_file_is_sound() -> None:
         assert entry.url is None or entry.url.startswith("https://")
         assert entry.sha256 == entry.sha256.lower()
     default = entries["inception-2015-12-05"]
-    assert default.url and default.url.endswith(
-        f"-{default.sha256}.pth"
-    )  # the file's name holds the first digits
+    # The file's name holds the first digits.
+    assert default.url and default.url.endswith(f"-{default.sha256}.pth")
     assert len(entries["inception-2015-12-05-torchscript"].sha256) == 64
     assert entries["inception-2015-12-05-torch-resize"].resize == "torch"
 

@@ -51,9 +51,8 @@ def test_agrees_with_scipys_square_root(dim: int) -> None:
     mean = np.full(dim, 0.1)
     root = scipy.linalg.sqrtm(c1 @ c2)
     expected = mean @ mean + np.trace(c1 + c2 - 2 * root.real)
-    assert frechet_distance(mean, c1, np.zeros(dim), c2) == pytest.approx(
-        expected, rel=1e-9
-    )  # 1e-6 asked for
+    # 1e-6 asked for.
+    assert frechet_distance(mean, c1, np.zeros(dim), c2) == pytest.approx(expected, rel=1e-9)
     torch_value = frechet_distance(*(torch.from_numpy(v) for v in (mean, c1, np.zeros(dim), c2)))
     swapped = frechet_distance(np.zeros(dim), c2, mean, c1)
     assert (

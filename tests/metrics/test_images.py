@@ -32,9 +32,8 @@ def test_linked_folders_and_files_are_measured(tmp_path: Path) -> None:
     images = open_images(tmp_path / "in")
     assert np.array_equal(images.batch(range(4))[:, 0].numpy(), made) and len(images) == 4
 
-    os.utime(
-        tmp_path / "store" / "a" / "0.png", ns=(0, 1)
-    )  # the image behind a link is another now
+    # The image behind a link is another now.
+    os.utime(tmp_path / "store" / "a" / "0.png", ns=(0, 1))
     timed = open_images(tmp_path / "in").fingerprint
     assert timed != images.fingerprint
     (tmp_path / "store" / "a" / "0.png").write_bytes(

@@ -12,9 +12,8 @@ def test_sure_and_varied_is_the_number_of_classes_and_unsure_is_1() -> None:
     sure = np.tile(1000.0 * np.eye(10), (20, 1))
     assert inception_score(sure, splits=10) == pytest.approx((10.0, 0.0))
     assert inception_score(np.zeros((200, 10))) == pytest.approx((1.0, 0.0))
-    assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0)) == pytest.approx(
-        (1.0, 0.0)
-    )  # sorted by class
+    # Sorted by class.
+    assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0)) == pytest.approx((1.0, 0.0))
     assert inception_score(np.repeat(1000.0 * np.eye(10), 20, axis=0), shuffle_seed=0)[0] > 5
 
 

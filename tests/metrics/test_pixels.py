@@ -33,9 +33,8 @@ def test_the_resizes_are_what_they_say(size: int) -> None:
         rows, columns = bilinear_matrix(size, half_pixel), bilinear_matrix(size + 3, half_pixel)
         expected = rows @ x @ columns.T
         assert relative_error(resize(torch.from_numpy(x)), expected) < 1e-12
-        assert (
-            relative_error(resize(torch.from_numpy(x).float()), expected) < 1e-4
-        )  # float32 positions
+        # float32 positions.
+        assert relative_error(resize(torch.from_numpy(x).float()), expected) < 1e-4
 
 
 @pytest.mark.parametrize("size", [32, 64, 299])

@@ -7,9 +7,8 @@ from conftest import golden_json, golden_npz
 
 from metrics.precision_recall import density_coverage, precision_recall
 
-REAL = np.array(
-    [[0.0], [1], [2], [3], [10]]
-)  # with k = 1 their balls have the radii 1, 1, 1, 1 and 7
+# With k = 1 their balls have the radii 1, 1, 1, 1 and 7
+REAL = np.array([[0.0], [1], [2], [3], [10]])
 
 
 def test_a_line_of_points() -> None:

@@ -57,9 +57,8 @@ def test_of_another_detector_the_images_count(batch: str) -> None:
 
 
 def test_images_alone_and_nothing(tmp_path: Path) -> None:
-    np.savez(
-        tmp_path / "images.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3)
-    )  # half of the statistics
+    # Half of the statistics.
+    np.savez(tmp_path / "images.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8), mu=np.ones(3))
     path = str(tmp_path / "images.npz")
     assert not has_statistics(path) and not has_statistics(tmp_path)
     images = References(None, path)

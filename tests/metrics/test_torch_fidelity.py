@@ -90,6 +90,5 @@ def test_precision_recall(metric: dict[str, ModuleType]) -> None:
     generated, real = samples()
     judge = metric["prc"].prc_features_to_metric(generated, real, prc_neighborhood=4, verbose=False)
     expected = judge["precision"], judge["recall"]
-    assert precision_recall(real, generated, k=4) == pytest.approx(
-        expected, rel=1e-6
-    )  # it averages in float32
+    # It averages in float32.
+    assert precision_recall(real, generated, k=4) == pytest.approx(expected, rel=1e-6)

@@ -101,9 +101,8 @@ def test_features_are_the_pooled_output(
 
     family = FAMILIES[kind]
     net = getattr(transformers, family.model).from_pretrained(folders[kind]).eval()
-    if (
-        kind == "dinov2"
-    ):  # 3 x 3 patches of 56 pixels become 4 x 4, by DINOv2's formula and not by transformers'
+    # 3 x 3 patches of 56 pixels become 4 x 4, by DINOv2's formula and not by transformers'.
+    if kind == "dinov2":
         own = by_the_formula(net.embeddings.position_embeddings.detach(), 4)
         net.embeddings.position_embeddings = torch.nn.Parameter(own)
     x = F.interpolate(images.float(), size=(224, 224), mode="bicubic", antialias=True) / 255

@@ -103,9 +103,8 @@ def test_it_is_the_spread_of_repeated_draws() -> None:
     ]
     values = [statistics_distance(statistics(x), reference) for x in draws]
     error = np.mean([error_of(x, reference) for x in draws[:5]])
-    assert error == pytest.approx(
-        np.std(values, ddof=1), rel=0.15
-    )  # 300 draws tell their own spread to 4%
+    # 300 draws tell their own spread to 4%.
+    assert error == pytest.approx(np.std(values, ddof=1), rel=0.15)
 
 
 @pytest.mark.filterwarnings("ignore:the covariance of:RuntimeWarning")

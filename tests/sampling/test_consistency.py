@@ -69,9 +69,8 @@ def test_number_of_evaluations_and_of_draws() -> None:
 
         unclipped(counted, gaussian.state(80.0), levels, randn_like=randn_like)
         assert (counted.nfe, len(drawn)) == (len(levels) - 1, draws)
-        assert all(
-            x.dtype == torch.float64 and x.shape == (2, 4, 1, 1) for x in drawn
-        )  # both determine the draw
+        # Both determine the draw.
+        assert all(x.dtype == torch.float64 and x.shape == (2, 4, 1, 1) for x in drawn)
 
 
 def test_a_last_level_above_zero_leaves_its_noise() -> None:

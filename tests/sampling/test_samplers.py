@@ -77,9 +77,8 @@ def test_order_of_convergence(name: str, grid: str) -> None:
 @pytest.mark.parametrize("name", CAN_INVERT)
 def test_inversion_converges(name: str) -> None:
     coarse, fine = (error(CHEAP[name], "edm", n, 0.05, 20.0) for n in (80, 160))
-    assert (
-        math.log2(coarse / fine) > min(ORDERS[name][1], 2) - 0.35
-    )  # upwards the starting steps weigh most
+    # Upwards the starting steps weigh most.
+    assert math.log2(coarse / fine) > min(ORDERS[name][1], 2) - 0.35
 
 
 @pytest.mark.parametrize("name", CAN_INVERT)

@@ -92,9 +92,8 @@ def test_the_iddpm_table_has_the_published_ends() -> None:
     expected = torch.from_numpy(golden_npz("precond_facts")["iddpm_u"]).double()
     table = SIGMAS["iddpm"](1000, 0.001, 1e5)
     assert torch.allclose(table[:900], expected[:900], rtol=5e-5)
-    assert torch.allclose(
-        table, expected[:1000], rtol=1e-3
-    )  # near 0 its float32 ratios cost digits
+    # Near 0 its float32 ratios cost digits.
+    assert torch.allclose(table, expected[:1000], rtol=1e-3)
 
 
 @pytest.mark.parametrize("text", ["80,10,1,0.1", "80 10 1 0.1", " 80, 10, 1, 0.1 "])

@@ -242,9 +242,8 @@ def test_skips_are_multiplied_where_they_enter(
     make: Any, num_skips: int, dtype: torch.dtype
 ) -> None:
     unet = make().to(dtype)
-    given = inputs(
-        unet, batch=4
-    )  # as with batched guidance: two images, each without and with its condition
+    # As with batched guidance: two images, each without and with its condition.
+    given = inputs(unet, batch=4)
     plain = unet(**given).sample
     assert torch.equal(plain, by_hand(unet, torch.ones(num_skips), given))
     layers = tuple(0.5 + 0.1 * i for i in range(num_skips))
@@ -269,9 +268,8 @@ def test_the_last_channels_of_each_resnet_are_scaled(make: Any) -> None:
     given = inputs(unet)
     with skip.apply(unet, RAMP):
         tuned = unet(**given).sample
-    widths: list[int] = [
-        unet.conv_in.out_channels
-    ]  # channels of the skips, as the encoder makes them
+    # Channels of the skips, as the encoder makes them.
+    widths: list[int] = [unet.conv_in.out_channels]
     for block in unet.down_blocks:
         block.register_forward_hook(
             lambda _, args, output: widths.extend(d.shape[1] for d in output[1])
@@ -328,9 +326,8 @@ def test_sigma_of_a_timestep() -> None:
     scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear")
     sigma = sigma_from_scheduler(scheduler)
     expected = torch.cumprod(1 - scheduler.betas.double(), 0).reciprocal().sub(1).sqrt()
-    assert torch.allclose(
-        sigma(torch.arange(1000)), expected, rtol=1e-4
-    )  # alphas_cumprod is float32
+    # alphas_cumprod is float32.
+    assert torch.allclose(sigma(torch.arange(1000)), expected, rtol=1e-4)
     halfway = sigma(torch.tensor(300.5))
     assert halfway.item() == pytest.approx((expected[300] * expected[301]).sqrt().item(), rel=1e-4)
     assert (

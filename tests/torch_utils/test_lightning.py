@@ -74,9 +74,8 @@ def test_lightning_is_not_imported(tmp_path: Path) -> None:
     before = set(sys.modules)
     read_lightning(tmp_path / "model.ckpt")
     assert not any(name.startswith("pytorch_lightning") for name in set(sys.modules) - before)
-    with pytest.raises(
-        ModuleNotFoundError, match="pytorch_lightning"
-    ):  # which reading it otherwise would need
+    # Which reading it otherwise would need.
+    with pytest.raises(ModuleNotFoundError, match="pytorch_lightning"):
         torch.load(tmp_path / "model.ckpt", weights_only=False)
 
 

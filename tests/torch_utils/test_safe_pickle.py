@@ -79,9 +79,8 @@ def test_arrays_of_protocol_5_before_numpy_2() -> None:
     data = pickle.dumps(np.arange(3.0), 5)
     assert b"numpy._core.numeric" in data
     older = data.replace(b"\x8c\x13numpy._core.numeric", b"\x8c\x12numpy.core.numeric")
-    np.testing.assert_array_equal(
-        loads(older[:2] + older[11:]), np.arange(3.0)
-    )  # without its frame
+    # Without its frame.
+    np.testing.assert_array_equal(loads(older[:2] + older[11:]), np.arange(3.0))
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,8 @@ def test_the_labels_say_where_everything_went() -> None:
     kinds, inside = [0] * AUGMENT_DIM, 0
     for image, label in zip(images, labels, strict=True):
         either = [moved(start, label, sign) for sign in (1, -1)]
-        if (
-            max(float(place.abs().max()) for place in either) < 0.55
-        ):  # the spot has no reflection at the border
+        # The spot has no reflection at the border.
+        if max(float(place.abs().max()) for place in either) < 0.55:
             inside += 1
             assert (
                 min(float((centre(image, place) - place).abs().max()) for place in either) < 0.015

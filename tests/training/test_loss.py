@@ -19,9 +19,8 @@ def test_vp_levels_are_the_networks() -> None:
     sigma = VPLoss().level(u)
     assert torch.allclose(sigma, net.sigma(1 + u * (1e-5 - 1)), rtol=1e-4)
     assert float(VPLoss().level(torch.zeros(1))) == pytest.approx(net.sigma_max)
-    assert float(VPLoss().level(torch.ones(1).double())) == pytest.approx(
-        net.sigma_min, rel=0.03
-    )  # float32 there
+    # float32 there.
+    assert float(VPLoss().level(torch.ones(1).double())) == pytest.approx(net.sigma_min, rel=0.03)
 
 
 def test_ve_levels_are_log_uniform() -> None:

@@ -194,9 +194,8 @@ def attention(qkv: Conv2d, x: Tensor, num_heads: int) -> Tensor:
     weight = qkv.weight.view(num_heads, C // num_heads, 3, C).permute(2, 0, 1, 3).reshape(3 * C, C)
     bias = qkv.bias.view(num_heads, C // num_heads, 3).permute(2, 0, 1).reshape(3 * C)
     pixels = x.permute(0, 2, 3, 1).reshape(N, H * W, C)
-    mixed = compute.linear(
-        pixels, weight.to(x.dtype), bias.to(x.dtype)
-    )  # (N, HW, C) -> (N, HW, 3C)
+    # (N, HW, C) -> (N, HW, 3C)
+    mixed = compute.linear(pixels, weight.to(x.dtype), bias.to(x.dtype))
     q, k, v = mixed.view(N, H * W, 3, num_heads, C // num_heads).permute(2, 0, 3, 1, 4).unbind(0)
     y = compute.attention(q, k, v)  # (N, heads, HW, d)
     return y.transpose(1, 2).reshape(N, H, W, C).permute(0, 3, 1, 2)

@@ -146,9 +146,8 @@ def _records(data: bytes, label_bytes: int) -> Batch:
 
 def _pickled(data: bytes, key: str) -> Batch:
     """The Python version: a dict with "data", uint8 [N, 3072], and lists of labels."""
-    from torch_utils import (
-        safe_pickle,
-    )  # which imports torch: seconds that other sources can do without
+    # Which imports torch: seconds that other sources can do without.
+    from torch_utils import safe_pickle
 
     batch = safe_pickle.load(io.BytesIO(data))
     batch = {_text(name): value for name, value in batch.items()} if isinstance(batch, dict) else {}

@@ -32,11 +32,8 @@ _SUFFIXES = {
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx .jpg2 .jpg2000",
     "AVIF": ".avif .avifs",
 }
-_OPTIONAL = {
-    "WEBP": "webp",
-    "JPEG2000": "jpg_2000",
-    "AVIF": "avif",
-}  # Pillow may have been built without these
+# Pillow may have been built without these.
+_OPTIONAL = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}
 # Pictures too, which are not read: to be named rather than to be missing without a word.
 _OTHER = """
     .heic .heif .hif .jxl .jxr .wdp .jng .mng .tga .psd .psb .ico .icns .cur .pcx .dcx .exr .hdr .dds .sgi .ras .xbm

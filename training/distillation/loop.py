@@ -121,9 +121,8 @@ def generator(
 ) -> torch.Generator:
     """For one use of randomness in the present step of this rank."""
     numbers = (config.seed, state.images_seen // config.batch, distributed.rank(), use)
-    return torch.Generator(device).manual_seed(
-        hash(numbers) % 2**63
-    )  # of integers: the same in every process
+    # Of integers: the same in every process.
+    return torch.Generator(device).manual_seed(hash(numbers) % 2**63)
 
 
 def parts(config: DistillConfig, share: int) -> Iterator[slice]:

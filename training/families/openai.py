@@ -309,9 +309,8 @@ def _blocks(kwargs: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
 
 def _kind(name: str) -> str:
     """The key of KINDS that a file name says."""
-    found = {
-        word for word in re.split(r"[^a-z0-9]+", name.lower()) if word in KINDS
-    }  # not in the digest of a URL
+    # Not in the digest of a URL.
+    found = {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word in KINDS}
     if len({KINDS[word] for word in found}) != 1:
         raise ValueError(
             "the file name does not tell whether this is a consistency model or a diffusion model: "

@@ -41,9 +41,8 @@ def group_norm(
 
     if torch.compiler.is_compiling():
         return (x.float() * a + b).to(x.dtype)
-    return torch.addcmul(
-        b, x, a, out=torch.empty_like(x)
-    )  # computed in float32, without a float32 copy of x
+    # Computed in float32, without a float32 copy of x.
+    return torch.addcmul(b, x, a, out=torch.empty_like(x))
 
 
 def _moments(y: Tensor) -> tuple[Tensor, Tensor]:

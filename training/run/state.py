@@ -35,19 +35,11 @@ NUMBERS: dict[str, type[int] | type[float]] = {
     "loss_sum": float,
     "loss_steps": int,
 }
-_NEWER = {
-    "seconds": 0.0,
-    "loss_sum": 0.0,
-    "loss_steps": 0,
-}  # states of before they were kept lack them
+# States of before they were kept lack them.
+_NEWER = {"seconds": 0.0, "loss_sum": 0.0, "loss_steps": 0}
 MOST_IMAGES = 10**15  # that a run can have seen
-_MAY_DIFFER = {
-    "duration",
-    "snap",
-    "tick",
-    "batch_gpu",
-    "workers",
-}  # none of them changes what a step does
+# None of them changes what a step does.
+_MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}
 
 
 @dataclass
@@ -181,9 +173,8 @@ def resume(
     """
     settings = _as_json(config)
     if (outdir / CONFIG_FILE).exists():
-        defaults = {
-            f.name: f.default for f in fields(config)
-        }  # of settings that are newer than the run
+        # Of settings that are newer than the run.
+        defaults = {f.name: f.default for f in fields(config)}
         _check_same(defaults | read_json_object(outdir / CONFIG_FILE), settings, outdir)
     if (outdir / STATE_FILE).exists():
         state.load(outdir / STATE_FILE, device)
@@ -267,9 +258,8 @@ def answer(net: Precond) -> Tensor:
     )
     sigma = min(max(1.0, float(net.sigma_min)), float(net.sigma_max))
     net.eval()
-    with (
-        torch.enable_grad()
-    ):  # without, layers would keep packed copies of weights that soon change
+    # Without, layers would keep packed copies of weights that soon change.
+    with torch.enable_grad():
         labels = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
         found: Tensor = net(
             sigma * noise.to(device), torch.tensor(sigma, device=device), labels

@@ -22,9 +22,8 @@ DAMAGED = (
     NotImplementedError, RuntimeError, MemoryError, OSError,
 )  # fmt: skip
 NAMES = "names"  # of the other arrays: where an archive ends is not in its checksums
-Compute = Callable[
-    [list[int]], dict[str, Tensor]
-]  # seeds -> {name: one value or row per seed, [n, ...]}
+# Seeds -> {name: one value or row per seed, [n, ...]}.
+Compute = Callable[[list[int]], dict[str, Tensor]]
 
 
 def collect(

@@ -71,9 +71,8 @@ def test_redrawn_curves_spread_as_the_mean_of_the_blocks_does() -> None:
 
 def test_more_noise_makes_a_larger_error() -> None:
     errors = [best_rho(GRID, curve(GRID, own=own)).error or 0 for own in (0.3, 3.0, 30.0)]
-    assert (
-        0.003 < errors[0] < errors[1] / 5 < errors[2] / 5
-    )  # in proportion at first, then the grid limits it
+    # In proportion at first, then the grid limits it.
+    assert 0.003 < errors[0] < errors[1] / 5 < errors[2] / 5
     assert errors[2] < 0.25
 
 

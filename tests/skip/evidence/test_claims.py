@@ -239,10 +239,8 @@ def test_u_shape_in_words() -> None:
         ({9: 6.0, 19: 5.0, 39: 4.0}, "seen"),
         ({9: 6.0, 19: 4.0, 39: 4.2}, "seen"),  # up by less than the error allows
         ({9: 6.0, 19: 4.0, 39: 4.5}, "not seen"),
-        (
-            {9: 6.0, 12: 5.0, 15: 5.31, 19: 4.9, 39: 4.0},
-            "seen",
-        ),  # up by 2.2 errors, one of four steps
+        # Up by 2.2 errors, one of four steps.
+        ({9: 6.0, 12: 5.0, 15: 5.31, 19: 4.9, 39: 4.0}, "seen"),
         ({9: 6.0, 12: 5.0, 15: 5.36, 19: 4.9, 39: 4.0}, "not seen"),  # 2.55
         ({9: 6.0, 19: 6.1, 39: 5.9}, "undecided"),
         ({9: 4.0, 19: 5.0, 39: 6.0}, "not seen"),

@@ -141,9 +141,8 @@ def test_bounded_rho_stays_inside(halves: FineTuning, tmp_path: Path) -> None:
     fitted = tune_rho(halves, 1200, tmp_path / "state", CPU, bounded=True, start=0.5)
     assert float(fitted.path.min()) > 0 and float(fitted.path.max()) < 1
     low, high = fitted.scale.layers or ()
-    assert (
-        low == pytest.approx((153 + 204) / 2 / 127.5 - 1, abs=2e-3) and 0.9 < high < 1
-    )  # the optimum is 1 itself
+    # The optimum is 1 itself.
+    assert low == pytest.approx((153 + 204) / 2 / 127.5 - 1, abs=2e-3) and 0.9 < high < 1
 
 
 def test_coefficients() -> None:

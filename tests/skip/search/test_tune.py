@@ -97,9 +97,8 @@ def test_the_error_is_what_the_result_misses_by(settings: dict[str, float], at_m
         missed.append(best.rho - curve.best)
         errors.append(best.error)
     ratio = np.abs(missed) / errors
-    assert (
-        0.54 <= np.mean(ratio <= 1) <= (0.82 if at_most < 2 else 0.95)
-    )  # a rate over 100 is known to 0.047
+    # A rate over 100 is known to 0.047.
+    assert 0.54 <= np.mean(ratio <= 1) <= (0.82 if at_most < 2 else 0.95)
     assert np.mean(ratio <= 2) >= 0.86
     spread = np.std(missed, ddof=1)
     assert np.mean(missed) == pytest.approx(0, abs=3 * spread / 10)
@@ -114,11 +113,8 @@ def test_common_noise_leaves_the_vertex_exact_and_far_points_go() -> None:
     assert rounds[-1].best.error == pytest.approx(0, abs=1e-9)
     assert rounds[0].rhos == pytest.approx([0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0])
     assert rounds[1].rhos == (0.7, 0.75, 0.8)
-    assert [one.images for one in rounds] == [
-        100,
-        200,
-        400,
-    ]  # 900 + 3 * 100 + 3 * 200; 3 * 66 more are not worth it
+    # 900 + 3 * 100 + 3 * 200; 3 * 66 more are not worth it.
+    assert [one.images for one in rounds] == [100, 200, 400]
     compared = gain(rounds)
     assert compared is not None and compared[0] == 100
     assert compared[1].value == pytest.approx(4 * (0.02**2 - 0.23**2))
@@ -288,9 +284,8 @@ def test_from_network_to_file(command: Tune, tmp_path: Path) -> None:
     rounds = record["bottom"]["rounds"]
     assert rounds[0]["images"] == 24 and [p["rho"] for p in rounds[0]["points"]] == [0.6, 0.8, 1.0]
     assert len(rounds) == 2 and rounds[1]["images"] == 48
-    assert (
-        min(p["error_of_difference"] for p in rounds[1]["points"]) == 0
-    )  # of the nearest to the vertex with itself
+    # Of the nearest to the vertex with itself.
+    assert min(p["error_of_difference"] for p in rounds[1]["points"]) == 0
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
     stored = [
@@ -339,9 +334,8 @@ def test_other_metrics_have_paired_errors(metric: str, command: Tune, tmp_path: 
     record = json.loads((tmp_path / "tune.json").read_text())
     values = [point["value"] for point in record["bottom"]["rounds"][-1]["points"]]
     assert max(values) > min(values)
-    assert (
-        record["bottom"]["value"] >= max(values) - 1e-9
-    )  # a parabola through three points passes through the best
+    # A parabola through three points passes through the best.
+    assert record["bottom"]["value"] >= max(values) - 1e-9
     (result, *_) = (tmp_path / "results").glob("*.json")
     name = next(
         name for name in json.loads(result.read_text())["values"] if name.startswith(metric)

@@ -102,9 +102,8 @@ def test_rho_of_one_layer_multiplies_its_ratio(layer: int) -> None:
     layers = tuple(0.75 if i == layer else 1.0 for i in range(4))
     plain, tuned = ratios(PLAIN), ratios(SkipScale(layers=layers))
     assert torch.equal(tuned[:, layer], 0.75 * plain[:, layer])
-    assert torch.equal(
-        tuned[:, :layer], plain[:, :layer]
-    )  # deeper layers come first and know nothing of it
+    # Deeper layers come first and know nothing of it.
+    assert torch.equal(tuned[:, :layer], plain[:, :layer])
     assert (tuned[:, layer + 1 :] != plain[:, layer + 1 :]).all()
 
 
@@ -152,9 +151,8 @@ def test_the_network_is_left_as_it_was() -> None:
     skip_norms(net, *inputs())
     slice_norms(net)
     with pytest.raises(ValueError):
-        skip_norms(
-            SkipTuned(net, SkipScale(0.5), "nowhere"), *inputs()
-        )  # an error in the middle of the call
+        # An error in the middle of the call.
+        skip_norms(SkipTuned(net, SkipScale(0.5), "nowhere"), *inputs())
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 

@@ -140,9 +140,8 @@ def test_a_network_against_edms_loss_and_alone_against_its_batch() -> None:
         found, losses(net, IMAGES, None, SIGMA, NOISE, PIXELS)["pixels"], rtol=1e-3
     )
 
-    tuned = SkipTuned(
-        net, SkipScale(0.5, time="increasing")
-    )  # rho depends on each image's own level
+    # Rho depends on each image's own level.
+    tuned = SkipTuned(net, SkipScale(0.5, time="increasing"))
     features = PIXELS | {"grey": detector_features(Grey())} | band_features()
     together = losses(tuned, IMAGES, LABELS, SIGMA, NOISE, features)
     assert not torch.allclose(together["pixels"], found, rtol=1e-3)

@@ -271,10 +271,8 @@ def test_labels_that_are_dropped_are_told_and_why(tmp_path: Path) -> None:
         labels, words = said(chunks, dest)
         assert labels == [] and "only divide the numbered images" in words
         assert said(chunks, dest, "--labels", "folders")[0] == [0, 1]
-    for second in (
-        "1/00013.png",
-        "1/01013.png",
-    ):  # the latter is of the second thousand, but by no folder of ours
+    # The latter is of the second thousand, but by no folder of ours.
+    for second in ("1/00013.png", "1/01013.png"):
         digits = packed(tmp_path / "a.zip", {"0/00012.png": png(1), second: png(2)})
         assert said(digits, dest)[0] == [0, 1]
 
@@ -430,9 +428,8 @@ def test_an_archive_that_unfolds_without_end_is_refused(
     assert "claims 12292 bytes, more than CIFAR has" in refused(source, dest)
     source = tar_gz(tmp_path / "c.tar.gz", {"filler": bytes(200_000), name: bytes(3073)})
     assert "which is more than CIFAR has" in refused(source, dest)
-    source = tar_gz(
-        tmp_path / "c.tar.gz", {"x" * 150_000: b"", name: bytes(3073)}
-    )  # a long name is read whole
+    # A long name is read whole.
+    source = tar_gz(tmp_path / "c.tar.gz", {"x" * 150_000: b"", name: bytes(3073)})
     assert "which is more than CIFAR has" in refused(source, dest)
 
 

@@ -126,9 +126,8 @@ class Scale(nn.Module):
     def __init__(self, sigmas: Tensor) -> None:
         super().__init__()
         self.sigmas, self.dtype = sigmas.float(), torch.float32
-        self.log_scale = nn.Parameter(
-            0.7 - (4 * sigmas[:-1].float() ** 2 + 1).log() / 2
-        )  # twice the exact scale
+        # Twice the exact scale.
+        self.log_scale = nn.Parameter(0.7 - (4 * sigmas[:-1].float() ** 2 + 1).log() / 2)
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         index = (self.sigmas[None] - sigma[:, None]).abs().argmin(1)

@@ -81,10 +81,8 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "UViTPrecond": uvit,
     "UViTImagePrecond": uvit_of_images,
 }
-NUM_SKIPS = dict.fromkeys(FILES, 4) | {
-    "UViTPrecond": 3,
-    "UViTImagePrecond": 3,
-}  # two levels of two decoder blocks each; half of six blocks
+# Two levels of two decoder blocks each; half of six blocks.
+NUM_SKIPS = dict.fromkeys(FILES, 4) | {"UViTPrecond": 3, "UViTImagePrecond": 3}
 
 
 @pytest.fixture(params=FILES)

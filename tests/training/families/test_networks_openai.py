@@ -33,9 +33,8 @@ TOLERANCE = 1e-5  # the README allows 1e-4
 @cache
 def published(**changes: Any) -> ConsistencyPrecond:
     """The network of the golden vectors; its heads have 32 channels."""
-    with torch.inference_mode(
-        False
-    ):  # the tests that follow share it, and one of them wants gradients
+    # The tests that follow share it, and one of them wants gradients.
+    with torch.inference_mode(False):
         kwargs, tensors = convert(
             weights({name: shape for name, (shape, _) in FACTS["state_dict"].items()})
         )
@@ -110,9 +109,8 @@ def test_both_preconditionings() -> None:
     assert relative_error(published()(*inputs()), ARRAYS["distilled/denoised"]) < TOLERANCE
     plain = published(sigma_min=0.0)
     assert relative_error(plain(*inputs()), ARRAYS["edm/denoised"]) < TOLERANCE
-    assert (
-        relative_error(ARRAYS["edm/denoised"], ARRAYS["distilled/denoised"]) > 3 * TOLERANCE
-    )  # they can be told
+    # They can be told.
+    assert relative_error(ARRAYS["edm/denoised"], ARRAYS["distilled/denoised"]) > 3 * TOLERANCE
 
 
 @pytest.mark.parametrize("name", FACTS["rho"])
@@ -224,9 +222,8 @@ def test_the_diffusion_model_on_the_ode() -> None:
     got = sample(
         heun, lambda x, sigma: denoise(x, sigma).clamp(-1, 1), noises()[0], edm(5, 0.002, 80.0)
     )
-    assert (
-        relative_error(got, ARRAYS["sample/edm_heun5"]) < 1e-4
-    )  # the published sampler's state is float32
+    # The published sampler's state is float32.
+    assert relative_error(got, ARRAYS["sample/edm_heun5"]) < 1e-4
 
 
 # ---- the file

@@ -38,9 +38,8 @@ def test_winograd_for_large_layers_in_inference_only() -> None:
         assert choose.convolution(x[:, :64], w[:, :64]) == "plain"
         assert choose.convolution(x[..., :16, :16], w) == "onednn"
         assert choose.convolution(x[..., :30], w) == "onednn"
-        assert (
-            choose.convolution(torch.randn(1, 128, 32, 34), w) == "onednn"
-        )  # 4 does not divide 34
+        # 4 does not divide 34.
+        assert choose.convolution(torch.randn(1, 128, 32, 34), w) == "onednn"
         assert choose.convolution(x, weight(1)) == "onednn"
 
 
@@ -100,9 +99,8 @@ def test_attention_of_wide_heads_on_cuda(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_norms_that_keep_their_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "MIN_VALUES", 2 * 32 * 4 * 4)
     x = torch.zeros(2, 32, 4, 4).to(memory_format=torch.channels_last)
-    one = torch.zeros(2, 1, 32, 16).to(
-        memory_format=torch.channels_last
-    )  # of one channel: both layouts are its own
+    # Of one channel: both layouts are its own.
+    one = torch.zeros(2, 1, 32, 16).to(memory_format=torch.channels_last)
     assert one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
     rows, small = x.contiguous(), torch.zeros(1, 32, 4, 4).to(memory_format=torch.channels_last)
     with torch.no_grad():

@@ -44,9 +44,8 @@ def test_group_norm_is_torchs(dtype: torch.dtype, tolerance: float, modulated: b
 
 @torch.no_grad()
 def test_moments_of_half_precision_are_not_rounded() -> None:
-    x, weight, bias = features(
-        mean=20
-    )  # half an ulp of the mean would be 0.03 of the deviation in bfloat16
+    # Half an ulp of the mean would be 0.03 of the deviation in bfloat16.
+    x, weight, bias = features(mean=20)
     x = x.to(torch.bfloat16)
     expected = F.group_norm(x.double(), 6, weight.double(), bias.double(), 1e-5)
     assert relative_error(cuda.group_norm(x, 6, weight, bias, 1e-5), expected) < 8e-3

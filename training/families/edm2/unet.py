@@ -149,9 +149,8 @@ class EDM2Block(SkipBlock):
     def _mixed(self, qkv: Tensor) -> Tensor:
         """Cosine attention in each head; the channels of qkv are ordered (head, d, q|k|v)."""
         N, C, H, W = qkv.shape
-        parts = normalized(
-            qkv.reshape(N, self.num_heads, -1, 3, H * W), dim=2
-        )  # (N, heads, d, 3, HW)
+        # (N, heads, d, 3, HW)
+        parts = normalized(qkv.reshape(N, self.num_heads, -1, 3, H * W), dim=2)
         q, k, v = parts.permute(3, 0, 1, 4, 2).unbind(0)  # (N, heads, HW, d)
         y = F.scaled_dot_product_attention(q, k, v)
         return y.transpose(2, 3).reshape(N, C // 3, H, W)

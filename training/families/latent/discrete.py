@@ -104,9 +104,8 @@ class NoiseTable(nn.Module):
                 -betas(beta_schedule, beta_start, beta_end, num_timesteps)
             ).cumsum(0)
         self.register_buffer("log_gain", log_gain, persistent=False)  # [M], increasing
-        self.register_buffer(
-            "levels", log_gain.expm1().sqrt(), persistent=False
-        )  # sigma_t [M], increasing
+        # sigma_t [M], increasing.
+        self.register_buffer("levels", log_gain.expm1().sqrt(), persistent=False)
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -108,9 +108,8 @@ def test_losses(tmp_path: Path) -> None:
     found = measured(study, tmp_path)
     assert list(found) == ["pixel loss", "demo loss", "LL loss", "LH loss", "HL loss", "HH loss"]
     same(found["pixel loss"], expected["pixel"])
-    assert found["demo loss"].value == pytest.approx(
-        float(expected["demo"].mean()), rel=0.02
-    )  # uint8 rounds
+    # uint8 rounds.
+    assert found["demo loss"].value == pytest.approx(float(expected["demo"].mean()), rel=0.02)
     assert study.sources() == {"network": "demo", "data": DATA, "detector": "demo"}
 
 

@@ -94,9 +94,8 @@ def test_chunks_of_other_arrays_are_not_joined(tmp_path: Path) -> None:
 def test_collect_shares_batches_over_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "require_shared", lambda *_: None)
-    monkeypatch.setattr(
-        distributed, "as_rank_0_says", lambda flags: [True] * len(flags)
-    )  # nothing was there
+    # Nothing was there.
+    monkeypatch.setattr(distributed, "as_rank_0_says", lambda flags: [True] * len(flags))
     calls: dict[int, list[list[int]]] = {0: [], 1: []}
     for rank in (1, 0):  # rank 0 comes last, as the barrier would have it
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)

@@ -285,9 +285,8 @@ def test_the_length_of_a_stored_weight_does_not_matter() -> None:
     conv, x = MPConv(6, 5, 3), torch.randn(4, 6, 8, 8)
     before = conv(x)
     length = conv.weight.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-    assert (
-        relative_error(before, F.conv2d(x, conv.weight / length, padding=1)) < 1e-3
-    )  # eps is 1e-4
+    # Eps is 1e-4.
+    assert relative_error(before, F.conv2d(x, conv.weight / length, padding=1)) < 1e-3
     with torch.no_grad():
         conv.weight.mul_(3)
     assert 0 < relative_error(conv(x), before) < 1e-3
@@ -387,16 +386,14 @@ def test_training_reaches_every_parameter_and_normalises_the_weights() -> None:
     (net(x, sigma, labels).square().mean() + net.logvar(sigma).sum()).backward()
     assert all(param.grad is not None and param.grad.abs().sum() > 0 for param in net.parameters())
     weight = net.unet.out_conv.weight
-    assert torch.allclose(
-        weight.square().mean((1, 2, 3)), torch.ones(3), atol=5e-3
-    )  # eps is 1e-4 of a tenth
+    # Eps is 1e-4 of a tenth.
+    assert torch.allclose(weight.square().mean((1, 2, 3)), torch.ones(3), atol=5e-3)
 
 
 def test_new_networks_begin_at_the_preconditioning_alone() -> None:
     net, (x, sigma, _) = EDM2Precond(**TINY), inputs()
-    assert torch.equal(
-        net(x, sigma), net.scalings(sigma.reshape(-1, 1, 1, 1)).c_skip * x
-    )  # out_gain is 0
+    # out_gain is 0.
+    assert torch.equal(net(x, sigma), net.scalings(sigma.reshape(-1, 1, 1, 1)).c_skip * x)
     assert (net.sigma_min, net.sigma_max, net.img_channels, net.label_dim) == (0, math.inf, 3, 5)
     assert net.round_sigma(1.5) == 1.5
 

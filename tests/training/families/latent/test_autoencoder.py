@@ -75,9 +75,8 @@ def test_nearly_equal_distances_are_told_apart(
 ) -> None:
     monkeypatch.setitem(autoencoder.DISTANCES, "cpu", distances)
     random = torch.Generator().manual_seed(0)
-    codebook = 100 + torch.randn(
-        64, 3, generator=random
-    )  # there |v|^2 - 2 v w + |w|^2 drowns in rounding
+    # There |v|^2 - 2 v w + |w|^2 drowns in rounding
+    codebook = 100 + torch.randn(64, 3, generator=random)
     a, b = codebook[torch.randint(64, [2, 300], generator=random)]
     vectors = (a + b) / 2 + 1e-4 * (a - b)  # a is nearer by 2e-4 of their distance
     squares = (vectors.double()[:, None] - codebook.double()).square().sum(2)

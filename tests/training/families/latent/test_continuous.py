@@ -29,9 +29,8 @@ def test_the_network_is_told_the_time_of_a_level(steps: int) -> None:
     for t in (1e-6, 1e-4, 0.3, 0.999, 1.0):
         told = times.timestep(torch.tensor(sigma_of(t), dtype=torch.float64))
         assert float(told) == pytest.approx((steps - 1) * t, rel=1e-9)
-    assert (
-        times.timestep(torch.tensor([1e3, 1e9])).tolist() == [steps - 1] * 2
-    )  # beyond the highest
+    # Beyond the highest.
+    assert times.timestep(torch.tensor([1e3, 1e9])).tolist() == [steps - 1] * 2
     assert float(times.round_sigma(0.7)) == pytest.approx(0.7)
 
 

@@ -182,9 +182,8 @@ def test_gaussian_data_have_a_linear_denoiser(prediction: Any, rounding: Any, fi
     ideal = 0.25 / (0.25 + sigma.reshape(-1, 1, 1, 1).double() ** 2) * x
     for i in range(4):
         assert relative_error(exact(net)(x.double(), sigma)[i], ideal[i]) < 1e-9
-        assert (
-            relative_error(net(x, sigma)[i], ideal[i]) < 3e-4
-        )  # x - sigma F loses digits at high noise
+        # X - sigma F loses digits at high noise.
+        assert relative_error(net(x, sigma)[i], ideal[i]) < 3e-4
     assert net(x, sigma).dtype == torch.float32
     assert relative_error(net(x, float(sigma[1]))[1], net(x, sigma)[1]) < 1e-5
 

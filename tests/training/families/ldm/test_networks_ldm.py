@@ -88,9 +88,8 @@ def test_golden_norms_of_the_skips(name: str) -> None:
 def test_golden_context() -> None:
     facts = FACTS["class_embedder"]
     embedder = fill(ClassEmbedder(facts["n_classes"], facts["embed_dim"]))
-    labels = torch.eye(11)[torch.from_numpy(ARRAYS["cin/y"])][
-        :, :-1
-    ]  # the last class is a row of zeros
+    # The last class is a row of zeros.
+    labels = torch.eye(11)[torch.from_numpy(ARRAYS["cin/y"])][:, :-1]
     assert labels[-1].sum() == 0
     assert relative_error(embedder(labels), ARRAYS["cin/context"]) < 1e-7
 
@@ -300,9 +299,8 @@ def test_a_file_tells_its_network(tmp_path: Path, settings: dict[str, Any]) -> N
     tensors = write_ldm(tmp_path / "model.ckpt", **settings)
     net = load_network(tmp_path / "model.ckpt")
     assert type(net) is LDMPrecond and not net.training
-    assert (
-        LDMPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
-    )  # what a safetensors file keeps of it
+    # What a safetensors file keeps of it.
+    assert LDMPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
     for name, value in net.state_dict().items():
         assert torch.equal(
             value, tensors[name.replace("model.cond_stage_model", "cond_stage_model")]

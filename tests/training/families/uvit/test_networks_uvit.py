@@ -255,9 +255,8 @@ def test_a_file_tells_its_network(tmp_path: Path, variant: str) -> None:
     net = UViTPrecond(**kwargs).eval()
     check_names(net.state_dict(), tensors)
     net.load_state_dict(tensors, strict=True)
-    assert (
-        UViTPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
-    )  # what a safetensors file keeps of it
+    # What a safetensors file keeps of it.
+    assert UViTPrecond(**net.init_kwargs).init_kwargs == net.init_kwargs
     settings = TINY | VARIANTS[variant]
     labels = torch.eye(3)[[2, 0]] if settings["num_classes"] > 0 else None
     x, sigma = torch.randn(2, 4, settings["img_size"], settings["img_size"]), torch.tensor(3.0)
@@ -360,9 +359,8 @@ def test_heads_that_the_file_does_not_tell_can_be_given(
     plain, mine = load_network("plain"), load_network("mine")
     said = [line for line in capsys.readouterr().err.splitlines() if "heads" in line]
     assert (plain.init_kwargs["num_heads"], mine.init_kwargs["num_heads"]) == (1, 4)
-    assert (
-        len(said) == 1 and "1 heads, discrete times; other heads: num_heads" in said[0]
-    )  # of the plain one
+    # Of the plain one.
+    assert len(said) == 1 and "1 heads, discrete times; other heads: num_heads" in said[0]
     assert "heads" not in mine.assumed and "discrete times" in mine.assumed
 
     x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([10.0, 500.0]), torch.eye(3)[:2]
