@@ -91,10 +91,8 @@ def measure(
     device: torch.device,
 ) -> dict[str, object]:
     """The medians over `rounds` of interleaved runs."""
-    x, sigma = (
-        (torch.randn(batch, 3, 64, 64) * 2).to(device),
-        torch.full([batch], 2.0, device=device),
-    )
+    x = (torch.randn(batch, 3, 64, 64) * 2).to(device)
+    sigma = torch.full([batch], 2.0, device=device)
     labels = torch.eye(1000, device=device)[torch.arange(batch, device=device)]
 
     runs: dict[str, Callable[[], torch.Tensor]] = {

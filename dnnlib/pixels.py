@@ -23,13 +23,11 @@ _OPAQUE = {
     "RGBX": "RGB",
 }
 _ORIENTATION = 274  # EXIF's tag
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_CHANNELS, _TIFF_PLANAR, _TIFF_SAMPLE_FORMAT = (
-    258,
-    262,
-    277,
-    284,
-    339,
-)
+_TIFF_BITS = 258
+_TIFF_PHOTOMETRIC = 262
+_TIFF_CHANNELS = 277
+_TIFF_PLANAR = 284
+_TIFF_SAMPLE_FORMAT = 339
 _WHITE_IS_ZERO, _PLANES_APART, _UNSIGNED = 0, 2, 1
 # How Pillow names samples of two bytes: big-endian, little-endian, as this machine has them.
 _BIG, _LITTLE, _NATIVE = ";16B", ";16L", ";16N"

@@ -61,13 +61,11 @@ class RunFolder:
     ) -> None:
         if not os.fspath(outdir):
             raise ValueError("the output folder has no name; name one, . for the one you are in")
-        self.outdir, self.subdirs, self.kind, self.sheet, self.size = (
-            Path(outdir),
-            subdirs,
-            kind,
-            sheet,
-            size,
-        )
+        self.outdir = Path(outdir)
+        self.subdirs = subdirs
+        self.kind = kind
+        self.sheet = sheet
+        self.size = size
         self.settings: dict[str, Any] = json.loads(
             json.dumps({**settings, "subdirs": subdirs}, allow_nan=False)
         )

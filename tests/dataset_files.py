@@ -128,10 +128,8 @@ def python2_batch(data: np.ndarray, **items: Any) -> bytes:
 
 
 def cifar(count: int, first: int = 0) -> tuple[bytes, np.ndarray, list[int]]:
-    planes, labels = (
-        noise(count, 3, 32, 32) ^ np.uint8(first),
-        [(first + i) % 10 for i in range(count)],
-    )
+    planes = noise(count, 3, 32, 32) ^ np.uint8(first)
+    labels = [(first + i) % 10 for i in range(count)]
     records = b"".join(
         bytes([label]) + image.tobytes() for label, image in zip(labels, planes, strict=True)
     )

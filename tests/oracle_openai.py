@@ -41,13 +41,11 @@ class Oracle:
         heads: int | None = None,
         order: str = "qhd",
     ) -> None:
-        self.state, self.blocks, self.head_channels, self.heads, self.order = (
-            state,
-            blocks,
-            head_channels,
-            heads,
-            order,
-        )
+        self.state = state
+        self.blocks = blocks
+        self.head_channels = head_channels
+        self.heads = heads
+        self.order = order
 
     def __call__(self, x: Tensor, times: Tensor, labels: Tensor | None = None) -> Tensor:
         width = self.state["time_embed.0.weight"].shape[1]

@@ -210,10 +210,8 @@ def test_archives_hold_the_images_in_order_with_their_classes(
     archive = (outdir / f"images.{kind}").read_bytes()
     if kind == "zip":
         data = ImageDataset(outdir / "images.zip")
-        images, classes = (
-            np.stack([data[i][0].numpy() for i in range(6)]),
-            [int(data[i][1].argmax()) for i in range(6)],
-        )
+        images = np.stack([data[i][0].numpy() for i in range(6)])
+        classes = [int(data[i][1].argmax()) for i in range(6)]
     else:
         with np.load(outdir / "images.npz") as arrays:
             images, classes = arrays["arr_0"].transpose(0, 3, 1, 2), arrays["arr_1"].tolist()

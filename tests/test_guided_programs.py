@@ -56,10 +56,8 @@ def test_a_guided_run_and_its_record(networks: Path, tmp_path: Path) -> None:
     free = made(tmp_path / "free", f"{args} --guidance 3")
     auto = made(tmp_path / "auto", f"{args} --guidance 3 --guide {guide} --batch 1")
     assert len({images.tobytes() for images in (plain, free, auto)}) == 3
-    settings, session = (
-        record(tmp_path / "auto")["settings"],
-        record(tmp_path / "auto")["sessions"][0],
-    )
+    settings = record(tmp_path / "auto")["settings"]
+    session = record(tmp_path / "auto")["sessions"][0]
     assert settings["guidance"] == {"scale": 3.0, "guide_sha256": file_sha256(guide)}
     assert settings["sampler"]["nfe"] == 18 and session["network"]["guide"] == guide
     assert record(tmp_path / "free")["settings"]["guidance"] == {"scale": 3.0, "guide_sha256": None}

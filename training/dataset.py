@@ -171,10 +171,8 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 def _refuse_unread(files: ImageFiles) -> None:
     """A picture that is not read must not be missing without a word: statistics would be those of the others."""
     if files.unread:
-        first, kinds = (
-            files.where(files.unread[0]),
-            ", ".join(sorted({suffix(name) for name in files.unread})),
-        )
+        first = files.where(files.unread[0])
+        kinds = ", ".join(sorted({suffix(name) for name in files.unread}))
         counted = f"{len(files.unread)} pictures of formats that are not read ({kinds})"
         raise ValueError(
             f"{printable(files.path)} holds {counted}, the first is {first}: convert or remove them"

@@ -174,10 +174,8 @@ class SongUNet(UNet):
         _one_of("encoder_type", encoder_type, "standard", "skip", "residual")
         _one_of("decoder_type", decoder_type, "standard", "skip")
         self.label_dropout = label_dropout
-        emb_channels, noise_channels = (
-            model_channels * channel_mult_emb,
-            model_channels * channel_mult_noise,
-        )
+        emb_channels = model_channels * channel_mult_emb
+        noise_channels = model_channels * channel_mult_noise
         widths = [model_channels * mult for mult in channel_mult]
         attended = levels_of(attn_resolutions, img_resolution, len(widths))
         tower = Tower(in_channels, model_channels, widths, num_blocks, attended)

@@ -61,11 +61,9 @@ class Precond(RecordsArguments, nn.Module):
         use_fp16: bool = False,
     ) -> None:
         super().__init__()
-        self.img_resolution, self.img_channels, self.label_dim = (
-            img_resolution,
-            img_channels,
-            label_dim,
-        )
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.label_dim = label_dim
         self.use_fp16 = use_fp16
         self.dtype: torch.dtype | None = None
         self.register_module(self.model_name, model)

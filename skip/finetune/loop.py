@@ -292,13 +292,11 @@ class _Fit:
         batch_gpu: int | None,
         hooks: Hooks,
     ) -> None:
-        self.run, self.loss, self.batches, self.batch, self.batch_gpu = (
-            run,
-            loss,
-            batches,
-            batch,
-            batch_gpu,
-        )
+        self.run = run
+        self.loss = loss
+        self.batches = batches
+        self.batch = batch
+        self.batch_gpu = batch_gpu
         self.hooks = hooks
 
     def step(self) -> Tensor:

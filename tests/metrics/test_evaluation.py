@@ -80,10 +80,8 @@ def test_of_two_stores_that_begin_together_with_other_settings_one_is_refused(
 
 def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     made, real = pictures(60), pictures(50, seed=1)
-    images, reference = (
-        open_images(folder(tmp_path / "a", made)),
-        open_images(folder(tmp_path / "b", real)),
-    )
+    images = open_images(folder(tmp_path / "a", made))
+    reference = open_images(folder(tmp_path / "b", real))
     ev = Evaluation(Pooled(), CPU, batch=7)
     with ev.features_of(images) as store:
         result = ev.measure(

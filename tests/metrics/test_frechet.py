@@ -78,10 +78,8 @@ def test_equals_the_reference_vectors() -> None:
 def test_singular_covariances_give_the_right_value_and_a_warning() -> None:
     """With centred features X and Y of few rows, the trace is the sum of singular values of X Y^T: no root of noise."""
     stored, expected = golden_npz("metrics"), golden_json("metrics")["fid_rank_deficient"]
-    x, y = (
-        stored["features_generated"][:32].astype(float),
-        stored["features_real"][:37].astype(float),
-    )
+    x = stored["features_generated"][:32].astype(float)
+    y = stored["features_real"][:37].astype(float)
     with pytest.warns(RuntimeWarning) as caught:
         value = statistics_distance(statistics(x), statistics(y))
     assert [str(w.message).split(":")[0] for w in caught] == [

@@ -11,10 +11,8 @@ import fid
 from skip.monitor import METRICS_FILE, Monitor
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO, REFERENCE = (
-    ROOT / "assets" / "demo" / "network.safetensors",
-    ROOT / "assets" / "demo" / "reference.npz",
-)
+DEMO = ROOT / "assets" / "demo" / "network.safetensors"
+REFERENCE = ROOT / "assets" / "demo" / "reference.npz"
 CPU = torch.device("cpu")
 
 

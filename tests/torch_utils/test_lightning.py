@@ -62,10 +62,8 @@ def pickle_module_without_classes() -> Any:
             return super().find_class(module, name)
 
     module: Any = type(sys)("blind")
-    module.Unpickler, module.load = (
-        Unpickler,
-        lambda file, **options: Unpickler(file, **options).load(),
-    )
+    module.Unpickler = Unpickler
+    module.load = lambda file, **options: Unpickler(file, **options).load()
     return module
 
 
@@ -150,10 +148,8 @@ def rewritten(
 def test_an_archive_that_is_not_aligned_is_read_too(tmp_path: Path) -> None:
     write_lightning(tmp_path / "model.ckpt", tensors())
     rewritten(tmp_path / "model.ckpt", tmp_path / "again.ckpt", lambda name, data: data)
-    found, expected = (
-        read_lightning(tmp_path / "again.ckpt"),
-        read_lightning(tmp_path / "model.ckpt"),
-    )
+    found = read_lightning(tmp_path / "again.ckpt")
+    expected = read_lightning(tmp_path / "model.ckpt")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -210,10 +210,8 @@ def test_copies_of_what_was_there_before_are_counted(kind: str) -> None:
     items, numbers, text = list(range(1000)), bytes(4000), "x" * 4000
     dtype, module = ep.Made(ep.DTYPE, ("f4", False, True)), dict.fromkeys(map(str, range(1000)))
     state = (1, (1000,), dtype, False, numbers)
-    stored, array = (
-        ep.storage_bytes(torch.zeros(1000)),
-        ep.Global("numpy.core.multiarray", "_reconstruct"),
-    )
+    stored = ep.storage_bytes(torch.zeros(1000))
+    array = ep.Global("numpy.core.multiarray", "_reconstruct")
     made = {
         "storage": lambda: ep.Made(ep.STORAGE, (stored,)),
         "set": lambda: ep.Made(ep.Global("builtins", "set"), (items,)),

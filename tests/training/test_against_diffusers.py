@@ -57,11 +57,9 @@ def test_the_unet_with_classes_plain_and_skip_tuned() -> None:
     ).eval()
     theirs.load_state_dict(conversion.convert_ldm_unet_checkpoint(published(), dict(theirs.config)))
     ours = fill(LDMUNet(**TINY)).eval()
-    x, times, context = (
-        torch.randn(2, 3, 16, 16),
-        torch.tensor([500.0, 20.0]),
-        torch.randn(2, 1, 24),
-    )
+    x = torch.randn(2, 3, 16, 16)
+    times = torch.tensor([500.0, 20.0])
+    context = torch.randn(2, 1, 24)
     assert relative_error(ours(x, times, context), theirs(x, times, context).sample) < 1e-5
     scale = skip.SkipScale(layers=(0.6, 0.8, 0.9, 1.1))
     with skip.apply(theirs, scale):

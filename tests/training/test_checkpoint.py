@@ -201,10 +201,8 @@ def run(*args: Any) -> Any:
 
 
 def test_convert_gives_the_same_network(tmp_path: Path) -> None:
-    source, target = (
-        written(tmp_path, small_snapshot(), "net.pkl"),
-        tmp_path / "folder" / "net.safetensors",
-    )
+    source = written(tmp_path, small_snapshot(), "net.pkl")
+    target = tmp_path / "folder" / "net.safetensors"
     result = run("convert", source, target)
     assert result.exit_code == 0 and "EDMPrecond" in result.output
     assert_same(load_network(target), load_network(source))

@@ -340,10 +340,8 @@ def test_attention_at_fewer_channels_than_a_head_has_is_no_attention(
     path.write_bytes(
         edm_pickles.edm_snapshot("EDMPrecond", net.init_kwargs, fill(net).state_dict())
     )
-    x, sigma = (
-        torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([0.5, 3.0]),
-    )
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    sigma = torch.tensor([0.5, 3.0])
     with torch.inference_mode():
         assert torch.equal(load_network(path)(x, sigma), net.eval()(x, sigma))
     with pytest.raises(ValueError, match="160 channels cannot have 3 heads"):

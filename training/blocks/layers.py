@@ -126,10 +126,8 @@ class Conv2d(nn.Module):
         """Map [N, in_channels, H, W] to [N, out_channels, H', W'], H' = 2H (up), H/2 (down) or H."""
         if self.weight is None:
             return self._resample(x)
-        weight, bias = (
-            self.weight.to(x.dtype),
-            self.bias.to(x.dtype) if self.bias is not None else None,
-        )
+        weight = self.weight.to(x.dtype)
+        bias = self.bias.to(x.dtype) if self.bias is not None else None
         if self.convolve_first and self.down and self.resample_filter is not None:
             pad = self.kernel // 2 + (self.resample_filter.shape[-1] - 1) // 2
             return halve(F.conv2d(x, weight, bias, padding=pad), self.resample_filter, pad=0)

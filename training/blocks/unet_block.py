@@ -71,11 +71,9 @@ class UNetBlock(SkipBlock):
             raise ValueError(
                 f"attention over {out_channels} channels cannot have {self.num_heads} heads"
             )
-        self.dropout, self.residual_scale, self.adaptive_scale = (
-            dropout,
-            float(skip_scale),
-            adaptive_scale,
-        )
+        self.dropout = dropout
+        self.residual_scale = float(skip_scale)
+        self.adaptive_scale = adaptive_scale
 
         resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
         self.norm0 = GroupNorm(in_channels, eps, norm_groups)

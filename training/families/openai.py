@@ -231,10 +231,8 @@ def _infer(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _check_supported(state: Mapping[str, Tensor]) -> None:
     """Refuse guided-diffusion's networks, whose tensors have the same names."""
-    out_channels, img_channels = (
-        state["out.2.weight"].shape[0],
-        state["input_blocks.0.0.weight"].shape[1],
-    )
+    out_channels = state["out.2.weight"].shape[0]
+    img_channels = state["input_blocks.0.0.weight"].shape[1]
     if out_channels != img_channels:
         raise ValueError(
             f"the network has {out_channels} output channels for images of {img_channels}: one that learns "

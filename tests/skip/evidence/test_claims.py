@@ -190,10 +190,8 @@ def test_a_claim_about_some_of_the_cells() -> None:
 def test_every_group_must_show_it() -> None:
     claim = replace(LOWER, for_each="nfe")
     good = cells("rho", {0.7: 6.12, 1.0: 6.6}, nfe=9)
-    bad, doubtful = (
-        cells("rho", {0.7: 5.5, 1.0: 5.0}, nfe=19),
-        cells("rho", {0.7: 4.9, 1.0: 5.0}, nfe=39),
-    )
+    bad = cells("rho", {0.7: 5.5, 1.0: 5.0}, nfe=19)
+    doubtful = cells("rho", {0.7: 4.9, 1.0: 5.0}, nfe=39)
     assert judge(claim, good).sentence.startswith(f"Seen: {LOWER.says} (NFE 9: 6.12 at rho 0.7")
     verdict = judge(claim, good + bad + doubtful)
     assert verdict.seen == "not seen"

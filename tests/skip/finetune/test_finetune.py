@@ -182,11 +182,9 @@ def test_gradient_is_the_finite_difference(bounded: bool) -> None:
 
 
 def test_losses_are_those_of_the_study() -> None:
-    net, feature, examples = (
-        load_network("demo"),
-        smooth_features(load_detector("demo", CPU)),
-        some_examples(),
-    )
+    net = load_network("demo")
+    feature = smooth_features(load_detector("demo", CPU))
+    examples = some_examples()
     x, labels, sigma, noise = examples
     rho = torch.full([net.num_skips], 0.8, dtype=torch.float64)
     with torch.no_grad():

@@ -76,10 +76,8 @@ def test_gradient(net: Any, scale: SkipScale) -> None:
 
 def test_losses(net: Any) -> None:
     x, sigma = images(net), net.round_sigma(torch.tensor(LEVELS, dtype=torch.float64))
-    noise, labels = (
-        SeedNoise([6, 7, 8]).randn(list(x.shape)),
-        random_labels(SEEDS, net.label_dim, shape(net)),
-    )
+    noise = SeedNoise([6, 7, 8]).randn(list(x.shape))
+    labels = random_labels(SEEDS, net.label_dim, shape(net))
     tuned = SkipTuned(net, SkipScale(0.5))
     found = losses(tuned, x, labels, sigma, noise, {"pixel": pixels} | band_features("haar"))
     with torch.no_grad():
@@ -94,10 +92,8 @@ def test_losses(net: Any) -> None:
 
 
 def test_inversion(net: Any) -> None:
-    settings, labels = (
-        SamplerSettings("euler", steps=4),
-        random_labels(SEEDS, net.label_dim, shape(net)),
-    )
+    settings = SamplerSettings("euler", steps=4)
+    labels = random_labels(SEEDS, net.label_dim, shape(net))
     nodes = settings.nodes(net)
     assert net.sigma_min <= float(nodes[-1]) * (1 + 1e-12) and float(nodes[0]) <= net.sigma_max * (
         1 + 1e-12
@@ -121,10 +117,8 @@ def test_windows(net: Any) -> None:
     scales = [SkipScale(0.5, window=window) for window in bounds]
     with torch.inference_mode():
         for i, sigma in enumerate(nodes.float()):
-            x, labels = (
-                pure_noise(shape(net), SEEDS, sigma).float(),
-                random_labels(SEEDS, net.label_dim, shape(net)),
-            )
+            x = pure_noise(shape(net), SEEDS, sigma).float()
+            labels = random_labels(SEEDS, net.label_dim, shape(net))
             moved = [
                 not torch.equal(SkipTuned(net, scale)(x, sigma, labels), net(x, sigma, labels))
                 for scale in scales

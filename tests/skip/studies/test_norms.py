@@ -135,10 +135,8 @@ def test_slices_of_the_weights() -> None:
 def test_half_precision_neither_overflows_nor_hides_the_rounded_rho() -> None:
     net = tiny_network(label_dim=0).set_dtype(torch.float16)
     x = pure_noise((1, 8, 8), SEEDS, 80.0)
-    plain, tuned = (
-        skip_norms(net, x, 80.0),
-        skip_norms(SkipTuned(net, SkipScale(0.8, 0.8)), x, 80.0),
-    )
+    plain = skip_norms(net, x, 80.0)
+    tuned = skip_norms(SkipTuned(net, SkipScale(0.8, 0.8)), x, 80.0)
     assert torch.isfinite(plain).all()
     assert torch.equal(tuned[:, 0], float(torch.tensor(0.8).half()) * plain[:, 0])
     with torch.no_grad():

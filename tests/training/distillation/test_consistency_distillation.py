@@ -62,10 +62,8 @@ def test_scalings_are_those_of_consistency_models() -> None:
         "num_blocks": 1,
     }
     sigma = torch.tensor([0.002, 0.1, 3.0, 80.0]).reshape(-1, 1, 1, 1)
-    ours, openai = (
-        EDMConsistencyPrecond(**shape).scalings(sigma),
-        ConsistencyPrecond(**shape).scalings(sigma),
-    )
+    ours = EDMConsistencyPrecond(**shape).scalings(sigma)
+    openai = ConsistencyPrecond(**shape).scalings(sigma)
     for a, b in zip(ours[:3], openai[:3], strict=True):
         assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
     assert torch.equal(ours.c_noise, EDMPrecond(**shape).scalings(sigma).c_noise)
@@ -102,11 +100,9 @@ def test_fine_path_leads_to_the_exact_end() -> None:
 
 
 def test_heun_step_takes_a_level_an_image() -> None:
-    x, here, there = (
-        torch.randn(3, 1, 2, 2),
-        torch.tensor([4.0, 2.0, 0.3]),
-        torch.tensor([3.0, 0.3, 0.1]),
-    )
+    x = torch.randn(3, 1, 2, 2)
+    here = torch.tensor([4.0, 2.0, 0.3])
+    there = torch.tensor([3.0, 0.3, 0.1])
     together = heun_step(Gaussian(), x, here, there, None)
     for i in range(3):
         alone = heun_step(Gaussian(), x[i : i + 1], here[i : i + 1], there[i : i + 1], None)

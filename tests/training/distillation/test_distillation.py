@@ -175,10 +175,8 @@ def test_descent_takes_the_mean_gradient_of_all_ranks(monkeypatch: pytest.Monkey
     monkeypatch.setattr(distributed, "all_reduce_sum", lambda flat: flat + 3 * flat)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
     before = [p.detach().clone() for p in net.parameters()]
-    net.weight.grad, net.bias.grad = (
-        torch.arange(6.0).reshape(3, 2),
-        torch.tensor([1.0, 2.0, float("nan")]),
-    )
+    net.weight.grad = torch.arange(6.0).reshape(3, 2)
+    net.bias.grad = torch.tensor([1.0, 2.0, float("nan")])
     grads = [net.weight.grad.clone(), torch.tensor([1.0, 2.0, 0.0])]
     descend(optimizer, lr=0.5)
     for old, new, grad in zip(before, net.parameters(), grads, strict=True):

@@ -77,11 +77,9 @@ class EDM2Block(SkipBlock):
         concat_balance: float = 0.5,
     ) -> None:
         super().__init__()
-        self.flavor, self.resample_mode, self.resample_filter = (
-            flavor,
-            resample_mode,
-            tuple(resample_filter),
-        )
+        self.flavor = flavor
+        self.resample_mode = resample_mode
+        self.resample_filter = tuple(resample_filter)
         self.num_heads = out_channels // channels_per_head if attention else 0
         if self.num_heads and out_channels % self.num_heads:
             raise ValueError(
@@ -89,11 +87,9 @@ class EDM2Block(SkipBlock):
             )
         check_taps(self.resample_filter)
         self.dropout, self.clip_act = dropout, clip_act
-        self.res_balance, self.attn_balance, self.concat_balance = (
-            res_balance,
-            attn_balance,
-            concat_balance,
-        )
+        self.res_balance = res_balance
+        self.attn_balance = attn_balance
+        self.concat_balance = concat_balance
 
         self.emb_gain = nn.Parameter(torch.zeros([]))
         self.conv_res0 = MPConv(out_channels if flavor == "enc" else in_channels, out_channels, 3)
@@ -202,10 +198,8 @@ class EDM2UNet(UNet):
         block: Callable[..., EDM2Block] = partial(
             EDM2Block, emb_channels=emb_channels, **block_kwargs
         )
-        down, up = (
-            partial(block, flavor="enc"),
-            partial(block, flavor="dec", concat_balance=concat_balance),
-        )
+        down = partial(block, flavor="enc")
+        up = partial(block, flavor="dec", concat_balance=concat_balance)
 
         def encoder(place: Place) -> tuple[Place, nn.Module]:
             if place.name == "conv":

@@ -129,11 +129,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Mix the context [N, S, context_dim] for each token of x [N, T, D]: [N, T, D]."""
-        q, k, v = (
-            self._heads(self.to_q(x)),
-            self._heads(self.to_k(context)),
-            self._heads(self.to_v(context)),
-        )
+        q = self._heads(self.to_q(x))
+        k = self._heads(self.to_k(context))
+        v = self._heads(self.to_v(context))
         return self.to_out(compute.attention(q, k, v).transpose(1, 2).reshape(x.shape))
 
     def _heads(self, x: Tensor) -> Tensor:
