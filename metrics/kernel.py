@@ -11,16 +11,8 @@ from metrics.kernel_functions import IMQ, RBF, Kernel, Laplace, Polynomial, medi
 from metrics.metric import Evidence, Metric, Quantity, Value
 
 __all__ = [
-    "IMQ",
-    "RBF",
-    "Kernel",
-    "Laplace",
-    "Polynomial",
-    "immd",
-    "kid",
-    "median_distance",
-    "mmd2",
-]
+    "IMQ", "RBF", "Kernel", "Laplace", "Polynomial", "immd", "kid", "median_distance", "mmd2",
+]  # fmt: skip
 KID_KERNEL = Polynomial(degree=3, gamma=None, coef0=1.0)
 
 

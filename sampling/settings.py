@@ -29,15 +29,8 @@ DEFAULT_STEPS = 18
 MOST_STEPS = 10_000
 _LOGSNR_BY_DEFAULT = ("unipc", "dpmpp")  # the grid these solvers are published with
 _NOT_SETTINGS = {
-    "denoise",
-    "x",
-    "sigmas",
-    "randn_like",
-    "round_sigma",
-    "sigma_range",
-    "epsilon_s",
-    "boundary",
-}
+    "denoise", "x", "sigmas", "randn_like", "round_sigma", "sigma_range", "epsilon_s", "boundary",
+}  # fmt: skip
 
 
 class NoiseRange(Protocol):

@@ -80,15 +80,9 @@ def test_student_draws_in_one_step(teacher: str, data: Path, tmp_path: Path) -> 
     student = distilled(*command).stdout.strip()
     for sigma, status in (("80", 0), ("100", 2)):
         flags = [
-            "--outdir",
-            str(tmp_path / sigma),
-            "--network",
-            student,
-            "--seeds",
-            "0-3",
-            "--sigmas",
+            "--outdir", str(tmp_path / sigma), "--network", student, "--seeds", "0-3", "--sigmas",
             sigma,
-        ]
+        ]  # fmt: skip
         drawn = CliRunner().invoke(generate.main, [*flags, "--sampler", "consistency"])
         assert drawn.exit_code == status, drawn.stderr
     record = json.loads((tmp_path / "80" / "run.json").read_text())

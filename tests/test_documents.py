@@ -43,13 +43,9 @@ PLACEHOLDERS = {
 }
 # Of torchrun, pip and PyTorch's settings, where documents name them alone.
 FLAGS_OF_OTHERS = {
-    "--no-deps",
-    "--nproc_per_node",
-    "--extra-index-url",
-    "--kernels",
-    "--signal",
+    "--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal",
     "--kill-on-bad-exit",
-}
+}  # fmt: skip
 
 
 def commands_of(program: str) -> dict[tuple[str, ...], click.Command]:

@@ -152,18 +152,9 @@ def test_two_ranks_agree_with_one(
     reference: Path, detector: Path, data: Path, tmp_path: Path
 ) -> None:
     asked = [
-        "calc",
-        "--images",
-        data,
-        "--num",
-        150,
-        "--ref",
-        reference,
-        "--detector",
-        detector,
-        "--batch",
-        16,
-    ]
+        "calc", "--images", data, "--num", 150, "--ref", reference, "--detector", detector,
+        "--batch", 16,
+    ]  # fmt: skip
     done = processes.run(
         "fid.py", *map(str, asked), ranks=2, SKIP_TUNING_CACHE=str(tmp_path / "other")
     )

@@ -59,20 +59,9 @@ def first_and_last_count(progress: str) -> tuple[int, int]:
 @pytest.mark.usefixtures("small_chunks")
 def test_gen_goes_on(tmp_path: Path) -> None:
     args = [
-        "gen",
-        "--seeds",
-        "0-39",
-        "--sampler",
-        "euler",
-        "--steps",
-        "2",
-        "--rho-bottom",
-        "0.8",
-        "--batch",
-        "8",
-        "--metrics",
-        "fid,is",
-    ]
+        "gen", "--seeds", "0-39", "--sampler", "euler", "--steps", "2", "--rho-bottom", "0.8",
+        "--batch", "8", "--metrics", "fid,is",
+    ]  # fmt: skip
     args += ["--network", saved(tmp_path, resolution=32)]
     whole, progress = finished([*args, "--features", str(tmp_path / "whole")])
     assert first_and_last_count(progress) == (0, 40)
@@ -96,18 +85,9 @@ def test_calc_goes_on_in_the_cache_and_leaves_nothing_there(tmp_path: Path) -> N
         images, arr_0=np.random.RandomState(0).randint(0, 256, [100, 32, 32, 1], dtype=np.uint8)
     )
     args = [
-        "calc",
-        "--images",
-        str(images),
-        "--num",
-        "90",
-        "--seed",
-        "3",
-        "--batch",
-        "4",
-        "--metrics",
+        "calc", "--images", str(images), "--num", "90", "--seed", "3", "--batch", "4", "--metrics",
         "fid,is",
-    ]
+    ]  # fmt: skip
     whole, _ = finished(args)
     assert not list(cache.rglob("*.npz"))
 

@@ -64,13 +64,9 @@ def made(networks: Path, outdir: Path, args: str, network: str = "tiny") -> Path
 
 def torchrun(networks: Path, outdir: Path, args: str) -> subprocess.CompletedProcess[str]:
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
         PROGRAM,
-    ]
+    ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, *arguments(networks, outdir, args)],

@@ -38,14 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, outdir: Path, network: str, *flags: str) -> Result:
     own = ["--autoencoder", str(folder / "kl.pth")] if network == "uvit.pth" else []
     arguments = [
-        "--network",
-        str(folder / network),
-        "--outdir",
-        str(outdir),
-        "--seeds=0-3",
-        *own,
-        *flags,
-    ]
+        "--network", str(folder / network), "--outdir", str(outdir), "--seeds=0-3", *own, *flags,
+    ]  # fmt: skip
     return CliRunner().invoke(generate.main, arguments)
 
 
@@ -164,13 +158,8 @@ def test_what_cannot_be_is_refused_in_one_line(
 ) -> None:
     flags = [str(folder / flag) if flag.endswith(".pth") else flag for flag in flags]
     arguments = [
-        "--network",
-        str(folder / network),
-        "--outdir",
-        str(tmp_path / "out"),
-        "--seeds=0",
-        *flags,
-    ]
+        "--network", str(folder / network), "--outdir", str(tmp_path / "out"), "--seeds=0", *flags,
+    ]  # fmt: skip
     result = CliRunner().invoke(generate.main, arguments)
     told = [
         line

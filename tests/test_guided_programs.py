@@ -116,16 +116,9 @@ def test_a_network_that_nothing_fetches_says_how_to_get_it(program: str, tmp_pat
             result = run(tmp_path / "out", f"--network {name}")
         else:
             args = [
-                "gen",
-                "--network",
-                name,
-                "--detector",
-                "demo",
-                "--ref",
-                str(REFERENCE),
-                "--seeds",
+                "gen", "--network", name, "--detector", "demo", "--ref", str(REFERENCE), "--seeds",
                 "0-1",
-            ]
+            ]  # fmt: skip
             result = CliRunner().invoke(fid.main, args)
         assert (
             refused(result)

@@ -217,17 +217,8 @@ def test_the_other_families(
 )
 def test_a_consistency_model_beside_edm(machine: Machine, item: str, cell: str, value: str) -> None:
     asked = [
-        "--profile",
-        "paper",
-        "--cells",
-        cell,
-        "--num",
-        "2",
-        "--results",
-        item,
-        "--device",
-        "cpu",
-    ]
+        "--profile", "paper", "--cells", cell, "--num", "2", "--results", item, "--device", "cpu",
+    ]  # fmt: skip
     assert json.loads(machine.tables("run", item, *asked)) == {"measured": 1, "results": item}
     record = json.loads(machine.result(item).read_text())
     assert record["settings"]["sigma"] == 80 and np.isfinite(record["values"][value]["value"])

@@ -60,15 +60,9 @@ def test_files_of_tests_have_names_of_their_own() -> None:
 def test_the_tests_collect_without_optional_packages() -> None:
     """On a bare GPU machine `pytest -m gpu` has torch, numpy, scipy and pytest: others are skipped where missing."""
     optional = {
-        "diffusers",
-        "matplotlib",
-        "prdc",
-        "pywt",
-        "sklearn",
-        "torch_fidelity",
-        "transformers",
+        "diffusers", "matplotlib", "prdc", "pywt", "sklearn", "torch_fidelity", "transformers",
         "yaml",
-    }
+    }  # fmt: skip
     found = []
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:

@@ -15,17 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
-    "assets",
-    "configs",
-    "dnnlib",
-    "metrics",
-    "results",
-    "sampling",
-    "skip",
-    "skip_tuning",
-    "torch_utils",
-    "training",
-)
+    "assets", "configs", "dnnlib", "metrics", "results", "sampling", "skip", "skip_tuning",
+    "torch_utils", "training",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,9 @@ from training.precond_base import Precond, Scalings, predicting_noise
 from training.schedules import VPSchedule, iddpm_levels
 
 __all__ = [
-    "PRECONDS",
-    "EDMPrecond",
-    "EDMScaled",
-    "Precond",
-    "Scalings",
-    "VEPrecond",
-    "VPPrecond",
+    "PRECONDS", "EDMPrecond", "EDMScaled", "Precond", "Scalings", "VEPrecond", "VPPrecond",
     "iDDPMPrecond",
-]
+]  # fmt: skip
 
 NETWORKS: dict[str, type[DhariwalUNet] | type[SongUNet]] = {
     "DhariwalUNet": DhariwalUNet,

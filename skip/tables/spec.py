@@ -22,17 +22,9 @@ NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 # The keys of an item's TOML, and of its table of one profile; WORDS are taken as they are.
 KEYS = {
-    "title",
-    "source",
-    "study",
-    "notes",
-    "requires",
-    "settings",
-    "cells",
-    "published",
-    "plot",
+    "title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot",
     "claims",
-}
+}  # fmt: skip
 KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
 WORDS = {"title", "source", "notes", "requires"}
 

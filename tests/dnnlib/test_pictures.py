@@ -142,15 +142,9 @@ def test_pillows_open_is_called_in_one_place_only() -> None:
     assert not opens_pictures(ast.parse("open(0)\nzipfile.open(0)\narchive.open(0)"))
 
     folders = [
-        "skip",
-        "sampling",
-        "metrics",
-        "training",
-        "torch_utils",
-        "dnnlib",
-        "benchmarks",
+        "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib", "benchmarks",
         "examples",
-    ]
+    ]  # fmt: skip
     files = [
         *ROOT.glob("*.py"),
         *(path for name in folders for path in (ROOT / name).rglob("*.py")),

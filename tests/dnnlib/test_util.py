@@ -134,13 +134,9 @@ def test_cache_folder_can_be_chosen(
 
 def test_names_in_the_cache_are_safe_and_distinct(tmp_path: Path) -> None:
     urls = [
-        "http://a/x.pkl",
-        "http://b/x.pkl",
-        "http://a/x.pkl?v=2",
-        "http://a/../..",
-        "http://a/%2e%2e%2fx",
-        "http://a/",
-    ]
+        "http://a/x.pkl", "http://b/x.pkl", "http://a/x.pkl?v=2", "http://a/../..",
+        "http://a/%2e%2e%2fx", "http://a/",
+    ]  # fmt: skip
     paths = [util.cached_path(url, tmp_path) for url in urls]
     assert len(set(paths)) == len(urls)
     assert all(

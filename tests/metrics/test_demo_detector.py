@@ -235,13 +235,9 @@ def test_own_images_offline_from_the_data_set_to_the_distance(tmp_path: Path) ->
     facts = json.loads(trained.stdout)
     assert (facts["train_images"], facts["test_images"]) == (270, 30)
     made = [
-        "--detector",
-        str(tmp_path / "own.safetensors"),
-        "--data",
-        str(data),
-        "--dest",
+        "--detector", str(tmp_path / "own.safetensors"), "--data", str(data), "--dest",
         str(tmp_path / "ref.npz"),
-    ]
+    ]  # fmt: skip
     assert CliRunner().invoke(fid, ["ref", *made]).exit_code == 0
     asked = ["--images", str(data), "--num", "300", "--ref", str(tmp_path / "ref.npz"), *made[:2]]
     found = CliRunner().invoke(fid, ["calc", *asked])

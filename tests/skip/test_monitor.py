@@ -21,15 +21,8 @@ def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
     monitor(DEMO, 1000)
     line = json.loads((tmp_path / METRICS_FILE).read_text())
     flags = [
-        "--network",
-        str(DEMO),
-        "--seeds",
-        "0-5",
-        "--ref",
-        str(REFERENCE),
-        "--detector",
-        "demo",
-    ]
+        "--network", str(DEMO), "--seeds", "0-5", "--ref", str(REFERENCE), "--detector", "demo",
+    ]  # fmt: skip
     result = CliRunner().invoke(fid.main, ["gen", *flags])
     assert result.exit_code == 0, result.output
     assert line["images"] == 1000

@@ -145,14 +145,9 @@ def test_flags_beside_a_file_and_a_wrong_number_of_layers(
     file = tmp_path / "scale.json"
     save_scale(file, SkipScale(layers=(0.5, 0.6)))
     args = [
-        "--network",
-        saved(tmp_path),
-        "--outdir",
-        str(tmp_path / "out"),
-        "--rho-layers",
-        str(file),
+        "--network", saved(tmp_path), "--outdir", str(tmp_path / "out"), "--rho-layers", str(file),
         *flags,
-    ]
+    ]  # fmt: skip
     result = CliRunner().invoke(generate.main, args)
     assert result.exit_code == 2
     assert message in result.stderr and result.stderr.count("\n") == 1
@@ -160,13 +155,9 @@ def test_flags_beside_a_file_and_a_wrong_number_of_layers(
 
 def test_neither_numbers_nor_a_file(tmp_path: Path) -> None:
     args = [
-        "--network",
-        saved(tmp_path),
-        "--outdir",
-        str(tmp_path / "out"),
-        "--rho-layers",
+        "--network", saved(tmp_path), "--outdir", str(tmp_path / "out"), "--rho-layers",
         str(tmp_path / "none.json"),
-    ]
+    ]  # fmt: skip
     result = CliRunner().invoke(generate.main, args)
     assert result.exit_code == 2
     assert "none.json is not a list of numbers such as 0.8,0.9,1, nor a file" in result.stderr

@@ -16,15 +16,9 @@ from standins_ldm import write_lightning
 from torch_utils.lightning import is_lightning, read_lightning
 
 DTYPES = (
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.int64,
-    torch.int32,
-    torch.uint8,
-    torch.bool,
-)
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.uint8, torch.bool,
+)  # fmt: skip
 
 
 def tensors() -> dict[str, torch.Tensor]:

@@ -32,13 +32,8 @@ MOST_BYTES = 2**30  # of one file in a data set: more than the largest picture t
 MOST_CLASSES = 1_000_000
 
 _READ_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-)
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError,
+)  # fmt: skip
 
 
 class ImageFiles:

@@ -7,18 +7,9 @@ from PIL import features
 LABEL_FILE = "dataset.json"
 # Files that may hold many pictures.
 ARCHIVES = (
-    ".zip",
-    ".npz",
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tar.xz",
-    ".tar.zst",
-    ".7z",
-    ".rar",
+    ".zip", ".npz", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar",
     ".parquet",
-)
+)  # fmt: skip
 
 # By the names of dnnlib.pictures.FORMATS.
 _SUFFIXES = {

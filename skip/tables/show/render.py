@@ -19,17 +19,9 @@ from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.verdicts import verdicts
 
 COLUMNS = [
-    "item",
-    "profile",
-    "study",
-    "settings",
-    "name",
-    "value",
-    "error",
-    "published",
-    "where",
+    "item", "profile", "study", "settings", "name", "value", "error", "published", "where",
     "command",
-]
+]  # fmt: skip
 
 Render = Callable[[Sequence[MeasuredItem], Path | None], str]
 

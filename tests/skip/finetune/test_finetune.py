@@ -335,15 +335,9 @@ def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = [
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--device",
-        "cpu",
-        "--outdir",
+        "--network", small.network, "--batch", "8", "--device", "cpu", "--outdir",
         str(tmp_path / "run"),
-    ]
+    ]  # fmt: skip
     first = ["network", *flags, "--every", "8", "--duration-images", "8", "--lr", "1e18"]
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
@@ -364,15 +358,9 @@ def test_a_full_disk_is_one_line_of_its_own(
 
     monkeypatch.setattr(torch, "save", full)
     flags = [
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--device",
-        "cpu",
-        "--outdir",
+        "--network", small.network, "--batch", "8", "--device", "cpu", "--outdir",
         str(tmp_path / "run"),
-    ]
+    ]  # fmt: skip
     result = CliRunner().invoke(main, ["network", *flags, "--duration-images", "8"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
@@ -439,16 +427,9 @@ def on_two_ranks(*args: str) -> dict[str, Any]:
 
 def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> None:
     flags = [
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--duration-images",
-        "24",
-        "--bounded",
-        "--rho-start",
-        "0.5",
-    ]
+        "--network", small.network, "--batch", "8", "--duration-images", "24", "--bounded",
+        "--rho-start", "0.5",
+    ]  # fmt: skip
     two = on_two_ranks("rho", *flags, "--lr", "0.1", "--out", str(tmp_path / "two.json"))
     one = tune_rho(replace(small, lr=0.1), 24, tmp_path / "one", CPU, bounded=True, start=0.5)
     assert two["rho"] == pytest.approx(one.scale.layers, rel=1e-5)
@@ -472,17 +453,9 @@ def test_two_ranks_agree_with_one_on_weights(small: FineTuning, tmp_path: Path) 
 def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Path) -> None:
     out = tmp_path / "rho.json"
     flags = [
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--duration",
-        "16",
-        "--device",
-        "cpu",
-        "--out",
+        "--network", small.network, "--batch", "8", "--duration", "16", "--device", "cpu", "--out",
         str(out),
-    ]
+    ]  # fmt: skip
     result = CliRunner().invoke(main, ["rho", *flags])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -571,15 +544,9 @@ def test_coefficients_whose_state_is_gone_are_not_written_over(
 ) -> None:
     (tmp_path / "rho.json").write_text("{}")
     flags = [
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--device",
-        "cpu",
-        "--dest",
+        "--network", small.network, "--batch", "8", "--device", "cpu", "--dest",
         str(tmp_path / "rho.json"),
-    ]
+    ]  # fmt: skip
     result = CliRunner().invoke(main, ["rho", *flags, "--duration-images", "8"])
     assert (
         result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
