@@ -53,6 +53,7 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
     check_writable(dest, "--dest")
     # Seed modulo 10 is the class.
     seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]
+
     device = distributed.init()
     sheets, captions = [], []
     for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
@@ -72,6 +73,7 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
             else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
         )
         captions.append(f"{tuned}, NFE {nfe}")
+
     save_png(side_by_side(sheets, captions), dest)
     click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
     distributed.shutdown()

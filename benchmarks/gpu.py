@@ -405,15 +405,10 @@ def busy(bench: Bench) -> None:
         place = Path(folder)
         save_network(bench.network(), place / "adm.safetensors")
         torch.save(fill(InceptionV3()).state_dict(), place / "inception.pth")
-        common = [
-            "--network",
-            place / "adm.safetensors",
-            "--dtype",
-            "float16",
-            "--device",
-            bench.device.type,
-        ]
-        common += ["--batch", batch, "--seeds", f"0-{images - 1}", "--rho-bottom", 0.82]
+
+        network = ["--network", place / "adm.safetensors", "--dtype", "float16"]
+        common = [*network, "--device", bench.device.type, "--batch", batch]
+        common += ["--seeds", f"0-{images - 1}", "--rho-bottom", 0.82]
         made = ["--outdir", place / "made"]
         reference = ["--ref", place / "ref.npz", "--detector", place / "inception.pth"]
         programs: dict[str, list[Any]] = {
@@ -423,6 +418,7 @@ def busy(bench: Bench) -> None:
                            place / "inception.pth", "--device", bench.device.type],
             "fid.py gen, 19 evaluations": ["fid.py", "gen", *common, "--steps", 10, *reference],
         }  # fmt: skip
+
         for what, command in programs.items():
             watcher, began = Busy(), time.monotonic()
             watcher.start()

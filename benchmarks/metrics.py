@@ -97,12 +97,14 @@ def main(dim: int, rounds: int, sqrtm: bool, images: int) -> None:
         "threads": torch.get_num_threads(),
         "frechet_seconds": round(seconds, 2),
     }
+
     if sqrtm:
         slow, judge = timed(lambda: sqrtm_distance(c1, c2))
         result |= {
             "sqrtm_seconds": round(slow, 2),
             "relative_difference": abs(runs[0][1] / judge - 1),
         }
+
     if images > 0:
         sets = [
             torch.randn(images, dim, generator=torch.Generator().manual_seed(seed))
@@ -112,6 +114,7 @@ def main(dim: int, rounds: int, sqrtm: bool, images: int) -> None:
         slow, _ = timed(lambda: piecemeal(sets[0], own, reference))
         fast, _ = timed(lambda: frechet(own, reference, sets[0]))
         result |= {"fid_with_error_seconds": round(fast, 1), "piecemeal_seconds": round(slow, 1)}
+
         seconds, _ = timed(lambda: precision_recall(*sets))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
             2**30 if sys.platform == "darwin" else 2**20
@@ -121,6 +124,7 @@ def main(dim: int, rounds: int, sqrtm: bool, images: int) -> None:
             "precision_recall_seconds": round(seconds, 1),
             "peak_gib": round(peak, 2),
         }
+
     print(json.dumps(result, indent=2))
 
 

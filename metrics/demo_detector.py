@@ -243,8 +243,10 @@ def train(
         raise ValueError(
             f"{epochs} epochs of {len(images)} images in batches of {batch} are too little to train on"
         )
+
     channels, height, width = images.shape[1:]
     shape = Shape(channels, height, width, int(classes.max()) + 1)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = DemoDetector(shape=shape, name=name).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -254,11 +256,13 @@ def train(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=LEARNING_RATE, total_steps=steps
         )
+
         order = torch.empty(0, dtype=torch.long)
         for _ in tqdm(range(steps), desc="steps", file=sys.stderr, disable=None):
             if len(order) < batch:
                 order = torch.randperm(len(images))
             chosen, order = order[:batch], order[batch:]
+
             flip = torch.rand(batch, 1, 1, 1) < 0.5
             _features, logits = net.embed(torch.where(flip, images[chosen].flip(3), images[chosen]))
             loss = F.cross_entropy(logits, classes[chosen])

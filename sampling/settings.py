@@ -179,6 +179,7 @@ class SamplerSettings:
                 raise ValueError(
                     f"the {self.grid} grid does not fall from {high:g} to {low:g}; lower sigma_min"
                 )
+
         nodes = net.round_sigma(nodes).to("cpu", torch.float64)
         if (nodes.diff() >= 0).any():
             raise ValueError(

@@ -70,6 +70,7 @@ def apply(
         raise ValueError(
             "this U-Net is Skip-Tuned already; call remove() on what skip.apply returned before"
         )
+
     blocks = [_uncompiled(block) for block in model.up_blocks]
     for index, block in enumerate(blocks):
         if not (type(block).__name__ in UP_BLOCKS and _from_diffusers(block, UP_BLOCKS)):
@@ -77,10 +78,13 @@ def apply(
                 f"up_blocks[{index}] is a {type(block).__name__}, of which it is not known how it takes its skips; "
                 f"known are {', '.join(UP_BLOCKS)}"
             )
+
     if scheduler is not None and sigma_of_timestep is not None:
         raise ValueError("give either a scheduler or sigma_of_timestep, not both")
+
     counts = [len(block.resnets) for block in blocks]
     scale.per_layer(sum(counts))  # fails now rather than in the middle of a run
+
     timed = not scale.is_identity and (scale.time != "constant" or scale.window is not None)
     if timed and scheduler is None and sigma_of_timestep is None:
         raise ValueError(

@@ -122,7 +122,7 @@ LONG = {
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector some hundred thousand objects that stay: a tenth of the time."""
+    """Spare the garbage collector the many objects that stay to the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

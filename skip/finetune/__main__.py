@@ -77,12 +77,14 @@ def rho_command(**flags: Any) -> None:
     settings, out = _settings(flags), Path(flags["dest"])
     check_writable(out, "--dest")
     warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
+
     state = out.with_name(f"{out.name}.state")
     if out.exists() and not state.exists():
         raise ValueError(
             f"{out} is there, but no {state.name} beside it to go on from, and a new run would write over it; name "
             "another --dest, or move it away"
         )
+
     fitted = tune_rho(
         settings,
         flags["duration_images"],
@@ -92,6 +94,7 @@ def rho_command(**flags: Any) -> None:
         flags["rho_start"],
         flags["batch_gpu"],
     )
+
     if distributed.rank() == 0:
         about = {"bounded": flags["bounded"], "images": flags["duration_images"]}
         save_scale(out, fitted.scale, **as_json(settings), **about)

@@ -256,12 +256,14 @@ def fit(
         )
     if batch_gpu is not None and batch_gpu < 1:
         raise ValueError(f"batch_gpu is {batch_gpu}; it must be at least 1")
+
     with _alone(saved):
         is_new = not saved.exists()
         run.load(saved, device)
         try:
             if not run.history:
                 run.save(saved)  # from here on a missing state means that it was removed
+
             batches = _examples(real, settings, run.images_seen, until, device)
             fitting = _Fit(run, loss, batches, settings.batch, batch_gpu, hooks or Hooks())
             with tqdm(

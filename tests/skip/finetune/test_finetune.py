@@ -60,6 +60,13 @@ def some_examples(count: int = 4) -> Examples:
     return Examples(images, torch.eye(10)[torch.arange(count)], draw_sigma(range(count)), noise)
 
 
+def on_the_cpu(small: FineTuning, where: str, place: Path) -> list[str]:
+    """Flags of both programs; `where` names their result."""
+    return [
+        "--network", small.network, "--batch", "8", "--device", "cpu", where, str(place),
+    ]  # fmt: skip
+
+
 # ---- features with gradients
 
 
@@ -334,10 +341,7 @@ def test_coefficients_that_the_network_cannot_bear_are_not_saved(
 def test_a_network_that_diverges_keeps_its_state_and_ends_in_one_line(
     small: FineTuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = [
-        "--network", small.network, "--batch", "8", "--device", "cpu", "--outdir",
-        str(tmp_path / "run"),
-    ]  # fmt: skip
+    flags = on_the_cpu(small, "--outdir", tmp_path / "run")
     first = ["network", *flags, "--every", "8", "--duration-images", "8", "--lr", "1e18"]
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", lambda self: None)  # a first step that goes well
@@ -357,10 +361,7 @@ def test_a_full_disk_is_one_line_of_its_own(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", full)
-    flags = [
-        "--network", small.network, "--batch", "8", "--device", "cpu", "--outdir",
-        str(tmp_path / "run"),
-    ]  # fmt: skip
+    flags = on_the_cpu(small, "--outdir", tmp_path / "run")
     result = CliRunner().invoke(main, ["network", *flags, "--duration-images", "8"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: [Errno 28] No space left on device: ")
@@ -452,10 +453,7 @@ def test_two_ranks_agree_with_one_on_weights(small: FineTuning, tmp_path: Path) 
 
 def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Path) -> None:
     out = tmp_path / "rho.json"
-    flags = [
-        "--network", small.network, "--batch", "8", "--duration", "16", "--device", "cpu", "--out",
-        str(out),
-    ]  # fmt: skip
+    flags = ["--duration", "16", *on_the_cpu(small, "--out", out)]
     result = CliRunner().invoke(main, ["rho", *flags])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -490,17 +488,7 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
 def test_nonsense_is_refused_in_one_line(
     small: FineTuning, tmp_path: Path, flags: str, message: str
 ) -> None:
-    args = [
-        *flags.split(),
-        "--network",
-        small.network,
-        "--batch",
-        "8",
-        "--device",
-        "cpu",
-        "--out",
-        str(tmp_path / "x"),
-    ]
+    args = [*flags.split(), *on_the_cpu(small, "--out", tmp_path / "x")]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
@@ -543,10 +531,7 @@ def test_coefficients_whose_state_is_gone_are_not_written_over(
     small: FineTuning, tmp_path: Path
 ) -> None:
     (tmp_path / "rho.json").write_text("{}")
-    flags = [
-        "--network", small.network, "--batch", "8", "--device", "cpu", "--dest",
-        str(tmp_path / "rho.json"),
-    ]  # fmt: skip
+    flags = on_the_cpu(small, "--dest", tmp_path / "rho.json")
     result = CliRunner().invoke(main, ["rho", *flags, "--duration-images", "8"])
     assert (
         result.exit_code == 2 and "but no rho.json.state beside it to go on from" in result.stderr
