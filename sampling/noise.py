@@ -160,4 +160,9 @@ class DrawnAhead:
         return noise.to(x.device, non_blocking=True)
 
     def _begin(self, x: Tensor) -> "Future[Tensor]":
-        return self._thread.submit(self._random.randn, x.shape, x.dtype)
+        return self._thread.submit(self._draw, x.shape, x.dtype, x.device.type == "cuda")
+
+    def _draw(self, shape: Sequence[int], dtype: torch.dtype, pinned: bool) -> Tensor:
+        noise = self._random.randn(shape, dtype)
+        # From memory that the system may move, CUDA copies only after all that it was told before.
+        return noise.pin_memory() if pinned else noise

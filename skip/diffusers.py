@@ -124,7 +124,7 @@ def sigma_from_scheduler(scheduler: Any) -> SigmaOfTimestep:
     log_sigma = ((1 - a) / a.clamp_min(1e-30)).log() / 2  # a is 0 at the end of some schedules
 
     def sigma_of_timestep(timestep: Tensor) -> Tensor:
-        table = log_sigma.to(timestep.device)
+        table = log_sigma.to(timestep.device, non_blocking=True)
         t = timestep.to(torch.float64).clamp(0, len(table) - 1)
         below, above = t.floor().long(), t.ceil().long()
         return torch.lerp(table.take(below), table.take(above), t - below).exp()

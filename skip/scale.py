@@ -129,7 +129,7 @@ class SkipScale:
             float32 [k], or [N, k] for a vector of noise levels, on the device of sigma.
         """
         sigma = torch.as_tensor(sigma).to(torch.float64)
-        rho = self.per_layer(num_skips).to(sigma.device)
+        rho = self.per_layer(num_skips).to(sigma.device, non_blocking=True)
         level = sigma.unsqueeze(-1)  # [] -> [1], [N] -> [N, 1]
         if self.time != "constant":
             tau = self._tau(level)

@@ -4,8 +4,8 @@
         y = net.to("cuda")(x.to("cuda"))
 
 Code that mixes devices by mistake raises here as it does on a GPU. What would make the CPU wait for the GPU (reading a
-number, a copy to the CPU) is written down, with the line that did it; the value that is read is made up. There are no
-gradients: `backward` does nothing.
+number, a copy to the CPU, a copy to the GPU that is not told to be non_blocking) is written down, with the line that
+did it; the value that is read is made up. There are no gradients: `backward` does nothing.
 """
 
 import collections
@@ -51,13 +51,15 @@ class FakeDevice(TorchDispatchMode):
     """Sends operators on CUDA tensors to FakeTensorMode, and all others to the CPU.
 
     Attributes:
-        waits: how often each line made the CPU wait for the device.
+        waits: how often each line made the CPU wait for the device to tell it something.
+        uploads: how often each line made it wait until numbers of its own were there.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.waits: collections.Counter[str] = collections.Counter()
+        self.uploads: collections.Counter[str] = collections.Counter()
 
     def __torch_dispatch__(
         self,
@@ -84,6 +86,8 @@ class FakeDevice(TorchDispatchMode):
         if name == "copy_" and args[0].device != args[1].device:
             if not on_cuda(args[0]):
                 self.waits[place()] += 1
+            elif not (kwargs.get("non_blocking") or args[2:] == (True,)):
+                self.uploads[place()] += 1
             return args[0]
 
         kwargs.pop("generator", None)  # fake numbers need none
@@ -127,10 +131,12 @@ class FakeMoves(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (Tensor.to, Tensor.cuda, Tensor.cpu):
             target, dtype = _destination(func, args[1:], kwargs)
-            return self._moved(args[0], target, dtype, lambda: func(*args, **kwargs))
+            waits = not kwargs.get("non_blocking")
+            return self._moved(args[0], target, dtype, waits, lambda: func(*args, **kwargs))
         if func in (torch.tensor, torch.as_tensor) and not on_cuda(args[0]):
             target = kwargs.get("device")
             if target is not None and torch.device(target).type == "cuda":
+                self.device.uploads[place()] += 1
                 return self.device.to_cuda(torch.as_tensor(args[0]), kwargs.get("dtype"))
         if func in KNOWN and on_cuda(args[0]):
             return self._known(func, args, kwargs)
@@ -141,10 +147,12 @@ class FakeMoves(TorchFunctionMode):
         tensor: Tensor,
         target: torch.device | None,
         dtype: torch.dtype | None,
+        waits: bool,
         otherwise: Callable[[], Any],
     ) -> Any:
         kind = None if target is None else target.type
         if kind == "cuda" and not on_cuda(tensor):
+            self.device.uploads[place()] += waits
             return self.device.to_cuda(tensor, dtype)
         if kind == "cpu" and on_cuda(tensor):
             self.device.waits[place()] += 1
@@ -158,6 +166,7 @@ class FakeMoves(TorchFunctionMode):
             self.device.waits[place()] += 1
             return READS[func]
         if func is Tensor.new_tensor:
+            self.device.uploads[place()] += 1
             return self.device.to_cuda(torch.tensor(rest[0]), kwargs.get("dtype") or tensor.dtype)
         if func is Tensor.copy_:
             torch.broadcast_shapes(tensor.shape, rest[0].shape)
@@ -187,6 +196,7 @@ def fake_cuda() -> Iterator[FakeDevice]:
         # A build without CUDA has no autograd for its tensors, and would abort the process.
         stack.enter_context(torch.no_grad())
         stack.enter_context(mock.patch.object(Tensor, "backward", lambda self: None))
+        stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self: self))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         stack.enter_context(FakeMoves(device))
         stack.enter_context(device.fake)

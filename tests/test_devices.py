@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dnnlib.pictures import decode_png
 from sampling.generate import generate as generate_batches
 from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
+from skip.diffusers import sigma_from_scheduler
 from skip.scale import SkipScale
 from skip.source import ImageSource
 from skip.tuned import SkipTuned
@@ -183,6 +185,34 @@ def test_a_batch_waits_for_the_device_once_for_each_denoiser(own_guide: bool, wa
         batch = next(batches)
         assert sum(device.waits.values()) == waits, device.waits
         assert batch.nfe == 2 * 5 and len(batch.images) == 2
+
+
+@pytest.mark.parametrize("sampler", ["heun", "unipc", "ablation"])
+def test_more_steps_send_no_more_numbers_to_the_device(sampler: str) -> None:
+    """A copy that is waited for in each step would let a GPU run dry in each step."""
+    churn = 2.0 if sampler in ("heun", "ablation") else None
+    scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
+    copies = []
+    for steps in (3, 4):
+        settings = SamplerSettings(sampler=sampler, steps=steps, S_churn=churn)
+        with fake_cuda() as device:
+            net = SkipTuned(tiny_network().to("cuda"), scale)
+            batches = generate_batches(net, settings, range(2), "cuda", guidance=1.5)
+            device.uploads.clear()
+            next(batches)
+        copies.append(device.uploads)
+    assert copies[0] == copies[1] and sum(copies[0].values()) > 0
+
+
+def test_a_tuned_unet_of_diffusers_sends_nothing_to_the_device() -> None:
+    """Of rho by noise level: neither its layers nor the scheduler's table is waited for at a call."""
+    scheduler = SimpleNamespace(alphas_cumprod=torch.linspace(0.99, 0.01, 10), config={})
+    scale = SkipScale(bottom=0.7, time="decreasing")
+    with fake_cuda() as device:
+        timestep = torch.tensor(3, device="cuda")
+        device.uploads.clear()
+        scale(4, sigma_from_scheduler(scheduler)(timestep))
+    assert device.uploads.total() == device.waits.total() == 0
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])

@@ -54,7 +54,7 @@ class Watch(Signals):
         due = distributed.rank() == 0 and time.monotonic() - self._since >= SAVE_SECONDS
         told = [float(due), *(float(self.caught == number) for number in SIGNALS)]
         mine = loss.detach().to(self.device, torch.float32).reshape(1)
-        answers = torch.cat([mine, torch.tensor(told, device=self.device)])
+        answers = torch.cat([mine, torch.tensor(told).to(self.device, non_blocking=True)])
         total, due_somewhere, *signals = distributed.all_reduce_sum(answers).tolist()
         mean = total / distributed.world_size()
         check_number(mean, f"the loss of the step to {images_seen:,} images")
