@@ -15,7 +15,7 @@ from dnnlib.flags import MIMG, MIMG_OR_0, SEED, WORKERS, Finite
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
 from metrics.perceptual import demo_perceptual
-from sampling.settings import MOST_STEPS
+from sampling.levels import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from torch_utils import distributed
 from training.distillation.consistency import (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,21 +11,40 @@ from torch import Tensor
 from sampling.churn import churned, stir
 from sampling.denoiser import Denoiser
 from sampling.sigmas import checked
+from sampling.solver import Solver
 from sampling.time_axes import LinearTime, TimeAxis, VETime, VPTime
+
+Rule = Literal["euler", "heun"]
+Schedule = Literal["vp", "ve", "linear"]
+Scaling = Literal["vp", "none"]
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """The settings of `ablation`, which explains them."""
+
+    solver: Rule = "heun"
+    schedule: Schedule = "linear"
+    scaling: Scaling = "none"
+    alpha: float = 1.0
+    S_churn: float = 0
+    S_min: float = 0
+    S_max: float = math.inf
+    S_noise: float = 1
 
 
 def ablation(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    solver: Literal["euler", "heun"] = "heun",
-    schedule: Literal["vp", "ve", "linear"] = "linear",
-    scaling: Literal["vp", "none"] = "none",
-    alpha: float = 1.0,
-    S_churn: float = 0,
-    S_min: float = 0,
-    S_max: float = math.inf,
-    S_noise: float = 1,
+    solver: Rule = AblationSettings.solver,
+    schedule: Schedule = AblationSettings.schedule,
+    scaling: Scaling = AblationSettings.scaling,
+    alpha: float = AblationSettings.alpha,
+    S_churn: float = AblationSettings.S_churn,
+    S_min: float = AblationSettings.S_min,
+    S_max: float = AblationSettings.S_max,
+    S_noise: float = AblationSettings.S_noise,
     randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
     round_sigma: Callable[[Tensor], Tensor] | None = None,
     sigma_range: tuple[float, float] | None = None,
@@ -88,6 +108,14 @@ def ablation(
             slope = (1 - 1 / (2 * alpha)) * slope + slope_inner / (2 * alpha)
         x = (y + h * slope) / scale.s(t_end)
     return x
+
+
+ABLATION = Solver(
+    ablation,
+    AblationSettings,
+    needs=("randn_like", "round_sigma", "sigma_range"),
+    inverts=False,
+)
 
 
 class _Scaling:

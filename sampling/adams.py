@@ -1,5 +1,6 @@
 """Adams-Bashforth solvers: the past derivatives dx/dsigma, extrapolated by a polynomial and integrated."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from sampling.denoiser import Denoiser
 from sampling.multistep import Scheme, Step, multistep, positive_steps, step_orders
+from sampling.solver import Solver
 from sampling.time_axes import VPTime
 
 Variant = Literal["tab", "rhoab"]
@@ -23,7 +25,23 @@ ADAMS_BASHFORTH = {
 }
 
 
-def ipndm(denoise: Denoiser, x: Tensor, sigmas: Tensor, order: int = 4) -> Tensor:
+@dataclass(frozen=True)
+class IPNDMSettings:
+    """The settings of `ipndm`, which explains them."""
+
+    order: int = 4
+
+
+@dataclass(frozen=True)
+class DEISSettings:
+    """The settings of `deis`, which explains them."""
+
+    order: int = 3
+    variant: Variant = "tab"
+    exact: bool = False
+
+
+def ipndm(denoise: Denoiser, x: Tensor, sigmas: Tensor, order: int = IPNDMSettings.order) -> Tensor:
     r"""iPNDM: the Adams-Bashforth weights for equal steps, used on any grid; it converges with order 2.
 
     x_s = x_{s-1} + (sigma_s - sigma_{s-1}) sum_j w_j d_{s-1-j},  d = (x - D) / sigma
@@ -56,13 +74,16 @@ def ipndm(denoise: Denoiser, x: Tensor, sigmas: Tensor, order: int = 4) -> Tenso
     return multistep(denoise, x, sigmas, scheme)
 
 
+IPNDM = Solver(ipndm, IPNDMSettings)
+
+
 def deis(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    order: int = 3,
-    variant: Variant = "tab",
-    exact: bool = False,
+    order: int = DEISSettings.order,
+    variant: Variant = DEISSettings.variant,
+    exact: bool = DEISSettings.exact,
 ) -> Tensor:
     r"""DEIS: Adams-Bashforth with weights made for the grid.
 
@@ -98,6 +119,9 @@ def deis(
         )
 
     return multistep(denoise, x, sigmas, scheme)
+
+
+DEIS = Solver(deis, DEISSettings)
 
 
 def deis_weights(levels: list[float], variant: Variant, exact: bool) -> tuple[float, ...]:

@@ -2,19 +2,28 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sampling.denoiser import Denoiser
 from sampling.sigmas import checked
+from sampling.solver import Solver
+
+
+@dataclass(frozen=True)
+class ConsistencySettings:
+    """The setting of `consistency`, which explains it."""
+
+    clip: bool = True
 
 
 def consistency(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    clip: bool = True,
+    clip: bool = ConsistencySettings.clip,
     boundary: float = 0.002,
     randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Tensor:
@@ -56,3 +65,8 @@ def consistency(
             D = D.clamp(-1, 1)
         x = D if end == 0 else D + math.sqrt(max(end**2 - boundary**2, 0)) * randn_like(x)
     return x
+
+
+CONSISTENCY = Solver(
+    consistency, ConsistencySettings, needs=("boundary", "randn_like"), inverts=False
+)

@@ -1,20 +1,31 @@
 """DPM-Solver++, the multistep kind."""
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from sampling.denoiser import Denoiser, Thresholded
 from sampling.multistep import Scheme, Step, multistep, positive_steps, step_orders
+from sampling.solver import Solver
+
+
+@dataclass(frozen=True)
+class DPMppSettings:
+    """The settings of `dpmpp`, which explains them."""
+
+    order: int = 2
+    lower_order_final: bool = True
+    thresholding: bool = False
 
 
 def dpmpp(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    order: int = 2,
-    lower_order_final: bool = True,
-    thresholding: bool = False,
+    order: int = DPMppSettings.order,
+    lower_order_final: bool = DPMppSettings.lower_order_final,
+    thresholding: bool = DPMppSettings.thresholding,
 ) -> Tensor:
     r"""DPM-Solver++ 1, 2M and 3M: exponential integrator in lambda = -log sigma with past denoised images.
 
@@ -46,6 +57,9 @@ def dpmpp(
         )
 
     return multistep(Thresholded(denoise) if thresholding else denoise, x, sigmas, scheme)
+
+
+DPMPP = Solver(dpmpp, DPMppSettings, grid="logsnr")
 
 
 def _step(levels: list[float], order: int) -> Step:

@@ -3,17 +3,21 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sampling.adams import deis, ipndm
+from sampling.ablation import ABLATION
+from sampling.adams import DEIS, IPNDM
 from sampling.churn import churned, stir
+from sampling.consistency import CONSISTENCY
 from sampling.denoiser import Denoiser
-from sampling.dpmpp import dpmpp
+from sampling.dpmpp import DPMPP
 from sampling.multistep import Scheme, Step, multistep, positive_steps
 from sampling.sigmas import Ending, checked, with_ending
-from sampling.unipc import unipc
+from sampling.solver import Solver
+from sampling.unipc import UNIPC
 
 Sampler = Callable[[Denoiser, Tensor, Tensor], Tensor]
 
@@ -43,14 +47,24 @@ def euler(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     return multistep(denoise, x, sigmas, scheme)
 
 
+@dataclass(frozen=True)
+class HeunSettings:
+    """The settings of `heun`, which explains them."""
+
+    S_churn: float = 0
+    S_min: float = 0
+    S_max: float = math.inf
+    S_noise: float = 1
+
+
 def heun(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    S_churn: float = 0,
-    S_min: float = 0,
-    S_max: float = math.inf,
-    S_noise: float = 1,
+    S_churn: float = HeunSettings.S_churn,
+    S_min: float = HeunSettings.S_min,
+    S_max: float = HeunSettings.S_max,
+    S_noise: float = HeunSettings.S_noise,
     randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
     round_sigma: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
@@ -120,14 +134,20 @@ def dpm_2(denoise: Denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     return x
 
 
+SOLVERS: dict[str, Solver] = {
+    "euler": Solver(euler),
+    "heun": Solver(heun, HeunSettings, needs=("randn_like", "round_sigma")),
+    "dpm_2": Solver(dpm_2),
+    "unipc": UNIPC,
+    "dpmpp": DPMPP,
+    "ipndm": IPNDM,
+    "deis": DEIS,
+    "ablation": ABLATION,
+    "consistency": CONSISTENCY,
+}
+# As plain functions, those that follow the ODE both ways.
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "euler": euler,
-    "heun": heun,
-    "dpm_2": dpm_2,
-    "unipc": unipc,
-    "dpmpp": dpmpp,
-    "ipndm": ipndm,
-    "deis": deis,
+    name: solver.function for name, solver in SOLVERS.items() if solver.inverts
 }
 
 

@@ -1,6 +1,7 @@
 """UniPC: a predictor, and a corrector that costs no evaluation."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -8,21 +9,34 @@ from torch import Tensor
 
 from sampling.denoiser import Denoiser, Thresholded
 from sampling.multistep import Scheme, Step, multistep, positive_steps, step_orders
+from sampling.solver import Solver
 
 Variant = Literal["bh1", "bh2"]
 Prediction = Literal["x0", "noise"]
+
+
+@dataclass(frozen=True)
+class UniPCSettings:
+    """The settings of `unipc`, which explains them."""
+
+    order: int = 3
+    variant: Variant = "bh1"
+    predict: Prediction = "x0"
+    exact: bool = False
+    lower_order_final: bool = True
+    thresholding: bool = False
 
 
 def unipc(
     denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    order: int = 3,
-    variant: Variant = "bh1",
-    predict: Prediction = "x0",
-    exact: bool = False,
-    lower_order_final: bool = True,
-    thresholding: bool = False,
+    order: int = UniPCSettings.order,
+    variant: Variant = UniPCSettings.variant,
+    predict: Prediction = UniPCSettings.predict,
+    exact: bool = UniPCSettings.exact,
+    lower_order_final: bool = UniPCSettings.lower_order_final,
+    thresholding: bool = UniPCSettings.thresholding,
 ) -> Tensor:
     r"""UniPC, a unified predictor-corrector for the exponentially weighted ODE, in lambda = -log sigma.
 
@@ -68,6 +82,9 @@ def unipc(
         )
 
     return multistep(Thresholded(denoise) if thresholding else denoise, x, sigmas, scheme)
+
+
+UNIPC = Solver(unipc, UniPCSettings, grid="logsnr")
 
 
 def _steps(

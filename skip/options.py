@@ -10,8 +10,10 @@ import click
 from dnnlib.cli import warn
 from dnnlib.flags import FlagGroups, flag
 from dnnlib.keywords import check_keywords
+from sampling.levels import GRIDS
 from sampling.noise import Labels
-from sampling.settings import GRIDS, SamplerSettings
+from sampling.samplers import SOLVERS
+from sampling.settings import SamplerSettings
 from sampling.sigmas import Ending
 from skip.scale import AXES, SPACINGS, TIMES, SkipScale
 from skip.scale_file import load_scale
@@ -47,7 +49,7 @@ SAMPLING_FLAGS: FlagGroups = {
         flag("--noise-device", "Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE"),
     ],
     "Sampler": [
-        flag("--sampler", "ODE solver  [default: heun]", type=click.Choice(["euler", "heun", "dpm_2", "unipc", "dpmpp", "ipndm", "deis", "consistency"])),
+        flag("--sampler", "ODE solver  [default: heun]", type=click.Choice([name for name in SOLVERS if name != "ablation"])),
         flag("--order", "Of unipc (1-3, default 3), dpmpp (1-3, 2), ipndm (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT"),
         flag("--variant", "Of unipc: bh1 (default), bh2; of deis: tab (default), rhoab", type=click.Choice(["bh1", "bh2", "tab", "rhoab"])),
         flag("--predict", "What unipc interpolates  [default: x0]", type=click.Choice(["x0", "noise"])),

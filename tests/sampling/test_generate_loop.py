@@ -10,7 +10,8 @@ from tiny_network import tiny_network
 from torch import Tensor
 
 from sampling.generate import Batch, generate, to_uint8
-from sampling.settings import SOLVERS, SamplerSettings
+from sampling.samplers import SOLVERS
+from sampling.settings import SamplerSettings
 from training.precond import PRECONDS
 
 FACTS, ARRAYS = golden_json("samplers"), golden_npz("samplers")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_network import tiny_network
 
-from sampling.samplers import SAMPLERS
-from sampling.settings import SOLVERS, SamplerSettings
+from sampling.samplers import SAMPLERS, SOLVERS
+from sampling.settings import SamplerSettings
 from sampling.sigmas import SIGMAS, default_range
 from training.precond import VPPrecond, iDDPMPrecond
 
@@ -41,18 +41,25 @@ def test_the_default_is_edms_sampler() -> None:
 def test_every_record_is_json_and_holds_every_setting(sampler: str) -> None:
     record = SamplerSettings(sampler=sampler, steps=6).resolved(NET)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    settings = set(inspect.signature(SOLVERS[sampler]).parameters)
-    settings -= {
-        "denoise",
-        "x",
-        "sigmas",
-        "randn_like",
-        "round_sigma",
-        "sigma_range",
-        "epsilon_s",
-        "boundary",
-    }
-    assert settings <= record.keys()
+    assert list(record)[: 1 + len(SOLVERS[sampler].names)] == ["sampler", *SOLVERS[sampler].names]
+
+
+@pytest.mark.parametrize("sampler", SOLVERS)
+def test_a_solver_called_alone_does_what_its_record_says(sampler: str) -> None:
+    """Its function has the defaults of its settings, and no argument that is neither a setting nor needed."""
+    solver, parameters = SOLVERS[sampler], inspect.signature(SOLVERS[sampler].function).parameters
+    defaults = {name: parameters[name].default for name in solver.names}
+    assert defaults == vars(solver.settings())
+    unknown = set(parameters) - {*solver.names, *solver.needs, "denoise", "x", "sigmas"}
+    assert unknown == ({"epsilon_s"} if sampler == "ablation" else set())
+
+
+@pytest.mark.parametrize("sampler", SOLVERS)
+def test_every_setting_of_a_solver_can_be_given(sampler: str) -> None:
+    solver = SOLVERS[sampler]
+    given = vars(solver.settings())
+    assert SamplerSettings(sampler, **given).of_solver == solver.settings()
+    assert SamplerSettings(sampler).of_solver == solver.settings()
 
 
 @pytest.mark.parametrize(
@@ -89,10 +96,9 @@ def test_a_grid_has_its_own_range_cut_to_the_networks(grid: str) -> None:
 
 
 def test_grids_by_default_are_those_a_solver_was_published_with() -> None:
-    assert {s: SamplerSettings(sampler=s).grid for s in SAMPLERS} == {
-        "euler": "edm", "heun": "edm", "dpm_2": "edm", "ipndm": "edm", "deis": "edm",
-        "unipc": "logsnr", "dpmpp": "logsnr",
-    }  # fmt: skip
+    grids = {sampler: SamplerSettings(sampler).grid for sampler in SOLVERS}
+    assert set(grids.values()) == {"edm", "logsnr"}
+    assert {sampler for sampler in SOLVERS if grids[sampler] == "logsnr"} == {"unipc", "dpmpp"}
 
 
 def test_listed_levels_are_taken_as_they_are() -> None:
@@ -198,12 +204,10 @@ def test_what_does_not_fit_is_refused_before_any_evaluation(
 
 def test_settings_reach_the_solver() -> None:
     net = tiny_network(kind=VPPrecond)
-    churn = SamplerSettings(S_churn=4.0, S_min=0.1, S_max=50.0, S_noise=1.1).bound(
-        net, torch.zeros_like
-    )
+    churn = SamplerSettings(S_churn=4.0, S_min=0.1, S_noise=1.1).bound(net, torch.zeros_like)
     assert churn.func is SAMPLERS["heun"]  # type: ignore[attr-defined]
     assert churn.keywords == {  # type: ignore[attr-defined]
-        "S_churn": 4.0, "S_min": 0.1, "S_max": 50.0, "S_noise": 1.1,
+        "S_churn": 4.0, "S_min": 0.1, "S_max": math.inf, "S_noise": 1.1,
         "randn_like": torch.zeros_like, "round_sigma": net.round_sigma,
     }  # fmt: skip
     vp = SamplerSettings(sampler="ablation", schedule="vp", sigma_max=1000.0).bound(
@@ -213,7 +217,10 @@ def test_settings_reach_the_solver() -> None:
     unipc = SamplerSettings(sampler="unipc", order=2, exact=True, lower_order_final=False).bound(
         net, torch.zeros_like
     )
-    assert unipc.keywords == {"order": 2, "exact": True, "lower_order_final": False}  # type: ignore[attr-defined]
+    assert unipc.keywords == {  # type: ignore[attr-defined]
+        "order": 2, "variant": "bh1", "predict": "x0", "exact": True, "lower_order_final": False,
+        "thresholding": False,
+    }  # fmt: skip
 
 
 class Table:
