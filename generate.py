@@ -100,7 +100,9 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
         distributed.wait_for(lambda: folder.holds(seeds))
         where = folder.packed()
         if columns and where is None:
-            sheet = contact_sheet([folder.load(seed) for seed in seeds[: columns * rows]], columns)
+            sheet = contact_sheet(
+                [folder.images.load(seed) for seed in seeds[: columns * rows]], columns
+            )
             save_png(sheet, folder.outdir / SHEET)
         if where is None and folder.kind != "png":
             where = folder.pack(source.classes(folder.seeds()))
@@ -125,7 +127,7 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
     Batches are made whole, as rounding depends on their size: a run that was killed then ends with the same files.
     """
     made = 0
-    there = len(share) if folder.packed() else sum(seed in share for seed in folder.stored())
+    there = len(share) if folder.packed() else sum(seed in share for seed in folder.images.stored())
     hidden = distributed.rank() != 0 or there == len(share)
     what = "images" if distributed.world_size() == 1 else "rank 0"
     bar = tqdm(total=len(share) - there, unit="img", disable=hidden, desc=what)

@@ -3,35 +3,27 @@
 import contextlib
 import json
 import os
-import re
-import struct
-import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dnnlib.archives import ARCHIVES, check_archive
 from dnnlib.claims import Claim, claim
 from dnnlib.files import (
     atomic_write,
-    flush_to_disk,
     read_json_object,
     remove_partial_files,
     write_json,
 )
-from dnnlib.pictures import check_png, decode_png, encode_png
-from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united, without
+from dnnlib.seed_images import IMAGE, SeedImages
+from dnnlib.seeds import Seeds, format_seeds, parse_seeds, united, without
 from dnnlib.text import printable
 
 RECORD, SHEET = "run.json", "grid.png"
 FORMATS = ("png", *ARCHIVES)
 MOST_BYTES = 64 * 2**20  # of a record: some hundred bytes a session
-_IMAGE, _SUBDIR = re.compile(r"(\d{6,})\.png"), re.compile(r"\d{6,}")
 
 
 class RunFolder:
@@ -62,23 +54,14 @@ class RunFolder:
         if not os.fspath(outdir):
             raise ValueError("the output folder has no name; name one, . for the one you are in")
         self.outdir = Path(outdir)
-        self.subdirs = subdirs
+        self.images = SeedImages(self.outdir, subdirs, size)
         self.kind = kind
         self.sheet = sheet
-        self.size = size
         self.settings: dict[str, Any] = json.loads(
             json.dumps({**settings, "subdirs": subdirs}, allow_nan=False)
         )
         self._claim: Claim | None = None
         self._is_new = False  # whether this run wrote the folder's first record
-        self._unflushed: list[Path] = []
-        self._flushed = time.monotonic()
-        self._flushing = threading.Lock()
-
-    def path(self, seed: int) -> Path:
-        """Where the image of `seed` is."""
-        folder = self.outdir / f"{seed - seed % 1000:06d}" if self.subdirs else self.outdir
-        return folder / f"{seed:06d}.png"
 
     def record(self) -> dict[str, Any]:
         """The folder's run.json, empty if there is none.
@@ -132,24 +115,13 @@ class RunFolder:
                 raise
         self._claim = None
 
-    def stored(self) -> set[int]:
-        """The seeds of the images in the folder, told by the names of the files."""
-        found = set()
-        for folder in self._folders():
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                seeds = (
-                    int(match[1]) for entry in entries if (match := _IMAGE.fullmatch(entry.name))
-                )
-                found |= {seed for seed in seeds if self.path(seed).parent == folder}
-        return found
-
     def holds(self, seeds: Sequence[int]) -> bool:
         """Whether the images of all these seeds are there, one by one or packed."""
-        return self.packed() is not None or len(self._images(seeds)) == len(seeds)
+        return self.packed() is not None or len(self.images.among(seeds)) == len(seeds)
 
     def missing(self, seeds: Sequence[int]) -> list[int]:
         """The seeds whose images are not there yet, or are damaged, which is told on stderr."""
-        return [] if self.packed() else [seed for seed in seeds if not self._is_whole(seed)]
+        return [] if self.packed() else [seed for seed in seeds if not self.images.is_whole(seed)]
 
     def save(self, seed: int, image: np.ndarray) -> None:
         """Write one image, uint8 [C, H, W], atomically; see `flush`. Several threads may call both.
@@ -158,31 +130,16 @@ class RunFolder:
             RuntimeError: if the folder was deleted.
         """
         self.check()
-        with atomic_write(self.path(seed), flush=False) as file:
-            file.write(encode_png(image))
-        self._unflushed.append(self.path(seed))
+        self.images.save(seed, image)
 
     def flush(self, least_seconds: float = 0) -> None:
-        """Wait until the saved images are on the disk, unless it is less than so many seconds since the last time.
-
-        What a power cut takes before is noticed by its checksums, and made again.
-        """
-        with self._flushing:
-            written = self._unflushed.copy()  # other threads add to it meanwhile
-            if not written or time.monotonic() - self._flushed < least_seconds:
-                return
-            self.check()
-            flush_to_disk(written)
-            del self._unflushed[: len(written)]
-            self._flushed = time.monotonic()
-
-    def load(self, seed: int) -> np.ndarray:
-        """Read one image back, uint8 [C, H, W].
+        """See `SeedImages.flush`.
 
         Raises:
-            ValueError: if it is damaged; names the file.
+            RuntimeError: if the folder was deleted.
         """
-        return decode_png(self.path(seed).read_bytes(), str(self.path(seed)))
+        self.check()
+        self.images.flush(least_seconds)
 
     def seeds(self) -> Seeds:
         """All seeds of the folder, earlier sessions' included, in ascending order."""
@@ -206,10 +163,10 @@ class RunFolder:
         """
         seeds, archive = self.seeds(), self._archive(self.kind)
         with atomic_write(archive) as file:
-            ARCHIVES[self.kind](file, map(self._png, seeds), seeds, classes)
+            ARCHIVES[self.kind](file, map(self.images.png, seeds), seeds, classes)
             file.flush()
             check_archive(file.name)
-        self._remove_images(seeds)
+        self.images.remove(seeds)
         return archive
 
     def check(self) -> None:
@@ -248,7 +205,7 @@ class RunFolder:
             contextlib.suppress(RuntimeError, ValueError, OSError),
             self._claim.undisturbed() as alone,
         ):
-            if alone and not self.stored() and self.packed() is None:
+            if alone and not self.images.stored() and self.packed() is None:
                 (self.outdir / RECORD).unlink()
 
     # ---- the beginning
@@ -272,8 +229,8 @@ class RunFolder:
         # Which refuses more than it could read back.
         every = parse_seeds(format_seeds(united(made, seeds)))
         if self.packed():
-            self._remove_images(every)  # a run that was killed while it packed
-        for folder in self._folders():
+            self.images.remove(every)  # a run that was killed while it packed
+        for folder in self.images.folders():
             remove_partial_files(folder, _is_ours)
         claimed = {"settings": self.settings, "seeds": format_seeds(every), "complete": False}
         write_json(
@@ -294,13 +251,13 @@ class RunFolder:
     def _other_images(self, record: dict[str, Any], seeds: Sequence[int]) -> str:
         """How images in the folder were made, if otherwise than these will be; a record without images is none."""
         if not record:
-            unknown = self._images(seeds) or self.packed()
+            unknown = self.images.among(seeds) or self.packed()
             return f"but no {RECORD} that says how they were made" if unknown else ""
         differing = _differences(record["settings"], self.settings)
         if not differing:
             return ""
         earlier = self._earlier(record)
-        there = earlier.packed() or earlier._images(parse_seeds(record["seeds"]))
+        there = earlier.packed() or earlier.images.among(parse_seeds(record["seeds"]))
         return f"made with {differing}" if there else ""
 
     def _check_archive(self, made: Sequence[int], seeds: Sequence[int]) -> None:
@@ -328,7 +285,9 @@ class RunFolder:
             ) from error
 
     def _check_no_others(self, made: Sequence[int], seeds: Sequence[int]) -> None:
-        others = without(without(made, seeds), list(self.stored())) if self.kind != "png" else ()
+        others = (
+            without(without(made, seeds), list(self.images.stored())) if self.kind != "png" else ()
+        )
         if others:
             raise ValueError(
                 f"{self.outdir} still lacks the seeds {format_seeds(others)} of an earlier command; "
@@ -339,48 +298,6 @@ class RunFolder:
 
     def _archive(self, kind: str) -> Path:
         return self.outdir / f"images.{kind}"
-
-    def _folders(self) -> list[Path]:
-        """Where images are or may be; the folder itself first."""
-        folders = [self.outdir]
-        if self.subdirs and self.outdir.is_dir():
-            with os.scandir(self.outdir) as entries:
-                folders += [
-                    Path(entry.path)
-                    for entry in entries
-                    if _SUBDIR.fullmatch(entry.name) and entry.is_dir()
-                ]
-        return folders
-
-    def _is_whole(self, seed: int) -> bool:
-        """Whether the image is there; one that is damaged is told, and to be made again."""
-        try:
-            self._png(seed)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except ValueError as error:
-            tqdm.write(f"{error}: it is made again", file=sys.stderr)
-            return False
-        return True
-
-    def _png(self, seed: int) -> bytes:
-        """The image's file, its checksums compared.
-
-        Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it is damaged.
-        """
-        path = self.path(seed)
-        png = path.read_bytes()
-        check_png(png, str(path), every_chunk=True)
-        if png[12:16] != b"IHDR":
-            raise ValueError(f"{path} is damaged: it does not begin with a PNG's header")
-        size = struct.unpack(">II", png[16:24])
-        if self.size is not None and size != self.size:
-            raise ValueError(
-                f"{path} has {size[0]}x{size[1]} pixels instead of {self.size[0]}x{self.size[1]}"
-            )
-        return png
 
     def _present(self) -> dict[str, Any]:
         """The record, which is there from the beginning on.
@@ -397,30 +314,17 @@ class RunFolder:
     def _remove(self, record: dict[str, Any], seeds: Sequence[int]) -> None:
         """Delete the recorded run's files, or these seeds' if there is no record, and nothing else."""
         if record:
-            self._earlier(record)._remove_images(parse_seeds(record["seeds"]))
+            self._earlier(record).images.remove(parse_seeds(record["seeds"]))
         else:
-            self._remove_images(seeds)
+            self.images.remove(seeds)
         for path in (*map(self._archive, ARCHIVES), self.outdir / SHEET, self.outdir / RECORD):
             path.unlink(missing_ok=True)
-
-    def _images(self, seeds: Sequence[int]) -> Seeds:
-        """Those of the seeds whose files are there."""
-        return shared(list(self.stored()), seeds)
-
-    def _remove_images(self, seeds: Sequence[int]) -> None:
-        folders = set()
-        for seed in self._images(seeds):
-            self.path(seed).unlink(missing_ok=True)
-            folders.add(self.path(seed).parent)
-        for folder in folders - {self.outdir}:
-            with contextlib.suppress(OSError):  # the user keeps something in it
-                folder.rmdir()
 
 
 def _is_ours(name: str) -> bool:
     """Whether a run writes files of this name."""
     names = {RECORD, SHEET, *(f"images.{kind}" for kind in ARCHIVES)}
-    return name in names or _IMAGE.fullmatch(name) is not None
+    return name in names or IMAGE.fullmatch(name) is not None
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str:

@@ -17,11 +17,11 @@ from click.testing import CliRunner, Result
 from slow_folder import SlowFolder
 from tiny_network import saved, tiny_network
 
-import dnnlib.run_folder
+import dnnlib.seed_images
 import generate
 from dnnlib.files import read_json_object
 from dnnlib.pictures import decode_png, encode_png
-from dnnlib.run_folder import RunFolder
+from dnnlib.seed_images import SeedImages
 from skip.options import image_source
 from skip.source import LoadedSource
 from training.checkpoint import save_network
@@ -336,7 +336,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
         return encode_png(image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dnnlib.run_folder, "encode_png", until_full)
+        patch.setattr(dnnlib.seed_images, "encode_png", until_full)
         result = run(networks, tmp_path / "part", "--seeds 0-9 --steps 5")
     message = rf"Error: \[Errno 28\] No space left on device: '{tmp_path}/part/00000\d\.png'"
     assert result.exit_code == 2 and re.fullmatch(message, result.stderr.splitlines()[-1])
@@ -379,7 +379,7 @@ def test_a_folder_that_is_deleted_during_the_run_is_one_line(
             outdir.mkdir()  # as by a user who wants to begin anew
         return encode_png(image)
 
-    monkeypatch.setattr(dnnlib.run_folder, "encode_png", deleted_at_the_third)
+    monkeypatch.setattr(dnnlib.seed_images, "encode_png", deleted_at_the_third)
     result = run(networks, outdir, f"--seeds 0-3 --steps 2 --batch 2 {flags}")
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
     assert re.search(rf"^Error: [^\n]*{outdir}[^\n]*\n\Z", result.stderr, re.M)
@@ -415,13 +415,13 @@ def test_a_hundred_million_images_begin_at_once(
 
     full = rf"{tmp_path}/000000/00000\d\.png"
 
-    path = dnnlib.run_folder.RunFolder.path
+    path = SeedImages.path
     monkeypatch.setattr(
-        dnnlib.run_folder.RunFolder,
+        SeedImages,
         "path",
         lambda self, seed: listed.append(seed) or path(self, seed),
     )
-    monkeypatch.setattr(dnnlib.run_folder, "encode_png", until_full)
+    monkeypatch.setattr(dnnlib.seed_images, "encode_png", until_full)
     result = run(networks, tmp_path, "--seeds 0-99999999 --steps 2 --batch 2 --subdirs")
     assert result.exit_code == 2 and re.search(full, result.stderr.splitlines()[-1])
     assert record(tmp_path)["seeds"] == "0-99999999" and len(listed) < 100
@@ -478,8 +478,8 @@ def test_images_that_show_late_are_waited_for(
     args = "--seeds 0-3 --steps 3 --batch 2"
     outdir = made(networks, tmp_path, args)
     (outdir / "000000.png").unlink()
-    slow, listed = SlowFolder(monkeypatch, known=range(1, 4)), RunFolder.stored
-    monkeypatch.setattr(RunFolder, "stored", lambda self: set(slow.shown(listed(self))))
+    slow, listed = SlowFolder(monkeypatch, known=range(1, 4)), SeedImages.stored
+    monkeypatch.setattr(SeedImages, "stored", lambda self: set(slow.shown(listed(self))))
     assert record(made(networks, outdir, args))["complete"]
 
 

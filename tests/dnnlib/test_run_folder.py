@@ -12,6 +12,7 @@ import pytest
 
 import dnnlib.files
 import dnnlib.run_folder
+import dnnlib.seed_images
 from dnnlib.files import atomic_write, read_json_object
 from dnnlib.pictures import encode_png
 from dnnlib.run_folder import RunFolder
@@ -66,9 +67,9 @@ def record(outdir: Path) -> dict[str, Any]:
 
 def test_names_are_edms(tmp_path: Path) -> None:
     flat, deep = RunFolder(tmp_path, {}), RunFolder(tmp_path, {}, subdirs=True)
-    assert str(flat.path(1042).relative_to(tmp_path)) == "001042.png"
-    assert str(deep.path(1042).relative_to(tmp_path)) == "001000/001042.png"
-    assert str(deep.path(1234567).relative_to(tmp_path)) == "1234000/1234567.png"
+    assert str(flat.images.path(1042).relative_to(tmp_path)) == "001042.png"
+    assert str(deep.images.path(1042).relative_to(tmp_path)) == "001000/001042.png"
+    assert str(deep.images.path(1234567).relative_to(tmp_path)) == "1234000/1234567.png"
 
 
 @pytest.mark.parametrize("subdirs", [False, True])
@@ -85,7 +86,7 @@ def test_a_run_is_recorded(tmp_path: Path, subdirs: bool) -> None:
     assert record(folder.outdir)["complete"] and record(folder.outdir)["sessions"] == [
         {"seconds": 1.5}
     ]
-    assert np.array_equal(folder.load(1000), image(1000))
+    assert np.array_equal(folder.images.load(1000), image(1000))
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
@@ -111,7 +112,12 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("subdirs", [False, True])
 def test_what_a_killed_run_left_is_removed_by_any_later_one(tmp_path: Path, subdirs: bool) -> None:
     folder = begun(tmp_path, [0, 1, 7000], subdirs=subdirs)
-    for path in (folder.path(7000), folder.path(0), tmp_path / "run.json", tmp_path / "images.zip"):
+    for path in (
+        folder.images.path(7000),
+        folder.images.path(0),
+        tmp_path / "run.json",
+        tmp_path / "images.zip",
+    ):
         path.with_name(f".{path.name}.0123abcd.tmp").touch()
     opened(RunFolder(tmp_path, SETTINGS, subdirs), [1])
     assert [name for name in files(tmp_path) if "tmp" in name] == []
@@ -260,10 +266,10 @@ def test_an_archive_replaces_the_images(tmp_path: Path, kind: str) -> None:
 
 def test_an_archive_that_was_killed_before_it_tidied_up(tmp_path: Path) -> None:
     folder = begun(tmp_path, [0, 1], kind="zip")
-    images = [folder.path(seed).read_bytes() for seed in (0, 1)]
+    images = [folder.images.path(seed).read_bytes() for seed in (0, 1)]
     folder.pack(None)
     for seed in (0, 1):
-        folder.path(seed).write_bytes(images[seed])
+        folder.images.path(seed).write_bytes(images[seed])
     (tmp_path / ".images.zip.0123abcd.tmp").touch()
     opened(RunFolder(tmp_path, SETTINGS, kind="zip"), [0, 1])
     assert files(tmp_path) == ["images.zip", "run.json"]
@@ -333,7 +339,7 @@ def test_a_damaged_image_is_named_and_made_again(
 
 def test_nothing_damaged_is_packed(tmp_path: Path) -> None:
     folder = begun(tmp_path, [0, 1], kind="zip")
-    folder.path(1).write_bytes(damaged()["pixels"])
+    folder.images.path(1).write_bytes(damaged()["pixels"])
     with pytest.raises(ValueError, match=r"000001\.png .* a checksum of the PNG is wrong"):
         folder.pack(None)
     assert files(tmp_path) == ["000000.png", "000001.png", "run.json"]
@@ -447,12 +453,12 @@ def test_what_was_saved_is_flushed_now_and_then_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[list[Path]] = []
-    monkeypatch.setattr(dnnlib.run_folder, "flush_to_disk", flushed.append)
+    monkeypatch.setattr(dnnlib.seed_images, "flush_to_disk", flushed.append)
     folder = begun(tmp_path, [0, 1, 2], [0, 1])
     folder.flush(least_seconds=3600)
     assert flushed == []
     folder.flush()
-    assert flushed == [[folder.path(0), folder.path(1)]]
+    assert flushed == [[folder.images.path(0), folder.images.path(1)]]
     folder.flush()
     assert len(flushed) == 1
 
