@@ -1,11 +1,14 @@
 """Inversion (Table 13): from images back to noise, and how far that noise is from N(0, I)."""
 
 from collections.abc import Mapping
+from statistics import fmean
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metrics.kernel import IMQ, RBF, Kernel, Laplace, Polynomial, median_distance, mmd2
+from metrics.kernel import IMQ, RBF, Kernel, Laplace, Polynomial, median_distance
+from metrics.kernel_groups import GroupedKernel
 from sampling.denoiser import Finite, bind
 from sampling.generate import ImageNetwork
 from sampling.noise import SeedNoise
@@ -14,6 +17,7 @@ from sampling.settings import SamplerSettings
 
 RBF_MULTIPLES = (0.5, 1.0, 2.0)
 STATISTICS = {"unbiased": True, "v": False}
+GROUPS = 20  # of images, each left out once; their error is known to about 1 / sqrt(2 * 19), 16%
 
 
 def invert(
@@ -98,38 +102,53 @@ def noise_kernels(dim: int) -> dict[str, Kernel]:
     return kernels | {"laplace": Laplace(median_l1), "polynomial": Polynomial(), "imq": IMQ(median)}
 
 
+class Distance(NamedTuple):
+    """How far noise is from Gaussian: of all of it, and without each group of it and of what it is compared with."""
+
+    value: float
+    without: tuple[float, ...]
+
+
 def gaussian_distances(
-    noise: Tensor, seed: int, kernels: Mapping[str, Kernel] | None = None, draws: int = 1
-) -> dict[str, tuple[float, ...]]:
-    """MMD^2 between the noise and as many fresh draws of N(0, I), in both forms of `metrics.kernel.mmd2`.
+    noise: Tensor,
+    seed: int,
+    kernels: Mapping[str, Kernel] | None = None,
+    draws: int = 1,
+    groups: int = GROUPS,
+) -> dict[str, Distance]:
+    """MMD^2 between the noise and fresh draws of N(0, I), their mean, in both forms of `metrics.kernel.mmd2`.
 
     The unbiased form (the paper's Eq. 6) is around 0 for true noise, and then often negative; the V-statistic never is.
-    The spread over draws is that of the fresh noise alone: `noise` stays the same.
+    Without a group are the rows of it of the noise and of every draw. As row i of the noise and rows i of the draws are
+    independent of all others, a jackknife over groups has the variance of the images and of the fresh noise in it.
 
     Reference: Skip-Tuning, Appendix B, https://arxiv.org/abs/2402.15170
 
     Args:
-        noise: [N, ...], N at least 2, from `invert`.
+        noise: [N, ...], from `invert`.
         seed: of the fresh noise; the same seed gives the same draws, whatever `noise` holds, and more draws continue
             fewer.
         kernels: by name; None is `noise_kernels`.
-        draws: how many times to draw, at least 1. `metrics.uncertainty.spread` sums up two or more.
+        draws: how many times to draw, at least 1.
+        groups: of consecutive rows, 2 to N.
     Returns:
-        One value a draw for "<kernel>_unbiased" and "<kernel>_v" of every kernel.
+        "<kernel>_unbiased" and "<kernel>_v" of every kernel.
     Raises:
-        ValueError: if `draws` is below 1, fewer than 2 rows are given, or a value is not finite.
+        ValueError: if `draws` is below 1, there are fewer rows than groups or than 3, or a value is not finite.
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; it must be at least 1")
     x = noise.flatten(1)
     kernels = noise_kernels(x.shape[1]) if kernels is None else kernels
     random = SeedNoise([seed])
-    values: dict[str, list[float]] = {
-        f"{name}_{form}": [] for name in kernels for form in STATISTICS
-    }
-    for _ in range(draws):
-        fresh = random.randn([1, *x.shape], torch.float64)[0].to(x.device)  # (N, d)
-        for name, kernel in kernels.items():
-            for form, unbiased in STATISTICS.items():
-                values[f"{name}_{form}"].append(mmd2(x, fresh, kernel, unbiased))
-    return {name: tuple(drawn) for name, drawn in values.items()}
+    fresh = [random.randn([1, *x.shape], torch.float64)[0].to(x.device) for _ in range(draws)]
+
+    found = {}
+    for name, kernel in kernels.items():
+        drawn = [GroupedKernel.of(x, y, kernel, groups) for y in fresh]
+        for form, unbiased in STATISTICS.items():
+            value, *without = (
+                fmean(one.mmd2(unbiased, left) for one in drawn) for left in (None, *range(groups))
+            )
+            found[f"{name}_{form}"] = Distance(value, tuple(without))
+    return found

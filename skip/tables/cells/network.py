@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
 from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import RealImages
-from skip.studies.inversion import gaussian_distances, invert
+from skip.studies.inversion import GROUPS, gaussian_distances, invert
 from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import WEIGHTINGS, detector_features, losses, pixels
 from skip.studies.wavelet import band_features
@@ -196,16 +195,22 @@ class Inversion(NetworkSettings):
         sampler: its noise levels, lowest first, are those of the inversion.
         data: the real images, of which seed s takes number s in a fixed random order.
         draws: of fresh noise, over which the distances are averaged.
+        groups: of images and of fresh noise, each left out once, for blocks.
     """
 
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     data: str
     draws: int = 4
+    groups: int = GROUPS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.draws < 2:
-            raise ValueError(f"draws is {self.draws}; an error bar needs at least 2")
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws}; it must be at least 1")
+        if not 2 <= self.groups <= self.count:
+            raise ValueError(
+                f"groups is {self.groups}; of {self.count} images it must be 2 to {self.count}"
+            )
 
     def evaluations(self) -> int:
         """As many as a sampler on the same noise levels needs, about."""
@@ -220,7 +225,7 @@ class Inversion(NetworkSettings):
         RealImages(self.data, self.network_alone().load("cpu").net, max(self.numbers) + 1)
 
     def run(self, job: Job) -> dict[str, Estimate]:
-        """<kernel>_unbiased and <kernel>_v: mean and standard error over the draws of fresh noise."""
+        """<kernel>_unbiased and <kernel>_v, with the error of a jackknife over images and fresh noise."""
         net = job.load(self.network_alone()).net
         real = RealImages(self.data, net, max(self.numbers) + 1)
 
@@ -232,10 +237,8 @@ class Inversion(NetworkSettings):
         if not found:
             return {}
         noise = torch.from_numpy(found["noise"]).to(job.device)
-        distances = gaussian_distances(noise, 0, draws=self.draws)
+        distances = gaussian_distances(noise, 0, draws=self.draws, groups=self.groups)
         return {
-            name: Estimate.plain(
-                float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
-            )
-            for name, values in distances.items()
+            name: Estimate.of_jackknife(distance.value, distance.without)
+            for name, distance in distances.items()
         }

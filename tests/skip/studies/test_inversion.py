@@ -17,6 +17,7 @@ from sampling.denoiser import bind
 from sampling.noise import SeedNoise
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
+from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale
 from skip.studies.inversion import gaussian_distances, invert, noise_kernels
 from skip.tuned import SkipTuned
@@ -123,27 +124,56 @@ def test_inverted_gaussian_data_are_noise_and_wrong_scales_are_not() -> None:
         (0.75, lambda z: z > 5),
     ]:
         found = [
-            gaussian_distances(factor * noise, seed, kernels) for seed, noise in enumerate(noises)
+            gaussian_distances(factor * noise, seed, kernels, groups=2)
+            for seed, noise in enumerate(noises)
         ]
         for name in kernels:
-            values = np.array([each[f"{name}_unbiased"][0] for each in found])
+            values = np.array([each[f"{name}_unbiased"].value for each in found])
             assert judge(values.mean() / (values.std(ddof=1) / len(values) ** 0.5)), (factor, name)
-            assert all(each[f"{name}_v"][0] > max(0, each[f"{name}_unbiased"][0]) for each in found)
+            assert all(
+                each[f"{name}_v"].value > max(0, each[f"{name}_unbiased"].value) for each in found
+            )
 
 
 def test_distances_are_mmd_to_the_draws_of_the_seed() -> None:
-    noise = images(20)
+    noise = images(22)
     kernels = {"a": RBF(3.0), "b": RBF(5.0)}
-    found = gaussian_distances(noise, 7, kernels, draws=3)
+    found = gaussian_distances(noise, 7, kernels, draws=3, groups=4)
     assert list(found) == ["a_unbiased", "a_v", "b_unbiased", "b_v"]
     random = SeedNoise([7])
-    fresh = [random.randn([1, 20, 12], torch.float64)[0] for _ in range(3)]
+    x, fresh = noise.flatten(1), [random.randn([1, 22, 12], torch.float64)[0] for _ in range(3)]
     for name, kernel in kernels.items():
         for form, unbiased in (("unbiased", True), ("v", False)):
-            expected = tuple(mmd2(noise.flatten(1), y, kernel, unbiased) for y in fresh)
-            assert found[f"{name}_{form}"] == expected and len(set(expected)) == 3
-    assert gaussian_distances(noise, 7, kernels)["a_v"] == found["a_v"][:1]
-    assert gaussian_distances(noise, 8, kernels)["a_v"] != found["a_v"][:1]
+            distance = found[f"{name}_{form}"]
+            expected = [mmd2(x, y, kernel, unbiased) for y in fresh]
+            assert distance.value == pytest.approx(np.mean(expected), rel=1e-9)
+            assert len(set(expected)) == 3
+
+            # Groups of 6, 6, 5 and 5 rows: without the second, rows 6 to 11 of the noise and of every draw are out.
+            left = [*range(6), *range(12, 22)]
+            expected = [mmd2(x[left], y[left], kernel, unbiased) for y in fresh]
+            assert len(distance.without) == 4
+            assert distance.without[1] == pytest.approx(np.mean(expected), rel=1e-9)
+    once = gaussian_distances(noise, 7, kernels)["a_v"].value
+    assert once == pytest.approx(mmd2(x, fresh[0], kernels["a"], False), rel=1e-9)
+    assert gaussian_distances(noise, 8, kernels)["a_v"].value != once
+
+
+def test_the_error_is_that_of_other_images_and_other_draws() -> None:
+    """Of noise that is too wide: the jackknife's error, and the spread over independent sets of both."""
+    rng, kernel = np.random.default_rng(0), {"rbf": RBF(4.0)}
+    same = torch.from_numpy(1.6 * rng.standard_normal([100, 6]))
+    values, errors, draws_alone = [], [], []
+    for seed in range(24):
+        x = torch.from_numpy(1.6 * rng.standard_normal([100, 6]))
+        distance = gaussian_distances(x, seed, kernel, 2, groups=10)["rbf_unbiased"]
+        values.append(distance.value)
+        errors.append(Estimate.of_jackknife(distance.value, distance.without).error)
+        draws_alone.append(
+            gaussian_distances(same, seed, kernel, 2, groups=10)["rbf_unbiased"].value
+        )
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.25)
+    assert np.std(draws_alone, ddof=1) < 0.8 * np.mean(errors), "images count, not draws alone"
 
 
 @pytest.mark.parametrize("dim", [12, 768])
@@ -197,7 +227,8 @@ PIXELS = torch.zeros(2, 3, 2, 2)
             "at least two noise levels",
         ),
         (lambda: gaussian_distances(PIXELS, 0, draws=0), "draws is 0"),
-        (lambda: gaussian_distances(PIXELS[:1], 0), "at least 2"),
+        (lambda: gaussian_distances(PIXELS, 0, groups=2), "at least 3"),
+        (lambda: gaussian_distances(PIXELS, 0, groups=1), "groups is 1; leaving one out"),
     ],
 )
 def test_what_is_refused(call: Callable[[], object], message: str) -> None:

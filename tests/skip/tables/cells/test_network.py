@@ -130,13 +130,18 @@ def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
 def test_inversion(tmp_path: Path) -> None:
     found = measured(
         Inversion(
-            network="demo", seeds="0-9", data=DATA, sampler=SamplerSettings(steps=3), draws=2
+            network="demo",
+            seeds="0-9",
+            data=DATA,
+            sampler=SamplerSettings(steps=3),
+            draws=2,
+            groups=5,
         ),
         tmp_path,
         5,
     )
     assert {"rbf_1_unbiased", "rbf_1_v", "laplace_v", "polynomial_v", "imq_unbiased"} <= set(found)
-    assert all(estimate.error is not None and estimate.error >= 0 for estimate in found.values())
+    assert all(estimate.error and len(estimate.blocks) == 5 for estimate in found.values())
     assert found["rbf_1_v"].value > 0
 
 
@@ -198,7 +203,9 @@ def test_wrong_choices_are_refused(tmp_path: Path) -> None:
         Losses(network="demo", data=DATA, weighting="three")
     with pytest.raises(ValueError, match="sigma = 2 and sigma_steps both"):
         Losses(network="demo", data=DATA, sigma=2.0, sigma_steps=5)
-    with pytest.raises(ValueError, match="at least 2"):
-        Inversion(network="demo", data=DATA, draws=1)
+    with pytest.raises(ValueError, match="draws is 0"):
+        Inversion(network="demo", data=DATA, draws=0)
+    with pytest.raises(ValueError, match="groups is 20; of 4 images it must be 2 to 4"):
+        Inversion(network="demo", data=DATA, seeds="0-3")
     with pytest.raises(ValueError, match="has 2000 images; seeds below 2000"):
         measured(Losses(network="demo", seeds="1999-2000", data=DATA), tmp_path)
