@@ -167,6 +167,12 @@ def ratio(a: Estimate, b: Estimate) -> Estimate:
     return _combined(r, a, b, 1 / b.value, -r / b.value)
 
 
+def scaled(a: Estimate, factor: float) -> Estimate:
+    """A known multiple of an estimate."""
+    error = None if a.error is None else abs(factor) * a.error
+    return Estimate(factor * a.value, error, tuple(factor * block for block in a.blocks))
+
+
 def rounded(value: float, error: float | None, sign: Literal["", "+"] = "") -> str:
     """The value in words, as precisely as its error allows: to the error's first digit, to the second if that is a 1.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from skip.evidence.claims import Claim
+from skip.evidence.claim import Claim
 from skip.tables.cells.generated import Generated
 from skip.tables.cells.settings import Study
 from skip.tables.cells.words import record_of, values_of

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dnnlib.keywords import check_keywords, read_toml, shown
 from dnnlib.places import ROOT
-from skip.evidence.claims import Claim
+from skip.evidence.claim import Claim
 from skip.tables.cells.registry import STUDIES
 from skip.tables.cells.settings import Study
 from skip.tables.cells.words import Word, build, record_of, words_of

@@ -5,7 +5,7 @@ from typing import Any
 
 from dnnlib.util import is_url
 from metrics.measure import QUANTITIES
-from skip.evidence.claims import written
+from skip.evidence.words import written
 
 
 def label(name: str, instead: str | None = None) -> str:

@@ -18,13 +18,26 @@ from skip.tables.show.table import (
     a_column_a_cell,
     a_row_a_cell,
     by_index,
+    folded,
     plus_minus,
     table,
     value_text,
 )
 from skip.tables.show.verdicts import Judged
 
+# What the words of a verdict mean, and what they do not.
+READING = (
+    "*Seen*: the cells show the paper's direction by more than chance allows at 5%. Where one of several cells is "
+    "enough, the 5% is divided among them.",
+    "*Not seen*: they show the opposite by more than chance allows. Where one of several groups is enough, the 5% is "
+    "divided among them.",
+    "*Undecided*: neither; more images may decide it.",
+    "5% is of one claim: of forty directions without any effect about two would be seen or not seen by chance. An "
+    "error bar knows of other images and other noise. It does not know of another network: each item rests on one, or "
+    "on one of each kind, trained once.",
+)
 WIDE = 8  # a table of more values than this has them as rows
+SHORT = 4  # rows of comparisons that need no folding
 
 
 def overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]]) -> str:
@@ -57,8 +70,9 @@ def overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]]) 
     return (
         f"# Results, profile {items[0].item.profile}\n\n"
         "± and error bars are one standard error over the images of a cell. Cells share their seeds, so differences "
-        "are paired, and far more certain than two values side by side. A direction that the paper reports is *seen* "
-        "if it exceeds what chance allows at 5%, after picking the best of several.\n\n"
+        "are paired, and far more certain than two values side by side.\n\n"
+        + _bullets(READING)
+        + "\n\n"
         + table(columns)
     )
 
@@ -95,9 +109,27 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
     if best := sweeps(measured):
         parts.append("Best rho, between the points of the grid:\n\n" + _bullets(map(_best, best)))
     if judged:
-        sentences = (plus_minus(one.sentence) for one in judged)
-        parts.append("What the paper says of it:\n\n" + _bullets(sentences))
+        sentences = [f"{number}. {one.sentence}" for number, one in enumerate(judged, 1)]
+        parts.append("What the paper says of it:\n\n" + "\n".join(sentences))
+    if rows := _comparisons(judged):
+        parts.append(
+            folded("What was compared", rows) if len(rows[0].texts) > SHORT else table(rows)
+        )
     return "\n\n".join(parts)
+
+
+def _comparisons(judged: Sequence[Judged]) -> list[Column]:
+    """The numbers behind the verdicts, a row each; of all claims in one table, by the numbers of their sentences."""
+    rows = [(number, row) for number, one in enumerate(judged, 1) for row in one.rows]
+    if not rows:
+        return []
+    columns = [Column("", [str(number) for number, _ in rows])]
+    if any(row.group for _, row in rows):
+        columns.append(Column("of", [row.group for _, row in rows], "left"))
+        columns.append(Column("alone", [row.seen for _, row in rows], "left"))
+    for head, name in (("measured", "measured"), ("against", "against"), ("difference", "gap")):
+        columns.append(Column(head, [plus_minus(getattr(row, name)) for _, row in rows]))
+    return columns
 
 
 def command(item: Item) -> str:

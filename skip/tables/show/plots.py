@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module, save_png
-from skip.evidence.claims import written
 from skip.evidence.estimate import Estimate, ratio
+from skip.evidence.words import written
 from skip.tables.item import Cell, Plot
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome

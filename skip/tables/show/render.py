@@ -16,7 +16,7 @@ from skip.tables.show import plots
 from skip.tables.show.labels import resolve, shown
 from skip.tables.show.markdown import command, overview, section
 from skip.tables.show.sweeps import Sweep, sweeps
-from skip.tables.show.verdicts import verdicts
+from skip.tables.show.verdicts import Judged, verdicts
 
 COLUMNS = [
     "item", "profile", "study", "settings", "name", "value", "error", "published", "where",
@@ -85,7 +85,7 @@ def as_json(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
         record["command"] = command(item)
         record["cells"] = [_cell_record(outcome) for outcome in measured.outcomes]
         record["best"] = [_best_record(sweep) for sweep in sweeps(measured)]
-        record["verdicts"] = [judged._asdict() for judged in verdicts(measured)]
+        record["verdicts"] = [_verdict_record(judged) for judged in verdicts(measured)]
         found.append(record)
     return json.dumps(found, indent=2) + "\n"
 
@@ -113,6 +113,10 @@ def _cell_record(outcome: Outcome) -> dict[str, Any]:
         },
         "published": [asdict(published) for published in cell.published],
     }
+
+
+def _verdict_record(judged: Judged) -> dict[str, Any]:
+    return judged._asdict() | {"rows": [row._asdict() for row in judged.rows]}
 
 
 def _value_record(estimate: Estimate) -> dict[str, Any]:

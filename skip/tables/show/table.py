@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from skip.evidence.claims import written
 from skip.evidence.estimate import Estimate, as_text, difference, ratio, rounded
+from skip.evidence.words import written
 from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
@@ -20,11 +20,16 @@ class Column(NamedTuple):
 
 
 def table(columns: Sequence[Column]) -> str:
-    """A Markdown table."""
+    """A Markdown table; a bar in a text, as of ||d||, is not one between columns."""
     rule = ["---" if column.side == "left" else "---:" for column in columns]
-    rows = zip(*(column.texts for column in columns), strict=True)
-    lines = [[column.head for column in columns], rule, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    texts = [[column.head, *column.texts] for column in columns]
+    head, *rows = zip(*([text.replace("|", r"\|") for text in one] for one in texts), strict=True)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
+
+
+def folded(what: str, columns: Sequence[Column]) -> str:
+    """A table that is opened by a click."""
+    return f"<details><summary>{what}</summary>\n\n{table(columns)}\n\n</details>"
 
 
 def a_row_a_cell(measured: MeasuredItem) -> list[Column]:

@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from metrics.measure import QUANTITIES
-from skip.evidence.claims import Claim, Point, Seen, Setting, judge
+from skip.evidence.claim import Claim, Point
+from skip.evidence.claims import Row, judge
+from skip.evidence.findings import Seen
+from skip.evidence.words import Setting
 from skip.studies.wavelet import BANDS
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Outcome
@@ -17,11 +20,12 @@ IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
 
 
 class Judged(NamedTuple):
-    """A claim: what it says, whether it is seen (None until all cells are measured), and one sentence."""
+    """A claim: what it says, whether it is seen (None until all cells are measured), one sentence, and its numbers."""
 
     says: str
     seen: Seen | None
     sentence: str
+    rows: tuple[Row, ...] = ()
 
 
 def verdicts(measured: MeasuredItem) -> list[Judged]:
@@ -37,7 +41,8 @@ def verdicts(measured: MeasuredItem) -> list[Judged]:
 
 
 def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
-    found = (resolve(claim.metric, outcome.values) for outcome in measured.outcomes)
+    asked = claim.metrics or (claim.metric,)
+    found = (resolve(name, outcome.values) for outcome in measured.outcomes for name in asked)
     names = [name for name in found if name is not None]
     says = _says(claim, names)
 
@@ -47,7 +52,7 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
         return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
     if not names:
         return Judged(
-            says, None, f"Not measured here: {says} (no cell has the metric {claim.metric})."
+            says, None, f"Not measured here: {says} (no cell has the metric {', '.join(asked)})."
         )
 
     first_along, *_ = _names(claim.along)
@@ -57,7 +62,7 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
         verdict = judge(simple, points(measured, claim))
     except ValueError as error:
         raise ValueError(f"{measured.item.name}, claim {claim.says!r}: {error}") from error
-    return Judged(says, verdict.seen, verdict.sentence)
+    return Judged(says, *verdict)
 
 
 def points(measured: MeasuredItem, claim: Claim) -> list[Point]:

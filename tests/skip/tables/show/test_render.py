@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_items import Desk
 
-from skip.evidence.claims import Claim
+from skip.evidence.claim import Claim
 from skip.evidence.estimate import Estimate
 from skip.tables.item import Published
 from skip.tables.show.markdown import command, heading
@@ -64,7 +64,7 @@ def test_a_table_word_for_word(desk: Desk) -> None:
         "\n"
         "What the paper says of it:\n"
         "\n"
-        "- Not yet measured: demo FID is lower with rho < 1 than with rho = 1 (cells to do: 2 of 4).\n"
+        "1. Not yet measured: demo FID is lower with rho < 1 than with rho = 1 (cells to do: 2 of 4).\n"
     )
 
 
@@ -292,3 +292,34 @@ def test_pictures_are_drawn_and_linked(desk: Desk, folder: str, link: str) -> No
     assert "| rho | NFE | images |\n| --- | ---: | ---: |\n| 1 | 35 | 4 |\n" in markdown(
         [desk.read(item)]
     )
+
+
+def test_numbers_stand_in_a_table_below_the_sentences(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
+    cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(7.0, 0.1)}, steps=5)
+    stated = replace(LOWER, says="FID is lower at rho 0.9", against=(0.9,), match={"steps": 9})
+    text = markdown([desk.read(desk.item(*cells, claims=(stated, LOWER)))])
+    assert text.endswith(
+        "What the paper says of it:\n"
+        "\n"
+        "1. Seen: demo FID is lower at rho 0.9.\n"
+        "2. Undecided: demo FID is lower with rho < 1 than with rho = 1.\n"
+        "\n"
+        "|  | of | alone | measured | against | difference |\n"
+        "| ---: | --- | --- | ---: | ---: | ---: |\n"
+        "| 1 | sampler unipc, steps 9 | seen | 5.00 at rho 0.9 | 6.00 at 1 | -1.00 ± 0.14 |\n"
+        "| 2 | sampler unipc, steps 9 | seen | 5.00 at rho 0.9 | 6.00 at 1 | -1.00 ± 0.14 |\n"
+        "| 2 | sampler unipc, steps 5 | undecided | 7.00 at rho 0.9 | 7.00 at 1 | +0.00 ± 0.14 |\n"
+    )
+    cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(6.0, 0.1)}, steps=3)
+    cells += desk.sweep({1.0: Estimate(7.0, 0.1), 0.9: Estimate(6.0, 0.1)}, steps=4)
+    text = markdown([desk.read(desk.item(*cells, claims=(stated, LOWER)))])
+    assert "\n\n<details><summary>What was compared</summary>\n\n|  | of |" in text
+    assert text.endswith("-1.00 ± 0.14 |\n\n</details>\n")
+
+
+def test_a_bar_in_a_text_is_no_column(desk: Desk) -> None:
+    cells = desk.sweep({1.0: 6.0, 0.9: 5.0})
+    norms = replace(LOWER, says="||d|| / ||u|| falls", for_each=None)
+    one = desk.read(desk.item(*cells, claims=(norms,)))
+    assert r"| Table 2 | \|\|d\|\| / \|\|u\|\| falls | undecided |" in markdown([one, one])

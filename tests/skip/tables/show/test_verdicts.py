@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_items import Desk
 
-from skip.evidence.claims import Claim
+from skip.evidence.claim import Claim
 from skip.evidence.estimate import Estimate
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
@@ -27,12 +27,16 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
     by_nfe = Claim("FID falls with NFE", "falls", "fid", "nfe", for_each="sampler, rho")
     one, two = verdicts(desk.read(desk.item(*cells, claims=(LOWER, by_nfe))))
     assert one.seen == "seen" and one.says == "demo FID is lower with rho < 1 than with rho = 1"
-    assert one.sentence == (
-        "Seen: demo FID is lower with rho < 1 than with rho = 1 (sampler unipc, steps 9: 5.00 at rho 0.9 against 6.00 "
-        "at 1, difference -1.00 +- 0.14; sampler heun, steps 3: 5.00 at rho 0.9 against 7.00 at 1, difference "
-        "-2.00 +- 0.14)."
+    assert one.sentence == "Seen: demo FID is lower with rho < 1 than with rho = 1."
+    assert one.rows == (
+        ("sampler unipc, steps 9", "seen", "5.00 at rho 0.9", "6.00 at 1", "-1.00 +- 0.14"),
+        ("sampler heun, steps 3", "seen", "5.00 at rho 0.9", "7.00 at 1", "-2.00 +- 0.14"),
     )
-    assert "sampler unipc, rho 0.9, undecided: 1 values of NFE" in two.sentence
+    groups = {row.group: (row.seen, row.measured) for row in two.rows}
+    assert groups["sampler unipc, rho 0.9"] == (
+        "undecided",
+        "1 values of NFE, too few for a direction",
+    )
     (already,) = verdicts(desk.read(desk.item(*cells, claims=(replace(LOWER, says=one.says),))))
     assert already.says == one.says
     assert "± 0.14" in markdown([desk.read(desk.item(*cells, claims=(LOWER,)))])
@@ -56,11 +60,8 @@ def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
         names = ("pixel loss", "LL loss", "demo loss", "resnet-101 loss")
         desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
     claim = Claim("the feature loss falls", "lower", "feature loss", "rho")
-    found = [
-        judged.sentence.partition(" (")[0]
-        for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))
-    ]
-    assert found == ["Seen: the demo loss falls", "Seen: the resnet-101 loss falls"]
+    found = [judged.sentence for judged in verdicts(desk.read(desk.item(*cells, claims=(claim,))))]
+    assert found == ["Seen: the demo loss falls.", "Seen: the resnet-101 loss falls."]
     text = markdown([desk.read(desk.item(*cells))])
     assert "| pixel loss (difference from rho 1) | LL loss (difference from rho 1) |" in text
     assert text.count("5.00 ± 0.10 (-1.00 ± 0.14)") == 4
@@ -71,7 +72,7 @@ def test_a_setting_that_is_not_there_can_be_the_baseline(desk: Desk) -> None:
     cells += desk.sweep({0.8: Estimate(5.0, 0.1)}, window=(0.5, 2.0))
     claim = Claim("FID falls in some window", "lower", "fid", "window", baseline="none")
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
-    assert "5.00 at window 0.5 to 2 against 6.00 at none" in judged.sentence
+    assert judged.rows[0][2:4] == ("5.00 at window 0.5 to 2", "6.00 at none")
 
 
 def test_windows_have_an_order(desk: Desk) -> None:
@@ -80,7 +81,7 @@ def test_windows_have_an_order(desk: Desk) -> None:
         cells += desk.sweep({0.8: Estimate(fid, 0.1)}, window=window)
     middle = Claim("a middle window helps most", "u_shape", "fid", "window_top", match={"rho": 0.8})
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(middle,))))
-    assert judged.seen == "seen" and "5.00 +- 0.10 at window up to 2, " in judged.sentence
+    assert judged.seen == "seen" and judged.rows[0].measured == "5.00 at window up to 2"
 
 
 def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
@@ -91,9 +92,9 @@ def test_a_plain_cell_has_no_time_order(desk: Desk) -> None:
         "decreasing rho is better", "lower", "fid", "time", "axis", "increasing", ("decreasing",)
     )
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
-    assert "5.00 at time decreasing against 5.70 at increasing" in judged.sentence
+    assert judged.rows[0][2:4] == ("5.00 at time decreasing", "5.70 at increasing")
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(replace(claim, baseline="none"),))))
-    assert "5.00 at time decreasing against 6.00 at none" in judged.sentence
+    assert judged.rows[0][2:4] == ("5.00 at time decreasing", "6.00 at none")
 
 
 def test_along_two_settings(desk: Desk) -> None:
@@ -109,6 +110,22 @@ def test_along_two_settings(desk: Desk) -> None:
         ("0.8, steps 20",),
     )
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(limit,))))
-    assert judged.sentence.endswith(
-        "(5.00 at rho 0.8, steps 20 against 5.50 at 1, steps 256, difference -0.50 +- 0.14)."
+    assert judged.rows == (
+        ("", "seen", "5.00 at rho 0.8, steps 20", "5.50 at 1, steps 256", "-0.50 +- 0.14"),
     )
+
+
+def test_a_claim_about_most_of_several_metrics(desk: Desk) -> None:
+    cells = [desk.images(rho=rho) for rho in (1.0, 0.8)]
+    for cell, value in zip(cells, (6.0, 5.0), strict=True):
+        names = ("rbf_v", "imq_v", "laplace_v")
+        desk.save(cell, **{name: Estimate(value, 0.1) for name in names})
+    claim = Claim("most kernels fall", "most_lower", metrics=("rbf_v", "imq_v"))
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    assert judged.seen == "seen"
+    assert [row.measured for row in judged.rows] == [
+        "rbf v 5.00 at rho 0.8",
+        "imq v 5.00 at rho 0.8",
+    ]
+    with pytest.raises(ValueError, match="no cell has the metric 'rbf_2'"):
+        verdicts(desk.read(desk.item(*cells, claims=(replace(claim, metrics=("rbf_v", "rbf_2")),))))
