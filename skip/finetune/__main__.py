@@ -12,8 +12,8 @@ import click
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
 from dnnlib.flags import SEED, Finite, FlagGroups, Program, add_flags, flag
-from skip.finetune.loop import DTYPES, FineTuning, as_json
 from skip.finetune.objectives import tune_network, tune_rho
+from skip.finetune.settings import DTYPES, FineTuning, as_json
 from skip.options import DEVICE_FLAGS, warn_beyond
 from skip.scale_file import save_scale
 from skip.studies.score_matching import WEIGHTINGS

@@ -3,7 +3,7 @@ r"""Fine-tuning on score matching in feature space: of the skip coefficients alo
 L_f = E_sigma w(sigma) E_x,n ||f(D(x + sigma n; sigma)) - f(x)||_2^2
 
 The paper sets both against Skip-Tuning, which trains nothing. It states neither optimiser nor length; see
-`skip.finetune.loop.FineTuning` for what stands in their place.
+`skip.finetune.settings.FineTuning` for what stands in their place.
 
 Reference: Skip-Tuning, section 5.3, Tables 11 and 12, https://arxiv.org/abs/2402.15170
 
@@ -23,7 +23,10 @@ from torch import Tensor
 
 from dnnlib.numbers import check_positive
 from metrics.detector import load_detector
-from skip.finetune.loop import Examples, FineTuning, Hooks, Run, as_json, fit, real_images
+from skip.finetune.examples import Examples, real_images
+from skip.finetune.loop import Hooks, fit
+from skip.finetune.settings import FineTuning, as_json
+from skip.finetune.state import Run
 from skip.scale import MOST_RHO, SkipScale
 from skip.studies.score_matching import FeatureMap, losses, pixels, smooth_features
 from torch_utils import distributed

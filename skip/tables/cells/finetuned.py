@@ -15,8 +15,8 @@ from dnnlib.places import located
 from dnnlib.util import file_sha256
 from metrics.detector import load_detector
 from skip.evidence.estimate import Estimate
-from skip.finetune.loop import FineTuning, as_json
 from skip.finetune.objectives import FittedRho, snapshot, tune_network, tune_rho
+from skip.finetune.settings import FineTuning, as_json
 from skip.scale_file import save_scale
 from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job

@@ -23,7 +23,7 @@ from dnnlib.interrupts import Stopped
 from metrics.detector import load_detector
 from skip.finetune import objectives
 from skip.finetune.__main__ import main
-from skip.finetune.loop import Examples, FineTuning, Run, example_seeds
+from skip.finetune.examples import Examples, example_seeds
 from skip.finetune.objectives import (
     coefficients,
     first_theta,
@@ -33,6 +33,8 @@ from skip.finetune.objectives import (
     tune_network,
     tune_rho,
 )
+from skip.finetune.settings import FineTuning
+from skip.finetune.state import Run
 from skip.scale_file import load_scale
 from skip.studies.score_matching import draw_sigma, losses, pixels, smooth_features, weight
 from torch_utils.weights import read_saved, write_saved
