@@ -17,7 +17,7 @@ from metrics.references import detector_of
 from metrics.statistics import Statistics
 from skip.source import ImageSource
 from torch_utils import distributed
-from training.run.state import SNAPSHOT
+from training.run.snapshots import SNAPSHOT
 
 METRICS_FILE = "metrics.jsonl"
 BATCH = 64

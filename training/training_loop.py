@@ -4,12 +4,10 @@ Everything random in step k of rank r is drawn from (seed, k, r), and the order 
 have been consumed; so the weights, their average, the optimiser and one number are all that a resumed run needs.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,7 +21,8 @@ from training.loss import LOSSES, DenoisingLoss
 from training.run.config import TrainingConfig
 from training.run.loop import repeat
 from training.run.reporter import Reporter
-from training.run.state import SNAPSHOT, STATE_FILE, TrainingState, recorded, start
+from training.run.snapshots import SNAPSHOT, snapshot_path
+from training.run.state import STATE_FILE, TrainingState, recorded, start
 
 PRELOAD_BYTES = 2**30
 
@@ -219,24 +218,3 @@ def rank_batches(
             pixels.to(device, non_blocking=True).float() / 127.5 - 1,
             labels.to(device, non_blocking=True),
         )
-
-
-def snapshot_path(outdir: Path, images_seen: int) -> Path:
-    """Where the network is stored after so many images: network-snapshot-<thousand images>.safetensors.
-
-    Where that is the network after another number of images of the same thousand, nothing is overwritten: the rest
-    goes into the name, as in network-snapshot-000012-544.
-    """
-    thousands, rest = divmod(images_seen, 1000)
-    path = outdir / f"{SNAPSHOT}-{thousands:06d}.safetensors"
-    if not path.exists() or _images_seen(path) == images_seen:
-        return path
-    return path.with_stem(f"{path.stem}-{rest:03d}")
-
-
-def _images_seen(snapshot: Path) -> object:
-    try:
-        with safetensors.safe_open(snapshot, framework="pt") as file:
-            return json.loads(file.metadata()["provenance"])["images_seen"]
-    except Exception:  # damaged, or another's file: no snapshot of this run
-        return None

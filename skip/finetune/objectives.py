@@ -10,7 +10,7 @@ Reference: Skip-Tuning, section 5.3, Tables 11 and 12, https://arxiv.org/abs/240
     python -m skip.finetune rho --bounded --duration-images 6400 --dest out/rho.json
     python generate.py --rho-layers out/rho.json
     python -m skip.finetune network --duration-images 12800 --every 3200 --outdir out/finetuned
-    python generate.py --network out/finetuned/network-snapshot-012800.safetensors
+    python generate.py --network out/finetuned/network-snapshot-000012-800.safetensors
 """
 
 import copy
@@ -32,7 +32,8 @@ from skip.studies.score_matching import FeatureMap, losses, pixels, smooth_featu
 from torch_utils import distributed
 from training.checkpoint import load_network, save_network
 from training.precond import Precond
-from training.run.state import SNAPSHOT, answer, refuse_snapshots_without_state
+from training.run.snapshots import refuse_snapshots_without_state, snapshot_name
+from training.run.state import answer
 from training.run.watch import check_tensors
 
 STARTS = {False: 1.0, True: 0.95}  # rho at the beginning, free and bounded
@@ -178,7 +179,7 @@ def tune_network(
         settings: of the run.
         until: its length in images.
         every: images between two snapshots, each of them a place to resume from.
-        folder: of network-snapshot-<images>.safetensors and of the state.
+        folder: of the snapshots, see `training.run.snapshots.snapshot_name`, and of the state.
         device: of this rank.
         factor: of the feature loss; 0 leaves the pixel loss.
         ema_halflife: snapshots hold the weights' running average of this half-life in images; 0: the weights.
@@ -200,7 +201,7 @@ def tune_network(
         )
     if not (folder / STATE_FILE).exists():
         refuse_snapshots_without_state(folder, STATE_FILE)
-    snapshots = [snapshot(folder, images) for images in range(every, until + 1, every)]
+    snapshots = [folder / snapshot_name(images) for images in range(every, until + 1, every)]
     net, feature = _loaded(settings, device)
     net.requires_grad_(True)
     kept = copy.deepcopy(net).requires_grad_(False)  # what snapshots are made of
@@ -218,8 +219,8 @@ def tune_network(
     def on_snapshot(images: int) -> None:
         check_tensors({"what the network returns": [answer(kept)]}, device)
         if distributed.rank() == 0:
-            about = {"finetuned_from": settings.network, "finetuned_images": images}
-            save_network(kept, snapshot(folder, images), **about)
+            about = {"finetuned_from": settings.network, "images_seen": images}
+            save_network(kept, folder / snapshot_name(images), **about)
 
     run = Run(
         as_json(settings, factor=factor, ema_halflife=ema_halflife, every=every),
@@ -235,11 +236,6 @@ def tune_network(
             f"{missing[0]} is gone, and the run is beyond it; remove {folder} to start anew"
         )
     return snapshots
-
-
-def snapshot(folder: Path, images: int) -> Path:
-    """Where the network is stored after so many images."""
-    return folder / f"{SNAPSHOT}-{images:06d}.safetensors"
 
 
 def _loaded(settings: FineTuning, device: torch.device) -> tuple[Precond, FeatureMap]:

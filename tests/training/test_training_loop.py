@@ -31,8 +31,9 @@ from training.precond import EDMPrecond
 from training.run import state as run_state
 from training.run import watch
 from training.run.config import TrainingConfig, crossed
+from training.run.snapshots import snapshot_path
 from training.run.state import CONFIG_FILE, STATE_FILE, TrainingState, start
-from training.training_loop import rank_batches, snapshot_path, train, training_step
+from training.training_loop import rank_batches, train, training_step
 
 CPU = torch.device("cpu")
 LATEST = "network-snapshot-latest.safetensors"

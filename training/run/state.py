@@ -23,11 +23,11 @@ from training.precond import PRECONDS, Precond
 from training.run.config import TrainingConfig
 from training.run.optimizer import adam, take_moments
 from training.run.size import check_batch, check_network
+from training.run.snapshots import refuse_snapshots_without_state
 from training.run.watch import check_tensors
 
 LABEL_LAYERS = ("model.map_label.", "model.map_augment.")
 STATE_FILE = "training-state.pt"
-SNAPSHOT = "network-snapshot"
 CONFIG_FILE = "config.json"
 NUMBERS: dict[str, type[int] | type[float]] = {
     "images_seen": int,
@@ -180,20 +180,6 @@ def resume(
         state.load(outdir / STATE_FILE, device)
         return
     refuse_snapshots_without_state(outdir, STATE_FILE)
-
-
-def refuse_snapshots_without_state(outdir: Path, state_file: str) -> None:
-    """Refuse a folder whose run cannot go on, as a new one would write over its snapshots.
-
-    Raises:
-        ValueError: naming the last snapshot.
-    """
-    snapshots = sorted(outdir.glob(f"{SNAPSHOT}-*.safetensors"))
-    if snapshots:
-        raise ValueError(
-            f"{outdir} has {printable(snapshots[-1].name, 60)} but no {state_file} to go on from, and a new run would "
-            "write over the snapshots; choose another --outdir, or move them away"
-        )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from dnnlib.places import located
 from dnnlib.util import file_sha256
 from metrics.detector import load_detector
 from skip.evidence.estimate import Estimate
-from skip.finetune.objectives import FittedRho, snapshot, tune_network, tune_rho
+from skip.finetune.objectives import FittedRho, tune_network, tune_rho
 from skip.finetune.settings import FineTuning, as_json
 from skip.scale_file import save_scale
 from skip.tables.cells.generated import Images
@@ -23,6 +23,7 @@ from skip.tables.cells.settings import Job
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 from training.checkpoint import describe
+from training.run.snapshots import snapshot_name
 
 Trained = Literal["nothing", "free rho", "bounded rho", "all weights"]
 LEARNING_RATES: dict[Trained, float] = {"free rho": 0.01, "bounded rho": 0.1, "all weights": 1e-5}
@@ -164,7 +165,7 @@ class FineTuned(Images):
         """
         every = self.train_every or self.train_images
         folder = self._folder_of_the_run(job, every)
-        path = snapshot(folder, self.train_images)
+        path = folder / snapshot_name(self.train_images)
         folder.mkdir(parents=True, exist_ok=True)
 
         # Two cells of one run, started side by side: one waits for the other.

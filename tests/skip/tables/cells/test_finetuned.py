@@ -133,7 +133,7 @@ def test_lengths_share_a_run(
     assert calls == [16, 24]
     (folder,) = (tmp_path / "results" / ".partial").glob("training-*")
     for images, values in found.items():
-        path = folder / f"network-snapshot-{images:06d}.safetensors"
+        path = folder / f"network-snapshot-000000-{images:03d}.safetensors"
         expected = build(Images, images_of(settings) | {"network": str(path)}).run(
             job(tmp_path, f"plain{images}")
         )
