@@ -173,6 +173,7 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Arrays]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
+
     try:
         with open(path, "rb") as raw:
             if raw.read(2) != b"PK":

@@ -57,6 +57,7 @@ def claim(
             mine = held.enter_context(locked(folder / name, 0))
             if begin is not None:
                 begin(not others)
+
         held_now = Claim(folder, mine)
         try:
             yield held_now

@@ -111,6 +111,7 @@ def _sync_file_system(folder: Path) -> bool:
         if sys.platform == "linux"
         else None
     )
+
     if syncfs is None:
         return False
     descriptor = os.open(folder, os.O_RDONLY)
@@ -139,6 +140,7 @@ def check_writable(dest: str | os.PathLike[str], name: str, folder: bool = False
     if path.exists() and not (path.is_dir() if folder else path.is_file()):
         kind = "folder" if folder else "ordinary file"
         raise ValueError(f"{name}={dest} is no {kind}; choose another place")
+
     above = [path, *path.parents] if folder else path.parents
     there = path
     try:
@@ -212,6 +214,7 @@ def read_json_lines(path: Path) -> list[dict[str, float]]:
         raise ValueError(
             f"{path} is damaged ({printable(error)}); remove it to go on without"
         ) from error
+
     found = []
     for number, line in enumerate(lines, 1):
         try:

@@ -106,6 +106,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
     if origin is tuple:
         return _fits_tuple(value, parts)
+
     if hint is float:
         return type(value) in (int, float) and not math.isnan(value)
     if hint is int:

@@ -81,13 +81,16 @@ def check_png(data: bytes, where: str, every_chunk: bool = False) -> None:
     """
     if not data.startswith(_PNG_SIGNATURE):
         raise ValueError(f"{where} is no PNG, or is corrupt")
+
     place, kind = len(_PNG_SIGNATURE), b""
     while kind != b"IEND":
         header = data[place : place + 8]
         length, kind = struct.unpack(">I4s", header) if len(header) == 8 else (0, b"")
+
         stored = data[place + 8 + length : place + 12 + length]
         if len(stored) < 4:
             raise ValueError(f"{where} is not an image, or is corrupt: the PNG is cut short")
+
         if every_chunk or kind in _PNG_CRITICAL:
             content = memoryview(data)[place + 4 : place + 8 + length]
             if zlib.crc32(content) != int.from_bytes(stored, "big"):

@@ -132,6 +132,7 @@ class _Facts:
             return (
                 f"{self.precision[0]} bits a channel in JPEG 2000, which are not decoded truthfully"
             )
+
         if self.tags is None:
             return ""
         if (

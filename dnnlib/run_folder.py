@@ -265,6 +265,7 @@ class RunFolder:
         if archive is None:
             self._check_no_others(made, seeds)
             return
+
         if archive != self._archive(self.kind):
             raise ValueError(
                 f"{archive} holds these images already; choose another folder for {self.kind}"
@@ -273,10 +274,12 @@ class RunFolder:
             raise ValueError(
                 f"{archive} holds the seeds {format_seeds(made)}; choose another folder for others"
             )
+
         if self.sheet and not (self.outdir / SHEET).exists():
             raise ValueError(
                 f"{archive} is packed: for a contact sheet make its images again, in another folder"
             )
+
         try:
             check_archive(archive)
         except ValueError as error:

@@ -218,15 +218,19 @@ def check_content(path: Path) -> None:
         head = file.read(HEAD_BYTES)
         file.seek(max(size - 1, 0))
         last = file.read(1)
+
     if not head:
         raise ValueError("an empty file")
+
     kind = _text_kind(head)
     if kind is not None:
         raise ValueError(
             f"{kind} in place of a data file: {printable(head.decode(errors='replace'), 80)!r}"
         )
+
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
         raise ValueError("an archive that is cut short")
+
     pickled = head.startswith(
         (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
     ) and not head.startswith(OLD_TORCH)

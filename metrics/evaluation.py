@@ -243,6 +243,7 @@ def _alone(folder: Path) -> Iterator[None]:
     if distributed.rank() != 0:
         yield
         return
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:

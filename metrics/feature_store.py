@@ -188,6 +188,7 @@ class FeatureStore:
                 raise ValueError(f"{self.folder} lacks the features of image {i}; start again")
             path, row = places[i]
             wanted.setdefault(path, []).append((target, row))
+
         result: np.ndarray | None = None
         for path, pairs in wanted.items():
             (array,) = self._arrays(path, name)

@@ -96,11 +96,13 @@ class ArrayImages:
     ) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} does not exist")
+
         with open_arrays(path) as arrays:
             name = "arr_0" if "arr_0" in arrays or len(arrays.names) != 1 else arrays.names[0]
             if name not in arrays:
                 held = printable(", ".join(arrays.names) or "nothing")
                 raise ValueError(f"{path} holds {held}, but no array arr_0 of images")
+
             header = arrays.header(name)
             if header.dtype != np.uint8 or len(header.shape) != 4 or header.shape[3] not in (1, 3):
                 raise ValueError(
@@ -110,8 +112,10 @@ class ArrayImages:
                 raise ValueError(
                     f"{path}: {name} is {list(header.shape)}; its images have no pixels"
                 )
+
             images = arrays.mapped(name)
             images = arrays.read(name) if images is None else images
+
         self._images, self._places = images, _subset(len(images), max_size, seed)
         self.channels = images.shape[3]
         self.fingerprint = _fingerprint(file_sha256(path), max_size, seed)

@@ -53,11 +53,13 @@ class InceptionV3(nn.Module):
         if resize not in PREPARATIONS:
             raise ValueError(f"unknown resize {resize!r}; choose from {', '.join(PREPARATIONS)}")
         self.resize, self.sha256 = resize, sha256
+
         self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2, same=False)
         self.Conv2d_2a_3x3 = ConvBN(32, 32, 3, same=False)
         self.Conv2d_2b_3x3 = ConvBN(32, 64, 3)
         self.Conv2d_3b_1x1 = ConvBN(64, 80, 1)
         self.Conv2d_4a_3x3 = ConvBN(80, 192, 3, same=False)
+
         self.Mixed_5b = MixedA(192, pool=32)
         self.Mixed_5c = MixedA(256, pool=64)
         self.Mixed_5d = MixedA(288, pool=64)
@@ -69,6 +71,7 @@ class InceptionV3(nn.Module):
         self.Mixed_7a = ReductionB()
         self.Mixed_7b = MixedC(1280, maximum=False)
         self.Mixed_7c = MixedC(2048, maximum=True)
+
         self.fc = nn.Linear(2048, 1008)
 
     @property
@@ -167,6 +170,7 @@ def load_inception(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
+
     try:
         sha256 = file_sha256(path)
         if is_torchscript(path):
@@ -180,6 +184,7 @@ def load_inception(
         load_weights(net, _read_state_dict(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
     net.requires_grad_(False).eval().fold()
     net.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net.fc.to(torch.promote_types(dtype, torch.float32))

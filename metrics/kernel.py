@@ -118,6 +118,7 @@ def _kid(e: Evidence) -> dict[str, Value]:
     size = min(1000, len(generated), len(real))
     mean, std = kid(generated, real, subset_size=size)
     beside = {"kid_std": std, "kid_subset_size": size}
+
     if size == len(generated) == len(real):
         del beside["kid_std"]
         _warn(

@@ -93,13 +93,12 @@ def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
         for compute in METRICS[name].compute:
             try:
                 values = compute(evidence)
-            except (
-                ValueError,
-                RuntimeError,
-            ) as error:  # RuntimeError: of linear algebra that does not converge
+            except (ValueError, RuntimeError) as error:
+                # RuntimeError: of linear algebra that does not converge.
                 measured.refused[name] = printable(error)
             else:
                 measured.found.update({key + suffix: value for key, value in values.items()})
+
     if not measured.found:
         raise ValueError("; ".join(dict.fromkeys(measured.refused.values())))
     return measured

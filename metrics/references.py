@@ -72,10 +72,12 @@ class References:
             return None
         if not self.own:
             return self._read(detector.name)
+
         found = self._read(detector.name)
         differs = found is None or found.dim != detector.feature_dim
         if found is not None and found.detector is not None:
             differs = differs or found.detector != detector.name
+
         if differs:
             for key in ("reference", "reference_sha256", "reference_num"):
                 self.record.pop(key, None)

@@ -264,6 +264,7 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
         raise ValueError(
             f"{path} is neither an npz file nor a pickle of plain arrays: {printable(error)}"
         ) from error
+
     held = found if isinstance(found, dict) else {}
     known = [key for key in PICKLED.values() if key in held]
     fitting = [
@@ -274,11 +275,13 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
         names = ", ".join(known) or "neither fid nor fd_dinov2"
         needed = "" if detector is None else f" for the detector {detector}"
         raise ValueError(f"{path} has no statistics{needed}; it holds {names}")
+
     part = held[entry]
     if not isinstance(part, dict) or not all(
         isinstance(part.get(key), np.ndarray) for key in ("mu", "sigma")
     ):
         raise ValueError(f"{path}: {entry} is not a mean mu and a covariance sigma")
+
     count = held.get("num_images")
     known_of = {"count": np.array(count)} if isinstance(count, int) else {}
     if detector is not None:

@@ -135,10 +135,12 @@ def deis_weights(levels: list[float], variant: Variant, exact: bool) -> tuple[fl
     """
     if len(levels) == 2:
         return (levels[1] - levels[0],)
+
     start, end = levels[-2:]
     roots, masses = (torch.tensor(values) for values in _legendre())
     points, masses = (start + end) / 2 + (end - start) / 2 * roots, (end - start) / 2 * masses
     nodes = torch.tensor(levels[-2::-1], dtype=torch.float64)
+
     if variant == "tab":
         vp = VPTime.fitted(0.002, 80.0)
         nodes = vp.time(nodes)
@@ -147,6 +149,7 @@ def deis_weights(levels: list[float], variant: Variant, exact: bool) -> tuple[fl
             t_start, t_end = vp.time(torch.tensor([start, end], dtype=torch.float64)).tolist()
             points = torch.linspace(t_start, t_end, PUBLISHED_POINTS, dtype=torch.float64)
             masses = vp.slope(points) * (t_end - t_start) / PUBLISHED_POINTS
+
     weights = []
     for j, node in enumerate(nodes):
         others = torch.cat([nodes[:j], nodes[j + 1 :]])

@@ -53,11 +53,13 @@ def consistency(
         raise ValueError(
             "consistency sampling needs decreasing noise levels: it cannot lead from images to noise"
         )
+
     lowest = min(level for level in levels if level > 0)
     if lowest < boundary * (1 - 1e-9):  # a grid's last level is sigma_min up to rounding
         raise ValueError(
             f"noise levels must be {boundary:g} or more, where the network's images are; got {lowest:g}"
         )
+
     sigmas = sigmas.to(x)
     for i, end in enumerate(levels[1:]):
         D = denoise(x, sigmas[i])

@@ -104,17 +104,20 @@ def generate(
             drawn, classes, random = first_draws(
                 asked, shape, net.label_dim, labels, class_idx, noise_device
             )
+
             noise = drawn.to(device)
             one_hots = (
                 one_hot(torch.tensor(classes), net.label_dim).float().to(device)
                 if classes
                 else None
             )
+
             denoise = _Watched(net, one_hots, guidance, guide, noise.device)
             with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
                 x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
                 images = to_uint8(net.decode(x))
                 denoise.check()  # the one place where the device is waited for
+
             yield Batch(images[: len(part)], classes[: len(part)], part, denoise.nfe)
 
     return batches()
@@ -202,6 +205,7 @@ def check_guidance(
     check_scale(scale)
     if scale == 1:
         return
+
     if guide is None:
         if net.label_dim == 0:
             raise ValueError(
@@ -214,13 +218,16 @@ def check_guidance(
                 '"no class": name a weaker network as its guide'
             )
         return
+
     for what in ("img_channels", "img_resolution"):
         if getattr(guide, what) != getattr(net, what):
             raise ValueError(
                 f"the guide has {what} {getattr(guide, what)}, the network {getattr(net, what)}; they must be equal"
             )
+
     if guide.label_dim not in (0, net.label_dim):
         raise ValueError(f"the guide has {guide.label_dim} classes, the network {net.label_dim}")
+
     high, low = float(nodes[0]), float(nodes[-1])
     if low < guide.sigma_min * (1 - 1e-9) or high > guide.sigma_max * (1 + 1e-9):
         raise ValueError(

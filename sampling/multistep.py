@@ -69,12 +69,14 @@ def multistep(
     sigmas = sigmas.to(x)
     plan = scheme(levels)
     depth = max((len(step.weights) for step in (*plan.predict, *plan.correct)), default=1)
+
     values: list[Tensor] = []
     x_start = x
     for i, level in enumerate(levels[:-1]):
         D = denoise(x, sigmas[i])
         if levels[i + 1] == 0:
             return D
+
         values = [(x - D) / level if plan.derivative else D, *values][:depth]
         if plan.correct and i > 0:
             x = plan.correct[i - 1](x_start, values)

@@ -218,15 +218,18 @@ def checked(sigmas: Tensor) -> list[float]:
         raise ValueError(
             f"a sampler needs a list of at least two noise levels, got shape {tuple(sigmas.shape)}"
         )
+
     signs = {(b > a) - (b < a) for a, b in itertools.pairwise(levels)}
     if not all(math.isfinite(level) for level in levels) or signs not in ({1}, {-1}):
         raise ValueError(
             f"noise levels must be finite and strictly monotone, got {_abbreviated(levels)}"
         )
+
     if min(levels[:-1]) <= 0 or levels[-1] < 0:
         raise ValueError(
             f"noise levels must be positive, but for a last 0, got {_abbreviated(levels)}"
         )
+
     return levels
 
 

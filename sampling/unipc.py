@@ -97,12 +97,15 @@ def _steps(
         z, keep, scale = -h, end / start, 1.0
     else:
         z, keep, scale = h, 1.0, end
+
     base = math.expm1(z)
     B = z if variant == "bh1" else base
     r = [math.log(start / level) / h for level in past] + [1.0]
     b = [z * _phi(i + 1, z) * math.factorial(i) / B for i in range(1, order + 1)]
+
     c = [0.5] if order == 1 and not exact else _solve(r, b)
     a = [0.5] if order == 2 and not exact else _solve(r[:-1], b[:-1])
+
     old = [-scale * B * a_m / r_m for a_m, r_m in zip(a, r, strict=False)]
     predictor = Step(keep, (-scale * base - sum(old), *old))
     *old, new = [-scale * B * c_m / r_m for c_m, r_m in zip(c, r, strict=True)]

@@ -59,6 +59,7 @@ class SkipScale:
         _choice("spacing", self.spacing, SPACINGS)
         _choice("time", self.time, TIMES)
         _choice("axis", self.axis, AXES)
+
         for rho in self.layers or (self.bottom, self.top):
             if not math.isfinite(rho):
                 raise ValueError(f"a skip coefficient is {rho}; it must be a finite number")
@@ -66,11 +67,13 @@ class SkipScale:
                 raise ValueError(
                     f"a skip coefficient is {rho:g}; useful ones are near 1, {MOST_RHO} is the most"
                 )
+
         if self.layers is not None:
             if not self.layers:
                 raise ValueError("layers is empty; give one rho for each long skip")
             if (self.bottom, self.top) != (1.0, 1.0):
                 raise ValueError("give either rho of each layer or bottom and top, not both")
+
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(
                 f"the time axis runs from {self.sigma_min} to {self.sigma_max}; need 0 < low < high"

@@ -103,6 +103,7 @@ def choose_device(name: str | torch.device) -> torch.device:
         raise ValueError(unknown) from error
     if chosen.type not in ("cpu", "cuda", "mps"):
         raise ValueError(unknown)
+
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
         index = int(os.environ.get("LOCAL_RANK", 0)) if chosen.index is None else chosen.index
@@ -111,12 +112,14 @@ def choose_device(name: str | torch.device) -> torch.device:
                 f"device cuda:{index} asked for, but this machine has {count} CUDA devices; cpu always works"
             )
         return torch.device("cuda", index)
+
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device mps asked for, but this machine has none; cpu always works")
     if chosen.index:
         raise ValueError(
             f"device {chosen} asked for, but there is one {chosen.type} only: leave out its number"
         )
+
     return chosen
 
 
@@ -198,6 +201,7 @@ def require_shared(folder: str | os.PathLike[str]) -> None:
     """
     if world_size() == 1:
         return
+
     name = _from_rank_0(secrets.token_bytes(_TOKEN_BYTES))
     with token(folder, name) if rank() == 0 else contextlib.nullcontext():
         host = (
@@ -207,6 +211,7 @@ def require_shared(folder: str | os.PathLike[str]) -> None:
         )
         sees = rank() == 0 or wait_for(lambda: has_token(folder, name), TOKEN_SECONDS)
         lost = int(all_reduce_sum(torch.tensor(float(not sees), device=_device())))
+
     if lost:
         raise RuntimeError(
             f"{folder} is not one folder for all ranks: {lost} of {world_size()} do not see what rank 0 writes to it "

@@ -118,9 +118,11 @@ def set_state(target: Any, state: Any) -> None:
         target.state.update(
             (exactly(str, key), value) for key, value in exactly(dict, state).items()
         )
+
     elif type(target) is Dtype:
         if exactly(tuple, state)[1] not in ("<", "|", "="):
             raise UnsafePickleError("safe loading refuses big-endian numbers")
+
     elif type(target) is np.ndarray:
         _version, shape, dtype, fortran_order, data = exactly(tuple, state)
         if type(data) is str:  # Python 2's bytes
@@ -250,21 +252,11 @@ def _parameter(tensor: Any, _grad: Any, _hooks: Any) -> torch.Tensor:
     return exactly(torch.Tensor, tensor)
 
 
+_NUMPY_CODES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+
+
 def _dtype(code: Any, _align: Any = False, _copy: Any = True) -> Dtype:
-    if exactly(str, code) not in (
-        "f2",
-        "f4",
-        "f8",
-        "i1",
-        "i2",
-        "i4",
-        "i8",
-        "u1",
-        "u2",
-        "u4",
-        "u8",
-        "b1",
-    ):
+    if exactly(str, code) not in _NUMPY_CODES:
         raise UnsafePickleError(f"safe loading refuses the numpy type {ascii(code)[:30]}")
     return Dtype(np.dtype(f"<{code}"))
 

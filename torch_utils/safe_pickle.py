@@ -153,6 +153,7 @@ class _Machine:
                 raise UnsafePickleError(
                     f"safe loading refuses the opcode {name}: plain weights have no need of it"
                 )
+
         raise EOFError
 
     # ---- marks and the memo

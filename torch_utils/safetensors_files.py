@@ -59,6 +59,7 @@ def check_safetensors(path: str | os.PathLike[str]) -> None:
             memoryview(data)[start:] as numbers,
         ):
             found = _checksum(header, numbers)
+
     if found != said:
         raise ValueError(
             "the safetensors file is damaged: its checksum is another than when it was written"

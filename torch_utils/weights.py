@@ -43,6 +43,7 @@ def check_names(
             if name in found and found[name].shape != value.shape
         ],
     }
+
     problems = [
         f"{len(names)} {problem} ({_first(names)})" for problem, names in lists.items() if names
     ]

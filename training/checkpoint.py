@@ -144,9 +144,8 @@ def _build(class_name: str, kwargs: dict[str, Any], tensors: dict[str, Tensor]) 
                 raise ValueError(
                     f"img_resolution is {net.img_resolution}; it must be from 1 to {MAX_RESOLUTION}"
                 )
-        except (
-            Exception
-        ) as error:  # the arguments come from a file: anything can be wrong with them
+        except Exception as error:
+            # The arguments come from a file: anything can be wrong with them.
             reason = printable(error)
             raise ValueError(
                 f"{class_name} cannot be built from the arguments in the file: {reason}"

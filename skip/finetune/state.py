@@ -82,6 +82,7 @@ class Run:
         distributed.barrier()  # every rank has looked before one writes
         if not found:
             return
+
         try:
             saved = read_saved(path, device)
             settings = json.loads(saved["settings"])
@@ -93,6 +94,7 @@ class Run:
             raise ValueError(
                 f"cannot resume from {path}: {printable(error)}; remove it to start anew"
             ) from error
+
         for name in sorted(settings.keys() | self.settings.keys()):
             a, b = settings.get(name), self.settings.get(name)
             if a != b:

@@ -128,16 +128,19 @@ def vertex(
         raise ValueError(
             "the metric comes without blocks of seeds, so that differences have no error to judge them by"
         )
+
     sign = -1.0 if maximise else 1.0
     x = np.array(rhos)
     y = sign * np.array([cell.value for cell in estimates])
     redrawn = bootstrap(
         y, sign * np.array([cell.blocks for cell in estimates]), np.random.default_rng(0)
     )
+
     (at, *found), (height, *heights) = (
         part.tolist() for part in _vertices(x, np.vstack([y, redrawn]), low, high)
     )
     near, far = np.percentile(found, [16, 84])
+
     value = Estimate.plain(sign * height, np.std(heights, ddof=1))
     return Best(
         at, float(np.std(found, ddof=1)), float(near), float(far), value, None, at in (low, high)

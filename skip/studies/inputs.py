@@ -59,6 +59,7 @@ def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
         raise ValueError(
             f"noise of shape {tuple(noise.shape)} for images of shape {tuple(images.shape)}"
         )
+
     level = torch.as_tensor(sigma).to(images.device, torch.float64)
     if tuple(level.shape) not in ((), (len(images),)):
         raise ValueError(
@@ -66,6 +67,7 @@ def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
         )
     if not bool((torch.isfinite(level) & (level >= 0)).all()):
         raise ValueError(f"sigma is {level.tolist()}; it must be finite and not negative")
+
     return images.to(torch.float64) + level.reshape(-1, 1, 1, 1) * noise.to(
         images.device, torch.float64
     )
@@ -88,15 +90,18 @@ class RealImages:
         self.data = ImageDataset(located(path), use_labels=net.label_dim > 0)
         self.label_dim = net.label_dim
         self.order = np.random.RandomState(0).permutation(len(self.data))
+
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
         if tuple(self.data.image_shape) != shape:
             raise ValueError(
                 f"{path} has images {self.data.image_shape}, the network wants {shape}"
             )
+
         if self.data.label_dim > net.label_dim:
             raise ValueError(
                 f"{path} has {self.data.label_dim} classes, the network {net.label_dim}"
             )
+
         if count > len(self.data):
             raise ValueError(
                 f"{path} has {len(self.data)} images; seeds below {len(self.data)} can be used"

@@ -59,6 +59,7 @@ def invert(
         raise ValueError(
             f"the images have shape {list(images.shape)}; this network inverts {['N', *shape]}, N > 0"
         )
+
     labels_shape = None if class_labels is None else list(class_labels.shape)
     if labels_shape != ([len(images), net.label_dim] if net.label_dim else None):
         needed = (
@@ -67,8 +68,10 @@ def invert(
             else "None, as it has no classes"
         )
         raise ValueError(f"the class labels have shape {labels_shape}; this network needs {needed}")
+
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+
     nodes = settings.nodes(net)
     noise = []
     with torch.inference_mode():
@@ -79,6 +82,7 @@ def invert(
                 invert_batch(settings.bound(net, torch.randn_like), denoise, images[part], nodes)
             )
             denoise.check()
+
     return torch.cat(noise)
 
 

@@ -77,6 +77,7 @@ class Tower:
                 yield Place(level, "in1", channels, channels)
             else:
                 yield Place(level, "up", channels, channels)
+
             for i in range(self.num_blocks + 1):
                 width = self.widths[level]
                 attention, last = level in self.attended, i == self.num_blocks

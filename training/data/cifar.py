@@ -123,15 +123,18 @@ def _parsed(version: Version, data: bytes, where: str) -> Batch:
         raise ValueError(
             f"{where} is damaged, or not what its name says: {printable(error)}"
         ) from error
+
     if len(labels) == 0 or planes.shape != (len(labels), _PIXELS):
         raise ValueError(
             f"{where} is damaged: {len(labels)} labels for images of the shape {list(planes.shape)}"
         )
+
     if labels.min() < 0 or labels.max() >= version.classes:
         wrong = labels.max() if labels.max() >= version.classes else labels.min()
         raise ValueError(
             f"{where} is damaged: it has the label {wrong}, outside 0 ... {version.classes - 1}"
         )
+
     return planes, labels
 
 

@@ -262,6 +262,7 @@ def _label_array(labels: list[Any], where: str) -> np.ndarray:
         values = np.asarray(labels)
     except ValueError as error:
         raise ValueError(f"{where}: label vectors differ in length") from error
+
     if values.ndim == 1 and values.dtype.kind == "i" and values.min() >= 0:
         if values.max() >= MOST_CLASSES:
             raise ValueError(f"{where}: the label {values.max()} is beyond {MOST_CLASSES} classes")
@@ -273,6 +274,7 @@ def _label_array(labels: list[Any], where: str) -> np.ndarray:
         and np.isfinite(values).all()
     ):
         return values.astype(np.float64)
+
     raise ValueError(
         f"{where}: labels must be integers >= 0, or lists of finite numbers of one length"
     )

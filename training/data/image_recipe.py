@@ -72,12 +72,14 @@ class Recipe:
                 raise ValueError(f"{where} {error}") from error
         elif self.resolution is not None:
             made = _resize(image, self.resolution)
+
         if made is not None and self.pad is not None:
             if made.width > self.pad[0] or made.height > self.pad[1]:
                 raise ValueError(
                     f"{where} is {size_of(made)}, larger than pad {self.pad[0]}x{self.pad[1]}"
                 )
             made = _frame(made, self.pad)
+
         return made
 
 

@@ -140,6 +140,7 @@ def _open_images(path: Path, split: str | None, labels: str) -> Source:
         raise ValueError(
             f"{printable(path)} holds plain images, which have no splits: leave out the split"
         )
+
     files = ImageFiles(path)
     values, notes = _labels_of(files, labels)
     return Source(

@@ -80,6 +80,7 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
             key: value for key, value in asdict(config).items() if key not in ("teacher", "network")
         },
     }
+
     with distributed.claimed(outdir):
         resume(config, state, outdir, device)
         with recorded(config, state, outdir):

@@ -153,13 +153,11 @@ def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tens
         raise ValueError(
             f"the tensors are not those of an OpenAI U-Net: there is no {', '.join(missing)}"
         )
+
     try:
         return _converted(state)
-    except (
-        ArithmeticError,
-        IndexError,
-        RuntimeError,
-    ) as error:  # sizes of 0, too few dimensions, qkv not in three
+    except (ArithmeticError, IndexError, RuntimeError) as error:
+        # Sizes of 0, too few dimensions, qkv not in three.
         raise ValueError(
             f"the shapes are not those of an OpenAI U-Net ({' '.join(str(error).split())[:200]})"
         ) from error

@@ -39,6 +39,7 @@ def take_moments(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     moments = saved["state"] if isinstance(saved, dict) else None
     if not isinstance(moments, dict):
         raise ValueError("there is something else in the place of the optimizer's moments")
+
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, found in moments.items():
         if type(index) is not int or not 0 <= index < len(parameters):
@@ -49,6 +50,7 @@ def take_moments(optimizer: torch.optim.Optimizer, saved: Any) -> None:
         check_like(found, {"step": torch.zeros([]), "exp_avg": like, "exp_avg_sq": like})
         if not 1 <= float(found["step"]) < float("inf"):
             raise ValueError(f"the optimizer has made {float(found['step'])} steps")
+
     settings = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": settings})
 
