@@ -56,7 +56,7 @@ class DetectorEntry(Entry):
 
     Attributes:
         hub: the name of a model there.
-        resize: for Inception-v3; see `metrics.inception.InceptionV3`.
+        resize: of Inception-v3: "tensorflow" or "torch".
     """
 
     hub: str | None = None

@@ -160,7 +160,7 @@ def load_inception(
 
     Args:
         path: the published state dict (.pth), or NVIDIA's TorchScript (.pt).
-        resize: "tensorflow" or "torch"; see `InceptionV3`.
+        resize: "tensorflow" (as the published FIDs) or "torch".
         dtype: of the convolutions: float32, bfloat16 or float64. Features come in float32, or float64.
     Returns:
         A module: uint8 [N, 1 or 3, H, W] -> features [N, 2048], logits without bias [N, 1008].

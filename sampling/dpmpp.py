@@ -43,7 +43,7 @@ def dpmpp(
         sigmas: [M + 1] noise levels, decreasing (sampling) or increasing (inversion), the last may be 0.
         order: 1, 2 or 3, at most M.
         lower_order_final: lower the order in the last steps.
-        thresholding: clip each D dynamically, see `sampling.denoiser.Thresholded`.
+        thresholding: clip each D to the 99.5% quantile of its image where that is above 1, and divide by it.
     Returns:
         The state at sigmas[-1]; NFE = M.
     Raises:

@@ -78,7 +78,8 @@ def generate(
         seeds: one per image, 0 or more.
         device: where the network is.
         batch_size: images at a time.
-        labels, class_idx: see `sampling.noise.first_draws`.
+        labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
+        class_idx: the class of every image instead.
         noise_device: of the random draws; None is the CPU, so that an image is the same on every device.
         guidance: scale of `sampling.guidance.Guided`; 1 is none, and the guide is then not called.
         guide: the weaker network, on `device`, asked for the same class (which an unconditional one ignores); None is
@@ -197,7 +198,9 @@ def check_guidance(
     """Refuse guidance that a network cannot have.
 
     Args:
-        net, scale, guide: see `generate`.
+        net: the network.
+        scale: of the guidance, 1 for none.
+        guide: the weaker network; None is `net` itself without the class.
         nodes: the noise levels, decreasing.
     Raises:
         ValueError: naming what does not fit.

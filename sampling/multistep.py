@@ -58,7 +58,7 @@ def multistep(
     Args:
         denoise: D(x; sigma).
         x: state at sigmas[0], float64 [N, C, H, W].
-        sigmas: [M + 1] noise levels, see `sampling.sigmas.checked`.
+        sigmas: [M + 1] noise levels, decreasing (sampling) or increasing (inversion), the last may be 0.
         scheme: from the levels to the scheme; steps to sigma = 0 need no entry.
     Returns:
         The state at sigmas[-1].

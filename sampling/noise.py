@@ -98,7 +98,7 @@ def first_draws(
         label_dim: L, the number of classes; 0 for an unconditional network.
         labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
         class_idx: the class of every image instead.
-        device: of the generators, see `SeedNoise`.
+        device: of the generators; None is the CPU.
     Raises:
         ValueError: without seeds.
     """

@@ -80,7 +80,9 @@ def heun(
         denoise: D(x; sigma).
         x: state at sigmas[0], float64 [N, C, H, W].
         sigmas: [M + 1] noise levels, decreasing (sampling) or, without churn, increasing; the last may be 0.
-        S_churn, S_min, S_max, round_sigma: how far to raise each noise level, see `sampling.churn.churned`.
+        S_churn: noise added over the whole run: gamma = min(S_churn / M, sqrt(2) - 1); 0 for none.
+        S_min, S_max: the noise levels that receive it; gamma is 0 for others.
+        round_sigma: the nearest level that the network knows; None if it knows all.
         S_noise: standard deviation of the added noise eps; slightly above 1 makes up for lost detail.
         randn_like: the noise; called once in each step, even where gamma is 0, unless S_churn is 0.
     Returns:
@@ -161,8 +163,8 @@ def sample(
         denoise: D(x; sigma).
         noise: N(0, I) draws [N, C, H, W]; integrated in float64.
         nodes: decreasing positive noise levels, from SIGMAS.
-        ending: `zero`, `sigma_min` or `denoise`, see `sampling.sigmas.with_ending`. The last evaluation of
-            `denoise` is not thresholded.
+        ending: `zero`: a last step to 0; `sigma_min`: stop at the last node; `denoise`: the same, and replace x by
+            D(x; sigma_min), which is not thresholded: one more evaluation.
     Returns:
         The images, float64 [N, C, H, W].
     Raises:

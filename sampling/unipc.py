@@ -58,7 +58,7 @@ def unipc(
         exact: solve for the single coefficient of the 1st-order corrector and of the 2nd-order predictor too;
             the published code sets both to 0.5, and so does False.
         lower_order_final: lower the order in the last steps; convergence is then of order 2.
-        thresholding: clip each D dynamically, see `sampling.denoiser.Thresholded`.
+        thresholding: clip each D to the 99.5% quantile of its image where that is above 1, and divide by it.
     Returns:
         The state at sigmas[-1]; NFE = M.
     Raises:

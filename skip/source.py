@@ -88,14 +88,17 @@ class ImageSource:
     Args:
         network: a name in configs/networks.toml, a path or a URL.
         sampler: solver and noise levels.
-        scale, skip_target: Skip-Tuning, see `skip.tuned.SkipTuned`.
-        labels, class_idx, noise_device: see `sampling.generate.generate`.
+        scale: rho of the skips.
+        skip_target: what in a decoder block sees the scaled skip: "full" the block, or a part of it (Appendix C).
+        labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
+        class_idx: the class of every image instead.
+        noise_device: of the random draws; None is the CPU, so that an image is the same on every device.
         dtype: of the network, a name in DTYPES; None: float32, and on CUDA what the network's entry in
             configs/networks.toml or else its file says.
         guidance: scale of `sampling.guidance.Guided`, which takes twice the network calls; None or 1 is none.
         guide: the weaker network, named as `network`, always plain; None is `network` itself without the class, which
             is then Skip-Tuned with and without it, as if both were one batch.
-        autoencoder: of a latent network, path or URL; see `training.checkpoint.load_network`.
+        autoencoder: of a latent network: what decodes it, path or URL; None as its file or entry says.
     Raises:
         ValueError: if a choice is unknown, or a guide is named without guidance.
     """
@@ -228,7 +231,7 @@ class LoadedSource:
         net: the Skip-Tuned network.
         device: where it is.
         noise_device: where random numbers are drawn.
-        checkpoint: where the network came from, see `training.checkpoint.describe`.
+        checkpoint: where the network came from: its name, path, SHA-256 and licence.
         record: every setting that determines the images, resolved, as JSON.
         guide: the network that guides, None without guidance or where it is `net` itself.
         compiled: whether the networks are.
@@ -244,7 +247,7 @@ class LoadedSource:
     compiled: bool = False
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
-        """Generate the images of `seeds`; see `sampling.generate.generate`."""
+        """Generate the images of `seeds`, so many at a time, in their order."""
         s = self.source
         return generate(
             self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device,

@@ -17,7 +17,8 @@ class SkipTuned:
     Args:
         net: a network with long skips.
         scale: rho as a function of layer and noise level.
-        target: what in a decoder block sees the scaled skip; see `training.networks.UNetBlock.forward`.
+        target: what in a decoder block sees the scaled skip: "full" the block; "shortcut" its residual shortcut alone;
+            "norm_input" its first group norm alone; "norm_output": that norm's output is scaled in the skip's place.
     Raises:
         ValueError: if `scale` gives another number of coefficients than `net` has long skips.
     """

@@ -30,7 +30,7 @@ def init(device: str | torch.device | None = None, tf32: bool = False) -> torch.
 
     Args:
         device: as for `choose_device`; None takes this rank's GPU where there is one, else the CPU.
-        tf32: see `torch_utils.precision.allow_tf32`.
+        tf32: let CUDA compute float32 products and convolutions in TF32.
     Returns:
         The device of this rank.
     Raises:

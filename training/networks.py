@@ -45,7 +45,7 @@ class DhariwalUNet(UNet):
         adaptive_scale: whether the conditioning vector scales and shifts, or (LSUN's consistency models) is added; see
             `UNetBlock`.
         channels_per_head: of the self-attention.
-        norm_groups: groups of every norm; None: see `training.blocks.layers.GroupNorm`.
+        norm_groups: groups of every norm; None: min(32, channels // 4).
     """
 
     def __init__(

@@ -142,7 +142,9 @@ class Precond(RecordsArguments, nn.Module):
                 (`has_no_class`). Ignored by an unconditional network.
             skip_scale: rho of each long skip, deepest decoder layer first, [k] or per image [N, k]; None leaves every
                 skip as it is.
-            skip_target: what in a decoder block sees the scaled skip; see `UNetBlock.forward`.
+            skip_target: what in a decoder block sees the scaled skip: "full" the block; "shortcut" its residual
+                shortcut alone; "norm_input" its first group norm alone; "norm_output": that norm's output is scaled
+                instead.
             augment_labels: [N, augment_dim], for networks trained with augmentation.
             force_fp32: ignore the half-precision setting.
         Returns:

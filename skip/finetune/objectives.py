@@ -127,7 +127,8 @@ def tune_rho(
         bounded: rho = sigmoid(theta), in (0, 1); else theta itself.
         start: rho of every layer at the beginning; None: 1 if it is free, 0.95 if it is bounded (a sigmoid never
             reaches 1, and close to it hardly moves).
-        batch_gpu, every: see `skip.finetune.loop.fit`; None saves each 50 steps.
+        batch_gpu: most images a rank holds at once; None: its whole share of the batch.
+        every: images between two saved states; None: 50 steps.
     Raises:
         FileNotFoundError, ValueError, RuntimeError: as loading and `fit`.
     """
@@ -183,7 +184,7 @@ def tune_network(
         device: of this rank.
         factor: of the feature loss; 0 leaves the pixel loss.
         ema_halflife: snapshots hold the weights' running average of this half-life in images; 0: the weights.
-        batch_gpu: see `skip.finetune.loop.fit`.
+        batch_gpu: most images a rank holds at once; None: its whole share of the batch.
     Returns:
         The snapshots up to `until`, in order.
     Raises:

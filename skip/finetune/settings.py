@@ -23,7 +23,7 @@ class FineTuning:
         batch: images a step over all ranks.
         lr: learning rate.
         seed: of order, noise levels and noise.
-        weighting: of noise levels, see `skip.studies.score_matching.losses`.
+        weighting: of noise levels; a name in `skip.studies.score_matching.WEIGHTINGS`.
         dtype: of the network's computation; its weights stay float32.
     Raises:
         ValueError: if a choice is unknown or a number out of range.

@@ -38,7 +38,7 @@ def gradient_norm(
 
     Args:
         net: a denoiser, plain or `skip.tuned.SkipTuned`, not compiled; for "raw" one whose `net.model` is F.
-        x: noisy images [N, C, H, W], see `skip.studies.inputs`.
+        x: noisy images [N, C, H, W], image + sigma noise.
         sigma: noise level in data units, a scalar or [N].
         class_labels: one-hot [N, L], or None.
         function, probe: as above.

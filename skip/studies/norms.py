@@ -32,7 +32,7 @@ def skip_norms(
     Args:
         net: a network of any family (its skips enter `training.blocks.skip_block.SkipBlock`s), plain or
             `skip.tuned.SkipTuned`; not compiled.
-        x: noisy images [N, C, H, W], see `skip.studies.inputs`.
+        x: noisy images [N, C, H, W], image + sigma noise.
         sigma: noise level in data units, a scalar or [N].
         class_labels: one-hot [N, L], or None.
     Returns:

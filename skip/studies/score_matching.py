@@ -47,7 +47,7 @@ def draw_sigma(seeds: Sequence[int], P_mean: float = -1.2, P_std: float = 1.2) -
 
 
 def weight(sigma: Tensor, sigma_data: float = 0.5) -> Tensor:
-    """EDM's weight in float64, see `training.loss.edm_weight`."""
+    """EDM's weight (sigma^2 + s^2) / (sigma s)^2, s = sigma_data, in float64."""
     return edm_weight(sigma.to(torch.float64), sigma_data)
 
 

@@ -38,7 +38,7 @@ class UNetBlock(SkipBlock):
         resample_filter: taps of the resampling filter.
         resample_proj: whether a resampling shortcut has a 1x1 convolution even at equal channels.
         adaptive_scale: modulate norm1 by scale and shift (ADM) or by shift before it (DDPM++, NCSN++).
-        norm_groups: groups of the norms; None: see `training.blocks.layers.GroupNorm`.
+        norm_groups: groups of the norms; None: min(32, channels // 4).
         init, init_zero, init_attn: initial values of the convolutions, of the last ones, of the qkv convolution.
     """
 

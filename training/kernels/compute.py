@@ -68,7 +68,7 @@ def group_norm(
     scale: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> Tensor:
-    """F.group_norm, times scale, plus shift; see `training.kernels.cuda.group_norm` for the arguments."""
+    """F.group_norm, times scale, plus shift, both [N, C, 1, 1] or None."""
     if choose.norm(x) == "cuda":
         return cuda.group_norm(x, groups, weight, bias, eps, scale, shift)
     y = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
