@@ -3,13 +3,15 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
-import dataclasses
 import json
 import re
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import click
 
 from dnnlib.cli import Command
+from dnnlib.flags import COUNT, Flags, add_flags, flag
 from dnnlib.text import printable
 from training.data.dataset_import import check_apart, import_dataset
 from training.data.image_recipe import TRANSFORMS, Recipe
@@ -31,37 +33,31 @@ class Size(click.ParamType):
         return int(match[1]), int(match[2] or match[1])
 
 
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportFlags(Flags):
+    """What to read, what to do to it, and where it goes."""
+
+    source: str                        = flag("What to read", required=True, metavar="PATH")
+    dest: str                          = flag("*.zip or a folder to make", required=True, metavar="PATH")
+    max_images: int | None             = flag("Only the first INT images", type=COUNT, metavar="INT")
+    transform: str | None              = flag("Crop before resizing", type=click.Choice(list(TRANSFORMS)))
+    resolution: tuple[int, int] | None = flag("Resize to this, e.g. 64x64", type=Size())
+    pad: tuple[int, int] | None        = flag("Centre in a black frame, e.g. 32x32", type=Size())
+    channels: Literal["1", "3"] | None = flag("Gray or RGB  [default: as first image]")
+    labels: str                        = flag("Where from", type=click.Choice(LABEL_SOURCES), default="auto")
+    split: str | None                  = flag("Of idx folders and CIFAR  [default: train]", type=click.Choice(SPLITS))
+    overwrite: bool                    = flag("Replace an existing --dest", default=False)
+
+
+# fmt: on
+
+
 @click.command(cls=Command, context_settings={"max_content_width": 110})
-@click.option("--source", metavar="PATH", required=True, help="What to read")
-@click.option("--dest", metavar="PATH", required=True, help="*.zip or a folder to make")
-@click.option(
-    "--max-images", metavar="INT", type=click.IntRange(min=1), help="Only the first INT images"
-)
-@click.option("--transform", type=click.Choice(list(TRANSFORMS)), help="Crop before resizing")
-@click.option("--resolution", type=Size(), help="Resize to this, e.g. 64x64")
-@click.option("--pad", type=Size(), help="Centre in a black frame, e.g. 32x32")
-@click.option(
-    "--channels", type=click.Choice(["1", "3"]), help="Gray or RGB  [default: as first image]"
-)
-@click.option(
-    "--labels", type=click.Choice(LABEL_SOURCES), default="auto", help="Where from  [default: auto]"
-)
-@click.option(
-    "--split", type=click.Choice(SPLITS), help="Of idx folders and CIFAR  [default: train]"
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing --dest")
-def main(
-    source: str,
-    dest: str,
-    max_images: int | None,
-    transform: str | None,
-    resolution: tuple[int, int] | None,
-    pad: tuple[int, int] | None,
-    channels: str | None,
-    labels: str,
-    split: str | None,
-    overwrite: bool,
-) -> None:
+@add_flags(ImportFlags)
+def main(flags: ImportFlags) -> None:
     """Make a data set for train.py, in the layout that StyleGAN and EDM read and write.
 
     \b
@@ -104,18 +100,19 @@ def main(
     Progress goes to stderr, a JSON summary to stdout. --dest appears only when it is whole; equal input gives
     equal bytes.
     """
-    recipe = Recipe(int(channels) if channels else None, transform, resolution, pad)
-    check_apart(source, dest)
-    opened = open_source(source, split, labels)
+    channels = int(flags.channels) if flags.channels else None
+    recipe = Recipe(channels, flags.transform, flags.resolution, flags.pad)
+    check_apart(flags.source, flags.dest)
+    opened = open_source(flags.source, flags.split, flags.labels)
     for note in opened.notes:
         click.echo(note, err=True)
-    summary = import_dataset(opened, dest, recipe, max_images, overwrite)
+    summary = import_dataset(opened, flags.dest, recipe, flags.max_images, flags.overwrite)
     if summary.cut:
         first = printable(min(opened.several))
         click.echo(
             f"cut: {summary.cut} pictures to their first frame or page, such as {first}", err=True
         )
-    click.echo(json.dumps(dataclasses.asdict(summary)))
+    click.echo(json.dumps(asdict(summary)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import Command
 from dnnlib.files import check_writable
-from dnnlib.flags import Finite, Flag
+from dnnlib.flags import Finite, Flags, add_flags, flag
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from sampling.settings import SamplerSettings
 from skip.options import warn_beyond
@@ -21,44 +22,41 @@ from torch_utils import distributed
 CLASSES = 8  # columns of the sheet: one class a column
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
-@click.option(
-    "--dest",
-    cls=Flag,
-    old=["--out"],
-    help="Picture to write",
-    default="out/demo.png",
-    metavar="PNG",
-)
-@click.option("--steps", help="Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
-@click.option(
-    "--rho-bottom",
-    help="Skip coefficient of the deepest layer; 1 at the top",
-    type=Finite(),
-    default=0.7,
-)
-@click.option("--rho", hidden=True)
-def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DemoFlags(Flags):
+    """What can be chosen."""
+
+    # fmt: off
+    dest: str         = flag("Picture to write", old=["--out"], default="out/demo.png", metavar="PNG")
+    steps: int        = flag("Steps of EDM's Heun sampler", type=click.IntRange(min=2), default=10)
+    rho_bottom: float = flag("Skip coefficient of the deepest layer; 1 at the top", type=Finite(), default=0.7)
+    rho: str | None   = flag("", hidden=True)
+    # fmt: on
+
+
+@click.command(cls=Command)
+@add_flags(DemoFlags)
+def main(flags: DemoFlags) -> None:
     """Draw 64 images with rho = 1 and 64 with Skip-Tuning, from the same noise, into one picture.
 
     \b
     python demo.py
     python demo.py --steps 5 --rho-bottom 0.5 --dest out/stronger.png
     """
-    if rho is not None:
+    if flags.rho is not None:
         raise ValueError(
-            f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={rho}"
+            f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={flags.rho}"
         )
-    warn_beyond([rho_bottom])
-    check_writable(dest, "--dest")
+    warn_beyond([flags.rho_bottom])
+    check_writable(flags.dest, "--dest")
     # Seed modulo 10 is the class.
     seeds = [10 * row + column for row in range(8) for column in range(CLASSES)]
 
     device = distributed.init()
     sheets, captions = [], []
-    for scale in (SkipScale(), SkipScale(bottom=rho_bottom)):
+    for scale in (SkipScale(), SkipScale(bottom=flags.rho_bottom)):
         source = ImageSource(
-            sampler=SamplerSettings(steps=steps), scale=scale, labels="balanced"
+            sampler=SamplerSettings(steps=flags.steps), scale=scale, labels="balanced"
         ).load(device)
         images, nfe = [], 0
         with tqdm(total=len(seeds), unit="img", desc=f"rho = {scale.bottom:g}") as bar:
@@ -70,12 +68,13 @@ def main(dest: str, steps: int, rho_bottom: float, rho: str | None) -> None:
         tuned = (
             "plain EDM (rho = 1)"
             if scale.is_identity
-            else f"Skip-Tuning (rho = {rho_bottom:g} to 1)"
+            else f"Skip-Tuning (rho = {flags.rho_bottom:g} to 1)"
         )
         captions.append(f"{tuned}, NFE {nfe}")
 
-    save_png(side_by_side(sheets, captions), dest)
-    click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {Path(dest).resolve()}")
+    save_png(side_by_side(sheets, captions), flags.dest)
+    where = Path(flags.dest).resolve()
+    click.echo(f"The same 64 seeds, plain and Skip-Tuned, on {device}: {where}")
     distributed.shutdown()
 
 

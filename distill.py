@@ -3,20 +3,21 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
 
 from dnnlib.cli import Group
-from dnnlib.flags import MIMG, MIMG_OR_0, SEED, WORKERS, Finite
+from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, add_flags, flag
 from metrics.demo_detector import RESOLUTION, DemoDetector
 from metrics.detector import load_detector
 from metrics.perceptual import demo_perceptual
 from sampling.levels import MOST_STEPS
 from sampling.sigmas import SIGMAS
+from skip.flags import DeviceFlags
 from torch_utils import distributed
 from training.distillation.consistency import (
     DISTANCES,
@@ -30,27 +31,48 @@ from training.distillation.loop import distill
 POSITIVE = Finite(min=0, min_open=True)
 
 
-def run_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The flags that both methods have."""
-    flags = [
-        click.option("--outdir", metavar="DIR", required=True, help="Where to save; a run found there goes on"),
-        click.option("--teacher", metavar="NET", required=True, help="Network to distil: a name, path or URL"),
-        click.option("--duration", metavar="MIMG", type=MIMG, default=10, help="Length in million images"),
-        click.option("--batch", type=click.IntRange(min=1), default=512, help="Images a step, over all ranks"),
-        click.option("--batch-gpu", type=click.IntRange(min=1), help="Most images a rank holds at once; the rest accumulates"),
-        click.option("--lr", type=POSITIVE, default=1e-4, help="Learning rate of the student"),
-        click.option("--lr-rampup", metavar="MIMG", type=MIMG_OR_0, default=0, help="Linear warm-up"),
-        click.option("--ema", metavar="MIMG", type=MIMG_OR_0, default=0.5, help="Half-life of the averaged weights, at most 5% of the images seen"),
-        click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Of the networks' computation; weights stay float32"),
-        click.option("--tick", metavar="KIMG", type=click.IntRange(min=1), default=50, help="Thousand images between lines of stats.jsonl"),
-        click.option("--snap", metavar="TICKS", type=click.IntRange(min=1), default=50, help="Ticks between snapshots"),
-        click.option("--seed", type=SEED, default=0, help="Of order, classes and noise"),
-        click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1  [default: cuda where there is one]"),
-        click.option("--tf32", is_flag=True, help="On CUDA: let float32 be TF32: several times faster, off by 1e-3"),
-    ]  # fmt: skip
-    for flag in reversed(flags):
-        command = flag(command)
-    return command
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Flags):
+    """What both methods have."""
+
+    outdir: str                           = flag("Where to save; a run found there goes on", required=True, metavar="DIR")
+    teacher: str                          = flag("Network to distil: a name, path or URL", required=True, metavar="NET")
+    duration: float                       = flag("Length in million images", type=MIMG, default=10, metavar="MIMG")
+    batch: int                            = flag("Images a step, over all ranks", type=COUNT, default=512)
+    batch_gpu: int | None                 = flag("Most images a rank holds at once; the rest accumulates", type=COUNT)
+    lr: float                             = flag("Learning rate of the student", type=POSITIVE, default=1e-4)
+    lr_rampup: float                      = flag("Linear warm-up", type=MIMG_OR_0, default=0, metavar="MIMG")
+    ema: float                            = flag("Half-life of the averaged weights, at most 5% of the images seen", type=MIMG_OR_0, default=0.5, metavar="MIMG")
+    dtype: Literal["float32", "bfloat16"] = flag("Of the networks' computation; weights stay float32", default="float32")
+    tick: int                             = flag("Thousand images between lines of stats.jsonl", type=COUNT, default=50, metavar="KIMG")
+    snap: int                             = flag("Ticks between snapshots", type=COUNT, default=50, metavar="TICKS")
+    seed: int                             = flag("Of order, classes and noise", type=SEED, default=0)
+    device: DeviceFlags
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsistencyFlags(Flags):
+    """What consistency distillation has besides."""
+
+    data: str           = flag("Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR")
+    levels: int         = flag("Noise levels, EDM's grid from 80 to 0.002", type=click.IntRange(2, MOST_STEPS), default=18, metavar="INT")
+    target_decay: float = flag("Of the average that the student is compared with; 0: with itself", type=Finite(0, 1, max_open=True), default=0.0, metavar="MU")
+    distance: str       = flag("Of images: squared, pseudo-Huber, or by the demo detector's features (32x32, gray)", type=click.Choice([*DISTANCES, "perceptual"]), default="l2")
+    workers: int        = flag("Processes that decode images of large data sets", type=WORKERS, default=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffInstructFlags(Flags):
+    """What Diff-Instruct has besides."""
+
+    sigma_init: float = flag("Noise level of the generator's input", type=POSITIVE, default=1.0, metavar="SIGMA")
+    aux_lr: float     = flag("Learning rate of the denoiser of generated images", type=POSITIVE, default=1e-4)
+
+
+# fmt: on
 
 
 @click.group(cls=Group)
@@ -77,42 +99,18 @@ def main() -> None:
     """
 
 
-@main.command(resumes=True, context_settings={"show_default": True, "max_content_width": 110})
-@run_flags
-@click.option("--data", metavar="ZIP|DIR", required=True, help="Data set made by dataset_tool.py")
-@click.option(
-    "--levels",
-    metavar="INT",
-    type=click.IntRange(2, MOST_STEPS),
-    default=18,
-    help="Noise levels, EDM's grid from 80 to 0.002",
-)
-@click.option(
-    "--target-decay",
-    metavar="MU",
-    type=Finite(0, 1, max_open=True),
-    default=0.0,
-    help="Of the average that the student is compared with; 0: with itself",
-)
-@click.option(
-    "--distance",
-    type=click.Choice([*DISTANCES, "perceptual"]),
-    default="l2",
-    help="Of images: squared, pseudo-Huber, or by the demo detector's features (32x32, gray)",
-)
-@click.option(
-    "--workers", type=WORKERS, default=1, help="Processes that decode images of large data sets"
-)
-def consistency(**flags: Any) -> None:
+@main.command(resumes=True, context_settings={"max_content_width": 110})
+@add_flags(RunFlags, ConsistencyFlags)
+def consistency(run: RunFlags, flags: ConsistencyFlags) -> None:
     """Consistency distillation (Song et al., 2023): the student gives the end of the teacher's path from any point."""
-    device = distributed.init(flags["device"], flags["tf32"])
+    device = run.device.init()
     config = ConsistencyConfig(
-        **_common(flags),
-        data=flags["data"],
-        num_levels=flags["levels"],
-        target_decay=flags["target_decay"],
-        distance=flags["distance"],
-        workers=flags["workers"],
+        **_common(run),
+        data=flags.data,
+        num_levels=flags.levels,
+        target_decay=flags.target_decay,
+        distance=flags.distance,
+        workers=flags.workers,
     )
     sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
     method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
@@ -125,33 +123,16 @@ def consistency(**flags: Any) -> None:
         raise ValueError(
             f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber"
         )
-    _report(distill(method, flags["outdir"], device))
+    _report(distill(method, run.outdir, device))
 
 
-@main.command(
-    "diff-instruct", resumes=True, context_settings={"show_default": True, "max_content_width": 110}
-)
-@run_flags
-@click.option(
-    "--sigma-init",
-    metavar="SIGMA",
-    type=POSITIVE,
-    default=1.0,
-    help="Noise level of the generator's input",
-)
-@click.option(
-    "--aux-lr",
-    type=POSITIVE,
-    default=1e-4,
-    help="Learning rate of the denoiser of generated images",
-)
-def diff_instruct(**flags: Any) -> None:
+@main.command("diff-instruct", resumes=True, context_settings={"max_content_width": 110})
+@add_flags(RunFlags, DiffInstructFlags)
+def diff_instruct(run: RunFlags, flags: DiffInstructFlags) -> None:
     """Diff-Instruct (Luo et al., 2023): the student's images have the teacher's scores at every noise level."""
-    device = distributed.init(flags["device"], flags["tf32"])
-    config = DiffInstructConfig(
-        **_common(flags), sigma_init=flags["sigma_init"], aux_lr=flags["aux_lr"]
-    )
-    _report(distill(DiffInstruct(config, device), flags["outdir"], device))
+    device = run.device.init()
+    config = DiffInstructConfig(**_common(run), sigma_init=flags.sigma_init, aux_lr=flags.aux_lr)
+    _report(distill(DiffInstruct(config, device), run.outdir, device))
 
 
 def _distance(name: str, device: torch.device) -> Distance:
@@ -162,16 +143,20 @@ def _distance(name: str, device: torch.device) -> Distance:
     return demo_perceptual(detector)
 
 
-def _common(flags: dict[str, Any]) -> dict[str, Any]:
+def _common(run: RunFlags) -> dict[str, Any]:
     """Settings of `DistillConfig` from the flags that both methods have."""
     return {
-        name: flags[name] for name in ("teacher", "batch", "batch_gpu", "lr", "dtype", "seed")
-    } | {
-        "duration": round(flags["duration"] * 1e6),
-        "lr_rampup": round(flags["lr_rampup"] * 1e6),
-        "ema_halflife": round(flags["ema"] * 1e6),
-        "tick": flags["tick"] * 1000,
-        "snap": flags["tick"] * flags["snap"] * 1000,
+        "teacher": run.teacher,
+        "batch": run.batch,
+        "batch_gpu": run.batch_gpu,
+        "lr": run.lr,
+        "dtype": run.dtype,
+        "seed": run.seed,
+        "duration": round(run.duration * 1e6),
+        "lr_rampup": round(run.lr_rampup * 1e6),
+        "ema_halflife": round(run.ema * 1e6),
+        "tick": run.tick * 1000,
+        "snap": run.tick * run.snap * 1000,
     }
 
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import SEED, FlagGroups, Program, add_flags, flag
+from dnnlib.flags import COUNT, SEED, Flags, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
 from metrics.detector import DEFAULT, load_detector
 from metrics.evaluation import Evaluation
@@ -26,7 +26,8 @@ from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
 from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
 from skip.evidence.estimate import Estimate, as_text
-from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.flags import COMPILE, DeviceFlags, SamplingFlags, SkipFlags
+from skip.options import image_source
 from skip.tables.show.labels import label
 from torch_utils import distributed
 from torch_utils.precision import computed_in
@@ -34,45 +35,76 @@ from torch_utils.precision import computed_in
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 DETECTOR = "Feature network: a name in configs/detectors.toml, path or URL"
-REFERENCE_DETECTOR = flag(
-    "--detector", f"{DETECTOR}  [default: {DEFAULT}]", metavar="NAME|PATH|URL"
-)
-MEASURING_DETECTOR = flag("--detector", f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")  # fmt: skip
 
-COMPUTATION: FlagGroups = {
-    "Computation": [
-        flag("--detector-dtype", "What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32", show_default=True),
-        flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        *DEVICE_FLAGS,
-        flag("--features", "Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR"),
-    ],
-}  # fmt: skip
-MEASURING: FlagGroups = {
-    "Metrics": [
-        flag("--metrics", f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", show_default=True, metavar="LIST"),
-        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM or EDM2", metavar="NPZ|PKL|URL"),
-        flag("--ref-images", f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ"),
-    ],
-}  # fmt: skip
-STORED: FlagGroups = {
-    "Images": [
-        flag("--images", "Generated images", required=True, metavar="DIR|ZIP|NPZ"),
-        flag("--num", "Use this many, a random subset if there are more", type=click.IntRange(min=2), default=50000, show_default=True, metavar="INT"),
-        flag("--seed", "Of that subset", type=SEED, default=0, show_default=True, metavar="INT"),
-    ],
-}  # fmt: skip
-GENERATED: FlagGroups = {
-    "Images": [
-        flag("--seeds", "Random seeds; given several times, the spread is reported too", multiple=True, default=["0-49999"], show_default=True, metavar="LIST"),
-    ],
-}  # fmt: skip
-REFERENCE: FlagGroups = {
-    "Images": [
-        flag("--data", "Real images", required=True, metavar="DIR|ZIP|NPZ"),
-        flag("--dest", "Where the statistics go", required=True, metavar="NPZ"),
-        flag("--overwrite", "Replace the file that is there", is_flag=True),
-    ],
-}  # fmt: skip
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceFlags(Flags, heading="Images"):
+    """The real images of `ref`, and where their statistics go."""
+
+    data: str       = flag("Real images", required=True, metavar="DIR|ZIP|NPZ")
+    dest: str       = flag("Where the statistics go", required=True, metavar="NPZ")
+    overwrite: bool = flag("Replace the file that is there", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFlags(Flags, heading="Images"):
+    """The images of `calc`."""
+
+    images: str = flag("Generated images", required=True, metavar="DIR|ZIP|NPZ")
+    num: int    = flag("Use this many, a random subset if there are more", type=click.IntRange(min=2), default=50000, metavar="INT")
+    seed: int   = flag("Of that subset", type=SEED, default=0, metavar="INT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedFlags(Flags, heading="Images"):
+    """The images of `gen`."""
+
+    seeds: tuple[str, ...] = flag("Random seeds; given several times, the spread is reported too", default=("0-49999",), metavar="LIST")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricFlags(Flags, heading="Metrics"):
+    """What to measure, and against what."""
+
+    metrics: str           = flag(f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", metavar="LIST")
+    ref: str | None        = flag("Statistics of the real images, made by fid.py ref or published with EDM or EDM2", metavar="NPZ|PKL|URL")
+    ref_images: str | None = flag(f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDetectorFlags(Flags, heading="Computation"):
+    """The detector of `ref`."""
+
+    detector: str = flag(DETECTOR, default=DEFAULT, metavar="NAME|PATH|URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorFlags(Flags, heading="Computation"):
+    """The detector of `calc`."""
+
+    detector: str | None = flag(f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworksFlags(DetectorFlags):
+    """The detector of `gen`, and its other network."""
+
+    compile: bool = flag(COMPILE, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFlags(Flags, heading="Computation"):
+    """How features are computed."""
+
+    detector_dtype: str  = flag("What it computes in; published numbers have float32", type=click.Choice(list(DETECTOR_DTYPES)), default="float32")
+    batch: int           = flag("Images at a time on each rank", type=COUNT, default=64, metavar="INT")
+    device: DeviceFlags
+    features: str | None = flag("Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR")
+
+
+# fmt: on
 
 
 @click.group(cls=Group)
@@ -103,39 +135,38 @@ def main() -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(REFERENCE, {"Computation": [REFERENCE_DETECTOR]}, COMPUTATION)
-def ref(**flags: Any) -> None:
+@add_flags(ReferenceFlags, NewDetectorFlags, EvaluationFlags)
+def ref(asked: ReferenceFlags, networks: NewDetectorFlags, compute: EvaluationFlags) -> None:
     """Write the statistics (mu, sigma) of real images."""
-    with program(flags) as device:
-        _check_destination(flags["dest"], flags["overwrite"])
-        images = open_images(flags["data"])
-        source = flags["detector"] or DEFAULT
-        ev = _evaluation(flags, source, device)
+    with program(compute) as device:
+        _check_destination(asked.dest, asked.overwrite)
+        images = open_images(asked.data)
+        ev = _evaluation(compute, networks.detector, device)
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
-            replace(statistics, channels=images.channels, detector_source=source).save(
-                flags["dest"]
+            replace(statistics, channels=images.channels, detector_source=networks.detector).save(
+                asked.dest
             )
-            result: dict[str, Any] = {"statistics": flags["dest"]}
-            if has_statistics(flags["data"]):
+            result: dict[str, Any] = {"statistics": asked.dest}
+            if has_statistics(asked.data):
                 said = "mu and sigma in --data are not these: to use them, give that file as --ref"
                 result["warnings"] = [said]
-            _print(ev, result | {"protocol": {"data": flags["data"], "num": len(images)}})
-            click.echo(
-                f"{flags['dest']}: {len(images)} images, {statistics.dim} features", err=True
-            )
+            _print(ev, result | {"protocol": {"data": asked.data, "num": len(images)}})
+            click.echo(f"{asked.dest}: {len(images)} images, {statistics.dim} features", err=True)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(STORED, MEASURING, {"Computation": [MEASURING_DETECTOR]}, COMPUTATION)
-def calc(**flags: Any) -> None:
+@add_flags(StoredFlags, MetricFlags, DetectorFlags, EvaluationFlags)
+def calc(
+    stored: StoredFlags, metrics: MetricFlags, networks: DetectorFlags, compute: EvaluationFlags
+) -> None:
     """Measure stored images."""
-    with program(flags) as device:
-        names, asked = _asked(flags)
-        images = open_images(flags["images"], flags["num"], flags["seed"])
+    with program(compute) as device:
+        names, asked = _asked(metrics)
+        images = open_images(stored.images, stored.num, stored.seed)
         _check_colours(images.channels, asked)
-        ev = _evaluation(flags, _detector(flags, asked), device)
+        ev = _evaluation(compute, _detector(networks, asked), device)
         reference = asked.fitting(ev.detector)
         with (
             ev.compared_with(names, reference, asked.real) as target,
@@ -143,28 +174,28 @@ def calc(**flags: Any) -> None:
         ):
             result = ev.compare(names, store, range(len(images)), target).as_json()
         if distributed.rank() == 0:
-            given = {"images": flags["images"], "num": len(images), "seed": flags["seed"]}
+            given = {"images": stored.images, "num": len(images), "seed": stored.seed}
             _print(ev, result | {"protocol": _protocol(names, asked) | given})
             _tell(result)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(
-    GENERATED,
-    SAMPLING_FLAGS,
-    SKIP_FLAGS,
-    MEASURING,
-    {"Computation": [MEASURING_DETECTOR, COMPILE]},
-    COMPUTATION,
-)
-def gen(**flags: Any) -> None:
+@add_flags(SeedFlags, SamplingFlags, SkipFlags, MetricFlags, NetworksFlags, EvaluationFlags)
+def gen(
+    images: SeedFlags,
+    sampling: SamplingFlags,
+    skip: SkipFlags,
+    metrics: MetricFlags,
+    networks: NetworksFlags,
+    compute: EvaluationFlags,
+) -> None:
     """Generate images and measure them, with no files on the way."""
-    with program(flags) as device:
-        names, asked = _asked(flags)
-        ranges = _disjoint(flags["seeds"])
-        source = image_source(flags).load(device, flags["compile"])
+    with program(compute) as device:
+        names, asked = _asked(metrics)
+        ranges = _disjoint(images.seeds)
+        source = image_source(sampling, skip).load(device, networks.compile)
         _check_colours(source.net.image_channels, asked)
-        ev = _evaluation(flags, _detector(flags, asked), device)
+        ev = _evaluation(compute, _detector(networks, asked), device)
         reference = asked.fitting(ev.detector)
 
         def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -192,24 +223,24 @@ def gen(**flags: Any) -> None:
 
 
 @contextlib.contextmanager
-def program(flags: dict[str, Any]) -> Iterator[torch.device]:
+def program(compute: EvaluationFlags) -> Iterator[torch.device]:
     """This rank's device; errors become one line."""
-    yield distributed.init(flags["device"], flags["tf32"])
+    yield compute.device.init()
     distributed.shutdown()
 
 
-def _detector(flags: dict[str, Any], asked: References) -> str:
+def _detector(networks: DetectorFlags, asked: References) -> str:
     """The detector to load; a line on stderr if --ref chooses it."""
-    source = asked.detector(flags["detector"])
-    if flags["detector"] is None and source != DEFAULT and distributed.rank() == 0:
+    source = asked.detector(networks.detector)
+    if networks.detector is None and source != DEFAULT and distributed.rank() == 0:
         click.echo(f"Detector: {source}, which --ref was made with", err=True)
     return source
 
 
-def _evaluation(flags: dict[str, Any], detector: str, device: torch.device) -> Evaluation:
+def _evaluation(compute: EvaluationFlags, detector: str, device: torch.device) -> Evaluation:
     """The detector at work, loaded when the other flags are known to be right: it may be a download."""
-    loaded = load_detector(detector, device, DETECTOR_DTYPES[flags["detector_dtype"]])
-    return Evaluation(loaded, device, flags["batch"], flags["features"])
+    loaded = load_detector(detector, device, DETECTOR_DTYPES[compute.detector_dtype])
+    return Evaluation(loaded, device, compute.batch, compute.features)
 
 
 def _check_destination(dest: str, overwrite: bool) -> None:
@@ -252,20 +283,20 @@ def _disjoint(texts: Sequence[str]) -> list[Seeds]:
     return ranges
 
 
-def _asked(flags: dict[str, Any]) -> tuple[list[str], References]:
+def _asked(flags: MetricFlags) -> tuple[list[str], References]:
     """Metrics, and what to compare with; all checked before anything is computed."""
-    names = parse_metrics(flags["metrics"])
-    if flags["ref_images"] is None:
+    names = parse_metrics(flags.metrics)
+    if flags.ref_images is None:
         for name in names:
             if name in NEED_REAL_IMAGES:
                 raise ValueError(
                     f"{name} compares images with images: give the real ones as --ref-images"
                 )
-        if flags["ref"] is None and "fid" in names:
+        if flags.ref is None and "fid" in names:
             raise ValueError(
                 "fid needs the real images' statistics: give --ref, or the images as --ref-images"
             )
-    return names, References(flags["ref"], flags["ref_images"])
+    return names, References(flags.ref, flags.ref_images)
 
 
 def _protocol(names: list[str], asked: References) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,37 +16,43 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.background import Background
-from dnnlib.flags import FlagGroups, Program, add_flags, flag
+from dnnlib.flags import Flags, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
-from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, SKIP_FLAGS, image_source
+from skip.flags import ComputeFlags, SamplingFlags, SkipFlags
+from skip.options import image_source
 from skip.source import LoadedSource
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 
-FLAGS: FlagGroups = {
-    "Images": [
-        flag("--outdir", "Where to save them", required=True, metavar="DIR"),
-        flag("--seeds", "Random seeds, as 1,2,5-10", default="0-63", show_default=True, metavar="LIST"),
-        flag("--subdirs", "A folder for each 1000 seeds", is_flag=True),
-        flag("--format", "PNG files, a data set images.zip, or images.npz", type=click.Choice(FORMATS), default="png", show_default=True),
-        flag("--grid", f"Also save a contact sheet of the first images, {SHEET}", metavar="COLSxROWS"),
-        flag("--overwrite", "Delete the images in --outdir if they were made with other settings", is_flag=True),
-    ],
-    "Computation": [
-        flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        *DEVICE_FLAGS,
-        COMPILE,
-    ],
-}  # fmt: skip
 FLUSH_SECONDS = 5.0  # of images that a power cut may take, as waiting for the disk after each batch could cost time
 WRITERS = 4  # threads that encode and write images while the network computes; most of their time they wait for a disk
 
 
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFlags(Flags, heading="Images"):
+    """Which images, and where they go."""
+
+    outdir: str      = flag("Where to save them", required=True, metavar="DIR")
+    seeds: str       = flag("Random seeds, as 1,2,5-10", default="0-63", metavar="LIST")
+    subdirs: bool    = flag("A folder for each 1000 seeds", default=False)
+    format: str      = flag("PNG files, a data set images.zip, or images.npz", type=click.Choice(FORMATS), default="png")
+    grid: str | None = flag(f"Also save a contact sheet of the first images, {SHEET}", metavar="COLSxROWS")
+    overwrite: bool  = flag("Delete the images in --outdir if they were made with other settings", default=False)
+
+
+# fmt: on
+
+
 @click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(FLAGS, SAMPLING_FLAGS, SKIP_FLAGS)
-def main(**flags: Any) -> None:
+@add_flags(ImageFlags, ComputeFlags, SamplingFlags, SkipFlags)
+def main(
+    images: ImageFlags, compute: ComputeFlags, sampling: SamplingFlags, skip: SkipFlags
+) -> None:
     """Generate images with a diffusion network, plain or Skip-Tuned.
 
     A run that was killed goes on when the same command is given again. run.json tells how the images were made.
@@ -67,31 +74,37 @@ def main(**flags: Any) -> None:
     torchrun --standalone --nproc_per_node=gpu generate.py --network edm-imagenet-64x64-cond-adm \\
         --outdir out/imagenet --seeds 0-49999 --subdirs --steps 10 --rho-bottom 0.82 --rho-top 1.0
     """
-    device = distributed.init(flags["device"], flags["tf32"])
-    run(flags, device)
+    device = compute.device.init()
+    run(images, compute, sampling, skip, device)
     distributed.shutdown()
 
 
-def run(flags: dict[str, Any], device: torch.device) -> None:
+def run(
+    images: ImageFlags,
+    compute: ComputeFlags,
+    sampling: SamplingFlags,
+    skip: SkipFlags,
+    device: torch.device,
+) -> None:
     """Make this rank's share of the images; rank 0 keeps the record."""
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    seeds = parse_seeds(flags["seeds"])
-    columns, rows = _grid(flags["grid"], len(seeds))
-    source = image_source(flags).load(device, flags["compile"])
+    seeds = parse_seeds(images.seeds)
+    columns, rows = _grid(images.grid, len(seeds))
+    source = image_source(sampling, skip).load(device, compute.compile)
     check_channels(source.net.image_channels)
     side = source.net.image_resolution
     folder = RunFolder(
-        flags["outdir"], source.record, flags["subdirs"], flags["format"], columns > 0, (side, side)
+        images.outdir, source.record, images.subdirs, images.format, columns > 0, (side, side)
     )
 
     with (
-        folder.open(seeds, flags["overwrite"])
+        folder.open(seeds, images.overwrite)
         if distributed.rank() == 0
         else contextlib.nullcontext()
     ):
         distributed.require_shared(folder.outdir)  # waits until it is claimed
         share = seeds[distributed.rank() :: distributed.world_size()]
-        made = torch.tensor(_make(source, folder, share, flags["batch"]), device=device)
+        made = torch.tensor(_make(source, folder, share, compute.batch), device=device)
         made = distributed.all_reduce_sum(made)  # waits for every rank
         if distributed.rank() != 0:
             return
@@ -110,8 +123,8 @@ def run(flags: dict[str, Any], device: torch.device) -> None:
             "started": started,
             "seconds": round(time.monotonic() - began, 1),
         }
-        session |= {"images": int(made), "ranks": distributed.world_size(), "batch": flags["batch"]}
-        session |= {"compile": flags["compile"]} | computed_in(device)
+        session |= {"images": int(made), "ranks": distributed.world_size(), "batch": compute.batch}
+        session |= {"compile": compute.compile} | computed_in(device)
         session |= {
             "network": source.checkpoint,
             "python": platform.python_version(),

@@ -5,7 +5,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import click
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import Finite, FlagGroups, Program, add_flags, flag
+from dnnlib.flags import COUNT, Finite, Flags, Program, add_flags, flag
 from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
 from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
 from metrics.references import detector_of
-from skip.options import COMPILE, DEVICE_FLAGS, SAMPLING_FLAGS, image_source, warn_beyond
+from skip.flags import ComputeFlags, SamplingFlags
+from skip.options import image_source, warn_beyond
 from skip.search.plot import plot_search
 from skip.search.report import told
 from skip.search.run import Search, SearchSettings, baseline_cell
@@ -35,50 +36,62 @@ from skip.tables.spec import item_names, load_item
 from torch_utils import distributed
 from torch_utils.precision import Kind, computed_in, every_kind
 
-CELLS: FlagGroups = {
-    "Cells": [
-        flag("--profile", "A name in configs/profiles.toml: demo, or the paper's networks and 50,000 images", default="demo", show_default=True, metavar="NAME"),
-        flag("--cells", "Only these: numbers from list, as 0,3-5, or settings, as nfe=9,rho=0.8", metavar="LIST"),
-        flag("--seeds", "Of every cell, instead of its own", metavar="LIST"),
-        flag("--num", "Of every cell: the seeds 0 to NUM - 1", type=click.IntRange(min=2), metavar="INT"),
-        flag("--results", "Folder of results  [default: results, beside tables.py]", metavar="DIR"),
-    ],
-}  # fmt: skip
-RUNNING: FlagGroups = {
-    "Computation": [
-        flag("--dry-run", "Only say what would run, its evaluations and downloads", is_flag=True),
-        flag("--batch", "Images at a time on each rank", type=click.IntRange(min=1), default=64, show_default=True, metavar="INT"),
-        *DEVICE_FLAGS,
-        COMPILE,
-    ],
-}  # fmt: skip
-SHOWING: FlagGroups = {
-    "Output": [
-        flag("--all", "Every item", is_flag=True),
-        flag("--format", "Of the tables", type=click.Choice(list(render.FORMATS)), default="markdown", show_default=True),
-        flag("--pictures", "Also draw here: plots as PNG and SVG, sheets of images as PNG; needs the extra `tables`", metavar="DIR"),
-    ],
-}  # fmt: skip
+# fmt: off
 
-SEARCH: FlagGroups = {
-    "Search": [
-        flag("--outdir", "Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR"),
-        flag("--metric", "What is to be best", type=click.Choice(list(QUANTITIES)), default="fid", show_default=True),
-        flag("--bottom", "Range of rho of the deepest decoder layer", default="0.6,1", show_default=True, metavar="LOW,HIGH"),
-        flag("--top", "Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH"),
-        flag("--time", "Then also compare rho constant, increasing and decreasing with the noise level", is_flag=True),
-        flag("--points", "Of the range", type=click.IntRange(min=3), default=7, show_default=True, metavar="INT"),
-        flag("--num", "Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, show_default=True, metavar="INT"),
-        flag("--budget", "Images in all, of each of the bottom, --top and --time", type=click.IntRange(min=1), default=6000, show_default=True, metavar="INT"),
-        flag("--precision", "Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT"),
-    ],
-    "Metric": [
-        flag("--detector", f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL"),
-        flag("--ref", "Statistics of the real images, made by fid.py ref or published with EDM or EDM2", old=["--reference"], required=True, metavar="NPZ|PKL|URL"),
-        flag("--ref-images", "The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ"),
-        flag("--results", "Folder of results  [default: in --outdir]", metavar="DIR"),
-    ],
-}  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class CellFlags(Flags, heading="Cells"):
+    """Which cells, with which network, and where their results are."""
+
+    profile: str        = flag("A name in configs/profiles.toml: demo, or the paper's networks and 50,000 images", default="demo", metavar="NAME")
+    cells: str | None   = flag("Only these: numbers from list, as 0,3-5, or settings, as nfe=9,rho=0.8", metavar="LIST")
+    seeds: str | None   = flag("Of every cell, instead of its own", metavar="LIST")
+    num: int | None     = flag("Of every cell: the seeds 0 to NUM - 1", type=click.IntRange(min=2), metavar="INT")
+    results: str | None = flag("Folder of results  [default: results, beside tables.py]", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunFlags(Flags, heading="Computation"):
+    """Whether `run` runs at all."""
+
+    dry_run: bool = flag("Only say what would run, its evaluations and downloads", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowFlags(Flags, heading="Output"):
+    """What `show` shows, and how."""
+
+    all: bool            = flag("Every item", default=False)
+    format: str          = flag("Of the tables", type=click.Choice(list(render.FORMATS)), default="markdown")
+    pictures: str | None = flag("Also draw here: plots as PNG and SVG, sheets of images as PNG; needs the extra `tables`", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchFlags(Flags, heading="Search"):
+    """The search of `tune`."""
+
+    outdir: str             = flag("Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR")
+    metric: str             = flag("What is to be best", type=click.Choice(list(QUANTITIES)), default="fid")
+    bottom: str             = flag("Range of rho of the deepest decoder layer", default="0.6,1", metavar="LOW,HIGH")
+    top: str | None         = flag("Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH")
+    time: bool              = flag("Then also compare rho constant, increasing and decreasing with the noise level", default=False)
+    points: int             = flag("Of the range", type=click.IntRange(min=3), default=7, metavar="INT")
+    num: int                = flag("Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, metavar="INT")
+    budget: int             = flag("Images in all, of each of the bottom, --top and --time", type=COUNT, default=6000, metavar="INT")
+    precision: float | None = flag("Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchMetricFlags(Flags, heading="Metric"):
+    """What `tune` measures with, and where its results are."""
+
+    detector: str | None   = flag(f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")
+    ref: str               = flag("Statistics of the real images, made by fid.py ref or published with EDM or EDM2", old=["--reference"], required=True, metavar="NPZ|PKL|URL")
+    ref_images: str | None = flag("The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ")
+    results: str | None    = flag("Folder of results  [default: in --outdir]", metavar="DIR")
+
+
+# fmt: on
 
 
 @click.group(cls=Group)
@@ -108,11 +121,11 @@ def main() -> None:
 
 @main.command("list", cls=Program, context_settings={"max_content_width": 130})
 @click.argument("names", nargs=-1, metavar="[ITEM]...")
-@add_flags(CELLS)
-def list_items(names: tuple[str, ...], **flags: Any) -> None:
+@add_flags(CellFlags)
+def list_items(asked: CellFlags, names: tuple[str, ...]) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
-    results = _results(flags, every_kind())
-    for item in _items(names or item_names(), flags):
+    results = _results(asked.results, every_kind())
+    for item in _items(names or item_names(), asked):
         measured = MeasuredItem.read(item, results)
         click.echo(plan.summary(measured))
         if names:
@@ -122,20 +135,22 @@ def list_items(names: tuple[str, ...], **flags: Any) -> None:
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
 @click.argument("names", nargs=-1, required=True, metavar="ITEM...")
-@add_flags(CELLS, RUNNING)
-def run(names: tuple[str, ...], **flags: Any) -> None:
+@add_flags(CellFlags, DryRunFlags, ComputeFlags)
+def run(
+    asked: CellFlags, trial: DryRunFlags, compute: ComputeFlags, names: tuple[str, ...]
+) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
-    items = _items(paper_items() if names == ("all",) else names, flags)
+    items = _items(paper_items() if names == ("all",) else names, asked)
     cells = [cell for item in items for cell in item.cells]
-    device = distributed.init(flags["device"], flags["tf32"])
-    results = _results(flags, [computed_in(device)], new=True)
+    device = compute.device.init()
+    results = _results(asked.results, [computed_in(device)], new=True)
     if not results.folder.is_dir():
         check_writable(results.folder, "--results", folder=True)
     measured = [MeasuredItem.read(item, results) for item in items]
     if plan.to_measure(measured):
         check_writable(results.folder, "--results", folder=True)
 
-    if flags["dry_run"]:
+    if trial.dry_run:
         for line in plan.dry_run(measured):
             click.echo(line)
         check(cells, results)
@@ -146,7 +161,7 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
         for line in plan.nothing_to_do(measured, results.folder):
             click.echo(line, err=True)
     check(cells, results)
-    made = run_cells(cells, results, device, flags["batch"], compile=flags["compile"])
+    made = run_cells(cells, results, device, compute.batch, compile=compute.compile)
     if distributed.rank() == 0:
         click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
     distributed.shutdown()
@@ -154,44 +169,44 @@ def run(names: tuple[str, ...], **flags: Any) -> None:
 
 @main.command(cls=Program, context_settings={"max_content_width": 130})
 @click.argument("names", nargs=-1, metavar="[ITEM]...")
-@add_flags(CELLS, SHOWING)
-def show(names: tuple[str, ...], **flags: Any) -> None:
+@add_flags(CellFlags, ShowFlags)
+def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
     """Lay what was measured beside what the paper states."""
-    if bool(names) == flags["all"]:
+    if bool(names) == output.all:
         raise ValueError("name the items to show, or give --all")
-    items = _items(names or paper_items(), flags)
-    pictures = Path(flags["pictures"]) if flags["pictures"] else None
+    items = _items(names or paper_items(), asked)
+    pictures = Path(output.pictures) if output.pictures else None
     if pictures is not None:
         check_writable(pictures, "--pictures", folder=True)
-    results = _results(flags, every_kind())
+    results = _results(asked.results, every_kind())
     measured = [MeasuredItem.read(item, results, seed_ranges=True) for item in items]
-    click.echo(render.FORMATS[flags["format"]](measured, pictures), nl=False)
+    click.echo(render.FORMATS[output.format](measured, pictures), nl=False)
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(SEARCH, SAMPLING_FLAGS, {"Computation": RUNNING["Computation"][1:]})
-def tune(**flags: Any) -> None:
+@add_flags(SearchFlags, SearchMetricFlags, SamplingFlags, ComputeFlags)
+def tune(
+    wanted: SearchFlags, metric: SearchMetricFlags, sampling: SamplingFlags, compute: ComputeFlags
+) -> None:
     """Find the best rho with few images; killed and started again, it goes on.
 
     A grid of rho with few images of common seeds each, then twice the images for those that are not clearly worse, and
     so on; at last the vertex of a parabola, with its error. generate.py and fid.py take scale.json as --rho-layers.
     """
-    asked = _search_settings(flags)
+    asked = _search_settings(wanted)
     warn_beyond([*asked.bottom, *(asked.top or ())])
-    source = image_source(flags | {"skip_target": None})
-    detector = flags["detector"] or detector_of(load_statistics(flags["ref"]), None)
-    baseline = baseline_cell(source, flags["metric"], detector, flags["ref"], flags["ref_images"])
+    source = image_source(sampling)
+    detector = metric.detector or detector_of(load_statistics(metric.ref), None)
+    baseline = baseline_cell(source, wanted.metric, detector, metric.ref, metric.ref_images)
 
-    device, folder = distributed.init(flags["device"], flags["tf32"]), Path(flags["outdir"])
-    kinds = [computed_in(device)]
-    results = (
-        Results(folder / "results", kinds) if flags["results"] is None else _results(flags, kinds)
-    )
+    device, folder = compute.device.init(), Path(wanted.outdir)
+    kept = folder / "results" if metric.results is None else Path(metric.results)
+    results = Results(kept, [computed_in(device)])
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
 
     search = Search(
-        baseline, flags["metric"], folder, results, device, flags["batch"], flags["compile"]
+        baseline, wanted.metric, folder, results, device, compute.batch, compute.compile
     )
     summary = search.run(asked)
     if distributed.rank() == 0:
@@ -199,16 +214,16 @@ def tune(**flags: Any) -> None:
     distributed.shutdown()
 
 
-def _search_settings(flags: dict[str, Any]) -> SearchSettings:
+def _search_settings(flags: SearchFlags) -> SearchSettings:
     """What the flags of `tune` ask for."""
     return SearchSettings(
-        bottom=_range("--bottom", flags["bottom"]),
-        top=_range("--top", flags["top"]) if flags["top"] else None,
-        time=flags["time"],
-        points=flags["points"],
-        images=flags["num"],
-        budget=flags["budget"],
-        precision=flags["precision"],
+        bottom=_range("--bottom", flags.bottom),
+        top=_range("--top", flags.top) if flags.top else None,
+        time=flags.time,
+        points=flags.points,
+        images=flags.num,
+        budget=flags.budget,
+        precision=flags.precision,
     )
 
 
@@ -223,14 +238,14 @@ def _tell(search: Search, summary: dict[str, Any]) -> None:
     click.echo(json.dumps(summary, indent=2))
 
 
-def _results(flags: dict[str, Any], kinds: Sequence[Kind], new: bool = False) -> Results:
+def _results(named: str | None, kinds: Sequence[Kind], new: bool = False) -> Results:
     """Those in the folder that was named or, from wherever this is run, in the one beside this file.
 
     What an installed package brings is there to be shown; its own results go into the current folder.
     """
     here = Path("results")
-    if flags["results"] is not None:
-        return Results(Path(flags["results"]), kinds)
+    if named is not None:
+        return Results(Path(named), kinds)
     if INSTALLED and (new or here.is_dir()):
         return Results(here, kinds)
     return Results(here if Path.cwd() == ROOT else ROOT / "results", kinds)
@@ -249,20 +264,17 @@ def paper_items() -> list[str]:
     return [name for name in item_names() if not name.startswith(("calibrate", "edm2"))]
 
 
-def _items(names: Any, flags: dict[str, Any]) -> list[Item]:
-    if flags["num"] is not None and flags["seeds"] is not None:
+def _items(names: Sequence[str], asked: CellFlags) -> list[Item]:
+    if asked.num is not None and asked.seeds is not None:
         raise ValueError("--num and --seeds both choose the seeds; give one of them")
-    seeds = f"0-{flags['num'] - 1}" if flags["num"] is not None else flags["seeds"]
+    seeds = asked.seeds if asked.num is None else f"0-{asked.num - 1}"
     if seeds is not None:
         parse_seeds(seeds)  # a bad list is the flag's fault, not the item's
 
-    given = "".join(
-        f" --{name} {flags[name]}" for name in ("num", "seeds", "cells") if flags[name] is not None
-    )
-    items = [
-        plan.select(load_item(name, flags["profile"], seeds), flags["cells"]) for name in names
-    ]
-    return [replace(item, flags=given) for item in items]
+    told = {"--num": asked.num, "--seeds": asked.seeds, "--cells": asked.cells}
+    shown = "".join(f" {flag} {value}" for flag, value in told.items() if value is not None)
+    items = [plan.select(load_item(name, asked.profile, seeds), asked.cells) for name in names]
+    return [replace(item, flags=shown) for item in items]
 
 
 if __name__ == "__main__":

@@ -5,26 +5,27 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import inspect
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import click
 import torch
 
 from dnnlib.cli import warn
 from dnnlib.flags import (
+    COUNT,
     MIMG,
     MIMG_OR_0,
     SEED,
     WORKERS,
     Finite,
-    FlagGroups,
+    Flags,
     Program,
     add_flags,
     flag,
 )
+from skip.flags import DeviceFlags
 from skip.monitor import Monitor
-from skip.options import DEVICE_FLAGS
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
 from training.dataset import ImageDataset
@@ -70,60 +71,92 @@ class IntList(click.ParamType):
         return numbers
 
 
-_COUNT = click.IntRange(min=1)
 _POSITIVE = Finite(min=0, min_open=True)
 _FRACTION = Finite(0, 1)
 
 # Those that EDM's train.py has too have its names, meanings and defaults, but for --seed: random there.
-FLAGS: FlagGroups = {
-    "Run": [
-        flag("--outdir", "Where the results go", required=True, metavar="DIR"),
-        flag("--data", "Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR"),
-        flag("--cond", "Train class-conditionally: the data set has labels", type=bool, default=False, show_default=True),
-        flag("--duration", "Length in million images", type=MIMG, default=200, show_default=True, metavar="MIMG"),
-        flag("--seed", "Of weights, order, noise and dropout", type=SEED, default=0, show_default=True),
-        flag("--transfer", "Begin with the weights of this network", metavar="NAME|PATH|URL"),
-        flag("--dry-run", "Refuse what the run would refuse, print the settings, and stop", is_flag=True),
-    ],
-    "Network": [
-        flag("--arch", "Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp", show_default=True),
-        flag("--precond", "Preconditioning and loss", type=click.Choice(list(PRECONDITIONINGS)), default="edm", show_default=True),
-        flag("--cbase", "Channels: model_channels  [default: of --arch]", type=_COUNT, metavar="INT"),
-        flag("--cres", "Channels of each level, in cbase  [default: of --arch]", type=IntList(1), metavar="LIST"),
-        flag("--num-blocks", "Blocks a level  [default: of --arch]", type=_COUNT, metavar="INT"),
-        flag("--attn", "Resolutions with attention, 0 for none  [default: of --arch]", type=IntList(0), metavar="LIST"),
-        flag("--dropout", "Dropout probability", type=_FRACTION, default=0.13, show_default=True, metavar="FLOAT"),
-    ],
-    "Optimisation": [
-        flag("--batch", "Images a step, over all ranks", type=_COUNT, default=512, show_default=True, metavar="INT"),
-        flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=_COUNT, metavar="INT"),
-        flag("--lr", "Learning rate", type=_POSITIVE, default=1e-3, show_default=True, metavar="FLOAT"),
-        flag("--lr-rampup", "Linear warm-up", type=MIMG_OR_0, default=10, show_default=True, metavar="MIMG"),
-        flag("--ema", "Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, show_default=True, metavar="MIMG"),
-        flag("--augment", "Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, show_default=True, metavar="FLOAT"),
-        flag("--xflip", "Count the data set twice, the second time mirrored", type=bool, default=False, show_default=True),
-    ],
-    "Computation": [
-        flag("--fp16", "Compute in float16 on GPUs, in training and afterwards", type=bool, default=False, show_default=True),
-        flag("--ls", "Loss scaling, for --fp16", type=_POSITIVE, default=1, show_default=True, metavar="FLOAT"),
-        flag("--dtype", "What training computes in; weights stay float32", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True),
-        flag("--workers", "Processes that decode images of large data sets", type=WORKERS, default=1, show_default=True),
-        *DEVICE_FLAGS,
-    ],
-    "Reports": [
-        flag("--tick", "Thousand images between lines of stats.jsonl", type=_COUNT, default=50, show_default=True, metavar="KIMG"),
-        flag("--snap", "Ticks between snapshots, each a place to resume from", type=_COUNT, default=50, show_default=True, metavar="TICKS"),
-        flag("--grid", "A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", show_default=True, metavar="SIZE"),
-        flag("--fid-num", "Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
-        flag("--ref", "FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", show_default=True, metavar="NPZ|PKL|URL"),
-        flag("--detector", "FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL"),
-    ],
-}  # fmt: skip
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Flags, heading="Run"):
+    """The run."""
+
+    outdir: str          = flag("Where the results go", required=True, metavar="DIR")
+    data: str            = flag("Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR")
+    cond: bool           = flag("Train class-conditionally: the data set has labels", type=bool, default=False)
+    duration: float      = flag("Length in million images", type=MIMG, default=200, metavar="MIMG")
+    seed: int            = flag("Of weights, order, noise and dropout", type=SEED, default=0)
+    transfer: str | None = flag("Begin with the weights of this network", metavar="NAME|PATH|URL")
+    dry_run: bool        = flag("Refuse what the run would refuse, print the settings, and stop", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlags(Flags, heading="Network"):
+    """The network."""
+
+    arch: str              = flag("Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp")
+    precond: str           = flag("Preconditioning and loss", type=click.Choice(list(PRECONDITIONINGS)), default="edm")
+    cbase: int | None      = flag("Channels: model_channels  [default: of --arch]", type=COUNT, metavar="INT")
+    cres: list[int] | None = flag("Channels of each level, in cbase  [default: of --arch]", type=IntList(1), metavar="LIST")
+    num_blocks: int | None = flag("Blocks a level  [default: of --arch]", type=COUNT, metavar="INT")
+    attn: list[int] | None = flag("Resolutions with attention, 0 for none  [default: of --arch]", type=IntList(0), metavar="LIST")
+    dropout: float         = flag("Dropout probability", type=_FRACTION, default=0.13, metavar="FLOAT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationFlags(Flags, heading="Optimisation"):
+    """The steps."""
+
+    batch: int            = flag("Images a step, over all ranks", type=COUNT, default=512, metavar="INT")
+    batch_gpu: int | None = flag("Most images a rank holds at once; the rest accumulates", type=COUNT, metavar="INT")
+    lr: float             = flag("Learning rate", type=_POSITIVE, default=1e-3, metavar="FLOAT")
+    lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=10, metavar="MIMG")
+    ema: float            = flag("Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, metavar="MIMG")
+    augment: float        = flag("Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, metavar="FLOAT")
+    xflip: bool           = flag("Count the data set twice, the second time mirrored", type=bool, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeFlags(Flags, heading="Computation"):
+    """Where and in what it is computed."""
+
+    fp16: bool                            = flag("Compute in float16 on GPUs, in training and afterwards", type=bool, default=False)
+    ls: float                             = flag("Loss scaling, for --fp16", type=_POSITIVE, default=1, metavar="FLOAT")
+    dtype: Literal["float32", "bfloat16"] = flag("What training computes in; weights stay float32", default="float32")
+    workers: int                          = flag("Processes that decode images of large data sets", type=WORKERS, default=1)
+    device: DeviceFlags
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFlags(Flags, heading="Reports"):
+    """What is told of the run on its way."""
+
+    tick: int            = flag("Thousand images between lines of stats.jsonl", type=COUNT, default=50, metavar="KIMG")
+    snap: int            = flag("Ticks between snapshots, each a place to resume from", type=COUNT, default=50, metavar="TICKS")
+    grid: str            = flag("A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", metavar="SIZE")
+    fid_num: int         = flag("Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, metavar="INT")
+    ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
+    detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags(Flags):
+    """All flags of train.py."""
+
+    run: RunFlags
+    network: NetworkFlags
+    optimisation: OptimisationFlags
+    compute: ComputeFlags
+    reports: ReportFlags
+
+
+# fmt: on
 
 
 @click.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@add_flags(FLAGS)
-def main(**flags: Any) -> None:
+@add_flags(TrainingFlags)
+def main(flags: TrainingFlags) -> None:
     """Train a diffusion network on a data set made by dataset_tool.py.
 
     A run that was killed goes on when the same command is given again, and ends with the same weights: its state is kept
@@ -142,21 +175,22 @@ def main(**flags: Any) -> None:
         --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
     config = training_config(flags)
-    device = distributed.init(flags["device"], flags["tf32"])
+    run, reports = flags.run, flags.reports
+    device = flags.compute.device.init()
     torch.backends.cudnn.benchmark = True
     monitor = Monitor(
-        flags["outdir"], device, flags["grid"], flags["fid_num"], flags["ref"], flags["detector"]
+        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector
     )
     image_shape = ImageDataset(config.data, use_labels=False).image_shape
     monitor.check(image_shape)
     _tell_of_lost_attention(config.network, image_shape[-1])
-    if flags["dry_run"]:
-        check(config, flags["outdir"], device)
+    if run.dry_run:
+        check(config, run.outdir, device)
         if distributed.rank() == 0:
             click.echo(json.dumps(asdict(config), indent=2))
         distributed.shutdown()
         return
-    snapshot = train(config, flags["outdir"], device, monitor)
+    snapshot = train(config, run.outdir, device, monitor)
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()
@@ -187,48 +221,52 @@ def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
             )
 
 
-def training_config(flags: dict[str, Any]) -> TrainingConfig:
+def training_config(flags: TrainingFlags) -> TrainingConfig:
     """The run that the flags describe."""
-    network = dict(ARCHITECTURES[flags["arch"]], dropout=flags["dropout"], use_fp16=flags["fp16"])
-    names = {
-        "cbase": "model_channels",
-        "cres": "channel_mult",
-        "num_blocks": "num_blocks",
-        "attn": "attn_resolutions",
-    }
-    network |= {key: flags[flag] for flag, key in names.items() if flags[flag] is not None}
-    if flags["augment"]:
-        network["augment_dim"] = AUGMENT_DIM
-
-    if flags["fp16"] and flags["dtype"] != "float32":
+    run, steps, compute, reports = flags.run, flags.optimisation, flags.compute, flags.reports
+    if compute.fp16 and compute.dtype != "float32":
         raise ValueError(
-            f"--fp16 and --dtype={flags['dtype']} both choose what is computed in; give one of them"
+            f"--fp16 and --dtype={compute.dtype} both choose what is computed in; give one of them"
         )
 
+    network = _network(flags.network, compute.fp16)
+    if steps.augment:
+        network["augment_dim"] = AUGMENT_DIM
     return TrainingConfig(
-        data=flags["data"],
+        data=run.data,
         network=network,
-        precond=PRECONDITIONINGS[flags["precond"]],
-        cond=flags["cond"],
-        duration=round(flags["duration"] * 1e6),
-        batch=flags["batch"],
-        batch_gpu=flags["batch_gpu"],
-        lr=flags["lr"],
-        lr_rampup=round(flags["lr_rampup"] * 1e6),
-        ema_halflife=round(flags["ema"] * 1e6),
-        ema_rampup=0.0
-        if flags["transfer"]
-        else EMA_RAMPUP,  # the average of trained weights need not forget them
-        dtype="float16" if flags["fp16"] else flags["dtype"],
-        loss_scale=flags["ls"],
-        seed=flags["seed"],
-        transfer=flags["transfer"],
-        augment=flags["augment"],
-        xflip=flags["xflip"],
-        workers=flags["workers"],
-        tick=flags["tick"] * 1000,
-        snap=flags["tick"] * flags["snap"] * 1000,
+        precond=PRECONDITIONINGS[flags.network.precond],
+        cond=run.cond,
+        duration=round(run.duration * 1e6),
+        batch=steps.batch,
+        batch_gpu=steps.batch_gpu,
+        lr=steps.lr,
+        lr_rampup=round(steps.lr_rampup * 1e6),
+        ema_halflife=round(steps.ema * 1e6),
+        # The average of trained weights need not forget them.
+        ema_rampup=0.0 if run.transfer else EMA_RAMPUP,
+        dtype="float16" if compute.fp16 else compute.dtype,
+        loss_scale=compute.ls,
+        seed=run.seed,
+        transfer=run.transfer,
+        augment=steps.augment,
+        xflip=steps.xflip,
+        workers=compute.workers,
+        tick=reports.tick * 1000,
+        snap=reports.tick * reports.snap * 1000,
     )
+
+
+def _network(flags: NetworkFlags, fp16: bool) -> dict[str, Any]:
+    """The network's arguments: those of --arch, but for what other flags say."""
+    chosen = {
+        "model_channels": flags.cbase,
+        "channel_mult": flags.cres,
+        "num_blocks": flags.num_blocks,
+        "attn_resolutions": flags.attn,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return ARCHITECTURES[flags.arch] | {"dropout": flags.dropout, "use_fp16": fp16} | given
 
 
 if __name__ == "__main__":

@@ -1,16 +1,29 @@
-"""Command-line flags in groups: programs share the groups, and --help shows each under its heading."""
+"""Command-line flags: a flag is a field of a frozen dataclass, a group, and programs are called with groups.
 
+    @dataclass(frozen=True, kw_only=True)
+    class SkipFlags(Flags, heading="Skip-Tuning"):
+        bottom: float | None = flag("Skip coefficient rho of the deepest layer", name="--rho-bottom")
+
+    @click.command(cls=Program)
+    @add_flags(SkipFlags)
+    def main(skip: SkipFlags) -> None:
+        click.echo(skip.bottom)
+
+A field that is itself a group puts that group's flags in its place.
+"""
+
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import click
 
 from dnnlib.cli import Command
 from dnnlib.numbers import LARGEST_SEED
-
-# Heading -> (--name, help text, settings of click.option)
-FlagGroups = dict[str, list[tuple[str, str, dict[str, Any]]]]
 
 
 class Flag(click.Option):
@@ -54,6 +67,7 @@ class Finite(click.FloatRange):
         return float(super().convert(number, param, ctx))
 
 
+COUNT = click.IntRange(min=1)
 SEED = click.IntRange(0, LARGEST_SEED)
 WORKERS = click.IntRange(0, 1024)  # processes
 MOST_MIMG = 1_000_000  # a length in million images: a thousand times the longest published run
@@ -77,20 +91,185 @@ class Program(Command):
                 formatter.write_dl(rows)
 
 
-def flag(name: str, help: str, **settings: Any) -> tuple[str, str, dict[str, Any]]:
-    """One entry of a group: the flag's name, its help, and settings of click.option."""
-    return name, help, settings
+@dataclass(frozen=True)
+class _Row:
+    """What `flag` was told.
+
+    Attributes:
+        name: as it is typed; empty for that of the field.
+        off: whether the flag stands for False.
+        settings: of click.Option.
+    """
+
+    name: str
+    off: bool
+    settings: dict[str, Any]
 
 
-def add_flags(*groups: FlagGroups) -> Callable[[Any], Any]:
-    """Decorate a click command with groups of flags, in their order."""
-    rows = [
-        (heading, *row) for group in groups for heading, flags in group.items() for row in flags
-    ]
+def flag(
+    help: str,
+    *,
+    name: str = "",
+    default: Any = None,
+    required: bool = False,
+    off: bool = False,
+    **settings: Any,
+) -> Any:
+    """A field of a group: one flag, whose click type follows from the field's annotation.
 
-    def decorate(command: Any) -> Any:
-        for heading, name, help, settings in reversed(rows):
-            command = click.option(name, help=help, cls=Flag, heading=heading, **settings)(command)
-        return command
+    bool is a flag without a value, a Literal a choice, tuple[X, ...] a flag that can be given several times.
+
+    Args:
+        help: for --help, which adds the default.
+        name: as it is typed, such as "--S_churn" or "--bounded/--free"; left out, the field's name with dashes.
+        default: its value where it is not given.
+        required: refuse to run without it; there is no default then.
+        off: of a bool: given, it is False.
+        settings: of `Flag`: the type where the annotation says too little, metavar, hidden; former names as `old`.
+    """
+    row = _Row(name, off, settings | {"help": help, "required": required})
+    if required:
+        return field(metadata={"row": row})
+    return field(default=default, metadata={"row": row})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """A group of flags: subclasses are dataclasses whose fields are made by `flag`, or are groups themselves.
+
+    A subclass may name its heading in --help: class SkipFlags(Flags, heading="Skip-Tuning"). Without one its flags
+    stand under that of the group they are in.
+    """
+
+    heading: ClassVar[str] = ""
+
+    def __init_subclass__(cls, heading: str = "") -> None:
+        super().__init_subclass__()
+        cls.heading = heading or cls.heading
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """The group of a command line, from click's parameters, among which are those of other groups."""
+        values = {}
+        for one, kind in cls._fields():
+            if _is_group(kind):
+                values[one.name] = kind.of(parameters)
+                continue
+            value = parameters[_parameter(one)]
+            values[one.name] = False if value and one.metadata["row"].off else value
+        return cls(**values)
+
+    def given(self) -> dict[str, Any]:
+        """Attribute -> value of this group's own flags, in their order, without those that are None."""
+        found = {}
+        for one, kind in self._fields():
+            value = getattr(self, one.name)
+            if value is not None and not _is_group(kind):
+                found[one.name] = value
+        return found
+
+    @classmethod
+    def typed(cls, attribute: str) -> str:
+        """The flag of an attribute as users type it, such as "--S_churn"."""
+        return next(_typed(one) for one in fields(cls) if one.name == attribute)
+
+    @classmethod
+    def options(cls, heading: str = "Options") -> Iterator[tuple[list[str], dict[str, Any]]]:
+        """The names and the other arguments of a `Flag` for each flag, in their order.
+
+        Args:
+            heading: of groups that have none.
+        Raises:
+            TypeError: for an annotation of which no flag can be made.
+        """
+        heading = cls.heading or heading
+        for one, kind in cls._fields():
+            if _is_group(kind):
+                yield from kind.options(heading)
+                continue
+            row: _Row = one.metadata["row"]
+            settings = {"heading": heading} | row.settings
+            if "type" not in settings:
+                settings |= _type_of(one.name, kind)
+            if not row.settings["required"]:
+                settings |= {"default": one.default, "show_default": one.default is not None}
+            yield [row.name or _typed(one), _parameter(one)], settings
+
+    @classmethod
+    def _fields(cls) -> Iterator[tuple[Field[Any], Any]]:
+        """The fields, and of each the type that it has where it is not None."""
+        if "__dataclass_fields__" not in vars(cls):
+            raise TypeError(f"{cls.__name__} lacks @dataclass(frozen=True, kw_only=True)")
+        hints = get_type_hints(cls)
+        for one in fields(cls):
+            yield one, _without_none(hints[one.name])
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Flags)
+
+
+def _typed(one: Field[Any]) -> str:
+    """The name that users type; of --bounded/--free the first."""
+    name: str = one.metadata["row"].name or f"--{one.name.replace('_', '-')}"
+    return name.partition("/")[0]
+
+
+def _parameter(one: Field[Any]) -> str:
+    """What click calls it, among the flags of all groups of a program."""
+    return _typed(one).removeprefix("--").replace("-", "_")
+
+
+def _without_none(hint: Any) -> Any:
+    parts = [part for part in get_args(hint) if part is not types.NoneType]
+    is_optional = get_origin(hint) in (Union, types.UnionType) and len(parts) == 1
+    return parts[0] if is_optional else hint
+
+
+def _type_of(name: str, kind: Any) -> dict[str, Any]:
+    """The settings of a click option that an annotation implies."""
+    if kind is bool:
+        return {"is_flag": True}
+    if kind in (int, float, str):
+        return {"type": kind}
+    if kind is Path:
+        return {"type": click.Path(path_type=Path)}
+    if get_origin(kind) is Literal:
+        return {"type": click.Choice(get_args(kind))}
+    if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        return _type_of(name, get_args(kind)[0]) | {"multiple": True}
+    raise TypeError(f"{name}: no flag is made of {kind}; give its click type")
+
+
+def add_flags(*groups: type[Flags]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command with groups of flags; it is called with one object for each, in their order.
+
+    click's arguments follow by name.
+
+    Raises:
+        ValueError: if two flags have the same name.
+    """
+    options = [option for group in groups for option in group.options()]
+    _refuse_doubles(options)
+    parameters = {names[-1] for names, _ in options}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(**values: Any) -> Any:
+            rest = {name: value for name, value in values.items() if name not in parameters}
+            return command(*(group.of(values) for group in groups), **rest)
+
+        for names, settings in reversed(options):
+            called = click.option(*names, cls=Flag, **settings)(called)
+        return called
 
     return decorate
+
+
+def _refuse_doubles(options: Sequence[tuple[list[str], dict[str, Any]]]) -> None:
+    seen: set[str] = set()
+    for (names, parameter), settings in options:
+        mine = {parameter, *names.split("/"), *settings.get("old", ())}
+        for name in sorted(mine & seen):
+            raise ValueError(f"two flags are called {name}: rename one, or leave out its group")
+        seen |= mine

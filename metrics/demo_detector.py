@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import SEED, Flag
+from dnnlib.flags import SEED, Flags, add_flags, flag
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import check_images
@@ -325,27 +325,22 @@ def main() -> None:
     """Make a small feature network, as the demo's, of any labelled images."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags(Flags):
+    """What `train` trains on, and how."""
+
+    # fmt: off
+    data: Path        = flag("Data set zip to train on", required=True)
+    test: Path | None = flag("Data set to test on  [default: every tenth image of --data, which then is not trained on]")
+    dest: Path        = flag("File to write", old=["--out"], type=click.Path(path_type=Path, dir_okay=False), required=True)
+    epochs: float     = flag("", type=click.FloatRange(min=0, min_open=True), default=6)
+    seed: int         = flag("Of weights, order and flips", type=SEED, default=0)
+    # fmt: on
+
+
 @main.command("train")
-@click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Data set zip to train on"
-)
-@click.option(
-    "--test",
-    type=click.Path(path_type=Path),
-    help="Data set to test on  [default: every tenth image of --data, which then is not trained on]",
-)
-@click.option(
-    "--dest",
-    "out",
-    cls=Flag,
-    old=["--out"],
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="File to write",
-)
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=6, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of weights, order and flips")
-def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed: int) -> None:
+@add_flags(TrainFlags)
+def train_command(flags: TrainFlags) -> None:
     """Train, test and write the detector; print what is recorded in the file as JSON.
 
     \b
@@ -353,32 +348,31 @@ def train_command(data: Path, test: Path | None, out: Path, epochs: float, seed:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
           --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
     """
-    check_writable(out, "--dest")
-    images, classes = _read(data)
-    if test is None:
+    check_writable(flags.dest, "--dest")
+    images, classes = _read(flags.data)
+    if flags.test is None:
         (images, classes), (test_images, test_classes) = _held_out(images, classes)
     else:
-        test_images, test_classes = _read(test)
+        test_images, test_classes = _read(flags.test)
     if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
         shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
         counts = [int(x.max()) + 1 for x in (test_classes, classes)]
         raise ValueError(
-            f"{test} has {shapes[0]} images of {counts[0]} classes; {data} has {shapes[1]} of {counts[1]}"
+            f"{flags.test} has {shapes[0]} images of {counts[0]} classes; {flags.data} has {shapes[1]} of {counts[1]}"
         )
-    net = train(images, classes, epochs, seed=seed, name=name_of(data))
+    net = train(images, classes, flags.epochs, seed=flags.seed, name=name_of(flags.data))
     facts: dict[str, object] = {
         "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
         "train_images": len(images),
         "test_images": len(test_images),
-        "data": data.name,
-        "epochs": epochs,
-        "seed": seed,
+        "data": flags.data.name,
+        "epochs": flags.epochs,
+        "seed": flags.seed,
         "torch": torch.__version__,
     }
-    save(net, out, facts)
-    click.echo(
-        json.dumps(facts | {"bytes": out.stat().st_size, "sha256": file_sha256(out)}, indent=2)
-    )
+    save(net, flags.dest, facts)
+    written = {"bytes": flags.dest.stat().st_size, "sha256": file_sha256(flags.dest)}
+    click.echo(json.dumps(facts | written, indent=2))
 
 
 if __name__ == "__main__":

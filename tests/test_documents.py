@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from dnnlib.start import PROGRAMS
 from metrics.detector import load_entries
 from metrics.measure import parse_metrics
+from skip.flags import SamplingFlags, SkipFlags
 from skip.options import image_source
 from skip.tables.item import Item
 from skip.tables.plan import select
@@ -150,7 +151,8 @@ def check(program: str, words: list[str]) -> None:
     if "sigma_min" in given:
         # Documents name files that are yet to be made.
         as_list = given.get("rho_layers") and "0.8,0.9"
-        image_source({"skip_target": None} | given | {"rho_layers": as_list})
+        skip = SkipFlags.of(given | {"rho_layers": as_list}) if "rho_bottom" in given else None
+        image_source(SamplingFlags.of(given), skip)
 
 
 @cache

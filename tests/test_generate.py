@@ -22,6 +22,7 @@ import generate
 from dnnlib.files import read_json_object
 from dnnlib.pictures import decode_png, encode_png
 from dnnlib.seed_images import SeedImages
+from skip.flags import SamplingFlags, SkipFlags
 from skip.options import image_source
 from skip.source import LoadedSource
 from training.checkpoint import save_network
@@ -129,7 +130,8 @@ def test_help_fits_the_screen_and_its_examples_are_right(monkeypatch: pytest.Mon
     assert len(examples) == 5
     for example in examples:
         flags = generate.main.make_context("generate.py", shlex.split(example)).params
-        assert image_source(flags).sampler.nfe(tiny_network()) in (9, 19, 63)
+        found = image_source(SamplingFlags.of(flags), SkipFlags.of(flags))
+        assert found.sampler.nfe(tiny_network()) in (9, 19, 63)
 
 
 # ---- what is made

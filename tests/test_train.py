@@ -22,7 +22,9 @@ def settings(line: str) -> dict[str, Any]:
     context = train.main.make_context(
         "train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)]
     )
-    return json.loads(json.dumps(asdict(train.training_config(context.params))))
+    return json.loads(
+        json.dumps(asdict(train.training_config(train.TrainingFlags.of(context.params))))
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 import json
 import os
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dnnlib.cli import Group, warn
 from dnnlib.files import check_writable
+from dnnlib.flags import Flags, add_flags, flag
 from dnnlib.keywords import check_keywords
 from dnnlib.text import printable
 from dnnlib.util import copy_note, file_sha256
@@ -190,15 +191,22 @@ def main() -> None:
     """
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListFlags(Flags):
+    """How `list` answers."""
+
+    json: bool = flag("All that is known of each, as JSON.", default=False)
+
+
 @main.command("list")
-@click.option("--json", "as_json", is_flag=True, help="All that is known of each, as JSON.")
-def list_networks(as_json: bool) -> None:
+@add_flags(ListFlags)
+def list_networks(flags: ListFlags) -> None:
     """Show the networks that load by name: which are on this machine, and with which defaults they are sampled.
 
     The size of a file that is not here is computed from its parameters. Without defaults: heun, 18 steps.
     """
     presets = [_facts(preset) for preset in load_presets().values()]
-    click.echo(json.dumps(presets, indent=2) if as_json else "\n".join(_table(presets)))
+    click.echo(json.dumps(presets, indent=2) if flags.json else "\n".join(_table(presets)))
 
 
 def _facts(preset: Preset) -> dict[str, Any]:
@@ -249,16 +257,21 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConvertFlags(Flags):
+    """How `convert` reads and writes."""
+
+    # fmt: off
+    autoencoder: str | None = flag("Of a latent network: its decoder is stored with it.", metavar="PATH|URL")
+    half: bool              = flag("Store the weights as float16: half the size, rounded to 11 bits.", default=False)
+    # fmt: on
+
+
 @main.command()
 @click.argument("source")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--autoencoder", metavar="PATH|URL", help="Of a latent network: its decoder is stored with it."
-)
-@click.option(
-    "--half", is_flag=True, help="Store the weights as float16: half the size, rounded to 11 bits."
-)
-def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> None:
+@add_flags(ConvertFlags)
+def convert(flags: ConvertFlags, source: str, target: Path) -> None:
     """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
 
     \b
@@ -273,11 +286,11 @@ def convert(source: str, target: Path, autoencoder: str | None, half: bool) -> N
         )
     check_writable(target, "TARGET")
 
-    net = load_network(source, autoencoder=autoencoder)
-    for param in net.parameters() if half else ():
+    net = load_network(source, autoencoder=flags.autoencoder)
+    for param in net.parameters() if flags.half else ():
         param.data = param.data.half()
 
-    facts = describe(source, autoencoder)
+    facts = describe(source, flags.autoencoder)
     licence = facts["licence"] or "that of the source"
     more = {name: value for name, value in facts.items() if name == "autoencoder_sha256"}
     if net.assumed:

@@ -4,6 +4,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +12,62 @@ import click
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
-from dnnlib.flags import SEED, Finite, FlagGroups, Program, add_flags, flag
-from skip.finetune.objectives import tune_network, tune_rho
+from dnnlib.flags import COUNT, SEED, Finite, Flags, Program, add_flags, flag
+from skip.finetune.objectives import FittedRho, tune_network, tune_rho
 from skip.finetune.settings import DTYPES, FineTuning, as_json
-from skip.options import DEVICE_FLAGS, warn_beyond
+from skip.flags import DeviceFlags
+from skip.options import warn_beyond
 from skip.scale_file import save_scale
 from skip.studies.score_matching import WEIGHTINGS
 from torch_utils import distributed
 
-COMMON: FlagGroups = {
-    "What to train": [
-        flag("--network", "Name (python -m training.checkpoint list), path or URL", default="demo", show_default=True),
-        flag("--data", "Data set made by dataset_tool.py", default="assets/demo/images.zip", show_default=True),
-        flag("--detector", "Feature network: a name in configs/detectors.toml, a path or a URL", default="demo",
-             show_default=True),
-        flag("--weighting", "Of noise levels", type=click.Choice(list(WEIGHTINGS)), default="edm", show_default=True),
-    ],
-    "How": [
-        flag("--duration-images", "Length, a multiple of the batch", old=["--duration"], type=click.IntRange(min=1),
-             required=True, metavar="INT"),
-        flag("--batch", "Images a step, over all ranks", type=click.IntRange(min=1), default=32, show_default=True),
-        flag("--batch-gpu", "Most images a rank holds at once; the rest accumulates", type=click.IntRange(min=1)),
-        flag("--seed", "Of order, noise levels and noise", type=SEED, default=0, show_default=True),
-        flag("--dtype", "Of the network's computation; weights stay float32", type=click.Choice(DTYPES),
-             default="float32", show_default=True),
-        *DEVICE_FLAGS,
-    ],
-}  # fmt: skip
-RHO: FlagGroups = {
-    "Coefficients": [
-        flag("--bounded/--free", "rho = sigmoid(theta), in (0, 1), or any number", default=False, show_default=True),
-        flag("--rho-start", "rho of each layer at first  [default: 1; bounded 0.95]", type=Finite(), metavar="FLOAT"),
-        flag("--lr", "Adam's learning rate", type=Finite(), default=0.01, show_default=True),
-        flag("--dest", "File of coefficients to write, for --rho-layers; the state is beside it", old=["--out"],
-             required=True),
-    ],
-}  # fmt: skip
-NETWORK: FlagGroups = {
-    "Weights": [
-        flag("--factor", "Of the feature loss, beside the pixel loss", type=Finite(), default=1.0,
-             show_default=True),
-        flag("--every", "Images between snapshots  [default: --duration-images]", type=click.IntRange(min=1)),
-        flag("--ema-images", "Half-life of averaged weights, for the snapshots; 0: none", old=["--ema"],
-             type=click.IntRange(min=0), default=0, show_default=True, metavar="INT"),
-        flag("--lr", "Adam's learning rate", type=Finite(), default=1e-5, show_default=True),
-        flag("--outdir", "Folder of snapshots and of the state", old=["--out"], required=True),
-    ],
-}  # fmt: skip
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectFlags(Flags, heading="What to train"):
+    """The network, and what it is trained on."""
+
+    network: str   = flag("Name (python -m training.checkpoint list), path or URL", default="demo")
+    data: str      = flag("Data set made by dataset_tool.py", default="assets/demo/images.zip")
+    detector: str  = flag("Feature network: a name in configs/detectors.toml, a path or a URL", default="demo")
+    weighting: str = flag("Of noise levels", type=click.Choice(list(WEIGHTINGS)), default="edm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Flags, heading="How"):
+    """The run."""
+
+    duration_images: int  = flag("Length, a multiple of the batch", old=["--duration"], type=COUNT, required=True, metavar="INT")
+    batch: int            = flag("Images a step, over all ranks", type=COUNT, default=32)
+    batch_gpu: int | None = flag("Most images a rank holds at once; the rest accumulates", type=COUNT)
+    seed: int             = flag("Of order, noise levels and noise", type=SEED, default=0)
+    dtype: str            = flag("Of the network's computation; weights stay float32", type=click.Choice(DTYPES), default="float32")
+    device: DeviceFlags
+
+
+@dataclass(frozen=True, kw_only=True)
+class RhoFlags(Flags, heading="Coefficients"):
+    """What the training of coefficients has besides."""
+
+    bounded: bool           = flag("rho = sigmoid(theta), in (0, 1), or any number", name="--bounded/--free", default=False)
+    rho_start: float | None = flag("rho of each layer at first  [default: 1; bounded 0.95]", type=Finite(), metavar="FLOAT")
+    lr: float               = flag("Adam's learning rate", type=Finite(), default=0.01)
+    dest: str               = flag("File of coefficients to write, for --rho-layers; the state is beside it", old=["--out"], required=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFlags(Flags, heading="Weights"):
+    """What the training of the network has besides."""
+
+    factor: float     = flag("Of the feature loss, beside the pixel loss", type=Finite(), default=1.0)
+    every: int | None = flag("Images between snapshots  [default: --duration-images]", type=COUNT)
+    ema_images: int   = flag("Half-life of averaged weights, for the snapshots; 0: none", old=["--ema"], type=click.IntRange(min=0), default=0, metavar="INT")
+    lr: float         = flag("Adam's learning rate", type=Finite(), default=1e-5)
+    outdir: str       = flag("Folder of snapshots and of the state", old=["--out"], required=True)
+
+
+# fmt: on
 
 
 @click.group(cls=Group)
@@ -70,13 +80,14 @@ def main() -> None:
 
 
 @main.command("rho", cls=Program, resumes=True)
-@add_flags(COMMON, RHO)
-def rho_command(**flags: Any) -> None:
+@add_flags(SubjectFlags, RunFlags, RhoFlags)
+def rho_command(subject: SubjectFlags, run: RunFlags, coefficients: RhoFlags) -> None:
     """Train the skip coefficients alone; print them as JSON."""
-    device = distributed.init(flags["device"], flags["tf32"])
-    settings, out = _settings(flags), Path(flags["dest"])
+    device = run.device.init()
+    settings, out = _settings(subject, run, coefficients.lr), Path(coefficients.dest)
     check_writable(out, "--dest")
-    warn_beyond([] if flags["rho_start"] is None else [flags["rho_start"]])
+    start = coefficients.rho_start
+    warn_beyond([] if start is None else [start])
 
     state = out.with_name(f"{out.name}.state")
     if out.exists() and not state.exists():
@@ -86,55 +97,60 @@ def rho_command(**flags: Any) -> None:
         )
 
     fitted = tune_rho(
-        settings,
-        flags["duration_images"],
-        state,
-        device,
-        flags["bounded"],
-        flags["rho_start"],
-        flags["batch_gpu"],
+        settings, run.duration_images, state, device, coefficients.bounded, start, run.batch_gpu
     )
-
     if distributed.rank() == 0:
-        about = {"bounded": flags["bounded"], "images": flags["duration_images"]}
+        about = {"bounded": coefficients.bounded, "images": run.duration_images}
         save_scale(out, fitted.scale, **as_json(settings), **about)
-        rho, mean = fitted.path[-1], fitted.losses.chunk(4)
-        found = {
-            "rho": rho.tolist(),
-            "mean": float(rho.mean()),
-            "min": float(rho.min()),
-            "max": float(rho.max()),
-        }
-        found |= {
-            "loss_first_quarter": float(mean[0].mean()),
-            "loss_last_quarter": float(mean[-1].mean()),
-        }
-        click.echo(json.dumps(found | about | {"out": str(out)}))
+        click.echo(json.dumps(_found(fitted) | about | {"out": str(out)}))
     distributed.shutdown()
+
+
+def _found(fitted: FittedRho) -> dict[str, Any]:
+    """The coefficients, and what became of the loss, as JSON."""
+    rho, quarters = fitted.path[-1], fitted.losses.chunk(4)
+    return {
+        "rho": rho.tolist(),
+        "mean": float(rho.mean()),
+        "min": float(rho.min()),
+        "max": float(rho.max()),
+        "loss_first_quarter": float(quarters[0].mean()),
+        "loss_last_quarter": float(quarters[-1].mean()),
+    }
 
 
 @main.command("network", cls=Program, resumes=True)
-@add_flags(COMMON, NETWORK)
-def network_command(**flags: Any) -> None:
+@add_flags(SubjectFlags, RunFlags, WeightFlags)
+def network_command(subject: SubjectFlags, run: RunFlags, weights: WeightFlags) -> None:
     """Train all weights on pixel and feature loss; print the snapshots' paths as JSON."""
-    device = distributed.init(flags["device"], flags["tf32"])
-    every = flags["every"] or flags["duration_images"]
+    device = run.device.init()
     paths = tune_network(
-        _settings(flags), flags["duration_images"], every, Path(flags["outdir"]), device, flags["factor"],
-        flags["ema_images"], flags["batch_gpu"],
-    )  # fmt: skip
+        _settings(subject, run, weights.lr),
+        run.duration_images,
+        weights.every or run.duration_images,
+        Path(weights.outdir),
+        device,
+        weights.factor,
+        weights.ema_images,
+        run.batch_gpu,
+    )
     if distributed.rank() == 0:
-        click.echo(
-            json.dumps(
-                {"images": flags["duration_images"], "snapshots": [str(path) for path in paths]}
-            )
-        )
+        snapshots = [str(path) for path in paths]
+        click.echo(json.dumps({"images": run.duration_images, "snapshots": snapshots}))
     distributed.shutdown()
 
 
-def _settings(flags: dict[str, Any]) -> FineTuning:
-    names = ("network", "data", "detector", "batch", "lr", "seed", "weighting", "dtype")
-    return FineTuning(**{name: flags[name] for name in names})
+def _settings(subject: SubjectFlags, run: RunFlags, lr: float) -> FineTuning:
+    return FineTuning(
+        subject.network,
+        subject.data,
+        subject.detector,
+        run.batch,
+        lr,
+        run.seed,
+        subject.weighting,
+        run.dtype,
+    )
 
 
 if __name__ == "__main__":

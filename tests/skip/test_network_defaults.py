@@ -7,7 +7,8 @@ from test_options import source
 
 from sampling.settings import SamplerSettings
 from skip import options
-from skip.options import SAMPLING_FLAGS, with_defaults
+from skip.flags import AblationFlags, ChurnFlags, LevelFlags, SolverFlags
+from skip.options import with_defaults
 from training.presets import Preset, load_presets
 
 CD, UVIT = "--network cd-imagenet-64x64-lpips", "--network uvit-h2-imagenet-256"
@@ -121,9 +122,9 @@ VALUES = {"--sampler": "heun", "--variant": "bh2", "--predict": "noise", "--endi
 
 def test_sigma_init_refuses_every_other_flag_of_the_sampler_by_its_name() -> None:
     refused = 0
-    for heading, rows in SAMPLING_FLAGS.items():
-        for name, _, kind in rows:
-            if heading == "Network" or name == "--sigma-init":
+    for group in (SolverFlags, LevelFlags, ChurnFlags, AblationFlags):
+        for (name, _), kind in group.options():
+            if name == "--sigma-init":
                 continue
             value = [] if kind.get("is_flag") else [VALUES.get(name, "2")]
             with pytest.raises(

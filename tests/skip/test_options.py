@@ -9,18 +9,20 @@ from click.testing import CliRunner
 
 from dnnlib.flags import add_flags
 from sampling.settings import SamplerSettings
-from skip.options import SAMPLING_FLAGS, SKIP_FLAGS, image_source, warn_beyond
+from skip.flags import SamplingFlags, SkipFlags
+from skip.options import image_source, warn_beyond
 from skip.scale import SkipScale
 from skip.source import ImageSource
 
 
+@click.command()
+@add_flags(SamplingFlags, SkipFlags)
+def program(sampling: SamplingFlags, skip: SkipFlags) -> ImageSource:
+    return image_source(sampling, skip)
+
+
 def source(*args: str) -> ImageSource:
     """What a program with these flags would sample."""
-
-    @click.command()
-    @add_flags(SAMPLING_FLAGS, SKIP_FLAGS)
-    def program(**flags: Any) -> ImageSource:
-        return image_source(flags)
 
     result = CliRunner().invoke(program, args, standalone_mode=False)
     if result.exception is not None:
@@ -154,8 +156,5 @@ def test_every_program_that_samples_refuses_it(module: str, args: list[str]) -> 
 def test_unusual_coefficients_are_warned_of(args: str, capsys: pytest.CaptureFixture[str]) -> None:
     warn_beyond([0.0, 1.3, 2.0])
     assert capsys.readouterr().err == ""
-    command = click.command()(
-        add_flags(SAMPLING_FLAGS, SKIP_FLAGS)(lambda **flags: image_source(flags))
-    )
-    told = CliRunner().invoke(command, args.split()).stderr
+    told = CliRunner().invoke(program, args.split()).stderr
     assert told.startswith("Warning: a skip coefficient of ") and told.count("\n") == 1
