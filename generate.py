@@ -72,7 +72,7 @@ def main(
     \b
     # ImageNet-64, 19 network evaluations, rho from 0.82 to 1, on every GPU of this machine
     torchrun --standalone --nproc_per_node=gpu generate.py --network edm-imagenet-64x64-cond-adm \\
-        --outdir out/imagenet --seeds 0-49999 --subdirs --steps 10 --rho-bottom 0.82 --rho-top 1.0
+        --outdir out/imagenet --seeds 0-49999 --subdirs --sampler unipc --steps 19 --rho-bottom 0.82
     """
     device = compute.device.init()
     run(images, compute, sampling, skip, device)

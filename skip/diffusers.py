@@ -44,7 +44,7 @@ def apply(
     its layers one by one, before or after) and torch.compile are fine: compiled code notices, and another rho that does
     not depend on the noise level compiles nothing anew. With rho = 1 everywhere the U-Net runs untouched.
 
-    Reference: Skip-Tuning, section 4, https://arxiv.org/abs/2402.15170
+    Reference: Skip-Tuning, section 3, https://arxiv.org/abs/2402.15170
 
     Args:
         unet: a UNet2DModel or UNet2DConditionModel, compiled or not.

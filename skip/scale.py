@@ -31,7 +31,7 @@ class SkipScale:
         a(sigma) = sigma^(1/7) (edm: the coordinate of EDM's steps), sigma, or ln sigma (log-sigma)
     Outside a window, rho = 1.
 
-    Reference: Skip-Tuning, section 4 and section 5.2, https://arxiv.org/abs/2402.15170
+    Reference: Skip-Tuning, section 3 and section 5.2, https://arxiv.org/abs/2402.15170
 
     Args:
         bottom, top: rho of the deepest layer, and what the layers approach or reach; 1 leaves the network as it is,

@@ -52,7 +52,7 @@ class Desk:
         )
 
     def item(self, *cells: Cell, name: str = "table2", profile: str = "demo", **about: Any) -> Item:
-        return Item(name, "Few steps", "Table 2, section 5.1", profile, cells, **about)
+        return Item(name, "Few steps", "Table 2, section 3", profile, cells, **about)
 
     def read(self, item: Item) -> MeasuredItem:
         """The item with its results, as they are now."""
