@@ -26,6 +26,17 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Quoted(Published):
+    """A value that others measured, to look at beside ours.
+
+    Attributes:
+        by: whose it is.
+    """
+
+    by: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One measurement.
 
@@ -34,12 +45,14 @@ class Cell:
         settings: everything that determines its result.
         varies: those settings that tell it from the item's other cells.
         published: what the paper states of it.
+        quoted: what others state of it.
     """
 
     study: str
     settings: Study
     varies: dict[str, Any]
     published: tuple[Published, ...] = ()
+    quoted: tuple[Quoted, ...] = ()
 
     @cached_property
     def determined_by(self) -> tuple[str, dict[str, Any]]:

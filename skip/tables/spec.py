@@ -1,9 +1,11 @@
 """configs/<item>.toml: which cells a table or figure of the paper has, and what the paper states of them."""
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ from skip.evidence.claim import Claim
 from skip.tables.cells.registry import STUDIES
 from skip.tables.cells.settings import Study
 from skip.tables.cells.words import Word, build, record_of, words_of
-from skip.tables.item import DERIVED, Cell, Item, Plot, Published
+from skip.tables.item import DERIVED, Cell, Item, Plot, Published, Quoted
 
 CONFIGS = ROOT / "configs"
 PROFILES_TOML = "profiles.toml"
@@ -22,13 +24,14 @@ NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 # The keys of an item's TOML, and of its table of one profile; WORDS are taken as they are.
 KEYS = {
-    "title", "source", "study", "notes", "requires", "settings", "cells", "published", "plot",
-    "claims",
+    "title", "source", "study", "notes", "requires", "settings", "cells", "published", "quoted",
+    "plot", "claims",
 }  # fmt: skip
 KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
 WORDS = {"title", "source", "notes", "requires"}
 
 Made = TypeVar("Made")
+Value = TypeVar("Value", bound=Published)
 
 
 def item_names(folder: Path = CONFIGS) -> list[str]:
@@ -118,15 +121,17 @@ def _item(
     settings = _settings(study, groups, shared, {"seeds": seeds} if seeds else {})
 
     plot = _plot(table["plot"], set(words_of(study))) if "plot" in table else None
-    # The paper's numbers are of its own networks.
-    published = table.get("published", []) if profile == "paper" else []
+    # The paper's numbers are of its own networks, and so are others'.
+    published = quoted = []
+    if profile == "paper":
+        published, quoted = table.get("published", []), table.get("quoted", [])
     claims = own.get("claims", table.get("claims", ()))
     return Item(
         name,
         table["title"],
         table["source"],
         profile,
-        _cells(table["study"], settings, published),
+        _cells(table["study"], settings, published, quoted),
         (*table.get("notes", ()), *own.get("notes", ())),
         requires,
         tuple(_built(Claim, claim) for claim in claims),
@@ -185,26 +190,44 @@ def _combinations(group: dict[str, Any], known: Mapping[str, Word]) -> Iterable[
     return (dict(chosen) for chosen in itertools.product(*axes))
 
 
-def _cells(study: str, settings: list[Study], published: list[dict[str, Any]]) -> tuple[Cell, ...]:
-    """A cell for each of the settings, with what tells it from the others and what the paper states of it."""
+def _cells(
+    study: str,
+    settings: list[Study],
+    published: list[dict[str, Any]],
+    quoted: list[dict[str, Any]],
+) -> tuple[Cell, ...]:
+    """A cell for each of the settings, with what tells it from the others and what is stated of it."""
     every = [record_of(one) for one in settings]
+    _refuse_doubles(settings, every)
     differing = _differing(every)
-    stated = [_stated(entry) for entry in published]
+    by_paper = _stated(Published, published, every)
+    by_others = _stated(Quoted, quoted, every)
+    return tuple(
+        Cell(study, one, {key: values.get(key) for key in differing}, said, also)
+        for one, values, said, also in zip(settings, every, by_paper, by_others, strict=True)
+    )
 
-    cells, used = [], set()
-    for one, values in zip(settings, every, strict=True):
-        here = []
-        for number, (match, value) in enumerate(stated):
-            if all(values.get(key) == wanted for key, wanted in match.items()):
-                here.append(value)
-                used.add(number)
-        varies = {key: values.get(key) for key in differing}
-        cells.append(Cell(study, one, varies, tuple(here)))
 
-    for number, (match, value) in enumerate(stated):
-        if cells and number not in used:
-            raise ValueError(f"no cell matches the published value {value.value} ({match})")
-    return tuple(cells)
+def _refuse_doubles(settings: list[Study], every: list[dict[str, Any]]) -> None:
+    """Refuse cells that would measure the same under two names, such as churn beyond EDM's cap.
+
+    Cells at rho = 1 that differ in other settings of rho are let pass: each begins a curve of its own.
+    """
+    seen: dict[str, int] = {}
+    for number, one in enumerate(settings):
+        effect = json.dumps(one.effect(), sort_keys=True)
+        first = seen.setdefault(effect, number)
+        if first != number:
+            names = _differing([every[first], every[number]])
+            pair = (
+                ", ".join(f"{name} = {every[which].get(name)}" for name in names)
+                for which in (first, number)
+            )
+            raise ValueError(
+                f"cells {first} and {number} measure the same: {' and '.join(pair)}; leave one out"
+                if names
+                else f"cells {first} and {number} are the same; leave one out"
+            )
 
 
 def _differing(every: list[dict[str, Any]]) -> list[str]:
@@ -218,15 +241,38 @@ def _differing(every: list[dict[str, Any]]) -> list[str]:
     return [name for name, texts in seen.items() if len(texts) > 1]
 
 
-def _stated(entry: Any) -> tuple[dict[str, Any], Published]:
-    """What the paper states: of which cells, and what."""
+def _stated(
+    kind: type[Value], entries: list[Any], cells: list[dict[str, Any]]
+) -> list[tuple[Value, ...]]:
+    """What is stated of each cell, whose settings are given.
+
+    Raises:
+        ValueError: if an entry is of none of the cells.
+    """
+    found: list[list[Value]] = [[] for _ in cells]
+    for entry in entries:
+        match, value = _entry(kind, entry)
+        here = [
+            own
+            for own, values in zip(found, cells, strict=True)
+            if all(values.get(key) == wanted for key, wanted in match.items())
+        ]
+        if cells and not here:
+            raise ValueError(f"no cell matches the published value {value.value} ({match})")
+        for own in here:
+            own.append(value)
+    return [tuple(own) for own in found]
+
+
+def _entry(kind: type[Value], entry: Any) -> tuple[dict[str, Any], Value]:
+    """Of which cells something is stated, and what."""
     if not isinstance(entry, dict):
-        raise ValueError(f"[[published]] is {shown(entry)}, no table")
-    _refuse_unknown(entry, {"match", "metric", "value", "where"})
+        raise ValueError(f"[[{kind.__name__.lower()}]] is {shown(entry)}, no table")
+    _refuse_unknown(entry, {"match", *(one.name for one in fields(kind))})
     match = entry["match"]
     if not isinstance(match, dict):
         raise ValueError(f"match is {shown(match)}; it must be a table of settings")
-    return match, _built(Published, {key: value for key, value in entry.items() if key != "match"})
+    return match, _built(kind, {key: value for key, value in entry.items() if key != "match"})
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str]) -> None:

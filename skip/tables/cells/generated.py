@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +19,42 @@ from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
 from metrics.metric import Value
 from metrics.statistics import Statistics
+from sampling.churn import churned
+from sampling.levels import NETWORK_GRIDS
 from sampling.noise import Labels
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LoadedSource
 from skip.tables.cells.settings import AnyRange, Job, NetworkSettings
+from skip.tables.cells.words import record_of, words_of
 from torch_utils import distributed
 from training.presets import load_presets
+
+CHURN = ("S_churn", "S_min", "S_max", "S_noise")
 
 
 @cache
 def _nfe(sampler: SamplerSettings) -> int:
     """Evaluations of a sampler, which cells over rho have in common."""
     return sampler.nfe(AnyRange())
+
+
+@cache
+def _sampling(sampler: SamplerSettings) -> dict[str, Any]:
+    """What a sampler's settings come to: its defaults filled in, its noise levels, and those that churn raises."""
+    found = sampler.resolved(AnyRange())
+    if found["grid"] not in NETWORK_GRIDS:
+        del found["grid"]  # the levels say it, whose last digits a list of them need not have
+    found["sigmas"] = [float(f"{level:.9g}") for level in found["sigmas"]]
+    if "S_churn" not in found:
+        return found
+
+    levels = found["sigmas"]
+    S_churn, S_min, S_max, S_noise = (float(found.pop(name)) for name in CHURN)
+    hats = churned(levels, S_churn, S_min, S_max)
+    if hats == levels[:-1]:
+        return found
+    return found | {"raised": hats, "S_noise": S_noise}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +84,12 @@ class Generated(NetworkSettings):
         """NFE, those of the guide included."""
         alone = _nfe(self.sampler)
         return alone if self.guidance in (None, 1) else 2 * alone
+
+    def effect(self) -> dict[str, Any]:
+        """The settings, those of the sampler by the noise levels that it visits and what it does there."""
+        of_sampler = words_of(SamplerSettings)
+        others = {name: one for name, one in record_of(self).items() if name not in of_sampler}
+        return others | _sampling(self.sampler)
 
     def source(self) -> ImageSource:
         """What makes the images."""

@@ -17,7 +17,7 @@ from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale
 from skip.source import ImageSource, LastNetwork, LoadedSource
-from skip.tables.cells.words import Across
+from skip.tables.cells.words import Across, record_of
 from training.networks import SkipTarget
 
 
@@ -106,6 +106,10 @@ class NetworkSettings:
         """How many seeds there are."""
         return len(self.numbers)
 
+    def effect(self) -> dict[str, Any]:
+        """What the settings come to, as JSON: equal where two cells would measure the same."""
+        return record_of(self)
+
     def check(self) -> None:
         """Load the network, on the CPU, and refuse settings that do not fit it."""
         self.network_alone().load("cpu")
@@ -133,6 +137,10 @@ class Study(Protocol):
 
     def sources(self) -> dict[str, str]:
         """The files it needs, by role: names, paths or URLs."""
+        ...
+
+    def effect(self) -> dict[str, Any]:
+        """What the settings come to, as JSON: equal where two cells would measure the same."""
         ...
 
     def check(self) -> None:

@@ -112,6 +112,7 @@ def _cell_record(outcome: Outcome) -> dict[str, Any]:
             name: estimate.value for name, estimate in outcome.least_of_three.items()
         },
         "published": [asdict(published) for published in cell.published],
+        "quoted": [asdict(quoted) for quoted in cell.quoted],
     }
 
 

@@ -45,7 +45,7 @@ def a_row_a_cell(measured: MeasuredItem) -> list[Column]:
     columns += _value_columns(measured)
 
     # Of sheets of images the paper states nothing as a rule.
-    stated = not _is_of_sheets(measured) or any(cell.published for cell in cells)
+    stated = not _is_of_sheets(measured) or any(cell.published or cell.quoted for cell in cells)
     if measured.item.profile == "paper" and stated:
         columns += _paper_columns(measured)
     return columns
@@ -109,19 +109,22 @@ def _paper_columns(measured: MeasuredItem) -> list[Column]:
     stated, where = [], []
     for cell in measured.item.cells:
         stated.append(_stated(cell, first))
-        where.append("; ".join(dict.fromkeys(published.where for published in cell.published)))
+        said = (one.where for one in (*cell.published, *cell.quoted))
+        where.append("; ".join(dict.fromkeys(said)))
     return [Column("paper", stated), Column("where", where, "left")]
 
 
 def _stated(cell: Cell, first: Sequence[str]) -> str:
-    """What the paper states; named unless it is of the first value column, or of the only one."""
+    """What the paper states, named unless it is of the first value column, or of the only one; and what others do."""
     one_metric = len({published.metric for published in cell.published}) == 1
     texts = []
     for published in cell.published:
         unnamed = resolve(published.metric, first) is not None if first else one_metric
         number = f"{published.value:g}"
         texts.append(number if unnamed else f"{label(published.metric)} {number}")
-    return ", ".join(texts) or "not stated"
+    text = ", ".join(texts) or "not stated"
+    others = [f"{one.by} has {label(one.metric)} {one.value:g}" for one in cell.quoted]
+    return "; ".join([text, *others])
 
 
 def a_column_a_cell(measured: MeasuredItem) -> list[Column]:

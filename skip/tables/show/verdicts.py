@@ -20,7 +20,7 @@ IMAGE_LOSSES = {f"{name} loss" for name in ("pixel", *BANDS)}
 
 
 class Judged(NamedTuple):
-    """A claim: what it says, whether it is seen (None until all cells are measured), one sentence, and its numbers."""
+    """A claim: what it says, whether it is seen (None until its cells are measured), one sentence, and its numbers."""
 
     says: str
     seen: Seen | None
@@ -29,7 +29,9 @@ class Judged(NamedTuple):
 
 
 def verdicts(measured: MeasuredItem) -> list[Judged]:
-    """Every claim of the item, judged once all its cells are measured; of the "feature loss", one for each feature.
+    """Every claim of the item, judged once all cells that it is about are measured.
+
+    One of the "feature loss" is one of each feature.
 
     Raises:
         ValueError: if a claim does not fit the cells.
@@ -46,9 +48,9 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
     names = [name for name in found if name is not None]
     says = _says(claim, names)
 
-    missing = sum(not outcome.done for outcome in measured.outcomes)
+    matching = [outcome for outcome in measured.outcomes if _is_about(claim, outcome)]
+    missing, of = sum(not outcome.done for outcome in matching), len(matching)
     if missing:
-        of = len(measured.outcomes)
         return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
     if not names:
         return Judged(
@@ -78,10 +80,22 @@ def points(measured: MeasuredItem, claim: Claim) -> list[Point]:
     return [_point(outcome, claim) for outcome in measured.done]
 
 
+def _is_about(claim: Claim, outcome: Outcome) -> bool:
+    """Whether a cell has the settings that a claim names."""
+    settings = _settings(outcome)
+    return all(settings.get(name) == value for name, value in (claim.match or {}).items())
+
+
+def _settings(outcome: Outcome) -> dict[str, Setting]:
+    """As claims write them: numbers, and other values in words."""
+    return {
+        name: value if isinstance(value, float | int) else shown(value)
+        for name, value in outcome.cell.by_name.items()
+    }
+
+
 def _point(outcome: Outcome, claim: Claim) -> Point:
-    settings: dict[str, Setting] = {}
-    for name, value in outcome.cell.by_name.items():
-        settings[name] = value if isinstance(value, float | int) else shown(value)
+    settings = _settings(outcome)
     if claim.along in SKIP_SETTINGS - {"rho"} and settings.get("rho") == 1:
         settings[claim.along] = "none"
 

@@ -263,3 +263,47 @@ def test_what_table_5_needs_of_unipc_is_measured_for_figure_4() -> None:
 
 def test_the_folder_of_items_is_ours() -> None:
     assert (CONFIGS / "networks.toml").exists()
+
+
+HEUN = 'sampler = "heun"\nsteps = 18\nS_min = 0.05\nS_max = 50.0\n'
+
+
+TWO_UNIPC = '[[cells]]\nsampler = "unipc"\n'
+TWO_HEUN = '[[cells]]\nsteps = 2\n[[cells]]\nsigmas = "80,0.002"\n'
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        # EDM's cap: S_churn / 18 above sqrt(2) - 1 = 0.414 is 0.414.
+        (
+            HEUN + "S_churn = [0.0, 5.0, 10.0, 20.0]",
+            "cells 2 and 3 measure the same: S_churn = 10.0 and S_churn = 20.0; leave one out",
+        ),
+        (HEUN + "S_churn = 0.0\nS_noise = [1.0, 1.003]", "S_noise = 1.0 and S_noise = 1.003"),
+        (HEUN + "S_churn = 5.0\nexponent = [7.0, 7.0]", "cells 0 and 1 are the same"),
+        (TWO_UNIPC + TWO_UNIPC + "order = 3", "order = None and order = 3"),
+        (TWO_HEUN, "cells 0 and 1 measure the same: steps = 2, sigmas = None and"),
+    ],
+)
+def test_cells_that_measure_the_same_are_refused(configs: Path, cells: str, told: str) -> None:
+    text = cells if cells.startswith("[[") else f"[[cells]]\n{cells}"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        written(configs, text)
+
+
+def test_cells_that_differ_below_the_cap_or_in_rho_are_let_pass(configs: Path) -> None:
+    assert len(written(configs, f"[[cells]]\n{HEUN}S_churn = [0.0, 5.0, 7.0, 10.0]").cells) == 4
+    across = 'across = ["constant", "bottom-to-one"]'
+    assert len(written(configs, f"[[cells]]\nrho = [1.0, 0.8]\n{across}").cells) == 4
+    assert len(written(configs, '[[cells]]\nsigmas = ["edm", "ddim", "timesteps"]').cells) == 3
+
+
+def test_what_others_state_is_not_the_papers(configs: Path) -> None:
+    text = "[[cells]]\nrho = [1.0, 0.8]\n[[quoted]]\nmatch = { rho = 1.0 }\n"
+    text += 'metric = "fid"\nvalue = 1.96\nby = "EDM"\nwhere = "Karras"\n'
+    first, second = written(configs, text, profile="paper").cells
+    assert [(q.value, q.by, q.where) for q in first.quoted] == [(1.96, "EDM", "Karras")]
+    assert first.published == second.quoted == second.published == ()
+    with pytest.raises(ValueError, match="by"):
+        written(configs, text.replace('by = "EDM"\n', ""), profile="paper")

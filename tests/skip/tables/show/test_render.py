@@ -12,7 +12,7 @@ from small_items import Desk
 
 from skip.evidence.claim import Claim
 from skip.evidence.estimate import Estimate
-from skip.tables.item import Published
+from skip.tables.item import Published, Quoted
 from skip.tables.show.markdown import command, heading
 from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
 
@@ -39,7 +39,7 @@ def test_a_table_word_for_word(desk: Desk) -> None:
     assert text == (
         "## Table 2: Few steps\n"
         "\n"
-        "In the paper: Table 2, section 5.1.\n"
+        "In the paper: Table 2, section 3.\n"
         "\n"
         "```bash\n"
         "python tables.py run table2\n"
@@ -323,3 +323,13 @@ def test_a_bar_in_a_text_is_no_column(desk: Desk) -> None:
     norms = replace(LOWER, says="||d|| / ||u|| falls", for_each=None)
     one = desk.read(desk.item(*cells, claims=(norms,)))
     assert r"| Table 2 | \|\|d\|\| / \|\|u\|\| falls | undecided |" in markdown([one, one])
+
+
+def test_what_others_state_is_called_theirs(desk: Desk) -> None:
+    theirs = (Quoted("fid", 1.96, "Karras et al., 2022", "EDM"),)
+    cell = replace(desk.images(rho=1.0), quoted=theirs)
+    text = markdown([desk.read(desk.item(cell, desk.images(rho=0.9), profile="paper"))])
+    assert "| to do | not stated; EDM has FID 1.96 | Karras et al., 2022 |\n" in text
+    (record,) = json.loads(as_json([desk.read(desk.item(cell, profile="paper"))]))
+    assert record["cells"][0]["published"] == []
+    assert record["cells"][0]["quoted"][0]["by"] == "EDM"

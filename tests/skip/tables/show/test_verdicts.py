@@ -129,3 +129,14 @@ def test_a_claim_about_most_of_several_metrics(desk: Desk) -> None:
     ]
     with pytest.raises(ValueError, match="no cell has the metric 'rbf_2'"):
         verdicts(desk.read(desk.item(*cells, claims=(replace(claim, metrics=("rbf_v", "rbf_2")),))))
+
+
+def test_a_claim_waits_for_the_cells_that_it_is_about(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
+    cells += [desk.images(rho=rho, steps=19) for rho in (1.0, 0.9)]
+    claims = tuple(replace(LOWER, match=match) for match in ({"steps": 9}, {"steps": 19}, None))
+    first, second, both = verdicts(desk.read(desk.item(*cells, claims=claims)))
+    assert first.seen == "seen"
+    assert second.seen is both.seen is None
+    assert second.sentence.endswith("(cells to do: 2 of 2).")
+    assert both.sentence.endswith("(cells to do: 2 of 4).")
