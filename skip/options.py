@@ -7,7 +7,7 @@ from typing import Any
 
 from dnnlib.cli import warn
 from dnnlib.keywords import check_keywords
-from sampling.levels import GRIDS
+from sampling.levels import GRIDS, NoiseLevels
 from sampling.settings import SamplerSettings
 from skip.flags import LevelFlags, SamplingFlags, SkipFlags
 from skip.scale import SkipScale
@@ -17,7 +17,7 @@ from training.presets import NETWORKS_TOML, load_presets
 
 USUAL = (0, 2)  # skip coefficients: at 0 the skip is cut
 # What a list of noise levels leaves no choice of.
-_LEVELS = ("steps", "sigma_min", "sigma_max", "exponent")
+_LEVELS = [field.name for field in fields(NoiseLevels) if field.name != "grid"]
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
 

@@ -70,6 +70,12 @@ def test_errors_help_and_choices_are_the_common_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_flags_are_fields_of_groups(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        assert isinstance(parameter, Flag | click.Argument), f"{name}: {parameter.opts}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_an_empty_value_is_refused_by_its_flag(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and not parameter.is_flag:
