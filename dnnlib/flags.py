@@ -18,7 +18,18 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import click
 
@@ -106,6 +117,17 @@ class _Row:
     settings: dict[str, Any]
 
 
+Value = TypeVar("Value")
+
+
+@overload
+def flag(
+    help: str, *, name: str = "", default: Value, off: bool = ..., **settings: Any
+) -> Value: ...
+@overload
+def flag(
+    help: str, *, name: str = "", required: bool = ..., off: bool = ..., **settings: Any
+) -> Any: ...
 def flag(
     help: str,
     *,
@@ -122,7 +144,7 @@ def flag(
     Args:
         help: for --help, which adds the default.
         name: as it is typed, such as "--S_churn" or "--bounded/--free"; left out, the field's name with dashes.
-        default: its value where it is not given.
+        default: its value where it is not given; the annotation must have None where there is none.
         required: refuse to run without it; there is no default then.
         off: of a bool: given, it is False.
         settings: of `Flag`: the type where the annotation says too little, metavar, hidden; former names as `old`.
@@ -180,7 +202,7 @@ class Flags:
         Args:
             heading: of groups that have none.
         Raises:
-            TypeError: for an annotation of which no flag can be made.
+            TypeError: for an annotation of which no flag can be made, or that its default does not have.
         """
         heading = cls.heading or heading
         for one, kind in cls._fields():
@@ -202,7 +224,11 @@ class Flags:
             raise TypeError(f"{cls.__name__} lacks @dataclass(frozen=True, kw_only=True)")
         hints = get_type_hints(cls)
         for one in fields(cls):
-            yield one, _without_none(hints[one.name])
+            hint = hints[one.name]
+            kind = _without_none(hint)
+            if one.default is None and kind is hint:
+                raise TypeError(f"{one.name} would be None: give it a default, or require it")
+            yield one, kind
 
 
 def _is_group(kind: Any) -> bool:

@@ -139,6 +139,15 @@ def test_an_annotation_that_says_too_little_is_refused() -> None:
         add_flags(Vague)
 
 
+def test_a_flag_that_would_be_none_where_its_type_is_not_is_refused() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Forgotten(Flags):
+        size: int = flag("")
+
+    with pytest.raises(TypeError, match="size would be None: give it a default, or require it"):
+        add_flags(Forgotten)
+
+
 def test_a_group_that_is_no_dataclass_is_refused() -> None:
     class Forgotten(Flags):
         size: int | None = flag("")
