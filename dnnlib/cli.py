@@ -74,7 +74,7 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (BrokenPipeError, click.exceptions.Exit, click.Abort, Failure):
+    except (BrokenPipeError, click.exceptions.Exit, click.Abort, Failure, Interrupted):
         raise  # of a broken pipe the reader has seen enough; click ends quietly
     except click.UsageError as error:
         raise click.UsageError(printable(error.format_message(), MOST), error.ctx) from error

@@ -203,6 +203,22 @@ def test_a_signal_is_one_line_and_the_status_that_shells_have_for_it() -> None:
     assert (result.exit_code, result.stderr) == (143, words)
 
 
+@pytest.mark.parametrize(
+    "error, status, words",
+    [
+        (Stopped(signal.SIGTERM, "stopped at 8 images"), 143, "stopped at 8 images"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+    ],
+)
+def test_a_command_of_a_group_is_interrupted_as_one_alone(
+    error: BaseException, status: int, words: str, sigint_kept: None
+) -> None:
+    group = Group(commands={"program": raising(error, resumes=True)})
+    result = CliRunner().invoke(group, ["program"])
+    goes_on = ": the same command goes on where this one was"
+    assert (result.exit_code, result.stderr) == (status, f"\n{words}{goes_on}\n")
+
+
 def test_counts_go_as_far_as_libraries_count() -> None:
     @click.command(cls=Command)
     @click.option("--size", type=click.IntRange(min=1))
