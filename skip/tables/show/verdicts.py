@@ -72,12 +72,36 @@ def points(measured: MeasuredItem, claim: Claim) -> list[Point]:
 
     Its metric is resolved, and a setting that is None is "none". A `for_each` or `along` of several settings,
     "sampler, steps", becomes one: the first then says "unipc, steps 9". Along a setting that has no effect at
-    rho = 1, such as time, the cell at rho = 1 is at "none".
+    rho = 1, such as time, the cell at rho = 1 is at "none". In a `for_each` of such settings, such as across, it is the
+    baseline of every group that has none of its own.
 
     Raises:
         ValueError: if the cells lack one of these settings.
     """
-    return [_point(outcome, claim) for outcome in measured.done]
+    found = [_point(outcome, claim, _settings(outcome)) for outcome in measured.done]
+    grouped_by = SKIP_SETTINGS.intersection(_names(claim.for_each))
+    if not grouped_by or "rho" in grouped_by:
+        return found
+
+    at_one = {
+        _group(_settings(outcome), claim)
+        for outcome in measured.done
+        if outcome.cell.by_name.get("rho") == 1
+    }
+    for outcome in measured.done:
+        baseline = measured.baseline(outcome)
+        settings = _settings(outcome)
+        if baseline is None or not baseline.done or _group(settings, claim) in at_one:
+            continue
+        at_one.add(_group(settings, claim))
+        own = {name: settings[name] for name in grouped_by}
+        found.append(_point(baseline, claim, _settings(baseline) | own))
+    return found
+
+
+def _group(settings: dict[str, Setting], claim: Claim) -> tuple[Setting, ...]:
+    """What a claim tells cells apart by."""
+    return tuple(settings.get(name) for name in _names(claim.for_each))
 
 
 def _is_about(claim: Claim, outcome: Outcome) -> bool:
@@ -94,8 +118,8 @@ def _settings(outcome: Outcome) -> dict[str, Setting]:
     }
 
 
-def _point(outcome: Outcome, claim: Claim) -> Point:
-    settings = _settings(outcome)
+def _point(outcome: Outcome, claim: Claim, settings: dict[str, Setting]) -> Point:
+    """A cell as a claim sees it, at these settings."""
     if claim.along in SKIP_SETTINGS - {"rho"} and settings.get("rho") == 1:
         settings[claim.along] = "none"
 

@@ -54,7 +54,7 @@ def test_our_items_are_right(name: str, profile: str) -> None:
 
 def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
     cells: Any = load_item("table7", "paper").cells
-    ldm, uvit = cells[:7], cells[7:]
+    ldm, uvit = cells[:13], cells[13:]
     assert {(c.settings.network, nfe(c)) for c in ldm} == {("ldm4-imagenet-256", 2 * 10)}
     assert {(c.settings.network, nfe(c)) for c in uvit} == {("uvit-h2-imagenet-256", 2 * 50)}
     stated = {

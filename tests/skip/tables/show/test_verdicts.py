@@ -140,3 +140,26 @@ def test_a_claim_waits_for_the_cells_that_it_is_about(desk: Desk) -> None:
     assert second.seen is both.seen is None
     assert second.sentence.endswith("(cells to do: 2 of 2).")
     assert both.sentence.endswith("(cells to do: 2 of 4).")
+
+
+def test_a_plain_cell_is_the_baseline_of_both_ways_over_layers(desk: Desk) -> None:
+    """Of each sampler its own; a group with a plain cell of its own keeps that one."""
+    cells = []
+    for sampler, plain in (("unipc", 6.0), ("heun", 8.0)):
+        cells += desk.sweep({1.0: Estimate(plain, 0.1)}, sampler=sampler)
+        for across, fid in (("bottom-to-one", 5.0), ("constant", 5.5)):
+            tuned = {0.8: Estimate(fid, 0.1)}
+            cells += desk.sweep(tuned, sampler=sampler, across=across)
+    claim = replace(LOWER, for_each="sampler, across")
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    assert judged.seen == "seen"
+    assert [(row.group, row.against, row.gap) for row in judged.rows] == [
+        ("sampler unipc, across bottom-to-one", "6.00 at 1", "-1.00 +- 0.14"),
+        ("sampler unipc, across constant", "6.00 at 1", "-0.50 +- 0.14"),
+        ("sampler heun, across bottom-to-one", "8.00 at 1", "-3.00 +- 0.14"),
+        ("sampler heun, across constant", "8.00 at 1", "-2.50 +- 0.14"),
+    ]
+    cells += desk.sweep({1.0: Estimate(5.6, 0.1)}, sampler="unipc", across="constant")
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    own = {row.group: row for row in judged.rows}["sampler unipc, across constant"]
+    assert own.against == "5.60 at 1" and own.seen == "undecided"
