@@ -195,11 +195,11 @@ def rounded(value: float, error: float | None, sign: Literal["", "+"] = "") -> s
 
 
 def as_text(estimate: Estimate, sign: Literal["", "+"] = "") -> str:
-    """The value and, if it is known, its error: "6.12 +- 0.05"; see `rounded`."""
+    """The value and its error, "6.12 +- 0.05", see `rounded`; alone if that is unknown, or 0: a setting, say."""
     value = rounded(estimate.value, estimate.error, sign)
-    return (
-        value if estimate.error is None else f"{value} +- {rounded(estimate.error, estimate.error)}"
-    )
+    if not estimate.error:
+        return value
+    return f"{value} +- {rounded(estimate.error, estimate.error)}"
 
 
 def _combined(value: float, a: Estimate, b: Estimate, weight_a: float, weight_b: float) -> Estimate:

@@ -7,6 +7,27 @@ from dnnlib.util import is_url
 from metrics.measure import QUANTITIES
 from skip.evidence.words import written
 
+# Settings whose words in the files say little to a reader: in legends, captions and lists.
+PHRASES = {
+    ("across", "bottom-to-one"): "rho rising to 1 over layers",
+    ("across", "constant"): "rho the same in every layer",
+    ("sampler", "unipc"): "UniPC",
+    ("sampler", "heun"): "Heun",
+    ("sampler", "consistency"): "one step",
+    ("input", "noise"): "pure noise",
+    ("input", "data"): "noisy images",
+    ("weighting", "edm"): "EDM's weight",
+    ("weighting", "one"): "weight 1",
+    ("trained", "nothing"): "nothing trained",
+    ("trained", "free rho"): "free rho trained",
+    ("trained", "bounded rho"): "bounded rho trained",
+    ("trained", "all weights"): "all weights trained",
+    ("target", "full"): "the whole block",
+    ("target", "shortcut"): "the shortcut alone",
+    ("target", "norm_input"): "the first norm's input alone",
+    ("target", "norm_output"): "the first norm's output alone",
+}
+
 
 def label(name: str, instead: str | None = None) -> str:
     """A value's name for people; that of another feature network than Inception-v3 stays in it.
@@ -59,3 +80,20 @@ def shown(value: Any) -> str:
 def caption(settings: Mapping[str, Any]) -> str:
     """Settings in words: "sampler unipc, steps 9"."""
     return ", ".join(f"{written(name)} {shown(value)}" for name, value in settings.items())
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Settings as a reader would say them: "UniPC, 9 steps"; those without a value are left out."""
+    return ", ".join(_phrase(name, value) for name, value in settings.items() if value is not None)
+
+
+def _phrase(name: str, value: Any) -> str:
+    if isinstance(value, str) and (name, value) in PHRASES:
+        return PHRASES[name, value]
+    if name == "steps":
+        return f"{value} steps"
+    if name == "train_images":
+        return f"{value} images of training"
+    if name == "train_lr":
+        return f"learning rate {shown(value)}"
+    return caption({name: value})

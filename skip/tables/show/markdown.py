@@ -11,7 +11,7 @@ from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import kind_in_words
 from skip.tables.show.choices import made_of
-from skip.tables.show.labels import caption, label
+from skip.tables.show.labels import in_words, label
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.table import (
     Column,
@@ -32,11 +32,13 @@ READING = (
     "*Not seen*: they show the opposite by more than chance allows. Where one of several groups is enough, the 5% is "
     "divided among them.",
     "*Undecided*: neither; more images may decide it.",
+    "An FID is too high with few images, and no error bar says so: compare cells of one number of images.",
     "5% is of one claim: of forty directions without any effect about two would be seen or not seen by chance. An "
     "error bar knows of other images and other noise. It does not know of another network: each item rests on one, or "
     "on one of each kind, trained once.",
 )
-WIDE = 8  # a table of more values than this has them as rows
+MANY = 8  # a table of more values than this has them as rows
+WIDE, LONG = 8, 40  # a table of more columns or rows than this is folded
 SHORT = 4  # rows of comparisons that need no folding
 
 
@@ -99,10 +101,10 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
     if notes := [*item.notes, *_computed_elsewhere(measured)]:
         parts.append(_bullets(notes))
 
-    wide = len(measured.scalars) > WIDE
-    parts.append(table(a_column_a_cell(measured) if wide else a_row_a_cell(measured)))
+    many = len(measured.scalars) > MANY
+    parts.append(_table("The table", a_column_a_cell(measured) if many else a_row_a_cell(measured)))
     if measured.indexed:
-        parts.append(table(by_index(measured)))
+        parts.append(_table("By layer, deepest first", by_index(measured)))
     if pictures:
         parts.append(f"![{heading(item)}]({_link(pictures[0])})")
 
@@ -116,6 +118,13 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
             folded("What was compared", rows) if len(rows[0].texts) > SHORT else table(rows)
         )
     return "\n\n".join(parts)
+
+
+def _table(what: str, columns: list[Column]) -> str:
+    """A table, folded if it would not fit on a page."""
+    if len(columns) > WIDE or len(columns[0].texts) > LONG:
+        return folded(what, columns)
+    return table(columns)
 
 
 def _comparisons(judged: Sequence[Judged]) -> list[Column]:
@@ -165,7 +174,7 @@ def _computed_elsewhere(measured: MeasuredItem) -> list[str]:
 
 def _best(sweep: Sweep) -> str:
     """The best rho of a sweep, and the value there."""
-    where = caption(sweep.settings) or "all cells"
+    where = in_words(sweep.settings) or "all cells"
     best = sweep.best
     if best is None:
         return f"{where}: not yet measured"

@@ -13,7 +13,7 @@ from skip.evidence.words import written
 from skip.tables.item import Cell, Plot
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.labels import caption, label, resolve, shown
+from skip.tables.show.labels import in_words, label, resolve, shown
 from skip.tables.show.sheets import sheets
 
 # Okabe and Ito, 2008: seven colours that the colour-blind can tell apart; yellow is left out, too pale on white
@@ -224,6 +224,6 @@ def _by_index(how: Plot, outcomes: Sequence[Outcome]) -> Curves:
 def _name(how: Plot, cell: Cell, value: str) -> str:
     """What the legend calls a curve; empty if there is only one."""
     series = how.series or (cell.varies if how.x == "index" else ())
-    settings = caption({name: cell.by_name.get(name) for name in series})
+    settings = in_words({name: cell.by_name.get(name) for name in series})
     metric = label(value) if len(how.y) > 1 else ""
     return ", ".join(part for part in (metric, settings) if part)

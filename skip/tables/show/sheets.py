@@ -8,7 +8,7 @@ from dnnlib.pictures import open_picture, side_by_side
 from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.labels import caption
+from skip.tables.show.labels import in_words
 
 WIDTH = 1200  # of a row of sheets, in pixels
 
@@ -41,7 +41,7 @@ def sheets(measured: MeasuredItem) -> Image.Image | None:
         return None
     lines = []
     for cells, beside in zip(rows, pages, strict=True):
-        lines.append(side_by_side(beside, [caption(cell.varies) for cell in cells]))
+        lines.append(side_by_side(beside, [in_words(cell.varies) for cell in cells]))
     return _below_each_other(lines)
 
 

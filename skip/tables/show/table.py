@@ -8,7 +8,7 @@ from skip.evidence.words import written
 from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.labels import caption, label, resolve, shown
+from skip.tables.show.labels import in_words, label, resolve, shown
 
 
 class Column(NamedTuple):
@@ -175,7 +175,7 @@ def by_index(measured: MeasuredItem) -> list[Column]:
 
 
 def _captions(measured: MeasuredItem) -> list[str]:
-    return [caption(cell.varies) or "measured" for cell in measured.item.cells]
+    return [in_words(cell.varies) or "measured" for cell in measured.item.cells]
 
 
 def _gap(measured: MeasuredItem, outcome: Outcome, name: str) -> str:

@@ -2,7 +2,10 @@
 
 import pytest
 
-from skip.tables.show.labels import label, resolve
+from dnnlib.keywords import check_values
+from skip.tables.cells.registry import STUDIES
+from skip.tables.cells.words import words_of
+from skip.tables.show.labels import PHRASES, in_words, label, resolve
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,19 @@ def test_resolve() -> None:
     assert resolve("fid", ["is-demo", "fid-demo"]) == "fid-demo"
     assert resolve("fid", ["fid-demo", "fid"]) == "fid"
     assert resolve("resnet", ["resnet-101 loss"]) is None and resolve("fid", []) is None
+
+
+def test_settings_as_a_reader_would_say_them() -> None:
+    curve = {"sampler": "unipc", "steps": 9, "across": "constant", "train_lr": None}
+    assert in_words(curve) == "UniPC, 9 steps, rho the same in every layer"
+    training = {"trained": "all weights", "train_images": 1600, "train_lr": 1e-5, "rho": 1.0}
+    told = "all weights trained, 1600 images of training, learning rate 1e-05, rho 1"
+    assert in_words(training) == told
+    assert in_words({"window": (0.5, 2.0), "network": "demo"}) == "window 0.5 to 2, network demo"
+
+
+def test_a_phrase_is_of_a_choice_that_exists() -> None:
+    known = {name: word for study in STUDIES.values() for name, word in words_of(study).items()}
+    for name, value in PHRASES:
+        assert name in known
+        check_values({name: value}, {name: known[name].hint})

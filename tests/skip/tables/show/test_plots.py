@@ -37,14 +37,14 @@ def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
     axes, relative = plot(
         desk.read(desk.item(*cells, desk.images(rho=0.5, steps=5), plot=RHO))
     ).axes
-    assert drawn(axes) == {"steps 9": ([0.8, 1.0], [4.0, 6.0]), "steps 5": ([0.9, 1.0], [6.5, 7.0])}
+    assert drawn(axes) == {"9 steps": ([0.8, 1.0], [4.0, 6.0]), "5 steps": ([0.9, 1.0], [6.5, 7.0])}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rho of the deepest layer", "demo FID")
     bars = axes.containers[0].lines[2][0].get_segments()
     assert [[float(end[1]) for end in bar] for bar in bars] == [[3.75, 4.25], [5.5, 6.5]]
     assert axes.get_legend() is not None
     assert drawn(relative) == {
-        "steps 9": ([0.8, 1.0], [4 / 6, 1.0]),
-        "steps 5": ([0.9, 1.0], [6.5 / 7, 1.0]),
+        "9 steps": ([0.8, 1.0], [4 / 6, 1.0]),
+        "5 steps": ([0.9, 1.0], [6.5 / 7, 1.0]),
     }
     assert relative.get_ylabel() == "demo FID, relative to rho 1"
 

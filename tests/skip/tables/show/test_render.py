@@ -60,7 +60,7 @@ def test_a_table_word_for_word(desk: Desk) -> None:
         "\n"
         "Best rho, between the points of the grid:\n"
         "\n"
-        "- steps 9: not yet measured\n"
+        "- 9 steps: not yet measured\n"
         "\n"
         "What the paper says of it:\n"
         "\n"
@@ -79,7 +79,7 @@ def test_the_difference_is_paired_and_only_what_has_no_effect_at_rho_1_may_diffe
         for line in markdown([desk.read(desk.item(*cells))]).splitlines()
         if "| 5.0 ± 0.2" in line
     ]
-    assert rows[0].endswith("| -1 ± 0 |")  # equal blocks: no noise is left
+    assert rows[0].endswith("| -1 |")  # equal blocks: no noise is left
     assert rows[1].endswith("|  |")
     heun = replace(desk.images(sampler="heun"), varies={})
     assert (
@@ -333,3 +333,14 @@ def test_what_others_state_is_called_theirs(desk: Desk) -> None:
     (record,) = json.loads(as_json([desk.read(desk.item(cell, profile="paper"))]))
     assert record["cells"][0]["published"] == []
     assert record["cells"][0]["quoted"][0]["by"] == "EDM"
+
+
+def test_wide_tables_are_folded(desk: Desk) -> None:
+    cells = [desk.norms(sigma=float(sigma)) for sigma in range(1, 9)]
+    for number, cell in enumerate(cells):
+        desk.save(cell, **{"ratio[0]": float(number), "ratio[1]": 0.5})
+    few, many = (desk.read(desk.item(*cells[:count], name="figure2")) for count in (7, 8))
+    assert "<details>" not in markdown([few])
+    head = "\n\n<details><summary>By layer, deepest first</summary>\n\n| index | ratio, sigma 1 |"
+    assert head in markdown([many])
+    assert markdown([many]).endswith(" 0.5 |\n\n</details>\n")

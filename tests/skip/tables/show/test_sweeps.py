@@ -31,12 +31,12 @@ def test_best_rho_of_each_sweep(desk: Desk) -> None:
         *[replace(c, varies={"steps": c.by_name["steps"], "rho": c.varies["rho"]}) for c in cells]
     )
     text = markdown([desk.read(item)])
-    assert "- steps 9: 0.75 (demo FID 2, -6.25 from rho 1)\n" in text
+    assert "- 9 steps: 0.75 (demo FID 2, -6.25 from rho 1)\n" in text
     assert (
-        "- steps 5: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n"
+        "- 5 steps: 0.6, an end of the grid: the best may lie beyond (demo FID 1.6, -0.4 from rho 1)\n"
         in text
     )
-    assert "- steps 7" not in text
+    assert "- 7 steps" not in text
     (record,) = json.loads(as_json([desk.read(item)]))
     assert record["best"][0]["rho"] == pytest.approx(0.75) and record["best"][1]["at_edge"] is True
     errors = desk.sweep(
