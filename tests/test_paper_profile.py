@@ -194,7 +194,8 @@ def test_the_other_families(
     with_uvit: Machine, item: str, network: str, rho: float, roles: set[str]
 ) -> None:
     own = f"rho={rho}" if item == "edm2" else f"network={network},rho={rho}"
-    own += ",across=constant" if item == "table3" else ""  # rho = 1 begins both of its sweeps
+    # Both ways over layers are there; and in table 3 rho = 1 begins both of its sweeps.
+    own += {"table3": ",across=constant", "table7": ",across=bottom-to-one"}.get(item, "")
     cell = ["--profile", "paper", "--cells", own, "--num", "2", "--results", network]
     printed = with_uvit.tables("run", item, *cell, "--device", "cpu")
     assert json.loads(printed) == {"measured": 1, "results": network}

@@ -122,7 +122,7 @@ def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
         line.startswith("to download: network edm2-img64-s (https://nvlabs") for line in planned
     )
     table = tables("show", "edm2", "--profile", "paper", "--results", tmp_path).stdout
-    assert "| 1 | 63 | to do | 1.58 | abstract, EDM-2 (quoted from Karras 2023) |" in table
+    assert "| 1 | 63 | to do | not stated; EDM2 has FID 1.58 | Karras et al., 2023" in table
     assert (
         "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
     )
