@@ -1,5 +1,6 @@
 """Flags: EDM's are all there, each reaches its setting, and none is silently ignored."""
 
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +10,15 @@ from click.testing import CliRunner
 
 from dnnlib.flags import add_flags
 from sampling.settings import SamplerSettings
-from skip.flags import SamplingFlags, SkipFlags
+from skip.flags import (
+    AblationFlags,
+    ChurnFlags,
+    LevelFlags,
+    NetworkFlags,
+    SamplingFlags,
+    SkipFlags,
+    SolverFlags,
+)
 from skip.options import image_source, warn_beyond
 from skip.scale import SkipScale
 from skip.source import ImageSource
@@ -28,6 +37,25 @@ def source(*args: str) -> ImageSource:
     if result.exception is not None:
         raise result.exception
     return result.return_value
+
+
+def names(*kinds: Any) -> set[str]:
+    return {field.name for kind in kinds for field in fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("groups", "settings", "further", "without_a_flag"),
+    [
+        ((SolverFlags, LevelFlags, ChurnFlags, AblationFlags), SamplerSettings, {"sigma_init", "disc"}, {"alpha"}),
+        ((NetworkFlags,), ImageSource, set(), {"sampler", "scale", "skip_target"}),
+        ((SkipFlags,), SkipScale, {"constant", "target"}, {"sigma_min", "sigma_max"}),
+    ],
+)  # fmt: skip
+def test_the_flag_of_a_setting_has_its_name(
+    groups: tuple[Any, ...], settings: Any, further: set[str], without_a_flag: set[str]
+) -> None:
+    assert names(*groups) - names(settings) == further
+    assert names(settings) - names(*groups) == without_a_flag
 
 
 def test_no_flags_are_the_demo_network_and_edms_sampler() -> None:
