@@ -16,13 +16,13 @@ import torch
 from tqdm import tqdm
 
 from dnnlib.background import Background
-from dnnlib.flags import Flags, Program, add_flags, flag
+from dnnlib.flags import COUNT, Flags, Program, add_flags, flag
 from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import FORMATS, SHEET, RunFolder
 from dnnlib.seeds import parse_seeds
-from skip.flags import ComputeFlags, SamplingFlags, SkipFlags
+from skip.flags import PlaceFlags, SamplingFlags, SkipFlags
 from skip.options import image_source
-from skip.source import LoadedSource
+from skip.source import BATCH, LEAST_BATCH, MOST_BATCH, LoadedSource
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 
@@ -43,6 +43,14 @@ class ImageFlags(Flags, heading="Images"):
     format: str      = flag("PNG files, a data set images.zip, or images.npz", type=click.Choice(FORMATS), default="png")
     grid: str | None = flag(f"Also save a contact sheet of the first images, {SHEET}", metavar="COLSxROWS")
     overwrite: bool  = flag("Delete the images in --outdir if they were made with other settings", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeFlags(Flags, heading="Computation"):
+    """How they are computed; none of it changes them but in their last digit."""
+
+    batch: int | None = flag(f"Images at a time on each rank  [default: {BATCH}; on a GPU {LEAST_BATCH} to {MOST_BATCH}, by the network's resolution]", type=COUNT, metavar="INT")
+    place: PlaceFlags
 
 
 # fmt: on
@@ -74,7 +82,7 @@ def main(
     torchrun --standalone --nproc_per_node=gpu generate.py --network edm-imagenet-64x64-cond-adm \\
         --outdir out/imagenet --seeds 0-49999 --subdirs --sampler unipc --steps 19 --rho-bottom 0.82
     """
-    device = compute.device.init()
+    device = compute.place.device.init()
     run(images, compute, sampling, skip, device)
     distributed.shutdown()
 
@@ -90,8 +98,9 @@ def run(
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     seeds = parse_seeds(images.seeds)
     columns, rows = _grid(images.grid, len(seeds))
-    source = image_source(sampling, skip).load(device, compute.compile)
+    source = image_source(sampling, skip).load(device, compute.place.compile)
     check_channels(source.net.image_channels)
+    batch = compute.batch or source.usual_batch
     side = source.net.image_resolution
     folder = RunFolder(
         images.outdir, source.record, images.subdirs, images.format, columns > 0, (side, side)
@@ -104,7 +113,7 @@ def run(
     ):
         distributed.require_shared(folder.outdir)  # waits until it is claimed
         share = seeds[distributed.rank() :: distributed.world_size()]
-        made = torch.tensor(_make(source, folder, share, compute.batch), device=device)
+        made = torch.tensor(_make(source, folder, share, batch), device=device)
         made = distributed.all_reduce_sum(made)  # waits for every rank
         if distributed.rank() != 0:
             return
@@ -123,8 +132,8 @@ def run(
             "started": started,
             "seconds": round(time.monotonic() - began, 1),
         }
-        session |= {"images": int(made), "ranks": distributed.world_size(), "batch": compute.batch}
-        session |= {"compile": compute.compile} | computed_in(device)
+        session |= {"images": int(made), "ranks": distributed.world_size(), "batch": batch}
+        session |= {"compile": compute.place.compile} | computed_in(device)
         session |= {
             "network": source.checkpoint,
             "python": platform.python_version(),

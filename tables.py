@@ -142,7 +142,7 @@ def run(
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
     items = _items(paper_items() if names == ("all",) else names, asked)
     cells = [cell for item in items for cell in item.cells]
-    device = compute.device.init()
+    device = compute.place.device.init()
     results = _results(asked.results, [computed_in(device)], new=True)
     if not results.folder.is_dir():
         check_writable(results.folder, "--results", folder=True)
@@ -161,7 +161,7 @@ def run(
         for line in plan.nothing_to_do(measured, results.folder):
             click.echo(line, err=True)
     check(cells, results)
-    made = run_cells(cells, results, device, compute.batch, compile=compute.compile)
+    made = run_cells(cells, results, device, compute.batch, compile=compute.place.compile)
     if distributed.rank() == 0:
         click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
     distributed.shutdown()
@@ -199,14 +199,14 @@ def tune(
     detector = metric.detector or detector_of(load_statistics(metric.ref), None)
     baseline = baseline_cell(source, wanted.metric, detector, metric.ref, metric.ref_images)
 
-    device, folder = compute.device.init(), Path(wanted.outdir)
+    device, folder = compute.place.device.init(), Path(wanted.outdir)
     kept = folder / "results" if metric.results is None else Path(metric.results)
     results = Results(kept, [computed_in(device)])
     check_writable(folder, "--outdir", folder=True)
     check_writable(results.folder, "--results", folder=True)
 
     search = Search(
-        baseline, wanted.metric, folder, results, device, compute.batch, compute.compile
+        baseline, wanted.metric, folder, results, device, compute.batch, compute.place.compile
     )
     summary = search.run(asked)
     if distributed.rank() == 0:

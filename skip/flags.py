@@ -16,7 +16,7 @@ from sampling.sigmas import Ending
 from sampling.unipc import Prediction
 from sampling.unipc import Variant as UniPCVariant
 from skip.scale import Axis, Spacing, Time
-from skip.source import DTYPES
+from skip.source import BATCH, DTYPES
 from torch_utils import distributed
 from training.networks import SkipTarget
 
@@ -43,12 +43,19 @@ class DeviceFlags(Flags):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeFlags(Flags, heading="Computation"):
-    """Where and how images are sampled; none of it changes them."""
+class PlaceFlags(Flags):
+    """Where and how images are sampled."""
 
-    batch: int    = flag("Images at a time on each rank", type=COUNT, default=64, metavar="INT")
     device: DeviceFlags
     compile: bool = flag(COMPILE, default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeFlags(Flags, heading="Computation"):
+    """How tables are computed; none of it changes them."""
+
+    batch: int = flag("Images at a time on each rank", type=COUNT, default=BATCH, metavar="INT")
+    place: PlaceFlags
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,9 @@ from training.families.latent.precond import LatentPrecond
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
 
+BATCH = 64
+PIXELS = BATCH * 64**2  # of what the network denoises: images, or latents
+LEAST_BATCH, MOST_BATCH = 16, 256
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -245,6 +248,17 @@ class LoadedSource:
     record: dict[str, Any]
     guide: Precond | None = None
     compiled: bool = False
+
+    @property
+    def usual_batch(self) -> int:
+        """Images at a time where nobody says: BATCH; on a GPU as many as have PIXELS, which keep it busy.
+
+        An estimate by what ImageNet-64's network needs; `python benchmarks/gpu.py` measures it.
+        """
+        if self.device.type != "cuda":
+            return BATCH
+        fitting = PIXELS // self.net.img_resolution**2
+        return min(max(fitting, LEAST_BATCH), MOST_BATCH)
 
     def batches(self, seeds: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """Generate the images of `seeds`, so many at a time, in their order."""

@@ -215,6 +215,18 @@ def test_a_tuned_unet_of_diffusers_sends_nothing_to_the_device() -> None:
     assert device.uploads.total() == device.waits.total() == 0
 
 
+def test_a_gpu_gets_larger_batches_of_smaller_images(tmp_path: Path) -> None:
+    source = ImageSource(network=saved(tmp_path))
+    with fake_cuda():
+        on_gpu = source.load("cuda")
+        found = {}
+        for side in (16, 32, 64, 128, 512):
+            on_gpu.net.net.img_resolution = side
+            found[side] = on_gpu.usual_batch
+    assert found == {16: 256, 32: 256, 64: 64, 128: 16, 512: 16}
+    assert source.load("cpu").usual_batch == 64
+
+
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
 def test_noise_device_cuda_is_the_gpu_that_computes(device: str, tmp_path: Path) -> None:
     with fake_cuda():
