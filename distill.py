@@ -12,7 +12,8 @@ import torch
 
 from dnnlib.cli import Group
 from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, add_flags, flag
-from metrics.demo_detector import RESOLUTION, DemoDetector
+from metrics.demo_detector.network import DemoDetector
+from metrics.demo_detector.shape import RESOLUTION
 from metrics.detector import load_detector
 from metrics.perceptual import demo_perceptual
 from sampling.levels import MOST_STEPS

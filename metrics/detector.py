@@ -12,7 +12,7 @@ from torch import Tensor
 from dnnlib.catalogue import Entry, resolve
 from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
-from metrics.demo_detector import load_demo_detector
+from metrics.demo_detector.files import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import load_transformers
 

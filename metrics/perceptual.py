@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from metrics.demo_detector import DemoDetector
+from metrics.demo_detector.network import DemoDetector
 
 
 class Perceptual:

@@ -15,7 +15,10 @@ COMMANDS = {  # what is typed -> its module, and what it does
     "dataset": ("dataset_tool", "make a data set from images"),
     "finetune": ("skip.finetune.__main__", "fine-tune rho, or a network with it"),
     "checkpoint": ("training.checkpoint", "list, show and convert networks"),
-    "detector": ("metrics.demo_detector", "train a small feature network of your own images"),
+    "detector": (
+        "metrics.demo_detector.__main__",
+        "train a small feature network of your own images",
+    ),
     "plot": ("training.plot", "the curve of a training"),
 }
 

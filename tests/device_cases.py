@@ -15,7 +15,7 @@ from standins_uvit import write_uvit
 from tiny_network import tiny_network
 from torch import Tensor
 
-from metrics.demo_detector import load_demo_detector
+from metrics.demo_detector.files import load_demo_detector
 from metrics.frechet import frechet
 from metrics.gaussian import Gaussian
 from metrics.inception import InceptionV3

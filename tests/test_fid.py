@@ -14,7 +14,8 @@ from PIL import Image
 
 from fid import main
 from generate import main as generate
-from metrics.demo_detector import FORMAT, DemoDetector, save
+from metrics.demo_detector.files import FORMAT, save
+from metrics.demo_detector.network import DemoDetector
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLING = ["--steps", "2", "--labels", "balanced", "--rho-bottom", "0.7"]

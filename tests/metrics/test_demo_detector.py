@@ -16,18 +16,10 @@ from torch import Tensor
 from dnnlib.archives import write_zip
 from dnnlib.pictures import encode_png
 from fid import main as fid
-from metrics.demo_detector import (
-    FORMAT,
-    DemoDetector,
-    _read,
-    accuracy,
-    load_demo_detector,
-    main,
-    name_of,
-    read_facts,
-    save,
-    train,
-)
+from metrics.demo_detector.__main__ import _read, main, name_of
+from metrics.demo_detector.files import FORMAT, load_demo_detector, read_facts, save
+from metrics.demo_detector.learning import accuracy, train
+from metrics.demo_detector.network import DemoDetector
 from metrics.detector import load_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +143,7 @@ def test_training_that_diverges_writes_nothing(
 ) -> None:
     data, out = zipped(tmp_path / "data.zip", 300), tmp_path / "out"
     out.write_bytes(b"an earlier one")
-    monkeypatch.setattr("metrics.demo_detector.LEARNING_RATE", 1e38)
+    monkeypatch.setattr("metrics.demo_detector.learning.LEARNING_RATE", 1e38)
     result = run("--data", data, "--dest", out, "--epochs", 3)
     assert result.exit_code == 2 and ": the run stops" in result.stderr.splitlines()[-1]
     assert out.read_bytes() == b"an earlier one"

@@ -9,7 +9,8 @@ from inception_files import made_up_weights, saved
 
 from dnnlib.util import cached_path, file_sha256
 from metrics import detector
-from metrics.demo_detector import DemoDetector, save
+from metrics.demo_detector.files import save
+from metrics.demo_detector.network import DemoDetector
 from metrics.detector import Detector, DetectorEntry, load_detector, load_entries
 
 

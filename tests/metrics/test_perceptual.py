@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.demo_detector import load_demo_detector
+from metrics.demo_detector.files import load_demo_detector
 from metrics.perceptual import Perceptual, demo_perceptual
 
 DETECTOR = Path(__file__).resolve().parents[2] / "assets" / "demo" / "detector.safetensors"
