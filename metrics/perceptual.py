@@ -33,5 +33,5 @@ class Perceptual:
 
 
 def demo_perceptual(detector: DemoDetector) -> Perceptual:
-    """The distance by the three convolutions of the demo detector, for images [N, 1, 32, 32]."""
-    return Perceptual([stage for stage in detector.body if isinstance(stage, nn.Sequential)])
+    """The distance by the stages of a demo detector, of the bundled one three convolutions, for images of its shape."""
+    return Perceptual(detector.body.stages)

@@ -20,6 +20,7 @@ from dnnlib.cli import Group
 from dnnlib.files import check_writable
 from dnnlib.flags import SEED, Flags, add_flags, flag
 from dnnlib.util import file_sha256
+from metrics.demo_detector.bodies import ARCH, BODIES
 from metrics.demo_detector.files import save
 from metrics.demo_detector.learning import accuracy, train
 from metrics.demo_detector.shape import Shape
@@ -56,10 +57,11 @@ def _held_out(images: Tensor, classes: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(images[part], classes[part]) for part in (trained, tested)]
 
 
-def name_of(data: Path) -> str:
-    """What a detector of a data set is called: fashion-mnist-32.zip -> demo-fashion-mnist."""
+def name_of(data: Path, arch: str = ARCH) -> str:
+    """What a detector of a data set is called: fashion-mnist-32.zip -> demo-fashion-mnist, or demo-fashion-mnist-resnet."""
     words = re.sub(r"[^a-z0-9]+", "-", re.sub(r"-\d+(x\d+)?$", "", data.stem.lower())).strip("-")
-    return f"demo-{words[:50]}" if words else "demo"
+    parts = ["demo", words[:50], "" if arch == ARCH else arch]
+    return "-".join(part for part in parts if part)
 
 
 @click.group(cls=Group)
@@ -75,6 +77,7 @@ class TrainFlags(Flags):
     data: Path        = flag("Data set zip to train on", required=True)
     test: Path | None = flag("Data set to test on  [default: every tenth image of --data, which then is not trained on]")
     dest: Path        = flag("File to write", old=["--out"], type=click.Path(path_type=Path, dir_okay=False), required=True)
+    arch: str         = flag("Of the network", type=click.Choice(list(BODIES)), default=ARCH)
     epochs: float     = flag("", type=click.FloatRange(min=0, min_open=True), default=6)
     seed: int         = flag("Of weights, order and flips", type=SEED, default=0)
     # fmt: on
@@ -89,6 +92,8 @@ def train_command(flags: TrainFlags) -> None:
     Example:
       python -m metrics.demo_detector train --data datasets/fashion-mnist-32.zip \\
           --test datasets/fashion-mnist-32-test.zip --dest assets/demo/detector.safetensors
+
+    Another --arch judges the same images by other features: what both say does not rest on one network.
     """
     check_writable(flags.dest, "--dest")
     images, classes = _read(flags.data)
@@ -102,7 +107,8 @@ def train_command(flags: TrainFlags) -> None:
         raise ValueError(
             f"{flags.test} has {shapes[0]} images of {counts[0]} classes; {flags.data} has {shapes[1]} of {counts[1]}"
         )
-    net = train(images, classes, flags.epochs, seed=flags.seed, name=name_of(flags.data))
+    name = name_of(flags.data, flags.arch)
+    net = train(images, classes, flags.epochs, seed=flags.seed, name=name, arch=flags.arch)
     facts: dict[str, object] = {
         "test_accuracy": round(accuracy(net, test_images, test_classes), 4),
         "train_images": len(images),

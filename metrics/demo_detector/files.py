@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import safetensors
@@ -12,6 +12,7 @@ import torch
 
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
+from metrics.demo_detector.bodies import ARCH, BODIES
 from metrics.demo_detector.network import NAME, DemoDetector
 from metrics.demo_detector.shape import Shape
 from metrics.weights import load_weights
@@ -37,28 +38,38 @@ def load_demo_detector(path: str | os.PathLike[str]) -> DemoDetector:
                 f"a safetensors file, but not of a demo detector: it lacks the format {FORMAT!r}"
             )
         check_safetensors(path)
-        shape, name = facts.get("shape", {}), facts.get("name", NAME)
-        if not isinstance(shape, dict) or not set(shape) <= {
-            "channels",
-            "height",
-            "width",
-            "classes",
-        }:
-            raise ValueError("what it records as the shape of its images is none")
-        if not isinstance(name, str) or not re.fullmatch(r"demo[a-z0-9-]{0,60}", name):
-            raise ValueError(
-                f"it records the name {printable(repr(name), 80)}; need demo-, letters and digits"
-            )
+        shape, name, arch = _recorded(facts)
         with torch.device("meta"):
-            net = DemoDetector(file_sha256(path), Shape(**shape), name)
+            net = DemoDetector(file_sha256(path), shape, name, arch)
         load_weights(net, safetensors.torch.load_file(path))
     except (ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: {printable(error)}") from error
     return net.requires_grad_(False).eval()
 
 
+def _recorded(facts: dict[str, object]) -> tuple[Shape, str, str]:
+    """The shape, name and architecture; early files of the bundled kind record none of them.
+
+    Raises:
+        ValueError: if one is none.
+    """
+    shape, name = facts.get("shape", {}), facts.get("name", NAME)
+    if not isinstance(shape, dict) or not set(shape) <= {field.name for field in fields(Shape)}:
+        raise ValueError("what it records as the shape of its images is none")
+    if not isinstance(name, str) or not re.fullmatch(r"demo[a-z0-9-]{0,60}", name):
+        raise ValueError(
+            f"it records the name {printable(repr(name), 80)}; need demo-, letters and digits"
+        )
+    arch = facts.get("arch", ARCH)
+    if not isinstance(arch, str) or arch not in BODIES:
+        raise ValueError(
+            f"it records the architecture {printable(repr(arch), 80)}; need {' or '.join(BODIES)}"
+        )
+    return Shape(**shape), name, arch
+
+
 def read_facts(path: str | os.PathLike[str]) -> dict[str, object]:
-    """What `train` recorded: format, name, shape, test_accuracy, data and settings; empty for others' files.
+    """What `train` recorded: format, name, arch, shape, test_accuracy, data and settings; empty for others' files.
 
     Raises:
         ValueError, safetensors.SafetensorError: if the file is damaged.
@@ -77,6 +88,6 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, object]:
 def save(net: DemoDetector, path: str | os.PathLike[str], facts: dict[str, object]) -> None:
     """Store the detector as safetensors, atomically; equal ones make equal files."""
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
-    own = {"format": FORMAT, "name": net.name, "shape": asdict(net.shape)}
+    own = {"format": FORMAT, "name": net.name, "arch": net.arch, "shape": asdict(net.shape)}
     metadata = {METADATA_KEY: json.dumps(own | facts, sort_keys=True)}
     write_safetensors(path, tensors, metadata)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from metrics.demo_detector.bodies import ARCH
 from metrics.demo_detector.network import NAME, DemoDetector
 from metrics.demo_detector.shape import Shape
 from training.run.watch import check_number, check_tensors
@@ -21,6 +22,7 @@ def train(
     batch: int = 128,
     seed: int = 0,
     name: str = NAME,
+    arch: str = ARCH,
 ) -> DemoDetector:
     """Train a classifier by SGD with a one-cycle learning rate; images are flipped or not, at random.
 
@@ -31,7 +33,7 @@ def train(
         batch: images a step.
         seed: of initial weights, order and flips. The same seed on the same machine and number of threads gives
             the same network.
-        name: of the detector.
+        name, arch: of the detector.
     Returns:
         The detector, in eval mode.
     Raises:
@@ -49,7 +51,8 @@ def train(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = DemoDetector(shape=shape, name=name).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        net = DemoDetector(shape=shape, name=name, arch=arch).train()
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(
             net.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
         )

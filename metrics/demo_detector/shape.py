@@ -45,6 +45,6 @@ class Shape:
             )
 
     @property
-    def stages(self) -> int:
+    def halvings(self) -> int:
         """How often the image is halved: until its shorter edge has less than 8 pixels."""
         return max(1, min(self.height, self.width).bit_length() - 3)

@@ -11,15 +11,17 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from dnnlib.archives import write_zip
 from dnnlib.pictures import encode_png
 from fid import main as fid
 from metrics.demo_detector.__main__ import _read, main, name_of
+from metrics.demo_detector.bodies import BODIES, ResidualBlock, ResNetBody
 from metrics.demo_detector.files import FORMAT, load_demo_detector, read_facts, save
 from metrics.demo_detector.learning import accuracy, train
 from metrics.demo_detector.network import DemoDetector
+from metrics.demo_detector.shape import Shape
 from metrics.detector import load_detector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,14 +126,17 @@ def test_the_recorded_accuracy_is_true() -> None:
     assert found == pytest.approx(read_facts(SHIPPED)["test_accuracy"], abs=5e-4)
 
 
-def test_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arch", "ending"), [("conv", ""), ("resnet", "-resnet")])
+def test_the_command(arch: str, ending: str, tmp_path: Path) -> None:
     data, test = zipped(tmp_path / "data.zip"), zipped(tmp_path / "test.zip", count=30)
     out = tmp_path / "new" / "detector.safetensors"
-    result = run("--data", data, "--test", test, "--out", out, "--epochs", 2, "--seed", 5)
+    learned = ["--epochs", 2, "--seed", 5, *(["--arch", arch] if ending else [])]
+    result = run("--data", data, "--test", test, "--out", out, *learned)
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
     facts = read_facts(out)
-    assert facts.pop("format") == FORMAT and facts.pop("name") == "demo-data"
+    assert facts.pop("format") == FORMAT and facts.pop("name") == f"demo-data{ending}"
+    assert facts.pop("arch") == arch
     assert facts.pop("shape") == {"channels": 1, "height": 32, "width": 32, "classes": 10}
     assert facts.items() <= printed.items()
     assert printed["train_images"] == 200 and printed["test_images"] == 30 and printed["seed"] == 5
@@ -194,22 +199,24 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arch", BODIES)
 @pytest.mark.parametrize(
     ("channels", "height", "width", "classes"), [(3, 32, 32, 10), (3, 64, 48, 3), (1, 28, 28, 2)]
 )
 def test_any_labelled_images(
-    channels: int, height: int, width: int, classes: int, tmp_path: Path
+    channels: int, height: int, width: int, classes: int, arch: str, tmp_path: Path
 ) -> None:
     labels = torch.arange(60) % classes
     images = torch.randint(0, 60, (60, channels, height, width), dtype=torch.uint8)
     images[torch.arange(60), 0, 2 * labels + 1] = 255
-    net = train(images, labels, epochs=2, batch=20, name="demo-mine")
+    net = train(images, labels, epochs=2, batch=20, name="demo-mine", arch=arch)
     save(net, tmp_path / "mine.safetensors", {})
     loaded = load_detector(tmp_path / "mine.safetensors", "cpu")
     features, logits = loaded(images[:4])
     assert (
         features.shape == (4, 128) and logits.shape == (4, classes) and loaded.name == "demo-mine"
     )
+    assert isinstance(loaded, DemoDetector) and loaded.arch == arch
     assert loaded.num_logits == classes and torch.allclose(features, net(images[:4])[0], atol=1e-5)
     with pytest.raises(
         ValueError, match=f"demo-mine reads images of {width}x{height} pixels, not 8x8"
@@ -237,6 +244,35 @@ def test_own_images_offline_from_the_data_set_to_the_distance(tmp_path: Path) ->
     assert json.loads(found.stdout)["metrics"]["fid-demo-my-birds"] == pytest.approx(0, abs=1e-4)
 
 
+def test_a_residual_block_by_hand() -> None:
+    block = ResidualBlock(3, 3, stride=1).eval()
+    x = torch.randn(2, 3, 8, 8)
+    for conv in (block.first[0], block.second[0]):
+        nn.init.dirac_(conv.weight)  # both are the identity, and so are new norms but for their eps
+    assert torch.allclose(block(x), (x.relu() + x).relu(), atol=1e-4)
+    assert ResidualBlock(3, 5, stride=2)(x).shape == (2, 5, 4, 4)
+
+
+def test_a_resnets_stages() -> None:
+    x, found = torch.zeros(1, 1, 32, 32), []
+    body = ResNetBody(Shape()).eval()
+    for stage in body.stages:
+        x = stage(x)
+        found.append(tuple(x.shape[1:]))
+    assert found == [(32, 16, 16), (32, 16, 16), (64, 8, 8), (128, 4, 4)]
+    assert torch.equal(body(torch.zeros(1, 1, 32, 32)), x.mean((2, 3)))
+
+
+def test_a_name_tells_the_architecture_and_stays_short() -> None:
+    assert name_of(Path("clothes-32.zip"), "resnet") == "demo-clothes-resnet"
+    assert name_of(Path("---.zip"), "resnet") == "demo-resnet" and name_of(Path("-.zip")) == "demo"
+    assert len(name_of(Path("x" * 90 + ".zip"), "resnet")) <= len("demo") + 60
+
+
+def test_files_of_before_architectures_are_convolutions() -> None:
+    assert "arch" not in read_facts(SHIPPED) and load_demo_detector(SHIPPED).arch == "conv"
+
+
 def test_the_bundled_one_is_as_it_was() -> None:
     assert DemoDetector().state_dict().keys() == load_demo_detector(SHIPPED).state_dict().keys()
     assert (
@@ -260,6 +296,9 @@ def test_the_bundled_one_is_as_it_was() -> None:
         ({"format": FORMAT, "shape": {"channels": 3}}, "of the wrong shape"),
         ({"format": FORMAT, "name": "inception-2015-12-05"}, "it records the name 'inception"),
         ({"format": FORMAT, "name": ["demo"]}, "it records the name"),
+        ({"format": FORMAT, "arch": "vit"}, "architecture 'vit'; need conv or resnet"),
+        ({"format": FORMAT, "arch": ["conv"]}, "it records the architecture"),
+        ({"format": FORMAT, "arch": "resnet"}, "the tensors do not fit the network: 45 missing"),
     ],
 )
 def test_hostile_records_are_one_line(facts: object, words: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from metrics.demo_detector.files import load_demo_detector
+from metrics.demo_detector.network import DemoDetector
 from metrics.perceptual import Perceptual, demo_perceptual
 
 DETECTOR = Path(__file__).resolve().parents[2] / "assets" / "demo" / "detector.safetensors"
@@ -33,6 +34,16 @@ def test_distance_by_hand() -> None:
 def test_demo_detector_gives_a_distance_with_gradients() -> None:
     distance = demo_perceptual(load_demo_detector(DETECTOR))
     assert len(distance.stages) == 3
+    _check(distance)
+
+
+def test_every_architecture_gives_one() -> None:
+    distance = demo_perceptual(DemoDetector(arch="resnet").eval())
+    assert len(distance.stages) == 4
+    _check(distance)
+
+
+def _check(distance: Perceptual) -> None:
     a, b = torch.rand(4, 1, 32, 32, requires_grad=True), torch.rand(4, 1, 32, 32)
     assert torch.equal(distance(b, b), torch.zeros(4))
     together = distance(a, b)
