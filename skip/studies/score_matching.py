@@ -59,6 +59,11 @@ def pixels(x: Tensor) -> Tensor:
     return x
 
 
+def clipped(f: FeatureMap) -> FeatureMap:
+    """A feature map of what a picture can show of D: of x cut off at [-1, 1], as `detector_features` is."""
+    return lambda x: f(x.clamp(-1, 1))
+
+
 def detector_features(detector: Detector) -> FeatureMap:
     """The features of a detector, which reads uint8 images: x is first made one by EDM's rule, as generated images are.
 

@@ -16,7 +16,7 @@ from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import RealImages
 from skip.studies.inversion import GROUPS, gaussian_distances, invert
 from skip.studies.norms import skip_norms, slice_norms
-from skip.studies.score_matching import WEIGHTINGS, detector_features, losses, pixels
+from skip.studies.score_matching import WEIGHTINGS, clipped, detector_features, losses, pixels
 from skip.studies.wavelet import band_features
 from skip.tables.cells.forward import ForwardPass
 from skip.tables.cells.per_image import collect
@@ -111,6 +111,7 @@ class Losses(ForwardPass):
         features: "pixel", "wavelet", or names of detectors.
         weighting: "edm" or "one".
         wavelet: of the wavelet bands.
+        clip: cut D off at [-1, 1] for pixels and wavelets too; a detector reads uint8 images, so that it always does.
     """
 
     input: Literal["noise", "data"] = "data"
@@ -119,6 +120,7 @@ class Losses(ForwardPass):
     features: tuple[str, ...] = ("pixel",)
     weighting: str = "edm"
     wavelet: str = "bior1.3"
+    clip: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,7 +169,7 @@ class Losses(ForwardPass):
                 maps |= band_features(self.wavelet)
             else:
                 maps[name] = detector_features(load_detector(name, device))
-        return maps
+        return {name: clipped(f) for name, f in maps.items()} if self.clip else maps
 
     def run(self, job: Job) -> dict[str, Estimate]:
         """One loss a feature map, named after it; LL, LH, HL, HH for the wavelet's bands."""

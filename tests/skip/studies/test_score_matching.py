@@ -11,7 +11,14 @@ from torch import Tensor
 
 from sampling.noise import SeedNoise
 from skip.scale import SkipScale
-from skip.studies.score_matching import detector_features, draw_sigma, losses, pixels, weight
+from skip.studies.score_matching import (
+    clipped,
+    detector_features,
+    draw_sigma,
+    losses,
+    pixels,
+    weight,
+)
 from skip.studies.wavelet import band_features
 from skip.tuned import SkipTuned
 from training.loss import EDMLoss
@@ -163,6 +170,15 @@ def test_detector_sees_what_a_file_would_hold() -> None:
         lambda *_: x, clean, None, torch.ones(3), torch.zeros_like(x), {"grey": feature}, "one"
     )
     near(found["grey"], (expected - expected[0]).square().sum(1))
+
+
+def test_what_lies_outside_the_range_may_not_count() -> None:
+    """D = 3 x: pixels beyond a third are black or white, which the image itself may be."""
+    features = {"as it is": pixels, "clipped": clipped(pixels)}
+    found = losses(Linear(3.0), IMAGES, None, SIGMA, torch.zeros_like(NOISE), features, "one")
+    near(found["as it is"], (2 * IMAGES).square().flatten(1).sum(1))
+    near(found["clipped"], ((3 * IMAGES).clamp(-1, 1) - IMAGES).square().flatten(1).sum(1))
+    assert (found["clipped"] < 0.5 * found["as it is"]).all()
 
 
 def test_haar_bands_share_out_the_pixel_loss() -> None:

@@ -113,6 +113,21 @@ def test_losses(tmp_path: Path) -> None:
     assert study.sources() == {"network": "demo", "data": DATA, "detector": "demo"}
 
 
+def test_losses_of_what_a_picture_can_show(tmp_path: Path) -> None:
+    """D is cut off for pixels and wavelets; a detector reads uint8 images, so that it sees no difference."""
+    features = ("pixel", "wavelet", "demo")
+    as_it_is, cut = (
+        measured(
+            Losses(network="demo", seeds="3-8", data=DATA, features=features, clip=clip),
+            tmp_path / str(clip),
+        )
+        for clip in (False, True)
+    )
+    assert cut["pixel loss"].value < as_it_is["pixel loss"].value
+    assert cut["LL loss"].value < as_it_is["LL loss"].value
+    assert cut["demo loss"] == as_it_is["demo loss"]
+
+
 def test_losses_at_the_levels_of_a_sampler(tmp_path: Path) -> None:
     study = Losses(network="demo", seeds="3-8", data=DATA, sigma_steps=5, weighting="one")
     net = study.network_alone().load(CPU).net
