@@ -70,15 +70,15 @@ def test_a_dry_run_needs_nothing(machine: Machine) -> None:
     lines = nowhere.tables(
         "run", "table2", "--profile", "paper", "--dry-run", cache="empty"
     ).splitlines()
-    assert "0/33" in lines[0] and "11.6 M evaluations to go" in lines[0]
-    cells = [line.split() for line in lines[1:34]]
-    assert [cell[0] for cell in cells] == [str(number) for number in range(33)]
+    assert "0/34" in lines[0] and "37.1 M evaluations to go" in lines[0]
+    cells = [line.split() for line in lines[1:35]]
+    assert [cell[0] for cell in cells] == [str(number) for number in range(34)]
     assert all(cell[1:3] == ["to", "do"] for cell in cells)
     heun = next(line for line in lines if line.endswith("sampler=heun steps=3 rho=0.9"))
     assert " 250 k " in heun, "5 evaluations of each of 50,000 images"
-    assert lines[34] == "33 cells to measure, 11.6 M evaluations"
-    missing = "\n".join(lines[35:])
-    assert len(lines[35:]) == 3 and "imagenet-64x64.npz" in missing
+    assert lines[35] == "34 cells to measure, 37.1 M evaluations"
+    missing = "\n".join(lines[36:])
+    assert len(lines[36:]) == 3 and "imagenet-64x64.npz" in missing
     assert "edm-imagenet-64x64-cond-adm" in missing and "inception-2015-12-05" in missing
     assert not (machine.folder / "empty").exists() and not (machine.folder / "results").exists()
 
@@ -115,7 +115,7 @@ def test_show_has_the_published_values_with_their_place(
         if line.startswith("|")
     ]
     head, rows = table[0], [dict(zip(table[0], cells, strict=True)) for cells in table[2:]]
-    assert {"sampler", "steps", "rho", "FID", "paper", "where"} <= set(head) and len(rows) == 33
+    assert {"sampler", "steps", "rho", "FID", "paper", "where"} <= set(head) and len(rows) == 34
     stated = {
         (row["steps"], row["rho"]): (row["paper"], row["where"])
         for row in rows

@@ -102,7 +102,7 @@ def most_beat(claim: Claim, by_metric: Mapping[str, Cells], groups: int) -> Find
     return Finding(
         seen,
         tuple(
-            _compared(claim.along, cells, best, claim.baseline, metric.replace("_", " "))
+            _compared(claim.along, cells, best, claim.baseline, metric)
             for metric, cells in by_metric.items()
         ),
     )

@@ -7,6 +7,7 @@ from dnnlib.util import is_url
 from metrics.measure import QUANTITIES
 from skip.evidence.words import written
 
+FORMS = {"unbiased": "unbiased", "v": "V-statistic"}  # of MMD^2
 # Settings whose words in the files say little to a reader: in legends, captions and lists.
 PHRASES = {
     ("across", "bottom-to-one"): "rho rising to 1 over layers",
@@ -33,13 +34,18 @@ def label(name: str, instead: str | None = None) -> str:
     """A value's name for people; that of another feature network than Inception-v3 stays in it.
 
     "fid" -> "FID", "fid-demo-fashion-mnist" -> "demo FID", "fid-clip-vitl14" -> "FID (clip-vitl14)",
-    "gradient_norm" -> "gradient norm".
+    "gradient_norm" -> "gradient norm", "rbf_0.5_v" -> "RBF 0.5, V-statistic".
 
     Args:
         name: as the study gives it.
         instead: what to call the metric, instead of its own name.
     """
     metric, _, detector = name.partition("-")
+    kernel, _, form = name.rpartition("_")
+    if kernel and form in FORMS:
+        return (
+            f"{kernel.replace('_', ' ').replace('rbf', 'RBF').replace('imq', 'IMQ')}, {FORMS[form]}"
+        )
     if metric not in QUANTITIES:
         return instead or name.replace("_", " ")
 

@@ -59,7 +59,13 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
 
     first_along, *_ = _names(claim.along)
     first_each, *_ = _names(claim.for_each)
-    simple = replace(claim, says=says, along=first_along, for_each=first_each or None)
+    simple = replace(
+        claim,
+        says=says,
+        along=first_along,
+        for_each=first_each or None,
+        metrics=tuple(map(label, claim.metrics)),
+    )
     try:
         verdict = judge(simple, points(measured, claim))
     except ValueError as error:
@@ -130,6 +136,9 @@ def _point(outcome: Outcome, claim: Claim, settings: dict[str, Setting]) -> Poin
     metric = resolve(claim.metric, estimates)
     if metric is not None:
         estimates[claim.metric] = estimates[metric]
+    for name in claim.metrics:  # these are named in what is compared
+        if name in estimates:
+            estimates[label(name)] = estimates[name]
     return Point(settings, estimates)
 
 

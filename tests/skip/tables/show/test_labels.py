@@ -3,9 +3,10 @@
 import pytest
 
 from dnnlib.keywords import check_values
+from skip.studies.inversion import STATISTICS
 from skip.tables.cells.registry import STUDIES
 from skip.tables.cells.words import words_of
-from skip.tables.show.labels import PHRASES, in_words, label, resolve
+from skip.tables.show.labels import FORMS, PHRASES, in_words, label, resolve
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from skip.tables.show.labels import PHRASES, in_words, label, resolve
         ("fid", "FID"),
         ("fid-demo-fashion-mnist", "demo FID"),
         ("is-demo", "demo IS"),
+        ("rbf_0.5_unbiased", "RBF 0.5, unbiased"),
+        ("imq_v", "IMQ, V-statistic"),
         ("precision-demo", "demo precision"),
         ("immd_median", "IMMD (median sigma)"),
         ("fid-clip-vitl14", "FID (clip-vitl14)"),
@@ -45,3 +48,7 @@ def test_a_phrase_is_of_a_choice_that_exists() -> None:
     for name, value in PHRASES:
         assert name in known
         check_values({name: value}, {name: known[name].hint})
+
+
+def test_every_form_of_mmd_has_a_name() -> None:
+    assert FORMS.keys() == STATISTICS.keys()

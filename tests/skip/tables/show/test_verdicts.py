@@ -124,10 +124,10 @@ def test_a_claim_about_most_of_several_metrics(desk: Desk) -> None:
     (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
     assert judged.seen == "seen"
     assert [row.measured for row in judged.rows] == [
-        "rbf v 5.00 at rho 0.8",
-        "imq v 5.00 at rho 0.8",
+        "RBF, V-statistic 5.00 at rho 0.8",
+        "IMQ, V-statistic 5.00 at rho 0.8",
     ]
-    with pytest.raises(ValueError, match="no cell has the metric 'rbf_2'"):
+    with pytest.raises(ValueError, match="no cell has the metric 'rbf 2'"):
         verdicts(desk.read(desk.item(*cells, claims=(replace(claim, metrics=("rbf_v", "rbf_2")),))))
 
 
