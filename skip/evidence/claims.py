@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from skip.evidence.claim import Claim, Point
+from skip.evidence.comparison import Finding, Seen, together
 from skip.evidence.estimate import Estimate
-from skip.evidence.findings import IN_A_GROUP, OVER_GROUPS, Finding, Seen, most_beat, together
+from skip.evidence.findings import IN_A_GROUP, most_beat
+from skip.evidence.findings_over_groups import OVER_GROUPS
 from skip.evidence.words import Setting, named
 
 Groups = dict[Setting, dict[Setting, Estimate]]  # by `for_each`, then by `along`

@@ -1,40 +1,28 @@
 """Whether the cells of a group show what a claim says; a function for each kind of claim."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
 
-from skip.evidence.best import Best, best_rho
 from skip.evidence.claim import Claim, ClaimKind
-from skip.evidence.estimate import Estimate, as_text, difference, rounded, scaled
+from skip.evidence.comparison import (
+    Cells,
+    Finding,
+    Seen,
+    compared,
+    gaps_from_baseline,
+    numbers,
+    remark,
+)
+from skip.evidence.estimate import Estimate, difference, scaled
 from skip.evidence.significance import lies
-from skip.evidence.words import Setting, moved, named, number_or_text, written
-
-Seen = Literal["seen", "not seen", "undecided"]
-Cells = Mapping[Setting, Estimate]
-
-
-class Comparison(NamedTuple):
-    """Two values and their difference, in words; or `measured` alone, a remark."""
-
-    measured: str
-    against: str = ""
-    gap: str = ""
-
-
-class Finding(NamedTuple):
-    """Of one group: whether it shows the claim, and what was compared."""
-
-    seen: Seen
-    compared: tuple[Comparison, ...]
+from skip.evidence.words import Setting, written
 
 
 def beats(claim: Claim, cells: Cells, groups: int) -> Finding:
     """lower, higher."""
-    gaps = _gaps(claim, cells)
+    gaps = gaps_from_baseline(claim, cells)
     if isinstance(gaps, str):
-        return _remark(gaps)
+        return remark(gaps)
 
     sign = 1 if claim.kind == "lower" else -1
     passing = [value for value, gap in gaps.items() if lies(gap, sign, len(gaps))]
@@ -44,14 +32,14 @@ def beats(claim: Claim, cells: Cells, groups: int) -> Finding:
         seen = "seen"
     elif all(lies(gap, -sign, groups) for gap in gaps.values()):
         seen = "not seen"
-    return Finding(seen, (_compared(claim.along, cells, best, claim.baseline),))
+    return Finding(seen, (compared(claim.along, cells, best, claim.baseline),))
 
 
 def equals(claim: Claim, cells: Cells, groups: int) -> Finding:
     """equal: with c a cell and b the baseline, c < (1 + margin) b and c > (1 - margin) b, both paired."""
-    gaps = _gaps(claim, cells)
+    gaps = gaps_from_baseline(claim, cells)
     if isinstance(gaps, str):
-        return _remark(gaps)
+        return remark(gaps)
 
     assert claim.margin is not None
     baseline = cells[claim.baseline]
@@ -71,7 +59,7 @@ def equals(claim: Claim, cells: Cells, groups: int) -> Finding:
     elif all(within):
         seen = "seen"
     return Finding(
-        seen, tuple(_compared(claim.along, cells, value, claim.baseline) for value in gaps)
+        seen, tuple(compared(claim.along, cells, value, claim.baseline) for value in gaps)
     )
 
 
@@ -79,9 +67,9 @@ def most_beat(claim: Claim, by_metric: Mapping[str, Cells], groups: int) -> Find
     """most_lower."""
     gaps: dict[Setting, dict[str, Estimate]] = {}
     for metric, cells in by_metric.items():
-        found = _gaps(claim, cells)
+        found = gaps_from_baseline(claim, cells)
         if isinstance(found, str):
-            return _remark(found)
+            return remark(found)
         for value, gap in found.items():
             gaps.setdefault(value, {})[metric] = gap
 
@@ -102,7 +90,7 @@ def most_beat(claim: Claim, by_metric: Mapping[str, Cells], groups: int) -> Find
     return Finding(
         seen,
         tuple(
-            _compared(claim.along, cells, best, claim.baseline, metric)
+            compared(claim.along, cells, best, claim.baseline, metric)
             for metric, cells in by_metric.items()
         ),
     )
@@ -112,50 +100,17 @@ def bends(claim: Claim, cells: Cells, groups: int) -> Finding:
     """u_shape."""
     values = numbers(claim, cells)
     if len(values) < 3:
-        return _remark(f"{len(values)} values of {written(claim.along)}, too few for a U")
+        return remark(f"{len(values)} values of {written(claim.along)}, too few for a U")
 
     first, *inner, last = values
     gaps = {
         value: [difference(cells[value], cells[end]) for end in (first, last)] for value in inner
     }
-    least, seen = _least_inside(gaps, {value: cells[value].value for value in inner}, groups)
-    return Finding(seen, tuple(_compared(claim.along, cells, least, end) for end in (first, last)))
+    least, seen = least_inside(gaps, {value: cells[value].value for value in inner}, groups)
+    return Finding(seen, tuple(compared(claim.along, cells, least, end) for end in (first, last)))
 
 
-def peaks(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
-    """peaks, over all groups."""
-    order = numbers(claim, by_group, str(claim.for_each))
-    if len(order) < 3:
-        return _remark(f"{len(order)} values of {written(str(claim.for_each))}, too few for a peak")
-    falls: dict[Setting, Estimate] = {}
-    for group in order:
-        gaps = _gaps(claim, by_group[group])
-        if isinstance(gaps, str):
-            return _remark(gaps)
-        if len(gaps) > 1:
-            raise ValueError(f"peaks compares one {claim.along} with the baseline: say against")
-        (falls[group],) = gaps.values()
-
-    first, *inner, last = order
-    to_ends = {
-        group: [difference(falls[group], falls[end]) for end in (first, last)] for group in inner
-    }
-    to_all = {
-        group: [difference(falls[group], falls[other]) for other in order if other != group]
-        for group in inner
-    }
-    most, seen = _least_inside(to_ends, {group: falls[group].value for group in inner}, 1, to_all)
-    return Finding(
-        seen,
-        tuple(
-            _compared(str(claim.for_each), falls, most, other, "fall", "+")
-            for other in order
-            if other != most
-        ),
-    )
-
-
-def _least_inside(
+def least_inside(
     to_ends: Mapping[float, Sequence[Estimate]],
     heights: Mapping[float, float],
     groups: int,
@@ -186,7 +141,7 @@ def goes(claim: Claim, cells: Cells, groups: int) -> Finding:
     """rises, falls."""
     values = numbers(claim, cells)
     if len(values) < 2:
-        return _remark(f"{len(values)} values of {written(claim.along)}, too few for a direction")
+        return remark(f"{len(values)} values of {written(claim.along)}, too few for a direction")
     sign = 1 if claim.kind == "falls" else -1
     first, last = values[0], values[-1]
     whole = difference(cells[last], cells[first])
@@ -197,73 +152,14 @@ def goes(claim: Claim, cells: Cells, groups: int) -> Finding:
     against = []
     for low, high in steps:
         if lies(difference(cells[high], cells[low]), -sign, tests) and len(steps) > 1:
-            against.append(_compared(claim.along, cells, high, low))
+            against.append(compared(claim.along, cells, high, low))
 
     seen: Seen = "undecided"
     if against or lies(whole, -sign, tests):
         seen = "not seen"
     elif lies(whole, sign):
         seen = "seen"
-    return Finding(seen, (_compared(claim.along, cells, last, first), *against))
-
-
-def best_moves(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
-    """best_rises, best_falls, over all groups."""
-    order = numbers(claim, by_group, str(claim.for_each))
-    if len(order) < 2:
-        return _remark(
-            f"{len(order)} values of {written(str(claim.for_each))}, too few for a direction"
-        )
-    sign = 1 if claim.kind == "best_falls" else -1
-    seen, row = _best_between(claim, by_group, order[-1], order[0], sign, 1)
-    return Finding(seen, (row,))
-
-
-def best_above(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
-    """best_above, over all groups."""
-    others = [group for group in by_group if group != claim.baseline]
-    if claim.against is not None:
-        others = [group for group in others if group in claim.against]
-    if claim.baseline not in by_group or not others:
-        return _remark(f"{named(str(claim.for_each), claim.baseline)} has nothing to compare with")
-    found = [
-        _best_between(claim, by_group, group, claim.baseline, -1, len(others)) for group in others
-    ]
-    return Finding(together([seen for seen, _ in found]), tuple(row for _, row in found))
-
-
-def _best_between(
-    claim: Claim,
-    by_group: Mapping[Setting, Cells],
-    group: Setting,
-    other: Setting,
-    sign: int,
-    groups: int,
-) -> tuple[Seen, Comparison]:
-    """Whether the best of a group lies below (sign 1) or above (-1) that of another one; in words."""
-    here, there = (_best(claim, by_group[at]) for at in (group, other))
-    error = None
-    if here.error is not None and there.error is not None:
-        error = math.hypot(here.error, there.error)  # of different cells: as if independent
-    gap = Estimate.plain(here.rho - there.rho, error)
-    texts = [
-        f"best {written(claim.along)} {as_text(Estimate.plain(best.rho, best.error))} at "
-        f"{named(str(claim.for_each), at)}{', an end of the grid' if best.at_edge else ''}"
-        for best, at in ((here, group), (there, other))
-    ]
-
-    seen: Seen = "undecided"
-    if not here.at_edge and not there.at_edge:
-        if lies(gap, sign):
-            seen = "seen"
-        elif lies(gap, -sign, groups):
-            seen = "not seen"
-    return seen, Comparison(texts[0], texts[1], moved(gap))
-
-
-def _best(claim: Claim, cells: Cells) -> Best:
-    grid = numbers(claim, cells)
-    return best_rho(grid, [cells[value] for value in grid])
+    return Finding(seen, (compared(claim.along, cells, last, first), *against))
 
 
 IN_A_GROUP: dict[ClaimKind, Callable[[Claim, Cells, int], Finding]] = {
@@ -274,65 +170,3 @@ IN_A_GROUP: dict[ClaimKind, Callable[[Claim, Cells, int], Finding]] = {
     "rises": goes,
     "falls": goes,
 }
-OVER_GROUPS: dict[ClaimKind, Callable[[Claim, Mapping[Setting, Cells]], Finding]] = {
-    "peaks": peaks,
-    "best_rises": best_moves,
-    "best_falls": best_moves,
-    "best_above": best_above,
-}
-
-
-def together(parts: Sequence[Seen]) -> Seen:
-    """Of several that must all be seen: one that contradicts decides, and one that is undecided leaves it open."""
-    if "not seen" in parts:
-        return "not seen"
-    if not parts or "undecided" in parts:
-        return "undecided"
-    return "seen"
-
-
-def numbers(claim: Claim, cells: Iterable[Setting], along: str | None = None) -> list[float]:
-    """The values of `along`, of the claim's if it is None, in order."""
-    values = []
-    for value in cells:
-        if not isinstance(value, float | int):
-            raise ValueError(
-                f"{claim.kind} goes along numbers; {along or claim.along} is {value!r}"
-            )
-        values.append(value)
-    return sorted(values)
-
-
-def _gaps(claim: Claim, cells: Cells) -> dict[Setting, Estimate] | str:
-    """The differences of the cells that count from the baseline; or why there are none."""
-    baseline = named(claim.along, claim.baseline)
-    if claim.baseline not in cells:
-        return f"{baseline} is not measured"
-    found = {
-        value: difference(cell, cells[claim.baseline])
-        for value, cell in cells.items()
-        if value != claim.baseline and (claim.against is None or value in claim.against)
-    }
-    return found or f"nothing is measured to compare with {baseline}"
-
-
-def _remark(text: str) -> Finding:
-    return Finding("undecided", (Comparison(text),))
-
-
-def _compared(
-    along: str,
-    cells: Cells,
-    value: Setting,
-    other: Setting,
-    what: str = "",
-    sign: Literal["", "+"] = "",
-) -> Comparison:
-    """Two cells and their difference, all as precise as the difference is known."""
-    gap = difference(cells[value], cells[other])
-    a, b = (rounded(cells[at].value, gap.error, sign) for at in (value, other))
-    return Comparison(
-        f"{what} {a} at {named(along, value)}".strip(),
-        f"{b} at {number_or_text(other)}",
-        moved(gap),
-    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from metrics.measure import QUANTITIES
 from skip.evidence.claim import Claim, Point
 from skip.evidence.claims import Row, judge
-from skip.evidence.findings import Seen
+from skip.evidence.comparison import Seen
 from skip.evidence.words import Setting
 from skip.studies.wavelet import BANDS
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
