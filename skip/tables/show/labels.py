@@ -89,8 +89,11 @@ def caption(settings: Mapping[str, Any]) -> str:
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """Settings as a reader would say them: "UniPC, 9 steps"; those without a value are left out."""
-    return ", ".join(_phrase(name, value) for name, value in settings.items() if value is not None)
+    """Settings as a reader would say them: "UniPC, 9 steps"; those without a value or an effect are left out."""
+    told = {name: value for name, value in settings.items() if value is not None}
+    if not told.get("train_images", 1):
+        del told["train_images"]
+    return ", ".join(_phrase(name, value) for name, value in told.items())
 
 
 def _phrase(name: str, value: Any) -> str:

@@ -40,6 +40,8 @@ def test_settings_as_a_reader_would_say_them() -> None:
     training = {"trained": "all weights", "train_images": 1600, "train_lr": 1e-5, "rho": 1.0}
     told = "all weights trained, 1600 images of training, learning rate 1e-05, rho 1"
     assert in_words(training) == told
+    nothing = {"trained": "nothing", "train_images": 0, "rho": 0.8}
+    assert in_words(nothing) == "nothing trained, rho 0.8"
     assert in_words({"window": (0.5, 2.0), "network": "demo"}) == "window 0.5 to 2, network demo"
 
 
