@@ -45,9 +45,10 @@ class Claim:
         rises, falls    along increasing values the ends differ in that direction; contradicted by ends, or one step
                         between neighbours, that go against it
         best_rises, best_falls   along increasing values of `for_each`, the place of the least along `along`, see
-                        `skip.evidence.best.best_rho`, moves in that direction between the ends. Undecided where a best
-                        is an end of its grid
+                        `skip.evidence.best.best_rho`, moves in that direction between the ends
         best_above      in every group of `against`, that place lies above the one in the group `baseline`
+
+    A best at the lower end of its grid may lie lower, at the upper end higher: what that could undo stays undecided.
 
     Reference: Benjamini and Heller, 2008, Screening for Partial Conjunction Hypotheses, Biometrics 64: the u-th least
     of K p-values times K - u + 1 tests that u hypotheses or more are false

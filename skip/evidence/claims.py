@@ -53,7 +53,7 @@ def judge(claim: Claim, points: Sequence[Point]) -> Verdict:
 
 
 def _findings(claim: Claim, points: Sequence[Point]) -> dict[str, Finding]:
-    """Of each group, in words; of all groups together, "", where a claim compares groups with one another."""
+    """Of each group, in words; of all groups together, "", where a claim is about them."""
     if claim.kind == "most_lower":
         by_metric = {metric: _groups(claim, metric, points) for metric in claim.metrics}
         found = {}
@@ -64,7 +64,7 @@ def _findings(claim: Claim, points: Sequence[Point]) -> dict[str, Finding]:
 
     groups = _groups(claim, claim.metric, points)
     if claim.kind in OVER_GROUPS:
-        return {"": OVER_GROUPS[claim.kind](claim, groups)}
+        return OVER_GROUPS[claim.kind](claim, groups)
     return {
         _name(claim, group): IN_A_GROUP[claim.kind](claim, cells, len(groups))
         for group, cells in groups.items()

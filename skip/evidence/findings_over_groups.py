@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from skip.evidence.best import Best, best_rho
 from skip.evidence.claim import Claim, ClaimKind
@@ -14,12 +15,13 @@ from skip.evidence.comparison import (
     gaps_from_baseline,
     numbers,
     remark,
-    together,
 )
 from skip.evidence.estimate import Estimate, as_text, difference
 from skip.evidence.findings import least_inside
 from skip.evidence.significance import lies
 from skip.evidence.words import Setting, moved, named, written
+
+Findings = dict[str, Finding]  # by what they are called; "" is of all groups
 
 
 def peaks(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
@@ -55,29 +57,30 @@ def peaks(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
     )
 
 
-def best_moves(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
-    """best_rises, best_falls, over all groups."""
+def best_moves(claim: Claim, by_group: Mapping[Setting, Cells]) -> Findings:
+    """best_rises, best_falls."""
     order = numbers(claim, by_group, str(claim.for_each))
     if len(order) < 2:
-        return remark(
-            f"{len(order)} values of {written(str(claim.for_each))}, too few for a direction"
-        )
+        few = f"{len(order)} values of {written(str(claim.for_each))}, too few for a direction"
+        return {"": remark(few)}
     sign = 1 if claim.kind == "best_falls" else -1
-    seen, row = _best_between(claim, by_group, order[-1], order[0], sign, 1)
-    return Finding(seen, (row,))
+    return {"": _best_between(claim, by_group, order[-1], order[0], sign, 1)}
 
 
-def best_above(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
-    """best_above, over all groups."""
+def best_above(claim: Claim, by_group: Mapping[Setting, Cells]) -> Findings:
+    """best_above: a finding for each group that is compared with the baseline."""
+    for_each = str(claim.for_each)
     others = [group for group in by_group if group != claim.baseline]
     if claim.against is not None:
         others = [group for group in others if group in claim.against]
     if claim.baseline not in by_group or not others:
-        return remark(f"{named(str(claim.for_each), claim.baseline)} has nothing to compare with")
-    found = [
-        _best_between(claim, by_group, group, claim.baseline, -1, len(others)) for group in others
-    ]
-    return Finding(together([seen for seen, _ in found]), tuple(row for _, row in found))
+        return {"": remark(f"{named(for_each, claim.baseline)} has nothing to compare with")}
+    return {
+        named(for_each, group): _best_between(
+            claim, by_group, group, claim.baseline, -1, len(others)
+        )
+        for group in others
+    }
 
 
 def _best_between(
@@ -87,35 +90,48 @@ def _best_between(
     other: Setting,
     sign: int,
     groups: int,
-) -> tuple[Seen, Comparison]:
-    """Whether the best of a group lies below (sign 1) or above (-1) that of another one; in words."""
-    here, there = (_best(claim, by_group[at]) for at in (group, other))
+) -> Finding:
+    """Whether the best of a group lies below (sign 1) or above (-1) that of another one."""
+    here, there = (_Place.of(claim, by_group[at]) for at in (group, other))
     error = None
-    if here.error is not None and there.error is not None:
-        error = math.hypot(here.error, there.error)  # of different cells: as if independent
-    gap = Estimate.plain(here.rho - there.rho, error)
-    texts = [
-        f"best {written(claim.along)} {as_text(Estimate.plain(best.rho, best.error))} at "
-        f"{named(str(claim.for_each), at)}{', an end of the grid' if best.at_edge else ''}"
-        for best, at in ((here, group), (there, other))
-    ]
+    if here.best.error is not None and there.best.error is not None:
+        # Of different cells: as if independent.
+        error = math.hypot(here.best.error, there.best.error)
+    gap = Estimate.plain(here.best.rho - there.best.rho, error)
 
+    # At an end of its grid a best may lie further out, which can make the gap larger or smaller, not both.
+    unsure = {1: here.at_high or there.at_low, -1: here.at_low or there.at_high}
     seen: Seen = "undecided"
-    if not here.at_edge and not there.at_edge:
-        if lies(gap, sign):
-            seen = "seen"
-        elif lies(gap, -sign, groups):
-            seen = "not seen"
-    return seen, Comparison(texts[0], texts[1], moved(gap))
+    if lies(gap, sign) and not unsure[sign]:
+        seen = "seen"
+    elif lies(gap, -sign, groups) and not unsure[-sign]:
+        seen = "not seen"
+    row = Comparison(here.told(claim, group), there.told(claim, other), moved(gap))
+    return Finding(seen, (row,))
 
 
-def _best(claim: Claim, cells: Cells) -> Best:
-    grid = numbers(claim, cells)
-    return best_rho(grid, [cells[value] for value in grid])
+class _Place(NamedTuple):
+    """The best of a group, and whether that is the first or the last of its grid."""
+
+    best: Best
+    at_low: bool
+    at_high: bool
+
+    @classmethod
+    def of(cls, claim: Claim, cells: Cells) -> "_Place":
+        grid = numbers(claim, cells)
+        best = best_rho(grid, [cells[value] for value in grid])
+        return cls(best, best.rho == grid[0], best.rho == grid[-1])
+
+    def told(self, claim: Claim, group: Setting) -> str:
+        """In words: "best rho 0.77 +- 0.02 at NFE 9"."""
+        place = as_text(Estimate.plain(self.best.rho, self.best.error))
+        end = ", an end of the grid" if self.best.at_edge else ""
+        return f"best {written(claim.along)} {place} at {named(str(claim.for_each), group)}{end}"
 
 
-OVER_GROUPS: dict[ClaimKind, Callable[[Claim, Mapping[Setting, Cells]], Finding]] = {
-    "peaks": peaks,
+OVER_GROUPS: dict[ClaimKind, Callable[[Claim, Mapping[Setting, Cells]], Findings]] = {
+    "peaks": lambda claim, by_group: {"": peaks(claim, by_group)},
     "best_rises": best_moves,
     "best_falls": best_moves,
     "best_above": best_above,

@@ -78,7 +78,9 @@ def bowl(nfe: int, best: float, error: float | None = 0.001) -> list[Point]:
         (0.72, 0.83, "seen"),
         (0.83, 0.72, "not seen"),
         (0.8, 0.8, "undecided"),
-        (0.5, 0.8, "undecided"),
+        (0.5, 0.8, "seen"),  # it is 0.6, the end of the grid, or less
+        (0.8, 0.5, "not seen"),
+        (0.5, 0.5, "undecided"),
     ],
 )
 def test_the_best_moves(first: float, last: float, seen: str) -> None:
@@ -88,7 +90,7 @@ def test_the_best_moves(first: float, last: float, seen: str) -> None:
     opposite = {"seen": "not seen", "not seen": "seen"}
     assert judge(replace(BEST, kind="best_falls"), points).seen == opposite.get(seen, seen)
     assert ("an end of the grid" in verdict.rows[0].against) == (first == 0.5)
-    if seen == "seen":
+    if first == 0.72:
         assert re.match(r"best rho 0\.83\d* \+- \S+ at NFE 39$", verdict.rows[0].measured)
         assert re.match(r"best rho 0\.72\d* \+- \S+ at NFE 9$", verdict.rows[0].against)
         assert verdict.rows[0].gap.startswith("+0.11")
@@ -513,7 +515,20 @@ def test_the_best_above_another() -> None:
     verdict = judge(ABOVE, teacher + student + other)
     assert verdict.seen == "not seen" and len(verdict.rows) == 2
     assert judge(replace(ABOVE, against=(1,)), teacher + student + other).seen == "seen"
-    assert judge(ABOVE, teacher + bowl(1, 0.5)).seen == "undecided"  # an end of the grid
+    assert [row.seen for row in verdict.rows] == ["seen", "not seen"]
+    assert [row.group for row in verdict.rows] == ["NFE 1", "NFE 2"]
+
+
+def test_an_end_of_the_grid_bounds_the_best_on_one_side() -> None:
+    """A best at 0.6 or less lies below 0.72; one at 0.8 or more, of a grid that ends there, may lie above 0.85."""
+    assert judge(ABOVE, bowl(9, 0.72) + bowl(1, 0.5)).seen == "not seen"
+    short = [point for point in bowl(1, 0.95) if point.settings["rho"] in (0.6, 0.7, 0.8)]
+    assert judge(ABOVE, bowl(9, 0.72) + short).seen == "seen"
+    assert judge(ABOVE, bowl(9, 0.85) + short).seen == "undecided"
+
+
+def test_without_the_group_to_compare_with_there_is_no_best_above() -> None:
+    student, other = bowl(1, 0.85), bowl(2, 0.68)
     assert remark(judge(ABOVE, student + other)) == "NFE 9 has nothing to compare with"
 
 
