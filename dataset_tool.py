@@ -1,4 +1,4 @@
-"""Make a dataset zip for train.py from images, MNIST-like idx files or CIFAR."""
+"""Make a dataset zip for train.py from images, MNIST-like idx files, CIFAR or a colour font."""
 
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
@@ -49,6 +49,7 @@ class ImportFlags(Flags):
     channels: Literal["1", "3"] | None = flag("Gray or RGB  [default: as first image]")
     labels: str                        = flag("Where from", type=click.Choice(LABEL_SOURCES), default="auto")
     split: str | None                  = flag("Of idx folders and CIFAR  [default: train]", type=click.Choice(SPLITS))
+    characters: str | None             = flag("Of a font: what to draw, a list as Unicode's emoji-test.txt; its groups are the classes", metavar="PATH")
     overwrite: bool                    = flag("Replace an existing --dest", default=False)
 
 
@@ -65,6 +66,7 @@ def main(flags: ImportFlags) -> None:
     --source IMAGES.zip                     all images in it, also a data set of StyleGAN or EDM
     --source FOLDER, *-images-idx3-ubyte    MNIST or Fashion-MNIST, .gz or not, labels beside it
     --source cifar-10-python.tar.gz         CIFAR-10 or -100, Python or binary version
+    --source FONT.ttf                       a colour font's pictures of --characters, on white
 
     \b
     Examples:
@@ -76,6 +78,9 @@ def main(flags: ImportFlags) -> None:
       # ImageNet at 64x64: one sub-folder a class, some images grayscale
       python dataset_tool.py --source imagenet/train --dest datasets/imagenet-64x64.zip \\
           --resolution 64x64 --transform center-crop --channels 3
+      # Emoji at 32x32 (Debian: apt install fonts-noto-color-emoji unicode-data)
+      python dataset_tool.py --source /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf \\
+          --characters /usr/share/unicode/emoji/emoji-test.txt --dest datasets/emoji-32.zip --resolution 32x32
 
     The result holds 00000/img00000000.png, ... and dataset.json:
     {"labels": [["00000/img00000000.png", 3], ...]} or {"labels": null}. With --labels auto, labels are those
@@ -103,7 +108,7 @@ def main(flags: ImportFlags) -> None:
     channels = int(flags.channels) if flags.channels else None
     recipe = Recipe(channels, flags.transform, flags.resolution, flags.pad)
     check_apart(flags.source, flags.dest)
-    opened = open_source(flags.source, flags.split, flags.labels)
+    opened = open_source(flags.source, flags.split, flags.labels, flags.characters)
     for note in opened.notes:
         click.echo(note, err=True)
     summary = import_dataset(opened, flags.dest, recipe, flags.max_images, flags.overwrite)

@@ -1,4 +1,4 @@
-"""What dataset_tool.py can read: folders and zips of images, MNIST's idx files, CIFAR's archives."""
+"""What dataset_tool.py can read: folders and zips of images, MNIST's idx files, CIFAR's archives, colour fonts."""
 
 import os
 import zipfile
@@ -11,6 +11,7 @@ from PIL import Image
 
 from dnnlib.text import printable
 from training.data.cifar import is_cifar_folder, read_cifar
+from training.data.glyphs import FONTS, Glyphs, read_characters
 from training.data.idx import IMAGES, find_idx, read_idx
 from training.data.image_files import ImageFiles
 from training.data.image_names import LABEL_FILE, suffix
@@ -46,16 +47,20 @@ class Source:
 
 
 def open_source(
-    path: str | os.PathLike[str], split: str | None = None, labels: str = "auto"
+    path: str | os.PathLike[str],
+    split: str | None = None,
+    labels: str = "auto",
+    characters: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Open `path`, whose kind is seen from what it is and holds.
 
     Args:
         path: a folder of images (recursive) or of idx files, a zip of images, one idx file of images, or CIFAR-10's or
-            CIFAR-100's archive, also unpacked.
+            CIFAR-100's archive, also unpacked; or a colour font.
         split: "train" (the default) or "test", where the source holds both.
         labels: "none", or for folders and zips: "auto": dataset.json; where there is none, top-level folder
             names in sorted order if there are at least two. "folders": always these.
+        characters: of a font: the list of what to draw, as Unicode's emoji-test.txt, whose groups are the classes.
     Raises:
         FileNotFoundError: if `path` or a file that belongs to it does not exist.
         ValueError: if the format is unknown or damaged, or an option does not fit it.
@@ -63,6 +68,8 @@ def open_source(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{printable(path)} does not exist")
+    if _is_font(path, characters):
+        return _without(labels, _open_font(path, split, characters))
     if path.is_dir():
         return _open_folder(path, split, labels)
     if not path.is_file():
@@ -82,7 +89,7 @@ def open_source(
         raise _lmdb(path)
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return _open_images(path, split, labels)
-    known = f"a folder, a .zip, an idx file (*{IMAGES}[.gz]), cifar-10-python.tar.gz or cifar-10-binary.tar.gz"
+    known = f"a folder, a .zip, an idx file (*{IMAGES}[.gz]), cifar-10-python.tar.gz, cifar-10-binary.tar.gz or a font"
     raise ValueError(f"{printable(path)} is of no known format; expected {known}")
 
 
@@ -117,6 +124,35 @@ def _open_cifar(path: Path, split: str | None) -> Source:
         read=lambda index: Image.fromarray(images[index]),
         labels=labels,
     )
+
+
+def _open_font(path: Path, split: str | None, characters: str | os.PathLike[str] | None) -> Source:
+    if split is not None:
+        raise ValueError(f"{printable(path)} is a font, which has no splits: leave out the split")
+    if characters is None:
+        raise ValueError(
+            f"{printable(path)} is a font: a list says which characters to draw (--characters), "
+            "such as emoji-test.txt of Debian's unicode-data"
+        )
+    glyphs = Glyphs(path, read_characters(Path(characters)))
+    notes = [f"{len(glyphs.groups)} classes, by groups: {printable(', '.join(glyphs.groups))}"]
+    notes += [f"left out: {count} characters {why}" for why, count in glyphs.left_out.items()]
+    return Source(
+        count=len(glyphs.kept),
+        name=lambda index: f"{glyphs.kept[index]} of {printable(path)}",
+        read=glyphs.draw,
+        labels=glyphs.labels(),
+        notes=notes,
+    )
+
+
+def _is_font(path: Path, characters: str | os.PathLike[str] | None) -> bool:
+    font = path.suffix.lower() in FONTS and path.is_file()
+    if characters is not None and not font:
+        raise ValueError(
+            f"a list of characters is for a font ({', '.join(FONTS)}); {printable(path)} is none"
+        )
+    return font
 
 
 def _without(labels: str, source: Source) -> Source:
