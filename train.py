@@ -20,6 +20,7 @@ from dnnlib.flags import (
     WORKERS,
     Finite,
     Flags,
+    IntList,
     Program,
     add_flags,
     flag,
@@ -28,7 +29,7 @@ from skip.flags import DeviceFlags
 from skip.monitor import Monitor
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
-from training.dataset import ImageDataset
+from training.latents import LatentDataset, TrainingData, open_data
 from training.networks import DhariwalUNet
 from training.run.config import TrainingConfig
 from training.training_loop import check, train
@@ -46,29 +47,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]},
 }  # fmt: skip
+# Of latents; with the preconditioning that each has.
+LATENT_ARCHITECTURES = {"ldm": "LDMPrecond", "uvit": "UViTPrecond"}
+HEAD_CHANNELS = 32  # of these
 CHANNELS_PER_HEAD = 64  # of DhariwalUNet
 EMA_RAMPUP = 0.05
+AUGMENT = 0.12
 PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
-
-
-class IntList(click.ParamType):
-    """Whole numbers divided by commas, e.g. 1,2,4, none below a least one."""
-
-    name = "list"
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        try:
-            numbers = [int(x) for x in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list like 1,2,4", param, ctx)
-        if min(numbers) < self.least:
-            self.fail(f"{value!r} has a number below {self.least}", param, ctx)
-        return numbers
 
 
 _POSITIVE = Finite(min=0, min_open=True)
@@ -95,13 +80,14 @@ class RunFlags(Flags, heading="Run"):
 class NetworkFlags(Flags, heading="Network"):
     """The network."""
 
-    arch: str              = flag("Architecture", type=click.Choice(list(ARCHITECTURES)), default="ddpmpp")
-    precond: str           = flag("Preconditioning and loss", type=click.Choice(list(PRECONDITIONINGS)), default="edm")
+    arch: str              = flag("Architecture; ldm and uvit are for latents of autoencoder.py", type=click.Choice([*ARCHITECTURES, *LATENT_ARCHITECTURES]), default="ddpmpp")
+    precond: str | None    = flag("Preconditioning and loss  [default: edm; ldm and uvit have their own]", type=click.Choice(list(PRECONDITIONINGS)))
     cbase: int | None      = flag("Channels: model_channels  [default: of --arch]", type=COUNT, metavar="INT")
     cres: list[int] | None = flag("Channels of each level, in cbase  [default: of --arch]", type=IntList(1), metavar="LIST")
-    num_blocks: int | None = flag("Blocks a level  [default: of --arch]", type=COUNT, metavar="INT")
+    num_blocks: int | None = flag("Blocks a level, of uvit on the way down  [default: of --arch]", type=COUNT, metavar="INT")
+    patch: int | None      = flag("uvit: side of a token in latent pixels  [default: 2]", type=COUNT, metavar="INT")
     attn: list[int] | None = flag("Resolutions with attention, 0 for none  [default: of --arch]", type=IntList(0), metavar="LIST")
-    dropout: float         = flag("Dropout probability", type=_FRACTION, default=0.13, metavar="FLOAT")
+    dropout: float         = flag("Dropout probability, of EDM's networks", type=_FRACTION, default=0.13, metavar="FLOAT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +99,8 @@ class OptimisationFlags(Flags, heading="Optimisation"):
     lr: float             = flag("Learning rate", type=_POSITIVE, default=1e-3, metavar="FLOAT")
     lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=10, metavar="MIMG")
     ema: float            = flag("Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, metavar="MIMG")
-    augment: float        = flag("Probability of each augmentation; 0 for none", type=_FRACTION, default=0.12, metavar="FLOAT")
+    augment: float | None = flag("Probability of each augmentation; 0 for none  [default: 0.12; of latents 0]", type=_FRACTION, metavar="FLOAT")
+    label_dropout: float  = flag("Share of images whose class is left out: 0.1 for guidance", type=_FRACTION, default=0, metavar="FLOAT")
     xflip: bool           = flag("Count the data set twice, the second time mirrored", type=bool, default=False)
 
 
@@ -137,6 +124,7 @@ class ReportFlags(Flags, heading="Reports"):
     grid: str            = flag("A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", metavar="SIZE")
     fid_num: int         = flag("Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, metavar="INT")
     ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
+    autoencoder: str | None = flag("What decodes latents for pictures and FID  [default: the one that --data names]", metavar="PATH|URL")
     detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL")
 
 
@@ -174,16 +162,20 @@ def main(flags: TrainingFlags) -> None:
     torchrun --standalone --nproc_per_node=8 train.py --outdir runs/afhqv2 --data datasets/afhqv2-64x64.zip \\
         --arch ddpmpp --batch 256 --cres 1,2,2,2 --lr 2e-4 --dropout 0.25 --augment 0.15
     """
-    config = training_config(flags)
     run, reports = flags.run, flags.reports
+    config = training_config(flags)  # refuses what contradicts itself, before anything is read
+    data = open_data(run.data, use_labels=False)
+    if flags.network.arch == "ldm":
+        config = training_config(flags, data.resolution)
     device = flags.compute.device.init()
     torch.backends.cudnn.benchmark = True
+    _check_kind(flags.network.arch, data, config.data)
     monitor = Monitor(
-        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector
-    )
-    image_shape = ImageDataset(config.data, use_labels=False).image_shape
-    monitor.check(image_shape)
-    _tell_of_lost_attention(config.network, image_shape[-1])
+        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector, _decoder(reports, data)
+    )  # fmt: skip
+    monitor.check(data.shown_shape)
+    if "model_type" in config.network:
+        _tell_of_lost_attention(config.network, data.resolution)
     if run.dry_run:
         check(config, run.outdir, device)
         if distributed.rank() == 0:
@@ -194,6 +186,28 @@ def main(flags: TrainingFlags) -> None:
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()
+
+
+def _check_kind(arch: str, data: TrainingData, path: str) -> None:
+    """Refuse latents for a network of images, and images for one of latents."""
+    latents = isinstance(data, LatentDataset)
+    if latents and arch not in LATENT_ARCHITECTURES:
+        raise ValueError(
+            f"{path} holds latents, and --arch={arch} is for images; choose {' or '.join(LATENT_ARCHITECTURES)}"
+        )
+    if not latents and arch in LATENT_ARCHITECTURES:
+        raise ValueError(
+            f"{path} holds images, and --arch={arch} is for latents; make some with autoencoder.py encode"
+        )
+
+
+def _decoder(reports: ReportFlags, data: TrainingData) -> str | None:
+    """What shows latents: the autoencoder that was named, or else that of the data; None for images."""
+    if isinstance(data, LatentDataset):
+        return reports.autoencoder or data.autoencoder
+    if reports.autoencoder is not None:
+        raise ValueError(f"--autoencoder={reports.autoencoder} does nothing: --data are images")
+    return None
 
 
 def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
@@ -221,21 +235,37 @@ def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
             )
 
 
-def training_config(flags: TrainingFlags) -> TrainingConfig:
-    """The run that the flags describe."""
+def _augment(flags: TrainingFlags) -> float:
+    """The probability of an augmentation; latents have none, as an autoencoder does not keep what they change."""
+    given = flags.optimisation.augment
+    if flags.network.arch not in LATENT_ARCHITECTURES:
+        return AUGMENT if given is None else given
+    if given:
+        raise ValueError(f"--augment={given:g} is of images; latents have none: leave it out")
+    return 0.0
+
+
+def training_config(flags: TrainingFlags, resolution: int = 0) -> TrainingConfig:
+    """The run that the flags describe.
+
+    Args:
+        flags: the flags.
+        resolution: of the data, which networks of latents need to be told.
+    """
     run, steps, compute, reports = flags.run, flags.optimisation, flags.compute, flags.reports
     if compute.fp16 and compute.dtype != "float32":
         raise ValueError(
             f"--fp16 and --dtype={compute.dtype} both choose what is computed in; give one of them"
         )
 
-    network = _network(flags.network, compute.fp16)
-    if steps.augment:
+    network = _network(flags.network, compute.fp16, run.cond, resolution)
+    augment = _augment(flags)
+    if augment:
         network["augment_dim"] = AUGMENT_DIM
     return TrainingConfig(
         data=run.data,
         network=network,
-        precond=PRECONDITIONINGS[flags.network.precond],
+        precond=_precond(flags.network),
         cond=run.cond,
         duration=round(run.duration * 1e6),
         batch=steps.batch,
@@ -249,7 +279,8 @@ def training_config(flags: TrainingFlags) -> TrainingConfig:
         loss_scale=compute.ls,
         seed=run.seed,
         transfer=run.transfer,
-        augment=steps.augment,
+        augment=augment,
+        label_dropout=steps.label_dropout,
         xflip=steps.xflip,
         workers=compute.workers,
         tick=reports.tick * 1000,
@@ -257,8 +288,25 @@ def training_config(flags: TrainingFlags) -> TrainingConfig:
     )
 
 
-def _network(flags: NetworkFlags, fp16: bool) -> dict[str, Any]:
+def _precond(flags: NetworkFlags) -> str:
+    """The class of the network."""
+    if flags.arch not in LATENT_ARCHITECTURES:
+        return PRECONDITIONINGS[flags.precond or "edm"]
+    if flags.precond is not None:
+        raise ValueError(
+            f"--precond={flags.precond} is of EDM's networks; --arch={flags.arch} has its own, leave it out"
+        )
+    return LATENT_ARCHITECTURES[flags.arch]
+
+
+def _network(flags: NetworkFlags, fp16: bool, cond: bool, resolution: int) -> dict[str, Any]:
     """The network's arguments: those of --arch, but for what other flags say."""
+    if flags.arch == "uvit":
+        return _uvit(flags) | {"use_fp16": fp16}
+    if flags.patch is not None:
+        raise ValueError(f"--patch={flags.patch} is of --arch=uvit; leave it out")
+    if flags.arch == "ldm":
+        return _ldm(flags, cond, resolution) | {"use_fp16": fp16}
     chosen = {
         "model_channels": flags.cbase,
         "channel_mult": flags.cres,
@@ -267,6 +315,37 @@ def _network(flags: NetworkFlags, fp16: bool) -> dict[str, Any]:
     }
     given = {name: value for name, value in chosen.items() if value is not None}
     return ARCHITECTURES[flags.arch] | {"dropout": flags.dropout, "use_fp16": fp16} | given
+
+
+def _ldm(flags: NetworkFlags, cond: bool, resolution: int) -> dict[str, Any]:
+    """Arguments of LDM's U-Net; --attn names sizes in latent pixels, which it is told as halvings."""
+    network: dict[str, Any] = {
+        "model_channels": flags.cbase or 64,
+        "channel_mult": flags.cres or [1, 2],
+        "num_res_blocks": flags.num_blocks or 2,
+        "num_head_channels": HEAD_CHANNELS,
+        "norm_groups": None,
+    }
+    sizes = [resolution >> level for level in range(len(network["channel_mult"]))]
+    wanted = sizes if flags.attn is None else flags.attn
+    network["attention_resolutions"] = [2**i for i, size in enumerate(sizes) if size in wanted]
+    if cond:
+        network["context_dim"] = network["model_channels"]
+    return network
+
+
+def _uvit(flags: NetworkFlags) -> dict[str, Any]:
+    """Arguments of U-ViT: so many blocks on the way down, one in the middle, as many on the way up."""
+    for name in ("cres", "attn"):
+        if getattr(flags, name) is not None:
+            raise ValueError(f"--{name} is of U-Nets; --arch=uvit has one width: leave it out")
+    width = flags.cbase or 128
+    return {
+        "embed_dim": width,
+        "depth": 2 * (flags.num_blocks or 4) + 1,
+        "num_heads": max(width // HEAD_CHANNELS, 1),
+        "patch_size": flags.patch or 2,
+    }
 
 
 if __name__ == "__main__":

@@ -78,6 +78,27 @@ class Finite(click.FloatRange):
         return float(super().convert(number, param, ctx))
 
 
+class IntList(click.ParamType):
+    """Whole numbers divided by commas, e.g. 1,2,4, none below a least one."""
+
+    name = "list"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        """Parse `value`; a usage error if it is no such list."""
+        try:
+            numbers = [int(x) for x in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list like 1,2,4", param, ctx)
+        if min(numbers) < self.least:
+            self.fail(f"{value!r} has a number below {self.least}", param, ctx)
+        return numbers
+
+
 COUNT = click.IntRange(min=1)
 SEED = click.IntRange(0, LARGEST_SEED)
 WORKERS = click.IntRange(0, 1024)  # processes

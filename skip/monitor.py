@@ -35,6 +35,7 @@ class Monitor:
         fid_num: images that FID is measured on, seeds 0 to fid_num - 1; 0 for no FID.
         reference: statistics that FID is measured against: path or URL.
         detector: a name in configs/detectors.toml, a path or a URL; None takes the one that `reference` was made with.
+        autoencoder: what decodes a network's latents; None for networks of images.
     Raises:
         ValueError: if `grid` is no size, or FID is wanted, and the reference is not of the detector.
         FileNotFoundError, RuntimeError: if FID is wanted, and the reference or the detector is missing.
@@ -48,8 +49,10 @@ class Monitor:
         fid_num: int,
         reference: str,
         detector: str | None,
+        autoencoder: str | None = None,
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
+        self.autoencoder = autoencoder
         self._told: set[str] = set()
         try:
             self.columns, self.rows = (0, 0) if grid == "none" else sheet_size(grid)
@@ -63,7 +66,7 @@ class Monitor:
             with self.evaluation.compared_with(["fid"], self.reference, None):
                 pass  # refuses now what does not fit
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
+    def check(self, image_shape: tuple[int, ...]) -> None:
         """Refuse images [C, H, W] that the detector does not take.
 
         Raises:
@@ -84,12 +87,13 @@ class Monitor:
 
     def __call__(self, snapshot: Path, images_seen: int) -> None:
         """Look at a snapshot; every rank calls it."""
-        source = ImageSource(network=str(snapshot)).load(self.device)
+        source = ImageSource(network=str(snapshot), autoencoder=self.autoencoder)
+        loaded = source.load(self.device)
         count = self.columns * self.rows
         if count and distributed.rank() == 0:
             made = [
                 image
-                for batch in source.batches(range(count), BATCH)
+                for batch in loaded.batches(range(count), BATCH)
                 for image in batch.images.cpu().numpy()
             ]
             name = snapshot.stem.replace(SNAPSHOT, "images")
@@ -98,10 +102,10 @@ class Monitor:
             return
 
         def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-            return ((batch.seeds, batch.images) for batch in source.batches(seeds, BATCH))
+            return ((batch.seeds, batch.images) for batch in loaded.batches(seeds, BATCH))
 
         seeds = list(range(self.fid_num))
-        with self.evaluation.features({"source": source.record}, batches, seeds) as store:
+        with self.evaluation.features({"source": loaded.record}, batches, seeds) as store:
             measured = self.evaluation.measure(["fid"], store, seeds, self.reference, None)
         for text in measured.warnings:
             if text not in self._told:  # the same of every snapshot

@@ -12,6 +12,7 @@ COMMANDS = {  # what is typed -> its module, and what it does
     "tables": ("tables", "the paper's tables and figures; the best rho of a network"),
     "train": ("train", "train a network"),
     "distill": ("distill", "train a one-step student"),
+    "autoencoder": ("autoencoder", "train an autoencoder, make latents"),
     "dataset": ("dataset_tool", "make a data set from images"),
     "finetune": ("skip.finetune.__main__", "fine-tune rho, or a network with it"),
     "checkpoint": ("training.checkpoint", "list, show and convert networks"),

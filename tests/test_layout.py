@@ -142,6 +142,7 @@ FLOORS: dict[str, set[str]] = {
     "training.blocks": {"training.kernels"},
     "training.data": set(),
     "training.families.latent": {
+        "training.own_format",
         "training.precond_base",
         "training.schedules",
         "training.blocks",
@@ -165,10 +166,12 @@ FLOORS: dict[str, set[str]] = {
     "training.run": {
         "training.augment",
         "training.checkpoint",
-        "training.dataset",
+        "training.families",
+        "training.latents",
         "training.loss",
         "training.precond",
     },
+    "training.autoencoder": {"training", "training.families.latent", "training.run"},
     "training.distillation": {"training", "training.families", "training.run"},
 }
 

@@ -57,6 +57,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             )
 
     @property
+    def shown_shape(self) -> tuple[int, ...]:
+        """Channels, height and width of what is shown of it: the images themselves."""
+        return self.image_shape
+
+    @property
     def files(self) -> ImageFiles:
         """Where the images come from."""
         return self._files
@@ -82,6 +87,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
                 decoded[index] = self._image(index)
             self._decoded = decoded
         return self._decoded, self._vectors(self._labels)
+
+    def values(self, stored: Tensor, random: torch.Generator) -> Tensor:
+        """What a network sees of some of them: uint8 [B, C, H, W] to float32 in [-1, 1]; nothing is drawn."""
+        return stored.float() / 127.5 - 1
 
     def _vectors(self, labels: Tensor) -> Tensor:
         return one_hot(labels, self.label_dim).float() if self._one_hot else labels

@@ -1,8 +1,9 @@
 """Denoising losses: the one of each preconditioning."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -158,8 +159,44 @@ class VELoss(_Weighted):
         return self.sigma_min * (random * math.log(self.sigma_max / self.sigma_min)).exp()
 
 
+@dataclass(frozen=True, eq=False)
+class NoisePredictionLoss(_Weighted):
+    r"""The loss of noise predictors at discrete times: t uniform over the levels of a table,  w(sigma) = 1 / sigma^2.
+
+    With x = y + sigma n, D = x - sigma F and this weight it is ||F - n||^2, F the predicted noise.
+
+    Reference: Ho et al., 2020, Eq. 14, https://arxiv.org/abs/2006.11239
+
+    Args:
+        levels: sigma_t [M].
+    """
+
+    levels: Tensor
+
+    def level(self, random: Tensor) -> Tensor:
+        """sigma_t with t = floor(M u)."""
+        index = (random * len(self.levels)).long().clamp(max=len(self.levels) - 1)
+        return self.levels.to(random.device, torch.float32)[index]
+
+
 LOSSES: dict[str, type[EDMLoss] | type[VPLoss] | type[VELoss]] = {
     "EDMPrecond": EDMLoss,
     "VPPrecond": VPLoss,
     "VEPrecond": VELoss,
 }
+# Whose loss needs no settings: the network's table tells the levels.
+NOISE_PREDICTORS = ("LDMPrecond", "UViTPrecond")
+TRAINABLE = (*LOSSES, *NOISE_PREDICTORS)
+
+
+def loss_of(precond: str, settings: Mapping[str, float], net: Any) -> DenoisingLoss:
+    """The loss of a network.
+
+    Args:
+        precond: class name of the network, one of TRAINABLE.
+        settings: keywords of the loss.
+        net: the network.
+    """
+    if precond in NOISE_PREDICTORS:
+        return NoisePredictionLoss(net.table.levels)
+    return LOSSES[precond](**settings)

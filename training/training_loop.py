@@ -11,18 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from torch_utils import distributed
 from training.augment import Augmentation
 from training.checkpoint import save_network
 from training.dataset import ImageDataset, InfiniteSampler, Mirrored
-from training.loss import LOSSES, DenoisingLoss
+from training.latents import TrainingData, open_data
+from training.loss import DenoisingLoss, loss_of
 from training.run.config import TrainingConfig
 from training.run.loop import repeat
 from training.run.reporter import Reporter
 from training.run.snapshots import SNAPSHOT, snapshot_path
 from training.run.state import STATE_FILE, TrainingState, recorded, start
+from training.run.steps import generator
 
 PRELOAD_BYTES = 2**30
 
@@ -53,7 +55,7 @@ def train(
     """
     outdir, ranks = Path(outdir), distributed.world_size()
     config.check(ranks)
-    dataset = ImageDataset(config.data, use_labels=config.cond)
+    dataset = open_data(config.data, use_labels=config.cond)
     with distributed.claimed(outdir):
         state = start(config, dataset, outdir, device)
         with recorded(config, state, outdir):
@@ -62,7 +64,7 @@ def train(
                 module = DistributedDataParallel(
                     state.net, device_ids=[device] if device.type == "cuda" else None
                 )
-            loss_fn = LOSSES[config.precond](**config.loss)
+            loss_fn = loss_of(config.precond, config.loss, state.net)
             batches = rank_batches(config, dataset, state.images_seen, device)
 
             def step() -> Tensor:
@@ -78,7 +80,7 @@ def check(config: TrainingConfig, outdir: str | Path, device: torch.device) -> N
         ValueError, RuntimeError, OSError: as `train`.
     """
     config.check(distributed.world_size())
-    dataset = ImageDataset(config.data, use_labels=config.cond)
+    dataset = open_data(config.data, use_labels=config.cond)
     with distributed.claimed(outdir):
         state = start(config, dataset, Path(outdir), device)
         next(rank_batches(config, dataset, state.images_seen, device))
@@ -92,6 +94,7 @@ def run_steps(
     device: torch.device,
     provenance: Mapping[str, Any],
     on_snapshot: OnSnapshot | None = None,
+    store: Callable[..., None] = save_network,
 ) -> Path:
     """Repeat a step to the end of the run; report, and keep what a killed run goes on from.
 
@@ -106,6 +109,7 @@ def run_steps(
         device: of this rank.
         provenance: what snapshots tell of where they come from.
         on_snapshot: see `train`.
+        store: called as store(averaged weights, path, **what a snapshot tells), on rank 0.
     Returns:
         The last snapshot's path.
     Raises:
@@ -118,7 +122,7 @@ def run_steps(
         state.check(device)
         path = snapshot_path(outdir, state.images_seen) if snapshot else latest
         if distributed.rank() == 0:
-            save_network(state.ema, path, images_seen=state.images_seen, **provenance)
+            store(state.ema, path, images_seen=state.images_seen, **provenance)
         if snapshot and on_snapshot is not None:
             distributed.barrier()
             distributed.wait_for(path.exists)
@@ -163,6 +167,9 @@ def training_step(
             random if images.device.type == "cpu" else torch.Generator().manual_seed(draw_seed)
         )
         images, augment_labels = Augmentation(config.augment)(images, drawn_by)
+    if config.label_dropout:
+        kept = torch.rand([len(labels), 1], generator=random, device=random.device)
+        labels = labels * (kept >= config.label_dropout).to(labels)
 
     state.optimizer.zero_grad(set_to_none=True)
     share = len(images)
@@ -195,15 +202,17 @@ def _average(state: TrainingState, beta: float) -> None:
 
 
 def rank_batches(
-    config: TrainingConfig, dataset: ImageDataset, images_seen: int, device: torch.device
+    config: TrainingConfig, dataset: TrainingData, images_seen: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's share of each batch from `images_seen` on: images in [-1, 1] and labels, on the device."""
+    """This rank's share of each batch from `images_seen` on: images in [-1, 1] (or latents), and labels."""
     rank, ranks = distributed.rank(), distributed.world_size()
     small = dataset.nbytes <= PRELOAD_BYTES
     if small:
         dataset.to_tensor()
 
-    parts = [dataset, Mirrored(dataset)] if config.xflip else [dataset]
+    parts: list[Dataset[tuple[Tensor, Tensor]]] = [dataset]
+    if config.xflip:
+        parts.append(_mirrored(dataset, config.data))
     images: ConcatDataset[tuple[Tensor, Tensor]] = ConcatDataset(parts)
     loader = DataLoader(
         images,
@@ -213,8 +222,19 @@ def rank_batches(
         pin_memory=device.type == "cuda",
     )
 
-    for pixels, labels in loader:
+    for stored, labels in loader:
+        # Another use of the step's randomness than `training_step`.
+        random = generator(config, images_seen, device, use=1)
         yield (
-            pixels.to(device, non_blocking=True).float() / 127.5 - 1,
+            dataset.values(stored.to(device, non_blocking=True), random),
             labels.to(device, non_blocking=True),
         )
+        images_seen += config.batch
+
+
+def _mirrored(dataset: TrainingData, path: str) -> Mirrored:
+    if not isinstance(dataset, ImageDataset):
+        raise ValueError(
+            f"{path} holds latents, which have no mirror image: encode a data set that has its images twice"
+        )
+    return Mirrored(dataset)

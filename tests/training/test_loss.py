@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.loss import LOSSES, EDMLoss, VELoss, VPLoss
+from training.loss import LOSSES, EDMLoss, NoisePredictionLoss, VELoss, VPLoss
 from training.precond import VPPrecond
 
 
@@ -67,3 +67,22 @@ def test_augment_labels_reach_the_network() -> None:
 
 def test_every_loss_is_of_a_precond() -> None:
     assert set(LOSSES) == {"EDMPrecond", "VPPrecond", "VEPrecond"}
+
+
+def test_noise_prediction_draws_the_levels_evenly_and_is_the_error_of_the_noise() -> None:
+    """With a network that predicts F = 0.1 everywhere, the loss of each value is (0.1 - n)^2."""
+    levels = torch.tensor([0.5, 2.0, 7.0], dtype=torch.float64)
+    loss = NoisePredictionLoss(levels)
+    images = torch.zeros(3000, 1, 1, 2)
+    sigma, noise = loss.draw(images, torch.Generator().manual_seed(0))
+    counts = [int((sigma == level).sum()) for level in levels]
+    assert sum(counts) == 3000 and min(counts) > 900
+
+    class Constant(torch.nn.Module):
+        def forward(self, x: torch.Tensor, sigma: torch.Tensor, labels: None) -> torch.Tensor:
+            return x - 0.1 * sigma.reshape(-1, 1, 1, 1)
+
+    assert torch.allclose(
+        loss(Constant(), images, None, sigma, noise), (0.1 - noise) ** 2, atol=1e-5
+    )
+    assert float(loss.level(torch.tensor(1 - 2**-24))) == 7.0

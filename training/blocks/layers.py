@@ -22,7 +22,8 @@ class Init:
     """How initial values are drawn: a mode, and factors on the weight and on the bias.
 
     Args:
-        mode: "xavier_uniform" (variance 2 / (fan_in + fan_out)), "kaiming_uniform" or "kaiming_normal" (1 / fan_in).
+        mode: "xavier_uniform" (variance 2 / (fan_in + fan_out)), "kaiming_uniform" or "kaiming_normal" (1 / fan_in), or
+            "normal" (1).
         weight, bias: factors; 0 gives zeros.
     """
 
@@ -40,8 +41,10 @@ class Init:
             return torch.rand(size).mul_(2).sub_(1).mul_(math.sqrt(3 / fan_in) * factor)
         if self.mode == "kaiming_normal":
             return torch.randn(size).mul_(math.sqrt(1 / fan_in) * factor)
+        if self.mode == "normal":
+            return torch.randn(size).mul_(factor)
         raise ValueError(
-            f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform or kaiming_normal"
+            f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform, kaiming_normal or normal"
         )
 
 

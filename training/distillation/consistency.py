@@ -14,12 +14,8 @@ from torch import Tensor
 from training.dataset import ImageDataset
 from training.distillation.loop import (
     DistillConfig,
-    descend,
     fixed,
-    follow,
-    generator,
     load_teacher,
-    parts,
     trainable,
 )
 from training.families.consistency import EDMConsistencyPrecond
@@ -27,6 +23,7 @@ from training.families.openai import ConsistencyPrecond
 from training.precond import Precond
 from training.run.optimizer import adam
 from training.run.state import TrainingState
+from training.run.steps import descend, follow, generator, parts
 from training.training_loop import rank_batches
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -124,7 +121,7 @@ class ConsistencyDistillation:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See the class; returns the mean distance."""
         config, state, share = self.config, self.state, len(images)
-        random = generator(config, state, self.device)
+        random = generator(config, state.images_seen, self.device)
         index = torch.randint(len(self.sigmas) - 1, [share], generator=random, device=self.device)
         x = images + _column(self.sigmas[index]) * torch.randn(
             images.shape, generator=random, device=self.device

@@ -15,18 +15,15 @@ from dnnlib.numbers import check_positive
 from torch_utils import distributed
 from training.distillation.loop import (
     DistillConfig,
-    descend,
     fixed,
-    follow,
-    generator,
     load_teacher,
-    parts,
     trainable,
 )
 from training.loss import EDMLoss
 from training.precond import Precond
 from training.run.optimizer import adam
 from training.run.state import TrainingState
+from training.run.steps import descend, follow, generator, parts
 
 # Of both Adams; without momentum, as the two networks chase each other; the authors' choice.
 _BETAS = (0.0, 0.999)
@@ -117,7 +114,7 @@ class DiffInstruct:
         """The generator's input, of noise level sigma_init, and labels; see `Distillation`."""
         net, share = self.teacher, self.config.batch // distributed.world_size()
         while True:
-            random = generator(self.config, self.state, self.device)
+            random = generator(self.config, self.state.images_seen, self.device)
             shape = [share, net.img_channels, net.img_resolution, net.img_resolution]
             noise = torch.randn(shape, generator=random, device=self.device)
             classes = torch.randint(
@@ -133,7 +130,7 @@ class DiffInstruct:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See the class; `images` are the generator's input. Returns the mean of (D_aux - D_teacher)^2 / 2."""
         config, state, share = self.config, self.state, len(images)
-        random = generator(config, state, self.device, use=1)  # 0 was for `batches`
+        random = generator(config, state.images_seen, self.device, use=1)  # 0 was for `batches`
         levels = self.loss.draw(images, random), self.loss.draw(images, random)
 
         total = torch.zeros([], device=self.device)

@@ -5,7 +5,7 @@ from typing import Any
 
 from dnnlib.numbers import LARGEST_SEED, check_positive
 from training.augment import AUGMENT_DIM, Augmentation
-from training.loss import LOSSES
+from training.loss import TRAINABLE
 
 MOST_BATCH = 1_000_000  # images a step; the largest published one is 4096
 
@@ -17,7 +17,7 @@ class TrainingConfig:
     Args:
         data: dataset zip or folder.
         network: keywords of the preconditioned network, without image shape and label_dim, which the data give.
-        precond: class name of the network in `training.loss.LOSSES`, which has its loss.
+        precond: class name of the network, one of `training.loss.TRAINABLE`, which has its loss.
         cond: train with the data's labels.
         duration: length of the run.
         batch: images a step over all ranks.
@@ -35,6 +35,7 @@ class TrainingConfig:
         loss: keywords of the loss.
         augment: probability of `training.augment.Augmentation`; 0 for none. The network needs augment_dim then.
         xflip: the data set counts twice, the second time mirrored.
+        label_dropout: share of the images whose class is left out, for classifier-free guidance.
         transfer: name, path or URL of a network of the same shape whose weights the run begins with; layers of class
             and augment labels may differ, and begin anew then.
     """
@@ -60,6 +61,7 @@ class TrainingConfig:
     transfer: str | None = None
     augment: float = 0.0
     xflip: bool = False
+    label_dropout: float = 0.0
 
     def check(self, ranks: int) -> None:
         """Refuse what cannot be trained.
@@ -84,9 +86,9 @@ class TrainingConfig:
 
         for name in ("lr", "loss_scale"):
             check_positive(name, getattr(self, name))
-        if self.precond not in LOSSES:
+        if self.precond not in TRAINABLE:
             raise ValueError(
-                f"there is no loss for the precond {self.precond!r}; choose from {', '.join(LOSSES)}"
+                f"there is no loss for the precond {self.precond!r}; choose from {', '.join(TRAINABLE)}"
             )
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {LARGEST_SEED:,}")
@@ -95,6 +97,16 @@ class TrainingConfig:
         if self.augment and self.network.get("augment_dim") != AUGMENT_DIM:
             raise ValueError(
                 f"augment is {self.augment}, which needs a network with augment_dim={AUGMENT_DIM}"
+            )
+
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout is {self.label_dropout}; it must be from 0 to 1")
+        if self.label_dropout and not self.cond:
+            raise ValueError(
+                f"label_dropout is {self.label_dropout}, but there are no labels to leave out: train with them"
             )
 
     def learning_rate(self, images_seen: int) -> float:

@@ -18,8 +18,9 @@ from dnnlib.text import printable
 from torch_utils import distributed
 from torch_utils.weights import check_like, check_names, read_saved, write_saved
 from training.checkpoint import load_network
-from training.dataset import ImageDataset
-from training.precond import PRECONDS, Precond
+from training.families.table import FAMILIES
+from training.latents import TrainingData
+from training.precond import Precond
 from training.run.config import TrainingConfig
 from training.run.optimizer import adam, take_moments
 from training.run.size import check_batch, check_network
@@ -127,7 +128,7 @@ def saved_number(name: str, value: Any, kind: type[int] | type[float]) -> Any:
 
 
 def start(
-    config: TrainingConfig, dataset: ImageDataset, outdir: Path, device: torch.device
+    config: TrainingConfig, dataset: TrainingData, outdir: Path, device: torch.device
 ) -> TrainingState:
     """A new run's state, or that of the run in `outdir`; nothing is written.
 
@@ -137,7 +138,7 @@ def start(
     """
 
     def make() -> Precond:
-        return PRECONDS[config.precond](
+        return FAMILIES[config.precond](
             img_resolution=dataset.resolution,
             img_channels=dataset.num_channels,
             label_dim=dataset.label_dim,

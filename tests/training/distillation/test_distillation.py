@@ -20,8 +20,9 @@ from torch_utils import distributed
 from training.checkpoint import load_network, save_network
 from training.distillation.consistency import ConsistencyConfig, ConsistencyDistillation, l2
 from training.distillation.diff_instruct import DiffInstruct, DiffInstructConfig
-from training.distillation.loop import Distillation, DistillConfig, descend, distill, follow
+from training.distillation.loop import Distillation, DistillConfig, distill
 from training.run.state import STATE_FILE
+from training.run.steps import descend, follow
 
 Build = Callable[..., Distillation]
 

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_utils.init_kwargs import RecordsArguments
-from training.blocks.layers import Conv2d, embedding
-from training.families.ldm.blocks import GroupNorm32
+from training.blocks.layers import Conv2d, GroupNorm, embedding
+from training.families.ldm.blocks import GROUPS
 from training.kernels import compute
 
+EPS = 1e-6  # of the norms
 # Distances held at a time: on a CPU what its caches hold, on a GPU what keeps it busy (256 MB).
 DISTANCES = {"cpu": 2**19, "cuda": 2**26}
 
@@ -23,11 +24,13 @@ DISTANCES = {"cpu": 2**19, "cuda": 2**26}
 class ResidualBlock(nn.Module):
     """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), with a 1x1 convolution on x where the channels change."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm_groups: int | None = GROUPS
+    ) -> None:
         super().__init__()
-        self.norm1 = _group_norm(in_channels)
+        self.norm1 = GroupNorm(in_channels, EPS, norm_groups)
         self.conv1 = Conv2d(in_channels, out_channels, 3)
-        self.norm2 = _group_norm(out_channels)
+        self.norm2 = GroupNorm(out_channels, EPS, norm_groups)
         self.conv2 = Conv2d(out_channels, out_channels, 3)
         self.nin_shortcut = (
             Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
@@ -42,9 +45,9 @@ class ResidualBlock(nn.Module):
 class PixelAttention(nn.Module):
     """x + proj_out(attention over the pixels of norm(x)), one head."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm_groups: int | None = GROUPS) -> None:
         super().__init__()
-        self.norm = _group_norm(channels)
+        self.norm = GroupNorm(channels, EPS, norm_groups)
         self.q, self.k, self.v, self.proj_out = (Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,11 +58,22 @@ class PixelAttention(nn.Module):
         return x + self.proj_out(compute.attention(q, k, v)[:, 0].mT.reshape(x.shape))
 
 
+def middle(width: int, norm_groups: int | None) -> nn.ModuleDict:
+    """Two blocks with attention between them, where a tower is lowest."""
+    return nn.ModuleDict(
+        {
+            "block_1": ResidualBlock(width, width, norm_groups),
+            "attn_1": PixelAttention(width, norm_groups),
+            "block_2": ResidualBlock(width, width, norm_groups),
+        }
+    )
+
+
 class Decoder(nn.Module):
     """The tower that both decoders have: blocks and attention in the middle, then level after level upwards.
 
     Args:
-        ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels: see `LatentDecoder`.
+        ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels, norm_groups: see `LatentDecoder`.
     """
 
     def __init__(
@@ -70,33 +84,30 @@ class Decoder(nn.Module):
         out_ch: int,
         z_channels: int,
         attn_levels: Sequence[int] = (),
+        norm_groups: int | None = GROUPS,
     ) -> None:
         super().__init__()
         width = ch * ch_mult[-1]
         self.conv_in = Conv2d(z_channels, width, 3)
-        self.mid = nn.ModuleDict(
-            {
-                "block_1": ResidualBlock(width, width),
-                "attn_1": PixelAttention(width),
-                "block_2": ResidualBlock(width, width),
-            }
-        )
+        self.mid = middle(width, norm_groups)
 
         # Made from the lowest level up, and stored by their numbers, of which 0 is the image's.
         levels = {}
         for level, mult in reversed(list(enumerate(ch_mult))):
             blocks = nn.ModuleList()
             for _ in range(num_res_blocks + 1):
-                blocks.append(ResidualBlock(width, ch * mult))
+                blocks.append(ResidualBlock(width, ch * mult, norm_groups))
                 width = ch * mult
             levels[level] = nn.ModuleDict({"block": blocks})
             if level in attn_levels:
-                levels[level]["attn"] = nn.ModuleList(PixelAttention(width) for _ in blocks)
+                levels[level]["attn"] = nn.ModuleList(
+                    PixelAttention(width, norm_groups) for _ in blocks
+                )
             if level:
                 levels[level]["upsample"] = nn.ModuleDict({"conv": Conv2d(width, width, 3)})
 
         self.up = nn.ModuleList(levels[level] for level in range(len(ch_mult)))
-        self.norm_out = _group_norm(width)
+        self.norm_out = GroupNorm(width, EPS, norm_groups)
         self.conv_out = Conv2d(width, out_ch, 3)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -120,12 +131,13 @@ class LatentDecoder(RecordsArguments, nn.Module):
     Reference: Rombach et al., 2022, https://arxiv.org/abs/2112.10752
 
     Args:
-        ch, ch_mult: level l has ch * ch_mult[l] channels, multiples of 32; every level but the first doubles the side.
+        ch, ch_mult: level l has ch * ch_mult[l] channels; every level but the first doubles the side.
         num_res_blocks: residual blocks a level, less one.
         out_ch, z_channels, embed_dim: channels of the image, inside the decoder, and of the latents.
         scale_factor: what latents were multiplied by for the diffusion network.
         attn_levels: levels with attention after each of their blocks, 0 being that of the image: (3,) for VQ-f8, (4,)
             for VQ-f16 and KL-f16, none for VQ-f4 and KL-f8.
+        norm_groups: groups of the norms, which divide all channels; None: min(32, channels // 4).
     Attributes:
         factor: side of an image in latent pixels.
         dtype: what the tower computes in, see `set_dtype`.
@@ -141,13 +153,19 @@ class LatentDecoder(RecordsArguments, nn.Module):
         embed_dim: int,
         scale_factor: float,
         attn_levels: Sequence[int] = (),
+        norm_groups: int | None = GROUPS,
     ) -> None:
         super().__init__()
+        # Of those that are as most, files say nothing.
         if not attn_levels:
-            self.init_kwargs.pop("attn_levels")  # of those that have none, files say nothing
+            self.init_kwargs.pop("attn_levels")
+        if norm_groups == GROUPS:
+            self.init_kwargs.pop("norm_groups")
         self.out_ch, self.embed_dim, self.scale_factor = out_ch, embed_dim, scale_factor
         self.factor = 2 ** (len(ch_mult) - 1)
-        self.decoder = Decoder(ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels)
+        self.decoder = Decoder(
+            ch, ch_mult, num_res_blocks, out_ch, z_channels, attn_levels, norm_groups
+        )
         self.post_quant_conv = Conv2d(embed_dim, z_channels, 1)
         self.widest = ch * max(ch_mult[:2])
         self.dtype = torch.float32
@@ -193,10 +211,11 @@ class KLDecoder(LatentDecoder):
         embed_dim: int = 4,
         scale_factor: float = 0.18215,
         attn_levels: Sequence[int] = (),
+        norm_groups: int | None = GROUPS,
     ) -> None:
         super().__init__(
-            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels
-        )
+            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels, norm_groups
+        )  # fmt: skip
 
 
 class VQDecoder(LatentDecoder):
@@ -220,10 +239,11 @@ class VQDecoder(LatentDecoder):
         scale_factor: float = 1.0,
         n_embed: int = 8192,
         attn_levels: Sequence[int] = (),
+        norm_groups: int | None = GROUPS,
     ) -> None:
         super().__init__(
-            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels
-        )
+            ch, ch_mult, num_res_blocks, out_ch, z_channels, embed_dim, scale_factor, attn_levels, norm_groups
+        )  # fmt: skip
         self.quantize = nn.ModuleDict({"embedding": embedding(n_embed, embed_dim)})
 
     def indices(self, z: Tensor) -> Tensor:
@@ -243,10 +263,6 @@ class VQDecoder(LatentDecoder):
 
 
 DECODERS: dict[str, type[LatentDecoder]] = {"KLDecoder": KLDecoder, "VQDecoder": VQDecoder}
-
-
-def _group_norm(channels: int) -> GroupNorm32:
-    return GroupNorm32(channels, eps=1e-6)
 
 
 def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:

@@ -1,15 +1,22 @@
-"""Published autoencoders: what builds a decoder follows from the shapes of its tensors."""
+"""Files of autoencoders: published ones, whose sizes follow from the shapes of their tensors, and our own."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from dnnlib.keywords import check_keywords
+from dnnlib.text import printable
 from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
-from training.families.latent.autoencoder import DECODERS, LatentDecoder
+from training import own_format
+from training.families.latent.autoencoder import DECODERS, KLDecoder, LatentDecoder
+from training.families.latent.encoder import KLAutoencoder
 
+D = TypeVar("D", bound=LatentDecoder)
+_OWN = KLAutoencoder.__name__
 _PARTS = ("decoder.", "post_quant_conv.", "quantize.")  # of an autoencoder, what decodes
 
 
@@ -73,29 +80,77 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder:
-    """The decoder of a published autoencoder, whose sizes follow from the shapes.
+    """The decoder of an autoencoder.
 
     Args:
-        path: a torch.save archive of its state_dict (autoencoder_kl_ema.pth), or a Lightning checkpoint with that in it
-            (LDM's model.ckpt of a first stage); the encoder's tensors and others are left alone.
-        scale_factor: see `decoder_arguments`.
+        path: what `save_autoencoder` wrote; or published files, whose sizes follow from the shapes: a torch.save
+            archive of a state_dict (autoencoder_kl_ema.pth), or a Lightning checkpoint with that in it (LDM's
+            model.ckpt of a first stage). The encoder's tensors and others are left alone.
+        scale_factor: of published files, see `decoder_arguments`.
     Returns:
         The decoder, in eval mode and without gradients.
     Raises:
         ValueError: if the file is damaged, asks to execute something, or holds no such decoder.
     """
     with open(path, "rb") as file:
-        lightning = is_lightning(file.read(512))
+        head = file.read(512)
+    if own_format.is_safetensors(head):
+        kwargs, tensors = _own(path)
+        return _built(KLDecoder, kwargs, decoder_parts(tensors))
+
+    lightning = is_lightning(head)
     tensors = decoder_parts(read_lightning(path) if lightning else read_state_dict(path))
     kwargs = decoder_arguments(tensors, scale_factor)
-    kind = DECODERS[kwargs.pop("class")]
+    return _built(DECODERS[kwargs.pop("class")], kwargs, tensors)
 
-    def make() -> LatentDecoder:
+
+def save_autoencoder(
+    autoencoder: KLAutoencoder, path: str | os.PathLike[str], **provenance: Any
+) -> None:
+    """Store an autoencoder as safetensors, atomically.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    contents = (_OWN, autoencoder.init_kwargs, autoencoder.state_dict())
+    own_format.write(path, contents, provenance)
+
+
+def load_autoencoder(path: Path) -> KLAutoencoder:
+    """Read what `save_autoencoder` wrote, in eval mode and without gradients.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or no such file; a published one has another format.
+    """
+    with open(path, "rb") as file:
+        known = own_format.is_safetensors(file.read(512))
+    if not known:
+        raise ValueError(
+            f"{path} is no autoencoder of this project: make one with python -m training.autoencoder train"
+        )
+    try:
+        return _built(KLAutoencoder, *_own(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _own(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    name, kwargs, tensors = own_format.read(path)
+    if name != _OWN:
+        raise ValueError(f"the file holds a {printable(name, 50)}, no {_OWN}")
+    return kwargs, tensors
+
+
+def _built(kind: type[D], kwargs: dict[str, Any], tensors: dict[str, Tensor]) -> D:
+    def make() -> D:
         try:
+            check_keywords(kwargs, [kind])
             return kind(**kwargs)
-        except (IndexError, ValueError) as error:
+        except Exception as error:
+            # The arguments come from a file: anything can be wrong with them.
             raise ValueError(
-                f"the file is no state_dict of a KL or VQ autoencoder ({error!r})"
+                f"the file is no state_dict of a KL or VQ autoencoder ({printable(repr(error))})"
             ) from error
 
     return assembled(make, tensors).eval().requires_grad_(False)

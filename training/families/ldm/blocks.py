@@ -9,43 +9,49 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, GroupNorm, Linear
+from training.blocks.layers import Conv2d, GroupNorm, Init, Linear
 from training.blocks.skip_block import SkipBlock
 from training.blocks.transformer import Dense, LayerNorm
 from training.blocks.unet_block import UNetBlock
 from training.kernels import compute
 
-
-class GroupNorm32(GroupNorm):
-    """Group normalisation over 32 groups, in the dtype of x."""
-
-    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
-        super().__init__(num_channels, eps, groups=32)
+GROUPS = 32  # of the published networks' norms
+# What ends a residual branch begins as 0: the branch then adds nothing.
+ZERO = Init(weight=0)
 
 
 class ResBlock(UNetBlock):
     """A `UNetBlock` without resampling and attention, whose layers are stored under LDM's names.
 
     Args:
-        in_channels: channels of the input, the long skip's included; a multiple of 32, as out_channels is.
+        in_channels: channels of the input, the long skip's included.
         out_channels: channels of the output.
         emb_channels: length of the conditioning vector.
+        norm_groups: groups of the norms, which divide the channels; None: min(32, channels // 4).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, emb_channels: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_channels: int,
+        norm_groups: int | None = GROUPS,
+    ) -> None:
         SkipBlock.__init__(self)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_heads, self.dropout, self.residual_scale, self.adaptive_scale = 0, 0.0, 1.0, False
         # Where the published network has an activation, UNetBlock computes it; that of emb is the U-Net's.
         self.in_layers = nn.Sequential(
-            GroupNorm32(in_channels), nn.Identity(), Conv2d(in_channels, out_channels, 3)
+            GroupNorm(in_channels, groups=norm_groups),
+            nn.Identity(),
+            Conv2d(in_channels, out_channels, 3),
         )
         self.emb_layers = nn.Sequential(nn.Identity(), Linear(emb_channels, out_channels))
         self.out_layers = nn.Sequential(
-            GroupNorm32(out_channels),
+            GroupNorm(out_channels, groups=norm_groups),
             nn.Identity(),
             nn.Identity(),
-            Conv2d(out_channels, out_channels, 3),
+            Conv2d(out_channels, out_channels, 3, init=ZERO),
         )
         if in_channels != out_channels:
             self.skip_connection = Conv2d(in_channels, out_channels, 1)
@@ -90,16 +96,19 @@ class AttentionBlock(nn.Module):
     """x + proj_out(self-attention over the pixels of norm(x)); the channels of qkv are (head, q|k|v, d).
 
     Args:
-        channels: a multiple of 32 and of num_heads.
+        channels: a multiple of num_heads.
         num_heads: number of heads.
+        norm_groups: groups of the norm; None: min(32, channels // 4).
     """
 
-    def __init__(self, channels: int, num_heads: int) -> None:
+    def __init__(self, channels: int, num_heads: int, norm_groups: int | None = GROUPS) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.norm = GroupNorm32(channels)
+        self.norm = GroupNorm(channels, groups=norm_groups)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(cast(Tensor, self.proj_out.bias))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to the same shape."""
@@ -185,20 +194,28 @@ class SpatialTransformer(nn.Module):
     """x + proj_out(transformer blocks over the pixels of proj_in(norm(x))).
 
     Args:
-        channels: a multiple of 32 and of num_heads.
+        channels: a multiple of num_heads.
         context_dim: length of a token of the context.
         num_heads: number of heads.
         depth: transformer blocks.
+        norm_groups: groups of the norm; None: min(32, channels // 4).
     """
 
-    def __init__(self, channels: int, context_dim: int, num_heads: int, depth: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        context_dim: int,
+        num_heads: int,
+        depth: int,
+        norm_groups: int | None = GROUPS,
+    ) -> None:
         super().__init__()
-        self.norm = GroupNorm32(channels, eps=1e-6)
+        self.norm = GroupNorm(channels, eps=1e-6, groups=norm_groups)
         self.proj_in = Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(channels, context_dim, num_heads) for _ in range(depth)
         )
-        self.proj_out = Conv2d(channels, channels, 1)
+        self.proj_out = Conv2d(channels, channels, 1, init=ZERO)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Transform features x [N, C, H, W] with the context [N, S, context_dim]."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
+from training.blocks.layers import Conv2d, GroupNorm, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
 from training.blocks.tower import Place, Tower
 from training.blocks.transformer import Dense, LayerNorm, class_token
@@ -23,25 +23,33 @@ from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
 from training.families.latent.precond import LatentPrecond
 from training.families.ldm.blocks import (
+    GROUPS,
+    ZERO,
     AttentionBlock,
     Downsample,
-    GroupNorm32,
     ResBlock,
     SpatialTransformer,
     Upsample,
 )
 
 
-def _attention(channels: int, heads: int, context_dim: int | None, depth: int) -> nn.Module:
+def _attention(
+    channels: int, heads: int, context_dim: int | None, depth: int, norm_groups: int | None
+) -> nn.Module:
     """Plain attention or, where there is a context, a spatial transformer of that depth."""
     if heads < 1 or channels % heads:
         raise ValueError(f"{channels} channels do not divide into {heads} attention heads")
     if context_dim is None:
-        return AttentionBlock(channels, heads)
-    return SpatialTransformer(channels, context_dim, heads, depth)
+        return AttentionBlock(channels, heads, norm_groups)
+    return SpatialTransformer(channels, context_dim, heads, depth, norm_groups)
 
 
-def _block(place: Place, emb_channels: int, attention: Callable[[int], nn.Module]) -> nn.ModuleList:
+def _block(
+    place: Place,
+    emb_channels: int,
+    attention: Callable[[int], nn.Module],
+    norm_groups: int | None,
+) -> nn.ModuleList:
     """What stands at a place of the towers: a layer, and attention where it belongs."""
     layer: nn.Module
     if place.name == "conv":
@@ -49,7 +57,7 @@ def _block(place: Place, emb_channels: int, attention: Callable[[int], nn.Module
     elif place.name == "down":
         layer = Downsample(place.out_channels)
     else:
-        layer = ResBlock(place.in_channels, place.out_channels, emb_channels)
+        layer = ResBlock(place.in_channels, place.out_channels, emb_channels, norm_groups)
 
     layers = nn.ModuleList([layer])
     if place.attention:
@@ -62,7 +70,7 @@ class LDMUNet(RawNetwork):
 
     Args:
         in_channels, out_channels: of the latents in and of the prediction.
-        model_channels, channel_mult: level l has model_channels * channel_mult[l] channels, multiples of 32.
+        model_channels, channel_mult: level l has model_channels * channel_mult[l] channels.
         num_res_blocks: residual blocks a level (the decoder has one more).
         attention_resolutions: by how much a level is smaller than the latents, for the levels with attention; the
             middle has it too.
@@ -70,6 +78,8 @@ class LDMUNet(RawNetwork):
         context_dim: length of a token of the context, which spatial transformers attend to; None: there is no context,
             and attention is plain.
         transformer_depth: transformer blocks in each spatial transformer.
+        norm_groups: groups of the norms, which divide all channels; None: min(32, channels // 4), which differs below
+            128 channels. There 32 groups are too many: with one channel a group the time would cancel.
     Raises:
         ValueError: if channels do not divide as said.
     """
@@ -86,6 +96,7 @@ class LDMUNet(RawNetwork):
         num_head_channels: int | None = None,
         context_dim: int | None = None,
         transformer_depth: int = 1,
+        norm_groups: int | None = GROUPS,
     ) -> None:
         super().__init__()
         if (num_heads is None) == (num_head_channels is None):
@@ -97,7 +108,7 @@ class LDMUNet(RawNetwork):
 
         def attention(channels: int) -> nn.Module:
             heads = num_heads or channels // (num_head_channels or channels)
-            return _attention(channels, heads, context_dim, transformer_depth)
+            return _attention(channels, heads, context_dim, transformer_depth, norm_groups)
 
         self.embed_time = PositionalEmbedding(model_channels)
         self.time_embed = nn.Sequential(
@@ -105,19 +116,23 @@ class LDMUNet(RawNetwork):
         )
         self.input_blocks = nn.ModuleList()
         for place in tower.encoder():
-            self.input_blocks.append(_block(place, emb_channels, attention))
+            self.input_blocks.append(_block(place, emb_channels, attention, norm_groups))
 
         self.middle_block, self.output_blocks = nn.ModuleList(), nn.ModuleList()
         for place in tower.decoder():
             if place.name == "up":  # in LDM the end of the block before it
                 self.output_blocks[-1].append(Upsample(place.out_channels))  # type: ignore[operator]
             elif place.takes_skip:
-                self.output_blocks.append(_block(place, emb_channels, attention))
+                self.output_blocks.append(_block(place, emb_channels, attention, norm_groups))
             else:
-                self.middle_block.extend(_block(place, emb_channels, attention))
+                self.middle_block.extend(_block(place, emb_channels, attention, norm_groups))
 
         width = tower.widths[0]
-        self.out = nn.Sequential(GroupNorm32(width), nn.SiLU(), Conv2d(width, out_channels, 3))
+        self.out = nn.Sequential(
+            GroupNorm(width, groups=norm_groups),
+            nn.SiLU(),
+            Conv2d(width, out_channels, 3, init=ZERO),
+        )
 
     @property
     def num_skips(self) -> int:

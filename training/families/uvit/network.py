@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, Linear, PositionalEmbedding, embedding
+from training.blocks.layers import Conv2d, Init, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
 from training.blocks.skip_block import SkipBlock, scaled
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.kernels import compute
+
+SMALL = Init("normal", weight=0.02)  # of the published network's linear maps
 
 
 class Attention(nn.Module):
@@ -27,8 +29,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Dense(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Dense(dim, dim)
+        self.qkv = Dense(dim, 3 * dim, qkv_bias, SMALL)
+        self.proj = Dense(dim, dim, init=SMALL)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens [N, T, D]."""
@@ -47,8 +49,8 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = Dense(dim, hidden)
-        self.fc2 = Dense(hidden, dim)
+        self.fc1 = Dense(dim, hidden, init=SMALL)
+        self.fc2 = Dense(hidden, dim, init=SMALL)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens [N, T, D]."""
@@ -76,7 +78,7 @@ class Block(SkipBlock):
         self.attn = Attention(dim, num_heads, qkv_bias)
         self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.skip_linear = Dense(2 * dim, dim) if skip else None
+        self.skip_linear = Dense(2 * dim, dim, init=SMALL) if skip else None
 
     def forward(
         self,
@@ -176,14 +178,16 @@ class UViT(RawNetwork):
         self.time_embed: nn.Sequential | None = None
         if mlp_time_embed:
             self.time_embed = nn.Sequential(
-                Linear(embed_dim, 4 * embed_dim), nn.SiLU(), Linear(4 * embed_dim, embed_dim)
+                Linear(embed_dim, 4 * embed_dim, init=SMALL),
+                nn.SiLU(),
+                Linear(4 * embed_dim, embed_dim, init=SMALL),
             )
         self.label_emb = embedding(num_classes, embed_dim) if num_classes > 0 else None
         self.in_blocks = nn.ModuleList(block() for _ in range(depth // 2))
         self.mid_block = block()
         self.out_blocks = nn.ModuleList(block(skip=True) for _ in range(depth // 2))
         self.norm = LayerNorm(embed_dim)
-        self.decoder_pred = Linear(embed_dim, patch_size**2 * in_chans)
+        self.decoder_pred = Linear(embed_dim, patch_size**2 * in_chans, init=SMALL)
         self.final_layer = Conv2d(in_chans, in_chans, 3) if conv else None
 
     @property

@@ -1,0 +1,181 @@
+"""A KL autoencoder: train one, encode a data set with it, and see what it reconstructs."""
+
+import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+
+# isort: split
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dnnlib.cli import Group
+from dnnlib.files import check_writable
+from dnnlib.flags import (
+    COUNT,
+    MIMG,
+    MIMG_OR_0,
+    SEED,
+    WORKERS,
+    Finite,
+    Flags,
+    IntList,
+    Program,
+    add_flags,
+    flag,
+)
+from skip.flags import POSITIVE, DeviceFlags
+from torch_utils import distributed
+from training.autoencoder.encode import encode, reconstruct
+from training.autoencoder.train import AutoencoderConfig, train_autoencoder
+from training.presets import resolve
+
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Flags, heading="Run"):
+    """The run."""
+
+    outdir: str     = flag("Where the results go", required=True, metavar="DIR")
+    data: str       = flag("Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR")
+    duration: float = flag("Length in million images", type=MIMG, default=1.0, metavar="MIMG")
+    seed: int       = flag("Of weights, order and noise", type=SEED, default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlags(Flags, heading="Network"):
+    """The network; every level but the first halves the side."""
+
+    cbase: int        = flag("Channels of the first level", type=COUNT, default=32, metavar="INT")
+    cres: list[int]   = flag("Channels of each level, in cbase", type=IntList(1), default="1,2,4", metavar="LIST")
+    num_blocks: int   = flag("Blocks a level of the encoder; the decoder has one more", type=COUNT, default=1, metavar="INT")
+    channels: int     = flag("Channels of the latents", type=COUNT, default=4, metavar="INT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimisationFlags(Flags, heading="Optimisation"):
+    """The steps."""
+
+    batch: int            = flag("Images a step, over all ranks", type=COUNT, default=64, metavar="INT")
+    batch_gpu: int | None = flag("Most images a rank holds at once; the rest accumulates", type=COUNT, metavar="INT")
+    lr: float             = flag("Learning rate", type=POSITIVE, default=1e-3, metavar="FLOAT")
+    lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=0.01, metavar="MIMG")
+    ema: float            = flag("Half-life of the averaged weights; at most 5% of the images seen", type=MIMG_OR_0, default=0.02, metavar="MIMG")
+    kl: float             = flag("Weight of the divergence from N(0, I)", type=Finite(min=0), default=1e-6, metavar="FLOAT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFlags(Flags, heading="Reports and computation"):
+    """What is told of the run, and where it is computed."""
+
+    tick: int    = flag("Thousand images between lines of stats.jsonl", type=COUNT, default=10, metavar="KIMG")
+    snap: int    = flag("Ticks between snapshots, each a place to resume from", type=COUNT, default=10, metavar="TICKS")
+    workers: int = flag("Processes that decode images of large data sets", type=WORKERS, default=1)
+    device: DeviceFlags
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeFlags(Flags):
+    """What goes through an autoencoder, and where to."""
+
+    autoencoder: str = flag("What `autoencoder.py train` made", required=True, metavar="PATH|URL")
+    data: str        = flag("Data set made by dataset_tool.py", required=True, metavar="ZIP|DIR")
+    dest: str        = flag("File to write", required=True, metavar="NPZ")
+    device: DeviceFlags
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountFlags(Flags):
+    """How many images."""
+
+    num: int | None = flag("Take the first so many images  [default: all]", type=COUNT, metavar="INT")
+
+
+# fmt: on
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Train a KL autoencoder, and make latents of images for train.py.
+
+    Examples:
+
+    \b
+    # Latents of 8x8 with 4 channels from images of 32x32; how good are its reconstructions?
+    python autoencoder.py train --outdir runs/vae --data datasets/fashion-mnist-32.zip --duration 0.5
+    python autoencoder.py reconstruct --autoencoder runs/vae/network-snapshot-000500.safetensors \\
+        --data datasets/fashion-mnist-32.zip --num 10000 --dest out/reconstructed.npz
+    python fid.py calc --images out/reconstructed.npz --detector demo --ref assets/demo/reference.npz
+
+    \b
+    # Encode the images once; then train on the latents
+    python autoencoder.py encode --autoencoder runs/vae/network-snapshot-000500.safetensors \\
+        --data datasets/fashion-mnist-32.zip --dest datasets/latents.npz
+    python train.py --outdir runs/ldm --data datasets/latents.npz --cond 1 --arch ldm --label-dropout 0.1
+    """
+
+
+@main.command("train", cls=Program, resumes=True, context_settings={"max_content_width": 110})
+@add_flags(RunFlags, NetworkFlags, OptimisationFlags, ReportFlags)
+def train_command(
+    run: RunFlags, network: NetworkFlags, steps: OptimisationFlags, reports: ReportFlags
+) -> None:
+    """Train a KL autoencoder on images; print the last snapshot's path.
+
+    A run that was killed goes on when the same command is given again, and ends with the same weights.
+    """
+    device = reports.device.init()
+    config = AutoencoderConfig(
+        data=run.data,
+        network={
+            "ch": network.cbase,
+            "ch_mult": network.cres,
+            "num_res_blocks": network.num_blocks,
+            "z_channels": network.channels,
+            "embed_dim": network.channels,
+            "norm_groups": None,
+        },
+        duration=round(run.duration * 1e6),
+        seed=run.seed,
+        batch=steps.batch,
+        batch_gpu=steps.batch_gpu,
+        lr=steps.lr,
+        lr_rampup=round(steps.lr_rampup * 1e6),
+        ema_halflife=round(steps.ema * 1e6),
+        kl_weight=steps.kl,
+        tick=reports.tick * 1000,
+        snap=reports.tick * reports.snap * 1000,
+        workers=reports.workers,
+    )
+    snapshot = train_autoencoder(config, run.outdir, device)
+    if distributed.rank() == 0:
+        click.echo(snapshot)
+    distributed.shutdown()
+
+
+@main.command("encode", cls=Program)
+@add_flags(EncodeFlags)
+def encode_command(flags: EncodeFlags) -> None:
+    """Encode all images of a data set, for train.py; print what was written as JSON."""
+    device = flags.device.init()
+    check_writable(flags.dest, "--dest")
+    count = encode(resolve(flags.autoencoder)[0], flags.data, Path(flags.dest), device)
+    click.echo(json.dumps({"images": count, "dest": flags.dest}))
+    distributed.shutdown()
+
+
+@main.command("reconstruct", cls=Program)
+@add_flags(EncodeFlags, CountFlags)
+def reconstruct_command(flags: EncodeFlags, images: CountFlags) -> None:
+    """Encode images and decode them again, to look at or to measure; print what was written as JSON."""
+    device = flags.device.init()
+    check_writable(flags.dest, "--dest")
+    autoencoder = resolve(flags.autoencoder)[0]
+    count = reconstruct(autoencoder, flags.data, images.num, Path(flags.dest), device)
+    click.echo(json.dumps({"images": count, "dest": flags.dest}))
+    distributed.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Training an autoencoder: its loss, the scale of its latents, and a run that was killed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.autoencoder.encode import encode, reconstruct
+from training.autoencoder.train import (
+    AutoencoderConfig,
+    reconstruction_losses,
+    start,
+    train_autoencoder,
+    unit_scale,
+)
+from training.dataset import ImageDataset
+from training.families.latent.decoder_files import load_autoencoder
+from training.families.latent.encoder import Gaussians
+from training.latents import LatentDataset
+
+CPU = torch.device("cpu")
+NETWORK = {
+    "ch": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "z_channels": 2, "embed_dim": 2, "norm_groups": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> AutoencoderConfig:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [12, 8, 8], dtype=np.uint8)):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    labels = [[f"{i:02d}.png", i % 3] for i in range(12)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return AutoencoderConfig(
+        data=str(folder), network=NETWORK, duration=16, batch=8, lr=1e-2, lr_rampup=0, snap=8, tick=8, ema_halflife=8
+    )  # fmt: skip
+
+
+class Known:
+    """An autoencoder whose latents and images are known."""
+
+    latents = Gaussians(torch.full([2, 1, 1, 1], 2.0), torch.zeros(2, 1, 1, 1))
+
+    def encode(self, images: Tensor) -> Gaussians:
+        return self.latents
+
+    def decode(self, z: Tensor) -> Tensor:
+        self.decoded = z
+        return torch.full([2, 1, 2, 2], 0.25)
+
+
+def test_the_loss_is_the_sum_of_what_is_missed_and_the_divergence() -> None:
+    """|1 - 0.25| and |-1 - 0.25| at four pixels; (2^2 + 1 - 1 - 0) / 2 = 2 of the one latent."""
+    net: Any = Known()
+    images = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
+    losses = reconstruction_losses(net, images, 0.5, torch.Generator().manual_seed(3))
+    assert losses.tolist() == pytest.approx([3.0 + 0.5 * 2, 5.0 + 0.5 * 2])
+    noise = torch.randn(2, 1, 1, 1, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(net.decoded, 2 + noise)
+
+
+def test_a_killed_run_ends_the_same_and_its_latents_have_unit_variance(
+    config: AutoencoderConfig, tmp_path: Path
+) -> None:
+    whole = train_autoencoder(config, tmp_path / "whole", CPU)
+    train_autoencoder(replace(config, duration=8), tmp_path / "parts", CPU)
+    parts = train_autoencoder(config, tmp_path / "parts", CPU)
+    assert whole.name == "network-snapshot-000000-016.safetensors"
+    assert parts.read_bytes() == whole.read_bytes()
+
+    net = load_autoencoder(whole)
+    assert net.scale_factor == pytest.approx(
+        unit_scale(net, ImageDataset(config.data, use_labels=False), CPU)
+    )
+    encode(whole, config.data, tmp_path / "latents.npz", CPU)
+    data = LatentDataset(tmp_path / "latents.npz")
+    values = data.values(torch.stack([data[i][0] for i in range(12)]), torch.Generator())
+    assert float(values.std()) == pytest.approx(1, abs=0.1)
+    assert (len(data), data.label_dim, data.shown_shape) == (12, 3, (1, 8, 8))
+
+
+def test_it_learns(config: AutoencoderConfig, tmp_path: Path) -> None:
+    train_autoencoder(replace(config, duration=80, snap=80), tmp_path, CPU)
+    lines = (tmp_path / "stats.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_reconstructions_are_what_the_decoder_makes_of_the_means(
+    config: AutoencoderConfig, tmp_path: Path
+) -> None:
+    path = train_autoencoder(replace(config, duration=8), tmp_path / "run", CPU)
+    assert reconstruct(path, config.data, 5, tmp_path / "out.npz", CPU) == 5
+    found = np.load(tmp_path / "out.npz")["arr_0"]
+    net, data = load_autoencoder(path), ImageDataset(config.data)
+    images = torch.stack([data[i][0] for i in range(5)]).float() / 127.5 - 1
+    with torch.inference_mode():
+        expected = net.decode(net.encode(images).mean) * 127.5 + 128
+    assert np.array_equal(found, expected.clip(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def test_what_does_not_fit_is_refused(config: AutoencoderConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="images of 8 pixels, no multiple of the 16"):
+        deep = replace(config, network=NETWORK | {"ch_mult": [1] * 5})
+        start(deep, ImageDataset(config.data, use_labels=False), CPU)
+    with pytest.raises(ValueError, match="kl_weight is -1"):
+        train_autoencoder(replace(config, kl_weight=-1.0), tmp_path / "run", CPU)
+    assert not (tmp_path / "run").exists()
