@@ -106,7 +106,7 @@ def main() -> None:
     python autoencoder.py train --outdir runs/vae --data datasets/fashion-mnist-32.zip --duration 0.5
     python autoencoder.py reconstruct --autoencoder runs/vae/network-snapshot-000500.safetensors \\
         --data datasets/fashion-mnist-32.zip --num 10000 --dest out/reconstructed.npz
-    python fid.py calc --images out/reconstructed.npz --detector demo --ref assets/demo/reference.npz
+    python fid.py calc --images out/reconstructed.npz --num 10000 --detector demo --ref assets/demo/reference.npz
 
     \b
     # Encode the images once; then train on the latents
