@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import torch
 
 from dnnlib.cli import Group
 from dnnlib.files import check_writable
@@ -24,10 +25,13 @@ from dnnlib.flags import (
     add_flags,
     flag,
 )
+from metrics.demo_detector.shape import RESOLUTION
+from metrics.perceptual import Perceptual, bundled_perceptual
 from skip.flags import POSITIVE, DeviceFlags
 from torch_utils import distributed
 from training.autoencoder.encode import encode, reconstruct
 from training.autoencoder.train import AutoencoderConfig, train_autoencoder
+from training.dataset import ImageDataset
 from training.presets import resolve
 
 # fmt: off
@@ -62,6 +66,7 @@ class OptimisationFlags(Flags, heading="Optimisation"):
     lr: float             = flag("Learning rate", type=POSITIVE, default=1e-3, metavar="FLOAT")
     lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=0.01, metavar="MIMG")
     ema: float            = flag("Half-life of the averaged weights; at most 5% of the images seen", type=MIMG_OR_0, default=0.02, metavar="MIMG")
+    perceptual: float     = flag("Weight of a distance by the demo detector's features (32x32, gray); 0 for none", type=Finite(min=0), default=0.0, metavar="FLOAT")
     kl: float             = flag("Weight of the divergence from N(0, I)", type=Finite(min=0), default=1e-6, metavar="FLOAT")
 
 
@@ -144,14 +149,27 @@ def train_command(
         lr_rampup=round(steps.lr_rampup * 1e6),
         ema_halflife=round(steps.ema * 1e6),
         kl_weight=steps.kl,
+        perceptual=steps.perceptual,
         tick=reports.tick * 1000,
         snap=reports.tick * reports.snap * 1000,
         workers=reports.workers,
     )
-    snapshot = train_autoencoder(config, run.outdir, device)
+    distance = _distance(config, device) if config.perceptual else None
+    snapshot = train_autoencoder(config, run.outdir, device, distance)
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()
+
+
+def _distance(config: AutoencoderConfig, device: torch.device) -> Perceptual:
+    """By the features of the bundled detector, which reads images of one shape."""
+    shape = ImageDataset(config.data, use_labels=False).image_shape
+    if shape != (1, RESOLUTION, RESOLUTION):
+        raise ValueError(
+            f"--perceptual={config.perceptual:g} reads 1x{RESOLUTION}x{RESOLUTION} images; these are "
+            f"{'x'.join(map(str, shape))}: leave it out"
+        )
+    return bundled_perceptual(device)
 
 
 @main.command("encode", cls=Program)

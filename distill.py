@@ -12,10 +12,8 @@ import torch
 
 from dnnlib.cli import Group
 from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, add_flags, flag
-from metrics.demo_detector.network import DemoDetector
 from metrics.demo_detector.shape import RESOLUTION
-from metrics.detector import load_detector
-from metrics.perceptual import demo_perceptual
+from metrics.perceptual import bundled_perceptual
 from sampling.levels import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from skip.flags import DeviceFlags
@@ -139,9 +137,7 @@ def diff_instruct(run: RunFlags, flags: DiffInstructFlags) -> None:
 def _distance(name: str, device: torch.device) -> Distance:
     if name != "perceptual":
         return DISTANCES[name]
-    detector = load_detector("demo", device)
-    assert isinstance(detector, DemoDetector)
-    return demo_perceptual(detector)
+    return bundled_perceptual(device)
 
 
 def _common(run: RunFlags) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from metrics.demo_detector.network import DemoDetector
+from metrics.detector import load_detector
 
 
 class Perceptual:
@@ -35,3 +37,10 @@ class Perceptual:
 def demo_perceptual(detector: DemoDetector) -> Perceptual:
     """The distance by the stages of a demo detector, of the bundled one three convolutions, for images of its shape."""
     return Perceptual(detector.body.stages)
+
+
+def bundled_perceptual(device: torch.device) -> Perceptual:
+    """The distance by the bundled detector, for gray images of 32x32."""
+    detector = load_detector("demo", device)
+    assert isinstance(detector, DemoDetector)
+    return demo_perceptual(detector)

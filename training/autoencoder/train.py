@@ -1,9 +1,11 @@
 """Train a KL autoencoder: images to a normal distribution of latents and back.
 
-loss of an image = sum over its values of |image - decoded| + kl_weight KL(q(z | image) || N(0, I)),  z ~ q
+loss of an image = sum over its values of |image - decoded| + perceptual d(image, decoded)
+                   + kl_weight KL(q(z | image) || N(0, I)),  z ~ q
 
-Reference: Rombach et al., 2022, Appendix G, https://arxiv.org/abs/2112.10752, without its adversarial and perceptual
-terms
+with d a distance of images by their features, if there is one.
+
+Reference: Rombach et al., 2022, Appendix G, https://arxiv.org/abs/2112.10752, without its adversarial term
 """
 
 import copy
@@ -26,6 +28,8 @@ from training.run.state import TrainingState, recorded, resume
 from training.run.steps import descend, follow, generator, parts
 from training.training_loop import rank_batches, run_steps
 
+Distance = Callable[[Tensor, Tensor], Tensor]
+
 SCALED_BY = 2_000  # images whose latents decide scale_factor
 BATCH = 64
 
@@ -36,11 +40,13 @@ class AutoencoderConfig(TrainingConfig):
 
     Args:
         kl_weight: of the divergence, in a loss that sums over an image's values; LDM's is 1e-6.
+        perceptual: of the distance by features; 0 for none.
         Others: as of `TrainingConfig`; labels are not used.
     """
 
     cond: bool = False
     kl_weight: float = 1e-6
+    perceptual: float = 0.0
 
     def check(self, ranks: int) -> None:
         """Refuse what cannot be trained.
@@ -49,10 +55,11 @@ class AutoencoderConfig(TrainingConfig):
             ValueError: naming the setting and its value.
         """
         super().check(ranks)
-        if not 0 <= self.kl_weight < float("inf"):
-            raise ValueError(
-                f"kl_weight is {self.kl_weight}; it must be a finite number, 0 or more"
-            )
+        for name in ("kl_weight", "perceptual"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a finite number, 0 or more"
+                )
 
 
 @dataclass
@@ -70,11 +77,21 @@ class AutoencoderState(TrainingState):
     ema: KLAutoencoder  # type: ignore[assignment]
 
 
-def train_autoencoder(config: AutoencoderConfig, outdir: str | Path, device: torch.device) -> Path:
+def train_autoencoder(
+    config: AutoencoderConfig,
+    outdir: str | Path,
+    device: torch.device,
+    distance: Distance | None = None,
+) -> Path:
     """Train an autoencoder, or go on with the run in `outdir`; return the last snapshot's path.
 
     Writes what `training.training_loop.train` writes; a snapshot's scale_factor gives its latents unit variance.
 
+    Args:
+        config: the run.
+        outdir: its folder.
+        device: of this rank.
+        distance: d of two batches of images in [-1, 1]: [N], with gradients; needed if config.perceptual is not 0.
     Raises:
         ValueError: if a setting is out of range, the images do not fit, or `outdir` was made with other settings.
         RuntimeError: if another run is at work in `outdir`, or a loss is not finite.
@@ -92,7 +109,7 @@ def train_autoencoder(config: AutoencoderConfig, outdir: str | Path, device: tor
             batches = rank_batches(config, dataset, state.images_seen, device)
 
             def step() -> Tensor:
-                return autoencoder_step(config, state, next(batches)[0])
+                return autoencoder_step(config, state, next(batches)[0], distance)
 
             return run_steps(
                 config, state, step, outdir, device, {"data": dataset.name}, store=_with_scale(dataset, device)
@@ -119,19 +136,25 @@ def start(
     return AutoencoderState(net, ema, adam(net.parameters(), config.lr))
 
 
-def autoencoder_step(config: AutoencoderConfig, state: AutoencoderState, images: Tensor) -> Tensor:
+def autoencoder_step(
+    config: AutoencoderConfig,
+    state: AutoencoderState,
+    images: Tensor,
+    distance: Distance | None = None,
+) -> Tensor:
     """One step of Adam; returns this rank's mean loss a value of the images.
 
     Args:
         config: the run's settings.
         state: changed in place, but for images_seen.
         images: this rank's, [N, C, H, W] in [-1, 1].
+        distance: see `train_autoencoder`.
     """
     random = generator(config, state.images_seen, images.device)
     share = len(images)
     total = torch.zeros([], device=images.device)
     for rows in parts(config, share):
-        losses = reconstruction_losses(state.net, images[rows], config.kl_weight, random)
+        losses = reconstruction_losses(state.net, images[rows], config, random, distance)
         losses.sum().div(images.numel()).backward()
         total += losses.detach().sum()
 
@@ -141,14 +164,20 @@ def autoencoder_step(config: AutoencoderConfig, state: AutoencoderState, images:
 
 
 def reconstruction_losses(
-    net: KLAutoencoder, images: Tensor, kl_weight: float, random: torch.Generator
+    net: KLAutoencoder,
+    images: Tensor,
+    config: AutoencoderConfig,
+    random: torch.Generator,
+    distance: Distance | None = None,
 ) -> Tensor:
     """The loss of each image, as the module has it: [N]."""
     latents = net.encode(images)
     noise = torch.randn(latents.mean.shape, generator=random, device=random.device)
     decoded = net.decode(latents.sample(noise.to(images.device)))
-    missed = (images - decoded).abs().flatten(1).sum(1)
-    return missed + kl_weight * latents.divergence()
+    losses = (images - decoded).abs().flatten(1).sum(1) + config.kl_weight * latents.divergence()
+    if distance is not None and config.perceptual:
+        losses = losses + config.perceptual * distance(images, decoded)
+    return losses
 
 
 def _with_scale(dataset: ImageDataset, device: torch.device) -> Callable[..., None]:

@@ -56,12 +56,18 @@ class Known:
         return torch.full([2, 1, 2, 2], 0.25)
 
 
-def test_the_loss_is_the_sum_of_what_is_missed_and_the_divergence() -> None:
-    """|1 - 0.25| and |-1 - 0.25| at four pixels; (2^2 + 1 - 1 - 0) / 2 = 2 of the one latent."""
+def test_the_loss_is_the_sum_of_what_is_missed_and_the_divergence(
+    config: AutoencoderConfig,
+) -> None:
+    """|1 - 0.25| and |-1 - 0.25| at four pixels; (2^2 + 1 - 1 - 0) / 2 = 2 of the one latent; a distance of 7."""
     net: Any = Known()
+    config = replace(config, kl_weight=0.5, perceptual=0.1)
     images = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
-    losses = reconstruction_losses(net, images, 0.5, torch.Generator().manual_seed(3))
+    losses = reconstruction_losses(net, images, config, torch.Generator().manual_seed(3))
     assert losses.tolist() == pytest.approx([3.0 + 0.5 * 2, 5.0 + 0.5 * 2])
+    random = torch.Generator().manual_seed(3)
+    far = reconstruction_losses(net, images, config, random, lambda a, b: torch.full([2], 7.0))
+    assert far.tolist() == pytest.approx([3.0 + 0.5 * 2 + 0.7, 5.0 + 0.5 * 2 + 0.7])
     noise = torch.randn(2, 1, 1, 1, generator=torch.Generator().manual_seed(3))
     assert torch.equal(net.decoded, 2 + noise)
 
