@@ -1,7 +1,7 @@
 """What the paper says of an item, and whether the measured cells show it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from skip.evidence.claims import Row, judge
 from skip.evidence.comparison import Seen
 from skip.evidence.words import Setting
 from skip.studies.wavelet import BANDS
-from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
+from skip.tables.measured import SKIP_SETTINGS, MeasuredItem, settings_without
 from skip.tables.results import Outcome
 from skip.tables.show.labels import caption, label, resolve, shown
 
@@ -48,7 +48,10 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
     names = [name for name in found if name is not None]
     says = _says(claim, names)
 
-    matching = [outcome for outcome in measured.outcomes if _is_about(claim, outcome)]
+    try:
+        matching = [outcome for outcome in measured.outcomes if _is_about(claim, outcome)]
+    except ValueError as error:
+        raise ValueError(f"{measured.item.name}, claim {claim.says!r}: {error}") from error
     missing, of = sum(not outcome.done for outcome in matching), len(matching)
     if missing:
         return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
@@ -65,6 +68,7 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
         along=first_along,
         for_each=first_each or None,
         metrics=tuple(map(label, claim.metrics)),
+        match=None,  # the points are those that match
     )
     try:
         verdict = judge(simple, points(measured, claim))
@@ -84,35 +88,39 @@ def points(measured: MeasuredItem, claim: Claim) -> list[Point]:
     Raises:
         ValueError: if the cells lack one of these settings.
     """
-    found = [_point(outcome, claim, _settings(outcome)) for outcome in measured.done]
+    done = [outcome for outcome in measured.done if _is_about(claim, outcome)]
+    found = [_point(outcome, claim, _settings(outcome)) for outcome in done]
     grouped_by = SKIP_SETTINGS.intersection(_names(claim.for_each))
     if not grouped_by or "rho" in grouped_by:
         return found
 
     at_one = {
-        _group(_settings(outcome), claim)
-        for outcome in measured.done
-        if outcome.cell.by_name.get("rho") == 1
+        _group(outcome, grouped_by) for outcome in done if outcome.cell.by_name.get("rho") == 1
     }
-    for outcome in measured.done:
+    for outcome in done:
         baseline = measured.baseline(outcome)
-        settings = _settings(outcome)
-        if baseline is None or not baseline.done or _group(settings, claim) in at_one:
+        group = _group(outcome, grouped_by)
+        if baseline is None or not baseline.done or group in at_one:
             continue
-        at_one.add(_group(settings, claim))
+        at_one.add(group)
+        settings = _settings(outcome)
         own = {name: settings[name] for name in grouped_by}
         found.append(_point(baseline, claim, _settings(baseline) | own))
     return found
 
 
-def _group(settings: dict[str, Setting], claim: Claim) -> tuple[Setting, ...]:
-    """What a claim tells cells apart by."""
-    return tuple(settings.get(name) for name in _names(claim.for_each))
+def _group(outcome: Outcome, names: Set[str]) -> Hashable:
+    """What cells with a baseline each differ in: these settings, and all that have an effect at rho = 1."""
+    settings = _settings(outcome)
+    own = tuple(settings[name] for name in sorted(names))
+    return own, settings_without(outcome.cell, SKIP_SETTINGS)
 
 
 def _is_about(claim: Claim, outcome: Outcome) -> bool:
-    """Whether a cell has the settings that a claim names."""
+    """Whether a cell has the settings that a claim names; a name that cells do not know is a ValueError."""
     settings = _settings(outcome)
+    for name in claim.match or {}:
+        _require(name, settings)
     return all(settings.get(name) == value for name, value in (claim.match or {}).items())
 
 
@@ -148,12 +156,15 @@ def _join(settings: dict[str, Setting], names: Sequence[str]) -> None:
     if not rest:
         return
     for name in names:
-        if name not in settings:
-            raise ValueError(
-                f"no cell has the setting {name!r}; there are {', '.join(sorted(settings))}"
-            )
+        _require(name, settings)
     others = {name: settings[name] for name in rest}
     settings[first] = f"{shown(settings[first])}, {caption(others)}"
+
+
+def _require(name: str, settings: dict[str, Setting]) -> None:
+    if name not in settings:
+        known = ", ".join(sorted(settings))
+        raise ValueError(f"no cell has the setting {name!r}; there are {known}")
 
 
 def _each_feature(claim: Claim, names: Sequence[str]) -> list[Claim]:

@@ -52,6 +52,8 @@ def test_claims_that_do_not_fit(desk: Desk) -> None:
         ValueError, match=r"table2, claim 'FID is lower.*no cell has the setting 'stepz'"
     ):
         verdicts(desk.read(replace(item, claims=(replace(LOWER, for_each="sampler, stepz"),))))
+    with pytest.raises(ValueError, match="no cell has the setting 'stepz'"):
+        verdicts(desk.read(replace(item, claims=(replace(LOWER, match={"stepz": 9}),))))
 
 
 def test_a_claim_about_features_is_one_about_each(desk: Desk) -> None:
@@ -159,7 +161,17 @@ def test_a_plain_cell_is_the_baseline_of_both_ways_over_layers(desk: Desk) -> No
         ("sampler heun, across bottom-to-one", "8.00 at 1", "-3.00 +- 0.14"),
         ("sampler heun, across constant", "8.00 at 1", "-2.50 +- 0.14"),
     ]
+    # Of cells that differ in something else as well, each has its own.
+    cells += desk.sweep({1.0: Estimate(4.0, 0.1)}, labels="balanced")
+    for across in ("bottom-to-one", "constant"):
+        cells += desk.sweep({0.8: Estimate(3.0, 0.1)}, labels="balanced", across=across)
+    for labels, against in (("balanced", "4.00 at 1"), ("random", "6.00 at 1")):
+        only = replace(claim, match={"labels": labels, "sampler": "unipc"})
+        (judged,) = verdicts(desk.read(desk.item(*cells, claims=(only,))))
+        assert [row.against for row in judged.rows] == [against, against]
+
     cells += desk.sweep({1.0: Estimate(5.6, 0.1)}, sampler="unipc", across="constant")
-    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(claim,))))
+    plain_labels = replace(claim, match={"labels": "random"})
+    (judged,) = verdicts(desk.read(desk.item(*cells, claims=(plain_labels,))))
     own = {row.group: row for row in judged.rows}["sampler unipc, across constant"]
     assert own.against == "5.60 at 1" and own.seen == "undecided"
