@@ -37,7 +37,7 @@ def test_what_varies_is_left_to_its_column_and_rho_1_has_no_layers(desk: Desk) -
 @pytest.mark.parametrize(
     ("name", "profile", "words"),
     [
-        ("table8", "demo", "across bottom-to-one, spacing paper, input data"),
+        ("table8", "demo", "In every cell: spacing paper, input data."),
         ("table13", "demo", "Solvers: heun: sigmas edm."),
         ("table14", "paper", "weighting edm"),
         ("table10", "paper", "heun: sigmas edm, ending zero; dpmpp: thresholding no, ending zero"),
