@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from dnnlib.files import read_text
+from dnnlib.json_files import read_text
 from dnnlib.text import printable
 
 LARGEST = 2**31 - 1  # of a count

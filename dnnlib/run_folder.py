@@ -11,12 +11,8 @@ import numpy as np
 
 from dnnlib.archives import ARCHIVES, check_archive
 from dnnlib.claims import Claim, claim
-from dnnlib.files import (
-    atomic_write,
-    read_json_object,
-    remove_partial_files,
-    write_json,
-)
+from dnnlib.files import atomic_write, remove_partial_files
+from dnnlib.json_files import read_json_object, write_json
 from dnnlib.seed_images import IMAGE, SeedImages
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, united, without
 from dnnlib.text import printable

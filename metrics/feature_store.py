@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from dnnlib.arrays import open_arrays, read_arrays
 from dnnlib.claims import claim
-from dnnlib.files import atomic_write, read_json_object, remove_partial_files, write_json
+from dnnlib.files import atomic_write, remove_partial_files
+from dnnlib.json_files import read_json_object, write_json
 from metrics.detector import Detector
 from metrics.statistics import FeatureStatistics
 from torch_utils import distributed

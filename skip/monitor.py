@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dnnlib.cli import warn
-from dnnlib.files import atomic_write, json_line, read_json_lines
+from dnnlib.files import atomic_write
+from dnnlib.json_files import json_line, read_json_lines
 from dnnlib.pictures import contact_sheet, save_png, sheet_size
 from dnnlib.places import located
 from dnnlib.util import fetch, is_url

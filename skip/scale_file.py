@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from dnnlib.files import read_json_object, write_json
+from dnnlib.json_files import read_json_object, write_json
 from dnnlib.keywords import shown
 from dnnlib.text import printable
 from skip.scale import SkipScale, as_json

@@ -94,7 +94,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise requests.ConnectionError("Network is unreachable")
 
     monkeypatch.setattr("requests.get", get)
-    monkeypatch.setattr("dnnlib.util.RETRY_SECONDS", 0)
+    monkeypatch.setattr("dnnlib.download.RETRY_SECONDS", 0)
 
 
 def run(command: str) -> Result:

@@ -19,7 +19,7 @@ from tiny_network import saved, tiny_network
 
 import dnnlib.seed_images
 import generate
-from dnnlib.files import read_json_object
+from dnnlib.json_files import read_json_object
 from dnnlib.pictures import decode_png, encode_png
 from dnnlib.seed_images import SeedImages
 from skip.flags import SamplingFlags, SkipFlags

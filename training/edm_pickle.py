@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from dnnlib.download import OLD_TORCH
 from torch_utils import safe_pickle
 from torch_utils.safe_pickle import Recorded
 from torch_utils.torch_files import check_tensors
 
-OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"
 PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dnnlib.download import OLD_TORCH
 from torch_utils.lightning import is_lightning
 from training import own_format
-from training.edm_pickle import OLD_TORCH, is_pickle, read_snapshot
+from training.edm_pickle import is_pickle, read_snapshot
 from training.families import openai
 from training.families.ldm import checkpoint as ldm
 from training.families.uvit import checkpoint as uvit

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from dnnlib.cli import Command
-from dnnlib.files import atomic_write, check_writable, read_json_lines
+from dnnlib.files import atomic_write, check_writable
+from dnnlib.json_files import read_json_lines
 from dnnlib.pictures import matplotlib_module
 
 FORMATS = ("png", "pdf", "svg")

@@ -11,7 +11,7 @@ import torch
 
 from dnnlib.claims import claim
 from dnnlib.cli import warn
-from dnnlib.files import read_json_object, write_json
+from dnnlib.json_files import read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of

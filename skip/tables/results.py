@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from dnnlib.files import read_text, write_json
+from dnnlib.json_files import read_text, write_json
 from dnnlib.seeds import parse_seeds
 from dnnlib.text import printable
 from skip.evidence.estimate import Estimate

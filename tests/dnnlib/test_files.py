@@ -15,14 +15,8 @@ import pytest
 
 import dnnlib.files
 from dnnlib.claims import claim, has_token, token, token_path
-from dnnlib.files import (
-    atomic_write,
-    flush_to_disk,
-    read_json_lines,
-    read_json_object,
-    remove_partial_files,
-    write_json,
-)
+from dnnlib.files import atomic_write, flush_to_disk, remove_partial_files
+from dnnlib.json_files import read_json_lines, read_json_object, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

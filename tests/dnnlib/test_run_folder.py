@@ -13,7 +13,8 @@ import pytest
 import dnnlib.files
 import dnnlib.run_folder
 import dnnlib.seed_images
-from dnnlib.files import atomic_write, read_json_object
+from dnnlib.files import atomic_write
+from dnnlib.json_files import read_json_object
 from dnnlib.pictures import encode_png
 from dnnlib.run_folder import RunFolder
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dnnlib import util
+from dnnlib import download, util
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -87,8 +87,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    monkeypatch.setattr(util, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(util, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(download, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 10_000)
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
     with Server() as running:
         threading.Thread(
@@ -153,7 +153,7 @@ def test_a_broken_transfer_is_continued_within_one_call(server: Server) -> None:
 
 
 def test_a_broken_transfer_is_continued_by_a_later_call(server: Server) -> None:
-    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    server.break_after = [100_000] + [0] * (download.ATTEMPTS - 1)
     with pytest.raises(RuntimeError, match="cannot download"):
         util.fetch(server.url)
     path = util.cached_path(server.url)
@@ -179,7 +179,7 @@ def test_a_server_that_names_no_version_makes_it_start_again(server: Server) -> 
 def test_a_file_that_changed_on_the_server_is_not_patched_together(
     server: Server, etag: str | None
 ) -> None:
-    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    server.break_after = [100_000] + [0] * (download.ATTEMPTS - 1)
     with pytest.raises(RuntimeError):
         util.fetch(server.url)
     server.content, server.etag = CONTENT[::-1], etag
@@ -187,7 +187,7 @@ def test_a_file_that_changed_on_the_server_is_not_patched_together(
 
 
 def test_a_part_longer_than_the_file_is_dropped(server: Server) -> None:
-    server.break_after = [100_000] + [0] * (util.ATTEMPTS - 1)
+    server.break_after = [100_000] + [0] * (download.ATTEMPTS - 1)
     with pytest.raises(RuntimeError):
         util.fetch(server.url)
     server.content = CONTENT[:50_000]
@@ -197,7 +197,9 @@ def test_a_part_longer_than_the_file_is_dropped(server: Server) -> None:
 def test_a_short_body_is_noticed_even_if_the_http_library_does_not(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(util.requests.Response, "iter_content", lambda self, size: iter([b"abc"]))
+    monkeypatch.setattr(
+        download.requests.Response, "iter_content", lambda self, size: iter([b"abc"])
+    )
     with pytest.raises(RuntimeError, match=r"ended after \d+ of 300000 bytes"):
         util.fetch(server.url)
     assert not util.cached_path(server.url).exists()

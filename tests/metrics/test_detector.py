@@ -101,7 +101,7 @@ def test_missing_weights_offline_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
-    monkeypatch.setattr("dnnlib.util.RETRY_SECONDS", 0)
+    monkeypatch.setattr("dnnlib.download.RETRY_SECONDS", 0)
     url = "http://127.0.0.1:9/inception.pth"
     monkeypatch.setattr(
         detector, "load_entries", lambda: {"mine": DetectorEntry("mine", "MIT", url=url)}

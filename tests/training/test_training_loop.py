@@ -20,8 +20,8 @@ from PIL import Image
 from small_network import small
 
 from dnnlib.claims import claim
-from dnnlib.files import read_json_lines
 from dnnlib.interrupts import Stopped
+from dnnlib.json_files import read_json_lines
 from train import main as program_main
 from training import training_loop
 from training.checkpoint import load_network, save_network

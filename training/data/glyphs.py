@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from dnnlib.files import read_text
+from dnnlib.json_files import read_text
 from dnnlib.text import printable
 
 FONTS = (".ttf", ".otf", ".ttc")

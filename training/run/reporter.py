@@ -8,7 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from dnnlib.files import atomic_write, json_line, read_json_lines
+from dnnlib.files import atomic_write
+from dnnlib.json_files import json_line, read_json_lines
 from torch_utils import distributed
 from training.run.config import TrainingConfig, crossed
 from training.run.state import TrainingState

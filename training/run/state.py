@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dnnlib.files import read_json_object, remove_partial_files, write_json
+from dnnlib.files import remove_partial_files
+from dnnlib.json_files import read_json_object, write_json
 from dnnlib.keywords import shown
 from dnnlib.text import printable
 from torch_utils import distributed

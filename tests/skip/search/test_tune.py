@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from conftest import fill
 
 from dnnlib.claims import claim
-from dnnlib.files import write_json
+from dnnlib.json_files import write_json
 from metrics.feature_store import FeatureStore
 from metrics.statistics import Statistics
 from sampling.settings import SamplerSettings
