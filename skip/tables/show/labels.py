@@ -10,8 +10,8 @@ from skip.evidence.words import written
 FORMS = {"unbiased": "unbiased", "v": "V-statistic"}  # of MMD^2
 # Settings whose words in the files say little to a reader: in legends, captions and lists.
 PHRASES = {
-    ("across", "bottom-to-one"): "rho rising to 1 over layers",
-    ("across", "constant"): "rho the same in every layer",
+    ("across", "bottom-to-one"): "rho rising to 1",
+    ("across", "constant"): "one rho in every layer",
     ("sampler", "unipc"): "UniPC",
     ("sampler", "heun"): "Heun",
     ("sampler", "consistency"): "one step",
@@ -93,6 +93,8 @@ def in_words(settings: Mapping[str, Any]) -> str:
     told = {name: value for name, value in settings.items() if value is not None}
     if not told.get("train_images", 1):
         del told["train_images"]
+    if told.get("rho") == 1:  # of every layer
+        told.pop("across", None)
     return ", ".join(_phrase(name, value) for name, value in told.items())
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dnnlib.pictures import open_picture, side_by_side
 from skip.tables.item import Cell
-from skip.tables.measured import MeasuredItem
+from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Outcome
 from skip.tables.show.labels import in_words
 
@@ -56,8 +56,8 @@ def _page(outcome: Outcome) -> Image.Image:
 
 
 def _common(cell: Cell) -> list[Any]:
-    """What the sheets of a row have in common."""
-    return list(cell.varies.values())[:-1]
+    """What the sheets of a row have in common: all but rho."""
+    return [value for name, value in cell.varies.items() if name not in SKIP_SETTINGS]
 
 
 def _below_each_other(lines: list[Image.Image]) -> Image.Image:

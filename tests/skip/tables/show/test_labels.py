@@ -36,12 +36,14 @@ def test_resolve() -> None:
 
 def test_settings_as_a_reader_would_say_them() -> None:
     curve = {"sampler": "unipc", "steps": 9, "across": "constant", "train_lr": None}
-    assert in_words(curve) == "UniPC, 9 steps, rho the same in every layer"
+    assert in_words(curve) == "UniPC, 9 steps, one rho in every layer"
     training = {"trained": "all weights", "train_images": 1600, "train_lr": 1e-5, "rho": 1.0}
     told = "all weights trained, 1600 images of training, learning rate 1e-05, rho 1"
     assert in_words(training) == told
     nothing = {"trained": "nothing", "train_images": 0, "rho": 0.8}
     assert in_words(nothing) == "nothing trained, rho 0.8"
+    assert in_words({"rho": 0.8, "across": "bottom-to-one"}) == "rho 0.8, rho rising to 1"
+    assert in_words({"rho": 1.0, "across": "bottom-to-one"}) == "rho 1"
     assert in_words({"window": (0.5, 2.0), "network": "demo"}) == "window 0.5 to 2, network demo"
 
 
