@@ -20,7 +20,7 @@ def test_select() -> None:
     assert [setting(c, "sampler") for c in select(item, "nfe=9,rho=1.0").cells] == ["unipc", "heun"]
     assert select(item, "rho=1").cells == select(item, "rho=1.0").cells
     wrong = {
-        "99": "--cells=99: table2 has the cells 0 to 19",
+        "99": "--cells=99: table2 has the cells 0 to 21",
         "rho=0.33": "no such cell",
         "rho=": "not SETTING=VALUE",
         "rhoo=1": "no cell of table2 has a setting 'rhoo'",
