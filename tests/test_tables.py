@@ -86,7 +86,7 @@ def test_killed_and_started_again_ends_with_the_same_file(tmp_path: Path) -> Non
     [
         (["run", "table99"], "there is no item 'table99'; choose from table1"),
         (["run", "table2", "--profile", "big"], "unknown profile 'big'"),
-        (["run", "table2", "--cells", "44"], "cells 0 to 19"),
+        (["run", "table2", "--cells", "44"], "cells 0 to 21"),
         (["run", "table2", "--num", "5", "--seeds", "1-3"], "--num and --seeds both"),
         (["run", "table2", "--seeds", "x"], "Error: seeds 'x' are not a list"),
         (["run", "table2", "--seeds", "3-1"], "Error: seeds '3-1' are none"),
