@@ -42,7 +42,7 @@ def test_run_then_show(tmp_path: Path) -> None:
     assert "demo FID" in shown.stdout
     found = re.search(r"\| unipc \| 5 \| 0\.9 \| 5 \| ([\d.]+) ± ", shown.stdout)
     assert found and float(found[1]) == pytest.approx(value["value"], abs=value["error"])
-    assert "cells to do: 19 of 20" in shown.stdout
+    assert "cells to do: 21 of 22" in shown.stdout
     listed = tables("list", "table2", "--num", "16", "--results", tmp_path)
     assert "1/20" in listed.stdout
 
@@ -142,7 +142,7 @@ def test_results_are_those_beside_the_program(
     """From another folder, the current one's are others."""
     (tmp_path / "results").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert "table2        20/20  done" in tables("list", "table2").stdout
+    assert "table2        22/22  done" in tables("list", "table2").stdout
     assert "demo FID" in tables("show", "table2").stdout
     assert json.loads(tables("run", "table2").stdout) == {
         "measured": 0,
