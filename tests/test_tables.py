@@ -44,7 +44,7 @@ def test_run_then_show(tmp_path: Path) -> None:
     assert found and float(found[1]) == pytest.approx(value["value"], abs=value["error"])
     assert "cells to do: 21 of 22" in shown.stdout
     listed = tables("list", "table2", "--num", "16", "--results", tmp_path)
-    assert "1/20" in listed.stdout
+    assert "1/22" in listed.stdout
 
 
 def test_two_ranks_give_the_same(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_results_are_those_beside_the_program(
         "measured": 0,
         "results": str(ROOT / "results"),
     }
-    assert "table2         0/20  done" in tables("list", "table2", "--results", "results").stdout
+    assert "table2         0/22  done" in tables("list", "table2", "--results", "results").stdout
     monkeypatch.chdir(ROOT)
     assert json.loads(tables("run", "table2").stdout)["results"] == "results"
 
