@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnnlib.util import is_url
+from metrics.demo_detector.network import NAME
 from metrics.measure import QUANTITIES
 from skip.evidence.words import written
 
@@ -34,6 +35,7 @@ def label(name: str, instead: str | None = None) -> str:
     """A value's name for people; that of another feature network than Inception-v3 stays in it.
 
     "fid" -> "FID", "fid-demo-fashion-mnist" -> "demo FID", "fid-clip-vitl14" -> "FID (clip-vitl14)",
+    "fid-demo-fashion-mnist-resnet" -> "demo FID (fashion-mnist-resnet)", as of any demo detector but the first,
     "gradient_norm" -> "gradient norm", "rbf_0.5_v" -> "RBF 0.5, V-statistic".
 
     Args:
@@ -54,7 +56,8 @@ def label(name: str, instead: str | None = None) -> str:
         return text
     if not detector.startswith("demo"):
         return f"{text} ({detector})"
-    return text if "demo" in text else f"demo {text}"
+    text = text if "demo" in text else f"demo {text}"
+    return text if detector in ("demo", NAME) else f"{text} ({detector.removeprefix('demo-')})"
 
 
 def resolve(metric: str, names: Iterable[str]) -> str | None:

@@ -14,6 +14,7 @@ from skip.tables.show.labels import FORMS, PHRASES, in_words, label, resolve
     [
         ("fid", "FID"),
         ("fid-demo-fashion-mnist", "demo FID"),
+        ("fid-demo-fashion-mnist-resnet", "demo FID (fashion-mnist-resnet)"),
         ("is-demo", "demo IS"),
         ("rbf_0.5_unbiased", "RBF 0.5, unbiased"),
         ("imq_v", "IMQ, V-statistic"),
