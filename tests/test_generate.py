@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -472,6 +473,35 @@ def test_two_ranks_make_the_files_of_one_process(networks: Path, tmp_path: Path)
         (1, 13),
         (2, 13),
     ]
+
+
+def test_two_machines_make_the_files_of_one_process(networks: Path, tmp_path: Path) -> None:
+    """Each with a launcher of its own, and a process."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    args = "--seeds 0-4 --steps 2 --batch 2"
+    launcher = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=static",
+        "--master-addr=127.0.0.1", f"--master-port={port}",
+    ]  # fmt: skip
+    machines = []
+    for number in range(2):
+        command = [*launcher, f"--node-rank={number}", PROGRAM]
+        machines.append(
+            subprocess.Popen(
+                [*command, *arguments(networks, tmp_path / "two", args)],
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+        )
+    for machine in machines:
+        said = machine.communicate(timeout=300)[1]
+        assert machine.returncode == 0, said
+    assert_same_images(made(networks, tmp_path / "one", args), tmp_path / "two")
+    (session,) = record(tmp_path / "two")["sessions"]
+    assert (session["ranks"], session["images"]) == (2, 5)
 
 
 def test_images_that_show_late_are_waited_for(
