@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from dnnlib.text import printable
 from metrics.demo_detector.bodies import ARCH, BODIES, FEATURES
 from metrics.demo_detector.shape import Shape
 from metrics.pixels import check_images
@@ -20,6 +21,8 @@ class DemoDetector(nn.Module):
         arch: of the body: a name in `BODIES`.
     Attributes:
         feature_dim, num_logits: 128; the number of classes.
+    Raises:
+        ValueError: if `arch` is no such name.
     """
 
     feature_dim = FEATURES
@@ -28,6 +31,9 @@ class DemoDetector(nn.Module):
         self, sha256: str = "", shape: Shape | None = None, name: str = NAME, arch: str = ARCH
     ) -> None:
         super().__init__()
+        if arch not in BODIES:
+            shown = printable(repr(arch), 80)
+            raise ValueError(f"the architecture is {shown}; need {' or '.join(BODIES)}")
         self.sha256, self.shape, self.name, self.arch = sha256, shape or Shape(), name, arch
         self.num_logits = self.shape.classes
         self.body = BODIES[arch](self.shape)
