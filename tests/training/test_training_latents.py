@@ -80,6 +80,7 @@ def test_a_new_ldm_predicts_no_noise() -> None:
     assert torch.equal(net(x, torch.tensor([0.5, 3.0]), torch.eye(3)[:2]), x)
 
 
+@torch.inference_mode()
 def test_the_time_reaches_a_narrow_network_with_few_groups_only() -> None:
     """With one channel a group the norm takes out what the time adds to the channel."""
 

@@ -89,6 +89,7 @@ def test_a_draw_is_the_mean_and_so_many_deviations() -> None:
     assert latents.sample(torch.tensor([3.0, 0.5])).tolist() == pytest.approx([1.0, -1.0])
 
 
+@torch.inference_mode()
 def test_log_variances_stay_where_exp_is_finite() -> None:
     net = fill(KLAutoencoder(**SMALL)).eval()
     torch.nn.init.constant_(net.quant_conv.bias, 1e6)  # type: ignore[arg-type]
