@@ -6,12 +6,14 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from dnnlib.cli import Group
-from dnnlib.files import check_writable
+from dnnlib.files import atomic_write, check_writable
 from dnnlib.flags import (
     COUNT,
     MIMG,
@@ -25,8 +27,8 @@ from dnnlib.flags import (
     add_flags,
     flag,
 )
-from metrics.demo_detector.shape import RESOLUTION
-from metrics.perceptual import Perceptual, bundled_perceptual
+from metrics.perceptual import BUNDLED_SHAPE, Perceptual, bundled_perceptual
+from sampling.generate import to_uint8
 from skip.flags import POSITIVE, DeviceFlags
 from torch_utils import distributed
 from training.autoencoder.encode import encode, reconstruct
@@ -133,14 +135,7 @@ def train_command(
     device = reports.device.init()
     config = AutoencoderConfig(
         data=run.data,
-        network={
-            "ch": network.cbase,
-            "ch_mult": network.cres,
-            "num_res_blocks": network.num_blocks,
-            "z_channels": network.channels,
-            "embed_dim": network.channels,
-            "norm_groups": None,
-        },
+        network=_network(network),
         duration=round(run.duration * 1e6),
         seed=run.seed,
         batch=steps.batch,
@@ -154,6 +149,7 @@ def train_command(
         snap=reports.tick * reports.snap * 1000,
         workers=reports.workers,
     )
+
     distance = _distance(config, device) if config.perceptual else None
     snapshot = train_autoencoder(config, run.outdir, device, distance)
     if distributed.rank() == 0:
@@ -161,22 +157,44 @@ def train_command(
     distributed.shutdown()
 
 
+def _network(flags: NetworkFlags) -> dict[str, Any]:
+    """Keywords of `KLAutoencoder`."""
+    return {
+        "ch": flags.cbase,
+        "ch_mult": flags.cres,
+        "num_res_blocks": flags.num_blocks,
+        "z_channels": flags.channels,
+        "embed_dim": flags.channels,
+        "norm_groups": None,
+    }
+
+
 def _distance(config: AutoencoderConfig, device: torch.device) -> Perceptual:
     """By the features of the bundled detector, which reads images of one shape."""
     shape = ImageDataset(config.data, use_labels=False).image_shape
-    if shape != (1, RESOLUTION, RESOLUTION):
+    if shape != BUNDLED_SHAPE:
+        read, these = ("x".join(map(str, one)) for one in (BUNDLED_SHAPE, shape))
         raise ValueError(
-            f"--perceptual={config.perceptual:g} reads 1x{RESOLUTION}x{RESOLUTION} images; these are "
-            f"{'x'.join(map(str, shape))}: leave it out"
+            f"--perceptual={config.perceptual:g} reads {read} images; these are {these}: leave it out"
         )
     return bundled_perceptual(device)
+
+
+def _alone(flags: EncodeFlags) -> torch.device:
+    """The device of a command that one process does."""
+    device = flags.device.init()
+    if distributed.world_size() > 1:
+        raise ValueError(
+            f"one process does this, and {distributed.world_size()} were started: call it without torchrun"
+        )
+    return device
 
 
 @main.command("encode", cls=Program)
 @add_flags(EncodeFlags)
 def encode_command(flags: EncodeFlags) -> None:
     """Encode all images of a data set, for train.py; print what was written as JSON."""
-    device = flags.device.init()
+    device = _alone(flags)
     check_writable(flags.dest, "--dest")
     count = encode(resolve(flags.autoencoder)[0], flags.data, Path(flags.dest), device)
     click.echo(json.dumps({"images": count, "dest": flags.dest}))
@@ -187,11 +205,14 @@ def encode_command(flags: EncodeFlags) -> None:
 @add_flags(EncodeFlags, CountFlags)
 def reconstruct_command(flags: EncodeFlags, images: CountFlags) -> None:
     """Encode images and decode them again, to look at or to measure; print what was written as JSON."""
-    device = flags.device.init()
+    device = _alone(flags)
     check_writable(flags.dest, "--dest")
     autoencoder = resolve(flags.autoencoder)[0]
-    count = reconstruct(autoencoder, flags.data, images.num, Path(flags.dest), device)
-    click.echo(json.dumps({"images": count, "dest": flags.dest}))
+    batches = reconstruct(autoencoder, flags.data, images.num, device)
+    found = torch.cat([to_uint8(batch).cpu() for batch in batches])
+    with atomic_write(flags.dest) as file:
+        np.savez(file, arr_0=found.permute(0, 2, 3, 1).numpy())
+    click.echo(json.dumps({"images": len(found), "dest": flags.dest}))
     distributed.shutdown()
 
 

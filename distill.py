@@ -12,8 +12,7 @@ import torch
 
 from dnnlib.cli import Group
 from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, add_flags, flag
-from metrics.demo_detector.shape import RESOLUTION
-from metrics.perceptual import bundled_perceptual
+from metrics.perceptual import BUNDLED_SHAPE, bundled_perceptual
 from sampling.levels import MOST_STEPS
 from sampling.sigmas import SIGMAS
 from skip.flags import DeviceFlags
@@ -113,11 +112,8 @@ def consistency(run: RunFlags, flags: ConsistencyFlags) -> None:
     )
     sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
     method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
-    if config.distance == "perceptual" and method.dataset.image_shape != (
-        1,
-        RESOLUTION,
-        RESOLUTION,
-    ):
+
+    if config.distance == "perceptual" and method.dataset.image_shape != BUNDLED_SHAPE:
         shape = "x".join(map(str, method.dataset.image_shape))
         raise ValueError(
             f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber"

@@ -164,9 +164,11 @@ def main(flags: TrainingFlags) -> None:
     """
     run, reports = flags.run, flags.reports
     config = training_config(flags)  # refuses what contradicts itself, before anything is read
+
     data = open_data(run.data, use_labels=False)
     if flags.network.arch == "ldm":
         config = training_config(flags, data.resolution)
+
     device = flags.compute.device.init()
     torch.backends.cudnn.benchmark = True
     _check_kind(flags.network.arch, data, config.data)
@@ -176,12 +178,14 @@ def main(flags: TrainingFlags) -> None:
     monitor.check(data.shown_shape)
     if "model_type" in config.network:
         _tell_of_lost_attention(config.network, data.resolution)
+
     if run.dry_run:
         check(config, run.outdir, device)
         if distributed.rank() == 0:
             click.echo(json.dumps(asdict(config), indent=2))
         distributed.shutdown()
         return
+
     snapshot = train(config, run.outdir, device, monitor)
     if distributed.rank() == 0:
         click.echo(snapshot)

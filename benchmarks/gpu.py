@@ -148,8 +148,10 @@ def oracle(bench: Bench) -> None:
         name: value.clone()
         for name, value in bench.network(channels_last=False).state_dict().items()
     }
+
     batch = bench.batches()[-1] if bench.small else 64
     x, sigma, labels = bench.inputs(batch)
+
     for tf32, half in ((False, None), (True, None), (True, torch.float16), (True, torch.bfloat16)):
         name = "float32" if half is None else f"autocast {str(half).removeprefix('torch.')}"
         what = f"{name}{' with TF32' if tf32 else ''}"
@@ -177,12 +179,14 @@ def network(bench: Bench) -> None:
         (torch.float16, False),
         (torch.bfloat16, False),
     ]
+
     for dtype, tf32 in kinds:
         for channels_last in (True, False):
             net = bench.network(dtype, channels_last)
             tuned = SkipTuned(net, SkipScale(0.82))
             layout = "channels last" if channels_last else "NCHW"
             what = f"{str(dtype).removeprefix('torch.')}{' with TF32' if tf32 else ''}, {layout}"
+
             for batch in bench.batches():
                 x, sigma, labels = bench.inputs(batch)
                 allow_tf32(tf32)
@@ -280,12 +284,14 @@ def detector(bench: Bench) -> None:
         path = Path(folder) / "inception.pth"
         torch.save(fill(InceptionV3()).state_dict(), path)
         plain = fill(InceptionV3()).eval().requires_grad_(False).to(bench.device)
+
         runs: dict[str, Callable[[], object]] = {
             "plain, float32": lambda: plain.taps(plain.prepare(images).contiguous())["2048"],
         }
         for dtype in (torch.float32, torch.bfloat16):
             net = load_inception(path, dtype=dtype).to(bench.device)
             runs[f"ours, {str(dtype).removeprefix('torch.')}"] = partial(net, images)
+
     base = None
     for what, run in runs.items():
         with bench.attempt("detector", what), torch.inference_mode():

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from metrics.demo_detector.network import DemoDetector
+from metrics.demo_detector.shape import RESOLUTION
 from metrics.detector import load_detector
+
+BUNDLED_SHAPE = (1, RESOLUTION, RESOLUTION)  # channels, height and width: the clothes'
 
 
 class Perceptual:
@@ -40,7 +43,7 @@ def demo_perceptual(detector: DemoDetector) -> Perceptual:
 
 
 def bundled_perceptual(device: torch.device) -> Perceptual:
-    """The distance by the bundled detector, for gray images of 32x32."""
+    """The distance by the bundled detector, for images of BUNDLED_SHAPE."""
     detector = load_detector("demo", device)
     assert isinstance(detector, DemoDetector)
     return demo_perceptual(detector)

@@ -1,12 +1,15 @@
 """A network small enough for every test of storing and loading, and what those tests share."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import edm_pickles
+import numpy as np
 import pytest
 import torch
 from conftest import fill
+from PIL import Image
 
 from training.checkpoint import load_network
 from training.precond import PRECONDS, Precond
@@ -46,3 +49,15 @@ def assert_same(actual: Precond, expected: Precond) -> None:
     assert not actual.training and not any(p.requires_grad for p in actual.parameters())
     a, b = actual.state_dict(), expected.state_dict()
     assert list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def image_folder(tmp_path: Path, count: int = 40) -> Path:
+    """So many 8x8 images of three classes, as SMALL draws them."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, [count, 8, 8], dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    labels = [[f"{i:02d}.png", i % 3] for i in range(count)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return folder

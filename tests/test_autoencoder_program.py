@@ -100,3 +100,10 @@ def test_images_are_no_latents(made: Path, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "make some with autoencoder.py encode" in result.stderr
     result = run(train.main, f"{line} --arch adm --autoencoder {_vae(made)}")
     assert result.exit_code == 2 and "does nothing: --data are images" in result.stderr
+
+
+def test_the_perceptual_term_is_for_the_clothes_only(made: Path, tmp_path: Path) -> None:
+    line = f"train --data {_few(made)} --outdir {tmp_path}/vae {SMALL} --perceptual 1"
+    result = run(autoencoder.main, line)
+    assert result.exit_code == 2 and "reads 1x32x32 images; these are 1x16x16" in result.stderr
+    assert not (tmp_path / "vae").exists()

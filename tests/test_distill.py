@@ -7,7 +7,7 @@ from pathlib import Path
 import processes
 import pytest
 from click.testing import CliRunner, Result
-from standins_distill import image_folder
+from small_network import image_folder
 from tiny_network import saved
 
 import distill

@@ -101,12 +101,14 @@ def train_command(flags: TrainFlags) -> None:
         (images, classes), (test_images, test_classes) = _held_out(images, classes)
     else:
         test_images, test_classes = _read(flags.test)
+
     if test_images.shape[1:] != images.shape[1:] or test_classes.max() > classes.max():
         shapes = ["x".join(map(str, x.shape[1:])) for x in (test_images, images)]
         counts = [int(x.max()) + 1 for x in (test_classes, classes)]
         raise ValueError(
             f"{flags.test} has {shapes[0]} images of {counts[0]} classes; {flags.data} has {shapes[1]} of {counts[1]}"
         )
+
     name = name_of(flags.data, flags.arch)
     net = train(images, classes, flags.epochs, seed=flags.seed, name=name, arch=flags.arch)
     facts: dict[str, object] = {
@@ -118,6 +120,7 @@ def train_command(flags: TrainFlags) -> None:
         "seed": flags.seed,
         "torch": torch.__version__,
     }
+
     save(net, flags.dest, facts)
     written = {"bytes": flags.dest.stat().st_size, "sha256": file_sha256(flags.dest)}
     click.echo(json.dumps(facts | written, indent=2))

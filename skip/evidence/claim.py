@@ -88,14 +88,17 @@ class Claim:
             raise ValueError(
                 f"against is {self.against}; name values of {self.along} other than {self.baseline}"
             )
+
         if self.kind in NEED_GROUPS and self.for_each is None:
             raise ValueError(
                 f"{self.kind} compares {self.along} between values of for_each: name that setting"
             )
+
         if (self.kind == "equal") != (self.margin is not None):
             raise ValueError(f"margin is {self.margin}: equal needs one, and nothing else has one")
         if self.margin is not None and not 0 < self.margin < 1:
             raise ValueError(f"margin is {self.margin}; it must lie between 0 and 1, as 0.05")
+
         if (self.kind == "most_lower") != bool(self.metrics) or bool(self.metric) == bool(
             self.metrics
         ):

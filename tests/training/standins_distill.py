@@ -1,12 +1,8 @@
-"""What the tests of distillation share: Gaussian data, whose denoiser is known, and a data set of small images."""
+"""What the tests of distillation share: Gaussian data, whose denoiser is known."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -30,17 +26,6 @@ class Gaussian(nn.Module):
         """D(x; sigma)."""
         level = torch.as_tensor(sigma, dtype=x.dtype).reshape(-1, 1, 1, 1)
         return x * self.std**2 / (self.std**2 + level**2)
-
-
-def image_folder(tmp_path: Path) -> Path:
-    """Forty 8x8 images of three classes, as `small_network.SMALL` draws them."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [40, 8, 8], dtype=np.uint8)):
-        Image.fromarray(image).save(folder / f"{i:02d}.png")
-    labels = [[f"{i:02d}.png", i % 3] for i in range(40)]
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
-    return folder
 
 
 RUN: dict[str, Any] = {

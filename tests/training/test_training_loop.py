@@ -10,14 +10,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import processes
 import pytest
 import torch
 from click.testing import CliRunner
 from edm_pickles import edm_snapshot
 from PIL import Image
-from small_network import small
+from small_network import image_folder, small
 
 from dnnlib.claims import claim
 from dnnlib.interrupts import Stopped
@@ -43,13 +42,7 @@ NETWORK = {"model_type": "DhariwalUNet", "model_channels": 16, "channel_mult": [
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [40, 8, 8], dtype=np.uint8)):
-        Image.fromarray(image).save(folder / f"{i:02d}.png")
-    labels = [[f"{i:02d}.png", i % 3] for i in range(40)]
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
-    return folder
+    return image_folder(tmp_path)
 
 
 def config(data: Path, **changes: Any) -> TrainingConfig:

@@ -12,12 +12,13 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_utils import distributed
+from training.autoencoder.encode import encoded
 from training.dataset import ImageDataset
 from training.families.latent.decoder_files import save_autoencoder
 from training.families.latent.encoder import KLAutoencoder
@@ -31,7 +32,6 @@ from training.training_loop import rank_batches, run_steps
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 SCALED_BY = 2_000  # images whose latents decide scale_factor
-BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,6 @@ class AutoencoderState(TrainingState):
         Others: as of `TrainingState`.
     """
 
-    PARTS: ClassVar[tuple[str, ...]] = TrainingState.PARTS
-
     net: KLAutoencoder  # type: ignore[assignment]
     ema: KLAutoencoder  # type: ignore[assignment]
 
@@ -99,6 +97,8 @@ def train_autoencoder(
     """
     outdir, ranks = Path(outdir), distributed.world_size()
     config.check(ranks)
+    if config.perceptual and distance is None:
+        raise ValueError(f"perceptual is {config.perceptual}, but there is no distance")
     dataset = ImageDataset(config.data, use_labels=False)
     check_batch(config.batch // ranks, dataset.image_shape)
     state = start(config, dataset, device)
@@ -190,15 +190,11 @@ def _with_scale(dataset: ImageDataset, device: torch.device) -> Callable[..., No
     return store
 
 
-@torch.no_grad()
 def unit_scale(net: KLAutoencoder, dataset: ImageDataset, device: torch.device) -> float:
     """1 / standard deviation of the latents that are drawn for the first images of a data set."""
     random = torch.Generator(device).manual_seed(0)
     drawn = []
-    for first in range(0, min(len(dataset), SCALED_BY), BATCH):
-        indices = range(first, min(first + BATCH, len(dataset), SCALED_BY))
-        stored = torch.stack([dataset[index][0] for index in indices])
-        latents = net.encode(dataset.values(stored.to(device), random))
+    for latents in encoded(net, dataset, min(len(dataset), SCALED_BY), device):
         noise = torch.randn(latents.mean.shape, generator=random, device=device)
         drawn.append(latents.sample(noise).flatten())
     return 1 / float(torch.cat(drawn).std())

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_network import image_folder
 from torch import Tensor
 
 from training.autoencoder.encode import encode, reconstruct
@@ -32,14 +31,9 @@ NETWORK = {
 
 @pytest.fixture
 def config(tmp_path: Path) -> AutoencoderConfig:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, [12, 8, 8], dtype=np.uint8)):
-        Image.fromarray(image).save(folder / f"{i:02d}.png")
-    labels = [[f"{i:02d}.png", i % 3] for i in range(12)]
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    data = str(image_folder(tmp_path, 12))
     return AutoencoderConfig(
-        data=str(folder), network=NETWORK, duration=16, batch=8, lr=1e-2, lr_rampup=0, snap=8, tick=8, ema_halflife=8
+        data=data, network=NETWORK, duration=16, batch=8, lr=1e-2, lr_rampup=0, snap=8, tick=8, ema_halflife=8
     )  # fmt: skip
 
 
@@ -103,19 +97,44 @@ def test_reconstructions_are_what_the_decoder_makes_of_the_means(
     config: AutoencoderConfig, tmp_path: Path
 ) -> None:
     path = train_autoencoder(replace(config, duration=8), tmp_path / "run", CPU)
-    assert reconstruct(path, config.data, 5, tmp_path / "out.npz", CPU) == 5
-    found = np.load(tmp_path / "out.npz")["arr_0"]
+    found = torch.cat(list(reconstruct(path, config.data, 5, CPU)))
     net, data = load_autoencoder(path), ImageDataset(config.data)
     images = torch.stack([data[i][0] for i in range(5)]).float() / 127.5 - 1
     with torch.inference_mode():
-        expected = net.decode(net.encode(images).mean) * 127.5 + 128
-    assert np.array_equal(found, expected.clip(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        expected = net.decode(net.encode(images).mean)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("told", [{"labels": None}, None])
+def test_images_without_classes_are_encoded_too(
+    told: dict[str, None] | None, config: AutoencoderConfig, tmp_path: Path
+) -> None:
+    """Where dataset.json says null, as dataset_tool.py writes it, and where there is none."""
+    file = Path(config.data) / "dataset.json"
+    file.unlink()
+    if told is not None:
+        file.write_text(json.dumps(told))
+    path = train_autoencoder(replace(config, duration=8), tmp_path / "run", CPU)
+    encode(path, config.data, tmp_path / "latents.npz", CPU)
+    assert LatentDataset(tmp_path / "latents.npz", use_labels=False).label_dim == 0
+
+
+def test_labels_that_are_no_classes_are_refused(config: AutoencoderConfig, tmp_path: Path) -> None:
+    path = train_autoencoder(replace(config, duration=8), tmp_path / "run", CPU)
+    file = Path(config.data) / "dataset.json"
+    pairs = json.loads(file.read_text())["labels"]
+    file.write_text(json.dumps({"labels": [[name, [0.5, label]] for name, label in pairs]}))
+    with pytest.raises(ValueError, match="vectors of 2 numbers as labels"):
+        encode(path, config.data, tmp_path / "latents.npz", CPU)
+    assert not (tmp_path / "latents.npz").exists()
 
 
 def test_what_does_not_fit_is_refused(config: AutoencoderConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="images of 8 pixels, no multiple of the 16"):
         deep = replace(config, network=NETWORK | {"ch_mult": [1] * 5})
         start(deep, ImageDataset(config.data, use_labels=False), CPU)
+    with pytest.raises(ValueError, match=r"perceptual is 1\.0, but there is no distance"):
+        train_autoencoder(replace(config, perceptual=1.0), tmp_path / "run", CPU)
     with pytest.raises(ValueError, match="kl_weight is -1"):
         train_autoencoder(replace(config, kl_weight=-1.0), tmp_path / "run", CPU)
     assert not (tmp_path / "run").exists()

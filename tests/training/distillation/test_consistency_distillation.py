@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_network import SMALL, small
-from standins_distill import CPU, RUN, Gaussian, image_folder
+from small_network import SMALL, image_folder, small
+from standins_distill import CPU, RUN, Gaussian
 from torch import Tensor, nn
 
 import training.distillation.consistency as module

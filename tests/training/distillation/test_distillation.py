@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import safetensors
 import torch
-from small_network import small
-from standins_distill import CPU, RUN, image_folder
+from small_network import image_folder, small
+from standins_distill import CPU, RUN
 from torch import Tensor, nn
 
 from dnnlib.util import file_sha256
