@@ -145,7 +145,7 @@ def _speed(
 def oracle(bench: Bench) -> None:
     """A plain eager network (NCHW, einsum attention) of the same weights: what ratios are taken to."""
     weights = {
-        name: value.clone()
+        name: value.to(bench.device, copy=True)  # the filters of resampling are made on the CPU
         for name, value in bench.network(channels_last=False).state_dict().items()
     }
 

@@ -241,8 +241,8 @@ def kernels(device: torch.device, folder: Path) -> Tensor:
 
 
 def gradients(device: torch.device, folder: Path) -> Tensor:
-    """Of EDM's loss at given noise."""
-    net = tiny_network().to(device).train().requires_grad_(True)
+    """Of EDM's loss at given noise; without dropout, which each device draws for itself."""
+    net = tiny_network(dropout=0).to(device).train().requires_grad_(True)
     x, sigma, labels = asked(net, device)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(device)
     losses = EDMLoss()(net, x.clamp(-1, 1), labels, sigma.reshape(-1, 1, 1, 1), noise)
