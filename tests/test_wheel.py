@@ -87,7 +87,7 @@ def test_one_name_in_site_packages_and_a_small_file(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"skip_tuning"}
     assert "skip-tuning = skip_tuning.__main__:main" in scripts
-    assert wheel.stat().st_size < 20e6
+    assert wheel.stat().st_size < 36e6  # nearly all of it the demo networks
     assert not re.search(
         r"^(from|import) (skip|sampling|metrics|training|torch_utils|dnnlib)\b", text, re.MULTILINE
     )

@@ -17,7 +17,7 @@ from training.presets import Preset, load_presets, resolve
 
 def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
-    assert list(found)[:4] == ["demo", "demo-uncond", "demo-cd", "demo-di"] and len(found) == 22
+    assert list(found)[:4] == ["demo", "demo-uncond", "demo-cd", "demo-di"] and len(found) == 26
     for preset in found.values():
         if preset.url is None:
             assert (preset.obtain == "") == preset.name.startswith("demo")

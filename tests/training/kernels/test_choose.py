@@ -84,12 +84,10 @@ def test_attention_of_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_attention_of_wide_heads_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_of_wide_heads_on_cuda() -> None:
     q = torch.zeros(1, 1, 9, 320)
     with fake_cuda(), torch.inference_mode():
         q = q.to("cuda")
-        assert choose.attention(q) == "plain"
-        monkeypatch.setattr(choose, "WIDE_BY_PRODUCTS", True)
         assert choose.attention(q) == "cuda"
         assert choose.attention(q[..., :256]) == "plain"
         assert compute.attention(q, q, q).shape == q.shape
