@@ -226,8 +226,10 @@ def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
             warn(
                 f"there is no attention at {size}x{size}, which --attn names: the network's levels are {had}"
             )
+
     if network["model_type"] != "DhariwalUNet":
         return  # a DDPM++ has one head, of any number of channels
+
     defaults = inspect.signature(DhariwalUNet).parameters
     for level, multiple in enumerate(network["channel_mult"]):
         size, channels = resolution >> level, network["model_channels"] * multiple

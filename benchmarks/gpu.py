@@ -464,6 +464,7 @@ def table(rows: list[Row]) -> str:
     for part in dict.fromkeys(row["part"] for row in rows):
         own = [row for row in rows if row["part"] == part]
         columns = list(dict.fromkeys(key for row in own for key in row if key != "part"))
+
         lines += [
             "",
             f"**{part}**",
@@ -489,10 +490,12 @@ def main(parts: tuple[str, ...], device: str, small: bool, dest: Path | None) ->
         raise click.UsageError(
             "there is no CUDA device here; for a try on a CPU give --small --device cpu"
         )
+
     allow_tf32(False)
     bench = Bench(place, small)
     card = torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU"
     about = {"device": card, "torch": torch.__version__, "cuda": torch.version.cuda, "small": small}
+
     for name in parts or PARTS:
         with bench.attempt(name, "all"):
             PARTS[name](bench)

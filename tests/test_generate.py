@@ -529,3 +529,19 @@ def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) ->
     assert not record(outdir)["complete"] and set(pixels(outdir)) <= {"000000/000000.png"}
     (outdir / "001000").unlink()
     assert record(made(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs"))["complete"]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [("demo-color", (3, 32, 32)), ("demo-ldm", (1, 32, 32)), ("demo-uvit", (1, 32, 32))],
+)
+def test_bundled_networks_in_colour_and_of_latents_draw_by_their_name(
+    network: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    args = ["--network", network, "--outdir", str(tmp_path / "out"), "--seeds", "0", "--steps", "4"]
+    result = CliRunner().invoke(generate.main, [*args, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+
+    (path,) = (tmp_path / "out").rglob("*.png")
+    image = decode_png(path.read_bytes())
+    assert image.shape == shape and image.std() > 20

@@ -52,7 +52,8 @@ def test_networks_whose_authors_sampled_in_half_precision_do_so_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6)]
+    ("name", "most"),
+    [("demo", 8e6), ("demo-uncond", 8e6), ("demo-cd", 4e6), ("demo-di", 4e6), ("demo-eps", 4e6)],
 )
 def test_the_bundled_networks_are_here_and_small(name: str, most: float) -> None:
     preset = load_presets()[name]
