@@ -36,7 +36,7 @@ BENCHMARKS = [
     for path in sorted(ROOT.glob("benchmarks/*.py"))
     if "__main__" in path.read_text()
 ]
-FOREIGN = ("venv", "http.server", "pip")  # modules that are not ours
+FOREIGN = ("venv", "http.server", "pip", "pytest")  # modules that are not ours
 PLACEHOLDERS = {
     "--sampler NAME": "--sampler heun",
     "--metrics NAME": "--metrics fid",
