@@ -15,6 +15,7 @@ from sampling.samplers import SOLVERS
 from sampling.sigmas import Ending
 from sampling.unipc import Prediction
 from sampling.unipc import Variant as UniPCVariant
+from skip.methods.table import METHODS
 from skip.scale import Axis, Spacing, Time
 from skip.source import BATCH, DTYPES
 from torch_utils import distributed
@@ -147,3 +148,4 @@ class SkipFlags(Flags, heading="Skip-Tuning"):
     axis: Axis | None         = flag("What --rho-time is linear in  [default: edm]", name="--rho-axis")
     window: str | None        = flag("Tune only where LOW < sigma <= HIGH", name="--rho-sigma", metavar="LOW,HIGH")
     target: SkipTarget | None = flag("What sees the scaled skip: the paper's Appendix C  [default: full]", name="--skip-target")
+    method: str | None        = flag(f"What else acts on the skips ({', '.join(METHODS)}), as freeu2:b1=1.1,s1=0.9; several with a + between", name="--skip-method", metavar="TEXT")

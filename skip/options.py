@@ -49,6 +49,7 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
         sampler=SamplerSettings(**with_defaults(sampler_settings(sampling), defaults)),
         scale=scale,
         skip_target=tuned.target or "full",
+        skip_method=tuned.method,
         **({"guidance": guidance} | asked.given()),
     )
 
@@ -158,7 +159,8 @@ def skip_scale(skip: SkipFlags) -> SkipScale:
     given = skip.given()
     _check_effect(skip, given)
 
-    given.pop("target", None)  # no matter of the coefficients
+    for name in ("target", "method"):  # no matter of the coefficients
+        given.pop(name, None)
     if skip.constant is not None:
         given["bottom"] = given["top"] = given.pop("constant")
     if skip.layers is not None:
@@ -178,8 +180,11 @@ def _check_effect(skip: SkipFlags, given: dict[str, Any]) -> None:
         raise ValueError(
             "give --rho-bottom and --rho-top, or --rho-constant, or --rho-layers: one of these three"
         )
-    if given and not coefficients:
-        idle = skip.typed(next(iter(given)))
+    # Another method needs no coefficient; when it acts, the flags of time and window say.
+    about_method = {"method", "time", "axis", "window"} if skip.method else set()
+    idle_without = [name for name in given if name not in about_method]
+    if idle_without and not coefficients:
+        idle = skip.typed(idle_without[0])
         raise ValueError(f"{idle} does nothing without a coefficient, such as --rho-bottom=0.8")
     if skip.spacing is not None and not ends:
         raise ValueError("--rho-spacing does nothing without --rho-bottom or --rho-top")
@@ -193,7 +198,7 @@ def _scale_of_file(skip: SkipFlags, file: str) -> SkipScale:
         raise ValueError(
             f"--rho-layers={file} is not a list of numbers such as 0.8,0.9,1, nor a file"
         )
-    for name in replace(skip, layers=None, target=None).given():
+    for name in replace(skip, layers=None, target=None, method=None).given():
         raise ValueError(f"--rho-layers={file} says all of it; drop {skip.typed(name)}")
     return load_scale(file)
 

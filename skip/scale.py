@@ -115,7 +115,11 @@ class SkipScale:
         """
         if self.is_identity:
             return {"rho": None}
-        found: dict[str, Any] = {"rho": self.per_layer(num_skips).tolist(), "time": self.time}
+        return {"rho": self.per_layer(num_skips).tolist()} | self.schedule()
+
+    def schedule(self) -> dict[str, Any]:
+        """When it acts, whatever its coefficients are, as JSON; equal schedules give equal ones, however put."""
+        found: dict[str, Any] = {"time": self.time}
         if self.window is not None:
             found["window"] = as_json(self.window)
         if self.time != "constant":
@@ -141,6 +145,24 @@ class SkipScale:
             low, high = self.window
             rho = torch.where((low < level) & (level <= high), rho, 1.0)
         return rho.expand(*sigma.shape, num_skips).to(torch.float32)
+
+    def strength(self, sigma: Tensor) -> Tensor:
+        """How far from 1 a coefficient is at a noise level, as a part of its whole: 0 to 1, by time and window.
+
+        Args:
+            sigma: noise level, a scalar or one per image [N].
+        Returns:
+            float32 of that shape, on the device of sigma.
+        """
+        sigma = sigma.to(torch.float64)
+        found = torch.ones_like(sigma)
+        if self.time != "constant":
+            tau = self._tau(sigma)
+            found = 1 - tau if self.time == "increasing" else tau
+        if self.window is not None:
+            low, high = self.window
+            found = torch.where((low < sigma) & (sigma <= high), found, 0.0)
+        return found.to(torch.float32)
 
     def _tau(self, sigma: Tensor) -> Tensor:
         def coordinate(s: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from sampling.generate import Batch, check_guidance, check_labels, generate
 from sampling.guidance import check_scale
 from sampling.noise import Labels, first_draws
 from sampling.settings import SamplerSettings
+from skip.methods.table import parse_methods, record_of_methods
 from skip.scale import SkipScale
 from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
@@ -102,6 +103,8 @@ class ImageSource:
         guide: the weaker network, named as `network`, always plain; None is `network` itself without the class, which
             is then Skip-Tuned with and without it, as if both were one batch.
         autoencoder: of a latent network: what decodes it, path or URL; None as its file or entry says.
+        skip_method: what else acts on the skips, as `skip.methods.table.parse_methods` reads it: at the noise levels of
+            `scale`, whatever its coefficients are.
     Raises:
         ValueError: if a choice is unknown, or a guide is named without guidance.
     """
@@ -117,6 +120,7 @@ class ImageSource:
     guidance: float | None = None
     guide: str | None = None
     autoencoder: str | None = None
+    skip_method: str | None = None
 
     def __post_init__(self) -> None:
         if self.skip_target not in SKIP_TARGETS:
@@ -125,6 +129,7 @@ class ImageSource:
             )
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
+        parse_methods(self.skip_method)
         check_scale(self.scale_of_guidance)
         if self.guide is not None and self.guidance is None:
             raise ValueError(
@@ -167,7 +172,7 @@ class ImageSource:
             guide = network(self.guide, device, None, self.dtype, compile)
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
 
-        tuned = SkipTuned(net, self.scale, self.skip_target)
+        tuned = SkipTuned(net, self.scale, self.skip_target, parse_methods(self.skip_method))
         checkpoint = describe(self.network, self.autoencoder)
         if net.assumed:
             checkpoint["assumed"] = net.assumed
@@ -214,10 +219,14 @@ class ImageSource:
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
         """rho of each layer, where it acts, and what sees it; equal settings give equal records, however put."""
-        resolved = self.scale.resolved(num_skips)
-        if self.scale.is_identity:
-            return resolved
-        return {"rho": resolved["rho"], "target": self.skip_target} | resolved
+        record = self.scale.resolved(num_skips)
+        if not self.scale.is_identity:
+            record = {"rho": record["rho"], "target": self.skip_target} | record
+
+        methods = record_of_methods(parse_methods(self.skip_method))
+        if methods:
+            record |= self.scale.schedule() | {"methods": methods}
+        return record
 
 
 def _heads(checkpoint: dict[str, Any]) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """SkipTuned: a denoiser whose long skips are scaled."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from skip.methods.method import Joins, SkipMethod
 from skip.scale import SkipScale
 
 
@@ -12,20 +14,29 @@ class SkipTuned:
     """D(x; sigma) of `net` with its long skips multiplied by rho_i(sigma).
 
     It is called like the network itself, so whatever takes a network takes this; every other attribute is the
-    network's own. With rho = 1 everywhere the network runs untouched.
+    network's own. With rho = 1 everywhere, and no other method, the network runs
+    untouched.
 
     Args:
         net: a network with long skips.
         scale: rho as a function of layer and noise level.
         target: what in a decoder block sees the scaled skip: "full" the block; "shortcut" its residual shortcut alone;
             "norm_input" its first group norm alone; "norm_output": that norm's output is scaled in the skip's place.
+        methods: what else acts on the skips, in this order, before they are scaled; when, `scale` says.
     Raises:
         ValueError: if `scale` gives another number of coefficients than `net` has long skips.
     """
 
-    def __init__(self, net: Any, scale: SkipScale, target: str = "full") -> None:
+    def __init__(
+        self,
+        net: Any,
+        scale: SkipScale,
+        target: str = "full",
+        methods: Sequence[SkipMethod] = (),
+    ) -> None:
         scale.per_layer(net.num_skips)  # fails now rather than in the middle of a run
         self.net, self.scale, self.target = net, scale, target
+        self.methods = [method for method in methods if not method.is_identity]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.net, name)
@@ -34,8 +45,15 @@ class SkipTuned:
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
         """Denoise x [N, C, H, W] at noise level sigma, a scalar or [N], in any shape of so many numbers."""
-        if self.scale.is_identity:
+        if self.scale.is_identity and not self.methods:
             return self.net(x, sigma, class_labels)
+
         levels = torch.as_tensor(sigma, device=x.device).reshape(-1)
-        rho = self.scale(self.net.num_skips, levels[0] if len(levels) == 1 else levels)
-        return self.net(x, sigma, class_labels, skip_scale=rho, skip_target=self.target)
+        level = levels[0] if len(levels) == 1 else levels
+        how: dict[str, Any] = {"skip_target": self.target}
+        if not self.scale.is_identity:
+            how["skip_scale"] = self.scale(self.net.num_skips, level)
+        if self.methods:
+            strength = self.scale.strength(level)
+            how["skip_join"] = Joins(self.methods, self.net.skip_levels, strength)
+        return self.net(x, sigma, class_labels, **how)

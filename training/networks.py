@@ -22,6 +22,7 @@ from training.blocks.layers import (
     Linear,
     PositionalEmbedding,
 )
+from training.blocks.skip_block import SkipJoin
 from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet import UNet
 from training.blocks.unet_block import SKIP_TARGETS, SkipTarget, UNetBlock
@@ -113,6 +114,7 @@ class DhariwalUNet(UNet):
         augment_labels: Tensor | None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
         self.check_skips(skip_scale, x.shape[0], skip_target)
@@ -129,7 +131,7 @@ class DhariwalUNet(UNet):
             x = module(x, emb) if isinstance(module, UNetBlock) else module(x)
             skips.append(x)
         for name in self.dec:
-            x = self._decode(name, x, skips, emb, skip_scale, skip_target)
+            x = self._decode(name, x, skips, emb, skip_scale, skip_target, skip_join)
         return self.out_conv(F.silu(self.out_norm(x)))
 
 
@@ -214,6 +216,7 @@ class SongUNet(UNet):
         augment_labels: Tensor | None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Raw network output F [N, out_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise."""
         self.check_skips(skip_scale, x.shape[0], skip_target)
@@ -243,7 +246,7 @@ class SongUNet(UNet):
                 level_image = module(F.silu(normed))
                 output = level_image if output is None else output + level_image
             else:
-                x = self._decode(name, x, skips, emb, skip_scale, skip_target)
+                x = self._decode(name, x, skips, emb, skip_scale, skip_target, skip_join)
         assert output is not None  # level 0 always has an aux_conv
         return output
 

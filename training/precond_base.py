@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_utils.init_kwargs import RecordsArguments
 from training.blocks.layers import Conv2d
 from training.blocks.raw_network import RawNetwork
+from training.blocks.skip_block import SkipJoin
 from training.blocks.unet_block import SkipTarget
 
 
@@ -85,6 +86,11 @@ class Precond(RecordsArguments, nn.Module):
         return torch.as_tensor(sigma)
 
     @property
+    def skip_levels(self) -> tuple[int, ...]:
+        """The level of each long skip, deepest layer first: 0 is the lowest resolution, the next has twice its side."""
+        return self.model.skip_levels
+
+    @property
     def num_skips(self) -> int:
         """k, the number of long skip connections."""
         return self.model.num_skips
@@ -132,6 +138,7 @@ class Precond(RecordsArguments, nn.Module):
         skip_target: SkipTarget = "full",
         augment_labels: Tensor | None = None,
         force_fp32: bool = False,
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Denoise x.
 
@@ -147,6 +154,8 @@ class Precond(RecordsArguments, nn.Module):
                 instead.
             augment_labels: [N, augment_dim], for networks trained with augmentation.
             force_fp32: ignore the half-precision setting.
+            skip_join: what else is done to features u and skip d before a block joins them, called with the layer's
+                number and both, [N, C, H, W]: other methods than a coefficient, see skip/methods.
         Returns:
             D(x; sigma), float32, of the shape of x.
         Raises:
@@ -179,6 +188,7 @@ class Precond(RecordsArguments, nn.Module):
             augment_labels,
             skip_scale,
             skip_target,
+            skip_join,
         )
         return c_skip * x + c_out * F_x[:, : self.img_channels].to(torch.float32)
 

@@ -47,8 +47,8 @@ def names(*kinds: Any) -> set[str]:
     ("groups", "settings", "further", "without_a_flag"),
     [
         ((SolverFlags, LevelFlags, ChurnFlags, AblationFlags), SamplerSettings, {"sigma_init", "disc"}, {"alpha"}),
-        ((NetworkFlags,), ImageSource, set(), {"sampler", "scale", "skip_target"}),
-        ((SkipFlags,), SkipScale, {"constant", "target"}, {"sigma_min", "sigma_max"}),
+        ((NetworkFlags,), ImageSource, set(), {"sampler", "scale", "skip_target", "skip_method"}),
+        ((SkipFlags,), SkipScale, {"constant", "target", "method"}, {"sigma_min", "sigma_max"}),
     ],
 )  # fmt: skip
 def test_the_flag_of_a_setting_has_its_name(
@@ -94,6 +94,8 @@ def test_sampling_flags_reach_the_sampler(args: str, settings: dict[str, Any]) -
         ("--rho-top 0 --rho-time increasing --rho-axis sigma", {"top": 0.0, "time": "increasing", "axis": "sigma"}),
         ("--rho-bottom 0.8 --rho-sigma 0.1,inf", {"bottom": 0.8, "window": (0.1, float("inf"))}),
         ("--rho-bottom 1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),
+        ("--skip-method freeu:b1=1.1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),
+        ("--skip-method freeu:b1=1.1 --rho-time decreasing", {"time": "decreasing"}),
     ],
 )  # fmt: skip
 def test_skip_flags_reach_the_scale(args: str, settings: dict[str, Any]) -> None:
@@ -102,6 +104,7 @@ def test_skip_flags_reach_the_scale(args: str, settings: dict[str, Any]) -> None
 
 def test_the_other_flags_reach_the_source() -> None:
     args = "--network x.pkl --class 3 --dtype bfloat16 --noise-device cpu --rho-bottom 0.5 --skip-target shortcut"
+    assert source("--skip-method", "freeu:b1=1.1").skip_method == "freeu:b1=1.1"
     found = source(*args.split())
     assert (found.network, found.class_idx, found.dtype, found.noise_device) == (
         "x.pkl",
@@ -128,6 +131,12 @@ def test_the_other_flags_reach_the_source() -> None:
         ("--rho-time increasing", "--rho-time does nothing without a coefficient"),
         ("--rho-sigma 1,2", "--rho-sigma does nothing without a coefficient"),
         ("--skip-target shortcut", "--skip-target does nothing without a coefficient"),
+        ("--skip-target shortcut --skip-method freeu:b1=2", "--skip-target does nothing without"),
+        ("--skip-method freeu:b1", "'b1' is no parameter of freeu"),
+        (
+            "--skip-method freeu:b1=1.1 --rho-axis sigma",
+            "--rho-axis does nothing without --rho-time",
+        ),
         (
             "--rho-layers 1,1 --rho-spacing paper",
             "--rho-spacing does nothing without --rho-bottom or --rho-top",

@@ -9,13 +9,19 @@ class RawNetwork(nn.Module):
     """F, which a preconditioning makes a denoiser of.
 
     Its forward has the arguments x (noisy images times c_in), noise_labels (c_noise [N]), class_labels (one-hot, or
-    None), augment_labels, skip_scale and skip_target, the last four as `Precond.forward` of training/precond.py.
+    None), augment_labels, skip_scale, skip_target and skip_join, the last five as `Precond.forward` of
+    training/precond.py.
     """
+
+    @property
+    def skip_levels(self) -> tuple[int, ...]:
+        """The level of each long skip, deepest layer first: 0 is the lowest resolution, the next has twice its side."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell its long skips")
 
     @property
     def num_skips(self) -> int:
         """k, the number of long skip connections."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell its long skips")
+        return len(self.skip_levels)
 
     def check_skip_target(self, target: str) -> None:
         """Raise ValueError for a skip_target that the network does not have."""

@@ -1,7 +1,12 @@
 """What every family's blocks that take a long skip have in common, for whoever observes the skips."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+# What is done to u and d before a block joins them: (layer, deepest first; u and d [N, C, H, W]) -> u and d, new ones.
+SkipJoin = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class SkipBlock(nn.Module):

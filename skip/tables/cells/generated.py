@@ -95,7 +95,7 @@ class Generated(NetworkSettings):
         """What makes the images."""
         return ImageSource(
             self.network, self.sampler, self.scale, self.target, self.labels, dtype=self.dtype,
-            guidance=self.guidance,
+            guidance=self.guidance, skip_method=self.skip_method,
         )  # fmt: skip
 
     def check(self) -> None:

@@ -77,6 +77,7 @@ class NetworkSettings:
         across: what tables call the scale's way from the deepest layer to the last one: "bottom-to-one", or "constant"
             of one that stays.
         target: what in a decoder block sees the scaled skip: "full", or one of the paths of Appendix C.
+        skip_method: what else acts on the skips, as `skip.methods.table.parse_methods` reads it.
     Raises:
         ValueError: if a choice is unknown or a number out of range.
     """
@@ -87,6 +88,7 @@ class NetworkSettings:
     scale: SkipScale = field(default_factory=SkipScale)
     across: Across = "bottom-to-one"
     target: SkipTarget = "full"
+    skip_method: str | None = None
 
     def __post_init__(self) -> None:
         if self.across not in get_args(Across):
@@ -94,7 +96,10 @@ class NetworkSettings:
                 f"unknown across {self.across!r}; choose from {', '.join(get_args(Across))}"
             )
         self.count  # noqa: B018  # refuses a bad text now
-        ImageSource(scale=self.scale, skip_target=self.target, dtype=self.dtype)
+        ImageSource(
+            scale=self.scale, skip_target=self.target, dtype=self.dtype,
+            skip_method=self.skip_method,
+        )  # fmt: skip
 
     @cached_property
     def numbers(self) -> Seeds:
@@ -117,8 +122,9 @@ class NetworkSettings:
     def network_alone(self) -> ImageSource:
         """The network and its skip coefficients; the sampler is any."""
         return ImageSource(
-            self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype
-        )
+            self.network, scale=self.scale, skip_target=self.target, dtype=self.dtype,
+            skip_method=self.skip_method,
+        )  # fmt: skip
 
 
 class Study(Protocol):

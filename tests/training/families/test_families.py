@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from sampling.generate import check_guidance
 from sampling.samplers import SAMPLERS, sample
 from sampling.settings import SamplerSettings
+from skip.methods.freeu import FreeU, FreeU2
+from skip.methods.scalelong import ScaleLong
 from skip.scale import SkipScale
 from skip.source import ImageSource
 from skip.tuned import SkipTuned
@@ -136,6 +138,32 @@ def test_rho(net: Any) -> None:
     assert relative_error(mixed[1:], tuned[1:]) < 1e-5
     with pytest.raises(ValueError, match=str(net.num_skips)):
         net(x, sigma, labels, torch.ones(net.num_skips + 1))
+
+
+@torch.inference_mode()
+def test_methods_on_the_skips(net: Any) -> None:
+    x, sigma, labels = inputs(net)
+    plain = net(x, sigma, labels)
+
+    # A method that only scales is what a coefficient of each layer is; but a U-ViT's tokens of time and class stay.
+    falling = torch.tensor([0.7**i for i in range(net.num_skips)]).flip(0)
+    by_method = SkipTuned(net, SkipScale(), methods=[ScaleLong(0.7)])(x, sigma, labels)
+    alike = 0.1 if type(net).__name__ in ("UViTPrecond", "UViTImagePrecond") else 1e-5
+    assert relative_error(by_method, net(x, sigma, labels, falling)) < alike
+
+    levels = net.skip_levels
+    assert len(levels) == net.num_skips and levels[0] == 0 and list(levels) == sorted(levels)
+    for method in (FreeU(b1=1.3), FreeU(s1=0.5), FreeU2(b1=1.3), FreeU(b2=1.3), FreeU(s2=0.5)):
+        changed = SkipTuned(net, SkipScale(), methods=[method])(x, sigma, labels)
+        reaches = max(levels) > 0 or method in (FreeU(b1=1.3), FreeU(s1=0.5), FreeU2(b1=1.3))
+        assert changed.isfinite().all() and (relative_error(changed, plain) > 1e-6) == reaches
+
+    # Where the window does not reach, and where all factors are 1, the network is as it was.
+    some = SkipScale(window=(0.0, 3.0))
+    rows = SkipTuned(net, some, methods=[FreeU2(b1=1.3, s1=0.5)])(x, sigma, labels)
+    assert relative_error(rows[2:], plain[2:]) < 1e-5
+    assert relative_error(rows[:2], plain[:2]) > 1e-6
+    assert torch.equal(SkipTuned(net, SkipScale(), methods=[FreeU()])(x, sigma, labels), plain)
 
 
 @pytest.mark.parametrize("target", SKIP_TARGETS)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks.resample import check_taps
-from training.blocks.skip_block import SkipBlock, scaled
+from training.blocks.skip_block import SkipBlock, SkipJoin, scaled
 from training.blocks.tower import Place, Tower, levels_of
 from training.blocks.unet import UNet
 from training.blocks.unet_block import SkipTarget
@@ -226,6 +226,7 @@ class EDM2UNet(UNet):
         augment_labels: Tensor | None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Raw network output F [N, img_channels, H, W]; arguments as in `Precond.forward`, the noise as c_noise.
 
@@ -249,7 +250,7 @@ class EDM2UNet(UNet):
             x = module(x, emb) if isinstance(module, EDM2Block) else module(x)
             skips.append(x)
         for name in self.dec:
-            x = self._decode(name, x, skips, emb, skip_scale, skip_target)
+            x = self._decode(name, x, skips, emb, skip_scale, skip_target, skip_join)
         return self.out_conv(x) * self.out_gain.to(x.dtype)
 
     def check_skip_target(self, target: str) -> None:

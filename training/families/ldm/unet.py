@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, GroupNorm, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
+from training.blocks.skip_block import SkipJoin
 from training.blocks.tower import Place, Tower
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
@@ -118,15 +119,18 @@ class LDMUNet(RawNetwork):
         for place in tower.encoder():
             self.input_blocks.append(_block(place, emb_channels, attention, norm_groups))
 
+        levels: list[int] = []
         self.middle_block, self.output_blocks = nn.ModuleList(), nn.ModuleList()
         for place in tower.decoder():
             if place.name == "up":  # in LDM the end of the block before it
                 self.output_blocks[-1].append(Upsample(place.out_channels))  # type: ignore[operator]
             elif place.takes_skip:
+                levels.append(len(widths) - 1 - place.level)
                 self.output_blocks.append(_block(place, emb_channels, attention, norm_groups))
             else:
                 self.middle_block.extend(_block(place, emb_channels, attention, norm_groups))
 
+        self._skip_levels = tuple(levels)
         width = tower.widths[0]
         self.out = nn.Sequential(
             GroupNorm(width, groups=norm_groups),
@@ -135,9 +139,9 @@ class LDMUNet(RawNetwork):
         )
 
     @property
-    def num_skips(self) -> int:
-        """k, the number of long skip connections."""
-        return len(self.output_blocks)
+    def skip_levels(self) -> tuple[int, ...]:
+        """See `RawNetwork.skip_levels`."""
+        return self._skip_levels
 
     def forward(
         self,
@@ -146,6 +150,7 @@ class LDMUNet(RawNetwork):
         context: Tensor | None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Predicted noise.
 
@@ -153,7 +158,7 @@ class LDMUNet(RawNetwork):
             x: noisy latents of about unit variance [N, C, H, W]; its dtype is what is computed in.
             noise_labels: times [N] or [1].
             context: tokens [N, S, context_dim] or [1, S, context_dim]; None for a network without.
-            skip_scale, skip_target: see `training.precond.Precond.forward`.
+            skip_scale, skip_target, skip_join: see `training.precond.Precond.forward`.
         Returns:
             [N, C, H, W].
         Raises:
@@ -170,8 +175,11 @@ class LDMUNet(RawNetwork):
             skips.append(x)
         x = _run(self.middle_block, x, emb, context)
         for i, block in enumerate(self.output_blocks):
-            join = skips.pop(), None if skip_scale is None else skip_scale[..., i], skip_target
-            x = _run(block, x, emb, context, *join)
+            skip = skips.pop()
+            if skip_join is not None:
+                x, skip = skip_join(i, x, skip)
+            rho = None if skip_scale is None else skip_scale[..., i]
+            x = _run(block, x, emb, context, skip, rho, skip_target)
         return self.out(x)
 
 
@@ -210,9 +218,9 @@ class ConditionedUNet(RawNetwork):
         self.diffusion_model, self.cond_stage_model = unet, embedder
 
     @property
-    def num_skips(self) -> int:
-        """k, the number of long skip connections."""
-        return self.diffusion_model.num_skips
+    def skip_levels(self) -> tuple[int, ...]:
+        """See `RawNetwork.skip_levels`."""
+        return self.diffusion_model.skip_levels
 
     def check_skip_target(self, target: str) -> None:
         """See `RawNetwork.check_skip_target`."""
@@ -226,10 +234,11 @@ class ConditionedUNet(RawNetwork):
         augment_labels: None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Predicted noise; see `LDMUNet.forward`, and `class_token` for the labels."""
         context = None if self.cond_stage_model is None else self.cond_stage_model(class_labels)
-        return self.diffusion_model(x, noise_labels, context, skip_scale, skip_target)
+        return self.diffusion_model(x, noise_labels, context, skip_scale, skip_target, skip_join)
 
 
 class LDMPrecond(LatentPrecond):

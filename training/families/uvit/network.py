@@ -7,6 +7,7 @@ Reference: Bao et al., 2023, "All are Worth Words: A ViT Backbone for Diffusion 
 https://arxiv.org/abs/2209.12152
 """
 
+import math
 from functools import partial
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from training.blocks.layers import Conv2d, Init, Linear, PositionalEmbedding, embedding
 from training.blocks.raw_network import RawNetwork
-from training.blocks.skip_block import SkipBlock, scaled
+from training.blocks.skip_block import SkipBlock, SkipJoin, scaled
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.kernels import compute
@@ -191,9 +192,9 @@ class UViT(RawNetwork):
         self.final_layer = Conv2d(in_chans, in_chans, 3) if conv else None
 
     @property
-    def num_skips(self) -> int:
-        """k, the number of long skip connections."""
-        return len(self.out_blocks)
+    def skip_levels(self) -> tuple[int, ...]:
+        """See `RawNetwork.skip_levels`: there is one resolution."""
+        return (0,) * len(self.out_blocks)
 
     def forward(
         self,
@@ -203,6 +204,7 @@ class UViT(RawNetwork):
         augment_labels: None = None,
         skip_scale: Tensor | None = None,
         skip_target: SkipTarget = "full",
+        skip_join: SkipJoin | None = None,
     ) -> Tensor:
         """Predicted noise.
 
@@ -214,6 +216,7 @@ class UViT(RawNetwork):
             augment_labels: None; the argument stands where EDM's networks have it.
             skip_scale: rho of each long skip, deepest first, [k] or per image [N, k]; None joins them unscaled.
             skip_target: "full": a skip meets a single linear map, so nothing else can be scaled.
+            skip_join: see `training.precond.Precond.forward`; it is given the patches' tokens, as maps [N, D, h, w].
         Returns:
             [N, C, H, W].
         Raises:
@@ -235,7 +238,10 @@ class UViT(RawNetwork):
             skips.append(h)
         h = self.mid_block(h, dtype)
         for i, block in enumerate(self.out_blocks):
-            h = block(h, dtype, skips.pop(), None if skip_scale is None else skip_scale[..., i])
+            skip = skips.pop()
+            if skip_join is not None:
+                h, skip = self._joined(skip_join, i, h, skip)
+            h = block(h, dtype, skip, None if skip_scale is None else skip_scale[..., i])
 
         h = self.decoder_pred(self.norm(h)[:, self.extras :].to(dtype))  # (N, patches, p * p * C)
         p, side = self.patch_size, x.shape[-1] // self.patch_size
@@ -243,6 +249,18 @@ class UViT(RawNetwork):
             h.reshape(N, side, side, p, p, self.in_chans).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
         )
         return image if self.final_layer is None else self.final_layer(image)
+
+    def _joined(self, join: SkipJoin, layer: int, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """What `join` makes of the tokens of patches; those of time and class stay."""
+        (before, u), (skip_before, d) = (
+            (tokens[:, : self.extras], tokens[:, self.extras :]) for tokens in (h, skip)
+        )
+        side = math.isqrt(u.shape[1])
+        u, d = join(layer, *(t.unflatten(1, (side, side)).permute(0, 3, 1, 2) for t in (u, d)))
+        return (
+            torch.cat([before, u.flatten(2).mT], dim=1),
+            torch.cat([skip_before, d.flatten(2).mT], dim=1),
+        )
 
     def _time_token(self, times: Tensor) -> Tensor:
         token = self.embed_time(times)

@@ -1,0 +1,87 @@
+"""The table of methods, and how they are written: "freeu2:b1=1.1,s1=0.9", several of them with a + between."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from typing import Any
+
+from dnnlib.keywords import shown
+from skip.methods.freeu import FreeU, FreeU2
+from skip.methods.method import SkipMethod
+from skip.methods.scalelong import ScaleLong
+
+# Skip-Tuning itself is skip.scale.SkipScale, beside which these act.
+METHODS: dict[str, Any] = {
+    "freeu": FreeU,
+    "freeu2": FreeU2,
+    "scalelong": ScaleLong,
+}
+MOST_FACTOR = 1000.0
+
+
+def parse_methods(text: str | None) -> tuple[SkipMethod, ...]:
+    """The methods that a text names, in its order; None or an empty one names none.
+
+    Raises:
+        ValueError: if a method or a parameter is unknown, is named twice, or is no finite number.
+    """
+    found: dict[str, SkipMethod] = {}
+    for part in text.split("+") if text else []:
+        name, _, rest = part.partition(":")
+        if name not in METHODS:
+            raise ValueError(
+                f"unknown method {shown(name)} in {shown(text)}; choose from {', '.join(METHODS)}, "
+                "as freeu:b1=1.1,s1=0.9"
+            )
+        if name in found:
+            raise ValueError(f"{name} stands twice in {shown(text)}; give it once")
+        found[name] = METHODS[name](**_parameters(name, rest))
+    if {"freeu", "freeu2"} <= found.keys():
+        raise ValueError("freeu and freeu2 are two versions of one method; give one of them")
+    return tuple(found.values())
+
+
+def _parameters(method: str, text: str) -> dict[str, float]:
+    known = [field.name for field in _numbers(METHODS[method])]
+    found: dict[str, float] = {}
+    for part in text.split(",") if text else []:
+        name, equals, value = part.partition("=")
+        if name not in known or not equals:
+            raise ValueError(
+                f"{shown(part)} is no parameter of {method}; write {','.join(f'{n}=NUMBER' for n in known)}"
+            )
+        if name in found:
+            raise ValueError(f"{name} stands twice in {method}:{text}; give it once")
+        found[name] = _number(f"{method}:{name}", value)
+    if not found:
+        raise ValueError(
+            f"{method} does nothing without a parameter; give {method}:{known[0]}=NUMBER, of {', '.join(known)}"
+        )
+    return found
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name}={shown(text)} is not a number such as 0.9") from None
+    if not math.isfinite(value) or abs(value) > MOST_FACTOR:
+        raise ValueError(f"{name}={text} is no useful factor; they are near 1")
+    return value
+
+
+def _numbers(method: Any) -> list[Field[Any]]:
+    """The fields of a method that are its parameters."""
+    return [field for field in fields(method) if field.type in (float, "float")]
+
+
+def record_of_methods(methods: Sequence[SkipMethod]) -> dict[str, dict[str, float]]:
+    """Methods and their parameters as JSON, those that do nothing left out; equal methods give equal records."""
+    names = {kind: name for name, kind in METHODS.items()}
+    return {
+        names[type(method)]: {
+            field.name: float(getattr(method, field.name)) for field in _numbers(method)
+        }
+        for method in methods
+        if not method.is_identity
+    }
