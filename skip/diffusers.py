@@ -49,8 +49,10 @@ def apply(
     Args:
         unet: a UNet2DModel or UNet2DConditionModel, compiled or not.
         scale: rho as a function of layer and noise level. Its sigma_min and sigma_max are EDM's unless you say other.
-        scheduler: with `alphas_cumprod`; needed if rho depends on the noise level, see `sigma_from_scheduler`.
-        sigma_of_timestep: instead of a scheduler, timesteps [] or [N] -> sigma in data units, of the same shape.
+        scheduler: with `alphas_cumprod`; needed if rho depends on the noise level, see `sigma_from_scheduler`. Its
+            timesteps are the times of the axis "time".
+        sigma_of_timestep: instead of a scheduler, timesteps [] or [N] -> sigma in data units, of the same shape; it
+            does not tell how many timesteps there are, which the axis "time" needs.
     Returns:
         Handle with remove(), and a context manager.
     Raises:
@@ -90,9 +92,18 @@ def apply(
         raise ValueError(
             "rho depends on the noise level: pass scheduler=pipe.scheduler, or sigma_of_timestep"
         )
+    by_time = timed and scale.needs_time
+    if by_time and scheduler is None:
+        raise ValueError(
+            "axis time needs to know how many timesteps there are: pass scheduler=pipe.scheduler, or choose "
+            "another axis"
+        )
     if timed and sigma_of_timestep is None:
         sigma_of_timestep = sigma_from_scheduler(scheduler)
-    return Applied(model, blocks, _Tuning(scale, counts, sigma_of_timestep if timed else None))
+    last = max(len(scheduler.alphas_cumprod) - 1, 1) if by_time else None
+    return Applied(
+        model, blocks, _Tuning(scale, counts, sigma_of_timestep if timed else None, last)
+    )
 
 
 def sigma_from_scheduler(scheduler: Any) -> SigmaOfTimestep:
@@ -189,6 +200,15 @@ class _Tuning:
     scale: SkipScale
     counts: list[int]  # skips of each up block
     sigma_of_timestep: SigmaOfTimestep | None
+    last_timestep: int | None  # where rho depends on the timestep itself
+
+    def rho(self, timestep: Tensor) -> Tensor:
+        """rho of each long skip at timesteps [] or [N]: [k] or [N, k]."""
+        assert self.sigma_of_timestep is not None
+        time = None
+        if self.last_timestep is not None:
+            time = timestep.to(torch.float64) / self.last_timestep
+        return self.scale(sum(self.counts), self.sigma_of_timestep(timestep), time)
 
     def give(self, unet: Any, rho: Tensor | None) -> None:
         """Hand each up block its part of rho [k] or [N, k]; a tensor, so that its value is not compiled in."""
@@ -202,7 +222,7 @@ def _rho_of_this_call(unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     timestep = torch.as_tensor(kwargs["timestep"] if "timestep" in kwargs else args[1])
     if timestep.device.type == "mps":  # has no float64
         timestep = timestep.cpu()
-    tuning.give(unet, tuning.scale(sum(tuning.counts), tuning.sigma_of_timestep(timestep)))
+    tuning.give(unet, tuning.rho(timestep))
 
 
 def _forget_rho(unet: Any, args: tuple[Any, ...], output: Any) -> None:

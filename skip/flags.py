@@ -145,7 +145,7 @@ class SkipFlags(Flags, heading="Skip-Tuning"):
     constant: float | None    = flag("The same rho in every layer", name="--rho-constant")
     layers: str | None        = flag("rho of each layer, deepest first; or a file of coefficients, as tables.py tune writes", name="--rho-layers", metavar="LIST|FILE")
     time: Time | None         = flag("How rho changes with the noise level  [default: constant]", name="--rho-time")
-    axis: Axis | None         = flag("What --rho-time is linear in  [default: edm]", name="--rho-axis")
+    axis: Axis | None         = flag("What --rho-time is linear in; time: that which LDM, U-ViT, VP and iDDPM networks are told  [default: edm]", name="--rho-axis")
     window: str | None        = flag("Tune only where LOW < sigma <= HIGH", name="--rho-sigma", metavar="LOW,HIGH")
     target: SkipTarget | None = flag("What sees the scaled skip: the paper's Appendix C  [default: full]", name="--skip-target")
     method: str | None        = flag(f"What else acts on the skips ({', '.join(METHODS)}), as freeu2:b1=1.1,s1=0.9; several with a + between", name="--skip-method", metavar="TEXT")

@@ -9,10 +9,11 @@ from torch import Tensor
 
 Spacing = Literal["paper", "one-based", "inclusive"]
 Time = Literal["constant", "increasing", "decreasing"]
-Axis = Literal["edm", "sigma", "log-sigma"]
+Axis = Literal["edm", "sigma", "log-sigma", "time"]
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 TIMES: tuple[Time, ...] = get_args(Time)
 AXES: tuple[Axis, ...] = get_args(Axis)
+ENDS = (0.002, 80.0)  # of the time axis: EDM's
 MOST_RHO = 1000  # far beyond what leaves images, and far below where float32 ends
 
 
@@ -29,6 +30,8 @@ class SkipScale:
         increasing  rho_i + (1 - rho_i) tau      rho_i in clean images, 1 in pure noise
         decreasing  1 + (rho_i - 1) tau          1 in clean images, rho_i in pure noise
         a(sigma) = sigma^(1/7) (edm: the coordinate of EDM's steps), sigma, or ln sigma (log-sigma)
+        axis "time": tau = (t - t_min) / (t_max - t_min) of the time t that the network is told at sigma. The network
+        says it, so that whoever calls this hands tau over; see `training.precond_base.Precond.relative_time`.
     Outside a window, rho = 1.
 
     Reference: Skip-Tuning, section 3 and section 5.2, https://arxiv.org/abs/2402.15170
@@ -39,10 +42,10 @@ class SkipScale:
         spacing: how the layers lie between the two.
         layers: rho of each layer, deepest first, instead of bottom and top.
         time, axis: how rho depends on the noise level.
-        sigma_min, sigma_max: ends of the time axis, in data units.
+        sigma_min, sigma_max: ends of the time axis, in data units; not of axis "time", which the network ends.
         window: (low, high): Skip-Tuning acts only where low < sigma <= high.
     Raises:
-        ValueError: if a value is not finite, a choice is unknown, or a range is empty.
+        ValueError: if a value is not finite, a choice is unknown, a range is empty or without effect.
     """
 
     bottom: float = 1.0
@@ -51,8 +54,8 @@ class SkipScale:
     layers: tuple[float, ...] | None = None
     time: Time = "constant"
     axis: Axis = "edm"
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: float = ENDS[0]
+    sigma_max: float = ENDS[1]
     window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +81,11 @@ class SkipScale:
             raise ValueError(
                 f"the time axis runs from {self.sigma_min} to {self.sigma_max}; need 0 < low < high"
             )
+        if self.axis == "time" and (self.sigma_min, self.sigma_max) != ENDS:
+            raise ValueError(
+                f"the range {self.sigma_min:g} to {self.sigma_max:g} does nothing with axis time, whose ends are the "
+                "network's own; leave it out, or choose another axis"
+            )
         if self.window is not None and not 0 <= self.window[0] < self.window[1]:
             raise ValueError(
                 f"the sigma window is {self.window[0]} to {self.window[1]}; need 0 <= low < high"
@@ -87,6 +95,11 @@ class SkipScale:
     def is_identity(self) -> bool:
         """Whether rho is 1 in every layer at every noise level."""
         return all(rho == 1 for rho in self.layers or (self.bottom, self.top))
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether coefficients depend on the network's own time, which `__call__` and `strength` must then be told."""
+        return self.axis == "time" and self.time != "constant"
 
     def per_layer(self, num_skips: int) -> Tensor:
         """rho_i before it depends on time: float64 [k].
@@ -123,48 +136,64 @@ class SkipScale:
         if self.window is not None:
             found["window"] = as_json(self.window)
         if self.time != "constant":
-            found |= {"axis": self.axis, "sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
+            found["axis"] = self.axis
+        if self.time != "constant" and self.axis != "time":
+            found |= {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
         return found
 
-    def __call__(self, num_skips: int, sigma: float | Tensor) -> Tensor:
+    def __call__(
+        self, num_skips: int, sigma: float | Tensor, relative_time: Tensor | None = None
+    ) -> Tensor:
         """rho_i(sigma) for every layer.
 
         Args:
             num_skips: k, as `net.num_skips` tells.
             sigma: noise level, a scalar or one per image [N].
+            relative_time: tau of axis "time", like sigma; needed where `needs_time`, and used nowhere else.
         Returns:
             float32 [k], or [N, k] for a vector of noise levels, on the device of sigma.
+        Raises:
+            ValueError: if the time is needed and not given, or as `per_layer`.
         """
         sigma = torch.as_tensor(sigma).to(torch.float64)
         rho = self.per_layer(num_skips).to(sigma.device, non_blocking=True)
         level = sigma.unsqueeze(-1)  # [] -> [1], [N] -> [N, 1]
-        if self.time != "constant":
-            tau = self._tau(level)
+        if self.time != "constant" and not self.is_identity:
+            tau = self._tau(level, relative_time)
             rho = rho + (1 - rho) * tau if self.time == "increasing" else 1 + (rho - 1) * tau
         if self.window is not None:
             low, high = self.window
             rho = torch.where((low < level) & (level <= high), rho, 1.0)
         return rho.expand(*sigma.shape, num_skips).to(torch.float32)
 
-    def strength(self, sigma: Tensor) -> Tensor:
+    def strength(self, sigma: Tensor, relative_time: Tensor | None = None) -> Tensor:
         """How far from 1 a coefficient is at a noise level, as a part of its whole: 0 to 1, by time and window.
 
         Args:
             sigma: noise level, a scalar or one per image [N].
+            relative_time: as of `__call__`.
         Returns:
             float32 of that shape, on the device of sigma.
+        Raises:
+            ValueError: as `__call__`.
         """
         sigma = sigma.to(torch.float64)
         found = torch.ones_like(sigma)
         if self.time != "constant":
-            tau = self._tau(sigma)
+            tau = self._tau(sigma, relative_time)
             found = 1 - tau if self.time == "increasing" else tau
         if self.window is not None:
             low, high = self.window
             found = torch.where((low < sigma) & (sigma <= high), found, 0.0)
         return found.to(torch.float32)
 
-    def _tau(self, sigma: Tensor) -> Tensor:
+    def _tau(self, sigma: Tensor, relative_time: Tensor | None) -> Tensor:
+        """How far each noise level [N, 1] or [1] lies on the axis, from 0 to 1."""
+        if self.axis == "time":
+            if relative_time is None:
+                raise ValueError("axis time is of the network's own time: give relative_time too")
+            return relative_time.to(sigma).reshape(sigma.shape).clamp(0, 1)
+
         def coordinate(s: Tensor) -> Tensor:
             return {"edm": s ** (1 / 7), "sigma": s, "log-sigma": s.log()}[self.axis]
 

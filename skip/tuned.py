@@ -1,13 +1,13 @@
 """SkipTuned: a denoiser whose long skips are scaled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from skip.methods.method import Joins, SkipMethod
-from skip.scale import SkipScale
+from skip.scale import AXES, SkipScale
 
 
 class SkipTuned:
@@ -24,7 +24,8 @@ class SkipTuned:
             "norm_input" its first group norm alone; "norm_output": that norm's output is scaled in the skip's place.
         methods: what else acts on the skips, in this order, before they are scaled; when, `scale` says.
     Raises:
-        ValueError: if `scale` gives another number of coefficients than `net` has long skips.
+        ValueError: if `scale` gives another number of coefficients than `net` has long skips, or depends on the time of
+            a network that knows none.
     """
 
     def __init__(
@@ -37,6 +38,19 @@ class SkipTuned:
         scale.per_layer(net.num_skips)  # fails now rather than in the middle of a run
         self.net, self.scale, self.target = net, scale, target
         self.methods = [method for method in methods if not method.is_identity]
+        self._relative_time = self._time_of(net)
+
+    def _time_of(self, net: Any) -> Callable[[Tensor], Tensor] | None:
+        """What tells the network's own time, where rho or a method depends on it."""
+        if not self.scale.needs_time or (self.scale.is_identity and not self.methods):
+            return None
+        told: Callable[[Tensor], Tensor] | None = getattr(net, "relative_time", None)
+        if told is None:
+            raise ValueError(
+                "axis time (--rho-axis=time): this network was trained at noise levels, not at times; choose the axis "
+                f"{', '.join(axis for axis in AXES if axis != 'time')}"
+            )
+        return told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.net, name)
@@ -50,10 +64,11 @@ class SkipTuned:
 
         levels = torch.as_tensor(sigma, device=x.device).reshape(-1)
         level = levels[0] if len(levels) == 1 else levels
+        time = None if self._relative_time is None else self._relative_time(level)
         how: dict[str, Any] = {"skip_target": self.target}
         if not self.scale.is_identity:
-            how["skip_scale"] = self.scale(self.net.num_skips, level)
+            how["skip_scale"] = self.scale(self.net.num_skips, level, time)
         if self.methods:
-            strength = self.scale.strength(level)
+            strength = self.scale.strength(level, time)
             how["skip_join"] = Joins(self.methods, self.net.skip_levels, strength)
         return self.net(x, sigma, class_labels, **how)

@@ -4,6 +4,7 @@ Reference: Karras et al., 2022, Table 1 and Appendix C, https://arxiv.org/abs/22
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -162,6 +163,16 @@ class VPPrecond(Precond):
         sigma = torch.as_tensor(sigma)
         return ((beta_min**2 + 2 * beta_d * (1 + sigma**2).log()).sqrt() - beta_min) / beta_d
 
+    @property
+    def relative_time(self) -> Callable[[Tensor], Tensor]:
+        """See `Precond.relative_time`; the times are epsilon_t to 1, without the rounding of `sigma_inv`."""
+
+        def of(sigma: Tensor) -> Tensor:
+            t = self.schedule.time(sigma.to(torch.float64)).clamp(self.epsilon_t, 1)
+            return (t - self.epsilon_t) / (1 - self.epsilon_t)
+
+        return of
+
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""
         return predicting_noise(sigma, (self.M - 1) * self.sigma_inv(sigma))
@@ -247,6 +258,16 @@ class iDDPMPrecond(Precond):
         """The nearest trained noise level u_j."""
         sigma = torch.as_tensor(sigma, device=self.u.device)
         return self.u[self.level_index(sigma)].to(sigma.dtype)
+
+    @property
+    def relative_time(self) -> Callable[[Tensor], Tensor]:
+        """See `Precond.relative_time`; the times are 0 to M - 1, that of a sigma the nearest level's."""
+
+        def of(sigma: Tensor) -> Tensor:
+            told = self.M - 1 - self.level_index(sigma.to(torch.float64))
+            return told.to(torch.float64) / max(self.M - 1, 1)
+
+        return of
 
     def scalings(self, sigma: Tensor) -> Scalings:
         """See the class."""

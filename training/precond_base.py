@@ -5,7 +5,7 @@ D(x; sigma) = c_skip(sigma) x + c_out(sigma) F(c_in(sigma) x; c_noise(sigma))
 Reference: Karras et al., 2022, Eq. 7, https://arxiv.org/abs/2206.00364
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -89,6 +89,15 @@ class Precond(RecordsArguments, nn.Module):
     def skip_levels(self) -> tuple[int, ...]:
         """The level of each long skip, deepest layer first: 0 is the lowest resolution, the next has twice its side."""
         return self.model.skip_levels
+
+    @property
+    def relative_time(self) -> Callable[[Tensor], Tensor] | None:
+        """Of noise levels of any shape, where each lies among the times that the network was trained at.
+
+        0 at the first time, 1 at the last, and linear in what the network is told between them, in float64; None of a
+        network that was trained at noise levels, as here.
+        """
+        return None
 
     @property
     def num_skips(self) -> int:

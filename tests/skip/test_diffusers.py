@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import skip
 from skip.diffusers import UP_BLOCKS, sigma_from_scheduler
 from skip.scale import SkipScale
+from training.families.latent.discrete import NoiseTable
 
 diffusers: Any = None
 
@@ -320,6 +321,42 @@ def test_rho_follows_the_timestep_per_image() -> None:
     assert torch.equal(number, single)
     with skip.apply(unet, scale, sigma_of_timestep=lambda t: sigma[t]):
         assert torch.equal(unet(**given | {"timestep": steps}).sample, together)
+
+
+@torch.inference_mode()
+def test_rho_is_linear_in_the_timestep() -> None:
+    unet, scheduler = (
+        text_unet(),
+        diffusers.DDIMScheduler(beta_schedule="scaled_linear", num_train_timesteps=101),
+    )
+    scale = SkipScale(layers=(0.2, 0.4, 0.6, 0.8), time="increasing", axis="time")
+    steps = torch.tensor([0, 25, 100])
+    rho = torch.tensor([[0.2, 0.4, 0.6, 0.8], [0.4, 0.55, 0.7, 0.85], [1.0] * 4])
+    given = inputs(unet, batch=3)
+    one_by_one = []
+    for number in range(3):
+        one = {
+            name: value[number : number + 1] if isinstance(value, Tensor) and value.ndim else value
+            for name, value in given.items()
+        }
+        one_by_one.append(by_hand(unet, rho[number], one | {"timestep": steps[number]}))
+    with skip.apply(unet, scale, scheduler):
+        together = unet(**given | {"timestep": steps}).sample
+    assert relative_error(together, torch.cat(one_by_one)) < 1e-5
+
+    for how in ({"sigma_of_timestep": lambda t: t + 1.0}, {}):
+        with pytest.raises(ValueError, match=r"pass scheduler=pipe.scheduler"):
+            skip.apply(unet, scale, **how)  # type: ignore[arg-type]
+
+
+def test_the_timesteps_of_a_scheduler_are_those_of_our_own_table() -> None:
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
+    )
+    table = NoiseTable()
+    steps = torch.arange(0, 1000, 37)
+    time = table.relative_time(sigma_from_scheduler(scheduler)(steps))
+    assert time.tolist() == pytest.approx((steps.double() / 999).tolist())
 
 
 def test_sigma_of_a_timestep() -> None:

@@ -92,6 +92,7 @@ def test_sampling_flags_reach_the_sampler(args: str, settings: dict[str, Any]) -
         ("--rho-constant 0.7", {"bottom": 0.7, "top": 0.7}),
         ("--rho-layers 0.5,1,0", {"layers": (0.5, 1.0, 0.0)}),
         ("--rho-top 0 --rho-time increasing --rho-axis sigma", {"top": 0.0, "time": "increasing", "axis": "sigma"}),
+        ("--rho-top 0 --rho-time decreasing --rho-axis time", {"top": 0.0, "time": "decreasing", "axis": "time"}),
         ("--rho-bottom 0.8 --rho-sigma 0.1,inf", {"bottom": 0.8, "window": (0.1, float("inf"))}),
         ("--rho-bottom 1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),
         ("--skip-method freeu:b1=1.1 --rho-sigma 0.1,2", {"window": (0.1, 2.0)}),

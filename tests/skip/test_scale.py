@@ -53,6 +53,31 @@ def test_time_axis_middle(axis: str, middle: float) -> None:
     assert SkipScale(0.6, 0.6, time="increasing", axis=axis)(1, middle).item() == pytest.approx(0.8)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("time, expected", [("increasing", 0.7), ("decreasing", 0.9)])
+def test_the_networks_own_time(time: str, expected: float) -> None:
+    scale = SkipScale(0.6, 0.6, time=time, axis="time")  # type: ignore[arg-type]
+    quarter = torch.tensor(0.25, dtype=torch.float64)
+    assert scale(2, 5.0, quarter).tolist() == pytest.approx([expected] * 2)
+
+    ends = torch.tensor([-1.0, 0.0, 1.0, 2.0])  # clamped, as noise levels beyond the ends are
+    low, high = (0.6, 1.0) if time == "increasing" else (1.0, 0.6)
+    found = scale(2, torch.full([4], 5.0), ends)
+    assert found.tolist() == [pytest.approx([rho] * 2) for rho in (low, low, high, high)]
+
+    of_methods = (1 - (expected - 0.6) / 0.4) * torch.ones(3)
+    assert torch.allclose(scale.strength(torch.ones(3), quarter.expand(3)), of_methods)
+    assert scale.resolved(1) == {"rho": [0.6], "time": time, "axis": "time"}
+    with pytest.raises(ValueError, match="axis time is of the network's own time"):
+        scale(2, 5.0)
+
+
+def test_the_time_is_needed_only_where_rho_depends_on_it() -> None:
+    assert SkipScale(0.6, time="increasing", axis="time").needs_time
+    assert SkipScale(time="increasing", axis="time")(2, 5.0).tolist() == [1, 1]
+    for scale in (SkipScale(0.6, axis="time"), SkipScale(0.6, time="increasing")):
+        assert not scale.needs_time and scale(2, 5.0).shape == (2,)
+
+
 def test_window() -> None:
     scale = SkipScale(0.5, 0.5, window=(0.1, 2.0))
     rho = scale(3, torch.tensor([0.05, 0.1, 0.11, 2.0, 2.1], dtype=torch.float64))
@@ -66,7 +91,8 @@ def test_window() -> None:
         ({"bottom": float("nan")}, "nan"),
         ({"spacing": "linear"}, "paper, one-based, inclusive"),
         ({"time": "rising"}, "constant, increasing, decreasing"),
-        ({"axis": "t"}, "edm, sigma, log-sigma"),
+        ({"axis": "t"}, "edm, sigma, log-sigma, time"),
+        ({"axis": "time", "sigma_max": 14.6}, "0.002 to 14.6 does nothing with axis time"),
         ({"window": (2.0, 1.0)}, "2.0 to 1.0"),
         ({"layers": ()}, "empty"),
         ({"layers": (0.5,), "bottom": 0.5}, "not both"),

@@ -157,6 +157,10 @@ def test_compiled_images_are_the_same(network: str, monkeypatch: pytest.MonkeyPa
             {"scale": SkipScale(layers=(0.5,))},
             "1 skip coefficients given; this network has 4 long skips",
         ),
+        (
+            {"scale": SkipScale(0.5, time="increasing", axis="time")},
+            "axis time .*this network was trained at noise levels, not at times",
+        ),
         ({"noise_device": "tpu"}, "unknown device 'tpu'"),
         ({"noise_device": "cuda:99"}, "device cuda:99 asked for, but this machine has"),
         ({"sampler": SamplerSettings("unipc", steps=2)}, "needs at least 3 steps"),

@@ -58,6 +58,11 @@ class ContinuousTimes(nn.Module):
         t = self.schedule.time(sigma.to(torch.float64))
         return (self.num_timesteps - 1) * t.clamp(max=1)
 
+    def relative_time(self, sigma: Tensor) -> Tensor:
+        """(t - t_min) / (t_max - t_min) at each sigma, from `first_time` to 1: float64 of its shape."""
+        t = self.schedule.time(sigma.to(torch.float64)).clamp(self.first_time, 1)
+        return (t - self.first_time) / (1 - self.first_time)
+
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """Sigma itself: every level has its own time."""
         return torch.as_tensor(sigma)

@@ -135,6 +135,10 @@ class NoiseTable(nn.Module):
         low, high = self.log_gain[upper - 1], self.log_gain[upper]
         return upper - 1 + ((gain - low) / (high - low)).clamp(0, 1) + self.first_timestep
 
+    def relative_time(self, sigma: Tensor) -> Tensor:
+        """(t - t_min) / (t_max - t_min) of the `timestep` t at each sigma: float64 of its shape."""
+        return (self.timestep(sigma) - self.first_timestep) / (len(self.levels) - 1)
+
     def sigma(self, timestep: Tensor) -> Tensor:
         """The noise level at each time, between two times as the class says; clamped to the table.
 
@@ -265,6 +269,11 @@ class DiscretePrecond(Precond):
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """See `NoiseTable.round_sigma`."""
         return self.table.round_sigma(sigma)
+
+    @property
+    def relative_time(self) -> Callable[[Tensor], Tensor]:
+        """See `Precond.relative_time`; rounded as the table rounds times."""
+        return self.table.relative_time
 
     @property
     def sigma_grids(self) -> dict[str, Callable[[int], Tensor]]:
