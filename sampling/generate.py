@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Denoiser, Finite, bind
-from sampling.guidance import Guided, GuidedByItself, check_scale
+from sampling.guidance import AtCalls, Guidance, Guided, GuidedByItself, check_scale
 from sampling.noise import DrawnAhead, Labels, SeedNoise, first_draws
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
@@ -64,8 +64,7 @@ def generate(
     labels: Labels = "random",
     class_idx: int | None = None,
     noise_device: torch.device | str | None = None,
-    guidance: float = 1.0,
-    guide: ImageNetwork | None = None,
+    guidance: Guidance | None = None,
     one_size: bool = False,
 ) -> Iterator[Batch]:
     """Yield generated images, batch by batch, in the order of the seeds.
@@ -81,9 +80,7 @@ def generate(
         labels: "random": each image's class is drawn from its seed, as EDM does; "balanced": seed modulo classes.
         class_idx: the class of every image instead.
         noise_device: of the random draws; None is the CPU, so that an image is the same on every device.
-        guidance: scale of `sampling.guidance.Guided`; 1 is none, and the guide is then not called.
-        guide: the weaker network, on `device`, asked for the same class (which an unconditional one ignores); None is
-            `net` itself, as it is (so Skip-Tuned where it is), without the class.
+        guidance: None is none. A guide is on `device`, and asked for the same class, which an unconditional one ignores.
         one_size: fill the last batch up with images that are thrown away: a compiled network compiles anew for each
             size, and bits do not depend on how many seeds there are.
     Raises:
@@ -94,8 +91,10 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     nodes = settings.nodes(net)
-    settings.nfe(net)  # refuses now what the solver would refuse later
-    check_guidance(net, guidance, guide, nodes)
+    levels = settings.evaluated(net)  # refuses now what the solver would refuse later
+    guidance = guidance or Guidance()
+    check_guidance(net, guidance.scale, guidance.guide, nodes)
+    guided_calls = guidance.acts(levels)
     shape = (net.img_channels, net.img_resolution, net.img_resolution)
 
     def batches() -> Iterator[Batch]:
@@ -113,7 +112,7 @@ def generate(
                 else None
             )
 
-            denoise = _Watched(net, one_hots, guidance, guide, noise.device)
+            denoise = _Watched(net, one_hots, guidance, guided_calls, noise.device)
             with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
                 x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
                 images = to_uint8(net.decode(x))
@@ -131,25 +130,30 @@ class _Watched:
         self,
         net: ImageNetwork,
         labels: Tensor | None,
-        guidance: float,
-        guide: ImageNetwork | None,
+        guidance: Guidance,
+        guided_calls: Sequence[bool],
         device: torch.device,
     ) -> None:
-        self._denoise: Denoiser
-        if guidance != 1 and guide is None and labels is not None and device.type != "cpu":
-            self._evaluations = 2  # in a call
-            self._finite = [Finite(GuidedByItself(net, labels, guidance))]
-            self._counted = [Counted(self._finite[0])]
-            self._denoise = self._counted[0]
+        self._finite: list[Finite] = []
+        self._counted: list[tuple[int, Counted]] = []  # evaluations in a call, and what is called
+        alone = self._watch(bind(net, labels))
+        self._denoise = alone
+        if not any(guided_calls):
+            return
+
+        guide = guidance.guide
+        guided: Denoiser
+        if guide is None and labels is not None and device.type != "cpu":
+            guided = self._watch(GuidedByItself(net, labels, guidance.scale), evaluations=2)
         else:
-            self._evaluations = 1
-            self._finite = [
-                Finite(bind(net, labels)),
-                Finite(bind(net) if guide is None else bind(guide, labels)),
-            ]
-            self._counted = [Counted(finite) for finite in self._finite]
-            main, weaker = self._counted
-            self._denoise = Guided(main, weaker, guidance)
+            weaker = self._watch(bind(net) if guide is None else bind(guide, labels))
+            guided = Guided(alone, weaker, guidance.scale)
+        self._denoise = guided if all(guided_calls) else AtCalls(guided, alone, guided_calls)
+
+    def _watch(self, denoise: Denoiser, evaluations: int = 1) -> Denoiser:
+        self._finite.append(Finite(denoise))
+        self._counted.append((evaluations, Counted(self._finite[-1])))
+        return self._counted[-1][1]
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self._denoise(x, sigma)
@@ -157,7 +161,7 @@ class _Watched:
     @property
     def nfe(self) -> int:
         """Evaluations of an image, of the network and of the guide."""
-        return self._evaluations * sum(counted.nfe for counted in self._counted)
+        return sum(evaluations * counted.nfe for evaluations, counted in self._counted)
 
     def check(self) -> None:
         """Wait for the device, and raise RuntimeError if a value was not finite."""

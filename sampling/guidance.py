@@ -1,6 +1,9 @@
 """Guidance: away from what a second denoiser says, towards what the first one says."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,6 +67,71 @@ class GuidedByItself:
         """Denoise `x` [N, C, H, W] at noise level `sigma`."""
         D, D_guide = self.denoise(torch.cat([x, x]), sigma).chunk(2)
         return D_guide + self.scale * (D - D_guide)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How images are guided.
+
+    Args:
+        scale: of `Guided`; 1 is none, and the guide is then not called.
+        guide: the weaker network; None is the network itself, as it is (so Skip-Tuned where it is), without the class.
+        interval: (low, high): guidance only where low < sigma <= high, and elsewhere the network alone; None is
+            everywhere. Reference: Kynkaanniemi et al., 2024, https://arxiv.org/abs/2404.07724
+    Raises:
+        ValueError: if scale is not finite, or the interval is empty.
+    """
+
+    scale: float = 1.0
+    guide: Any = None
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_scale(self.scale)
+        if self.interval is not None:
+            check_interval(self.interval)
+
+    def acts(self, levels: Sequence[float]) -> list[bool]:
+        """At which noise levels the guide is asked."""
+        return [
+            self.scale != 1 and (self.interval is None or within(level, self.interval))
+            for level in levels
+        ]
+
+
+class AtCalls:
+    """One denoiser in some of its calls, and another in the others, as is known before: no device is waited for.
+
+    Args:
+        inside, outside: the two.
+        calls: for each call, whether it is `inside`'s.
+    """
+
+    def __init__(self, inside: Denoiser, outside: Denoiser, calls: Sequence[bool]) -> None:
+        self.inside, self.outside, self._calls = inside, outside, iter(calls)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Denoise `x` [N, C, H, W] at noise level `sigma`."""
+        return (self.inside if next(self._calls) else self.outside)(x, sigma)
+
+
+def within(sigma: float, interval: tuple[float, float]) -> bool:
+    """Whether low < sigma <= high."""
+    low, high = interval
+    return low < sigma <= high
+
+
+def check_interval(interval: tuple[float, float]) -> None:
+    """Refuse an interval of noise levels without any.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if len(interval) != 2 or not 0 <= interval[0] < interval[1]:
+        shown = ",".join(f"{level:g}" for level in interval)
+        raise ValueError(
+            f"the noise levels of guidance are {shown}; need LOW,HIGH with 0 <= LOW < HIGH, such as 0.3,5"
+        )
 
 
 def check_scale(scale: float) -> None:

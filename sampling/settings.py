@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampling.denoiser import Counted
 from sampling.levels import NoiseLevels, NoiseRange
 from sampling.samplers import SOLVERS, Sampler, sample
 from sampling.sigmas import Ending, with_ending
@@ -119,12 +118,21 @@ class SamplerSettings:
         return partial(solver.function, **vars(self.of_solver), **needs)
 
     def nfe(self, net: NoiseRange) -> int:
-        """Network evaluations per image, counted by solving once with a denoiser that always answers 0.
+        """Network evaluations per image; see `evaluated`."""
+        return len(self.evaluated(net))
+
+    def evaluated(self, net: NoiseRange) -> list[float]:
+        """The noise level of each network evaluation, seen by solving once with a denoiser that always answers 0.
 
         Raises:
             ValueError: for everything that `nodes` or the solver refuses, such as an order above the number of steps.
         """
-        denoise = Counted(lambda x, sigma: torch.zeros_like(x))
+        seen: list[float] = []
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            seen.append(float(sigma))
+            return torch.zeros_like(x)
+
         sample(
             self.bound(net, torch.zeros_like),
             denoise,
@@ -132,7 +140,7 @@ class SamplerSettings:
             self.nodes(net),
             self.ending,
         )
-        return denoise.nfe
+        return seen
 
     def resolved(self, net: NoiseRange) -> dict[str, Any]:
         """Every setting with its default filled in, as JSON: what a record of a run should say.

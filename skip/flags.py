@@ -70,6 +70,8 @@ class NetworkFlags(Flags, heading="Network"):
     labels: Labels | None    = flag("Without --class: draw classes from the seeds, or seed modulo classes  [default: random]")
     guidance: float | None   = flag("Scale w of guidance, D_guide + w (D - D_guide), 1 for none; twice the evaluations  [default: none]")
     guide: str | None        = flag("Weaker network for --guidance (autoguidance)  [default: the network itself, without its class]", metavar="NAME|PATH|URL")
+    guide_rho: float | None  = flag("Skip guidance: the guide is the network itself with this rho of the deepest layer, as --rho-bottom; 1 is the plain network", metavar="FLOAT")
+    guidance_sigma: str | None = flag("Guidance only where LOW < sigma <= HIGH; elsewhere the network alone, at half the cost  [default: everywhere]", metavar="LOW,HIGH")
     noise_device: str | None = flag("Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE")
 
 

@@ -41,6 +41,10 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
     scale = skip_scale(tuned)
     warn_beyond(scale.layers or (scale.bottom, scale.top))
 
+    given = asked.given()
+    if asked.guidance_sigma is not None:
+        given["guidance_sigma"] = _pair("--guidance-sigma", asked.guidance_sigma)
+
     preset = load_presets().get(asked.network)
     defaults = dict(preset.defaults) if preset else {}
     guidance = defaults.pop("guidance", None)
@@ -50,7 +54,7 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
         scale=scale,
         skip_target=tuned.target or "full",
         skip_method=tuned.method,
-        **({"guidance": guidance} | asked.given()),
+        **({"guidance": guidance} | given),
     )
 
 
@@ -166,9 +170,7 @@ def skip_scale(skip: SkipFlags) -> SkipScale:
     if skip.layers is not None:
         given["layers"] = _numbers("--rho-layers", skip.layers)
     if skip.window is not None:
-        given["window"] = _numbers("--rho-sigma", skip.window)
-        if len(given["window"]) != 2:
-            raise ValueError(f"--rho-sigma={skip.window} is not LOW,HIGH")
+        given["window"] = _pair("--rho-sigma", skip.window)
     return SkipScale(**given)
 
 
@@ -208,6 +210,13 @@ def _is_list(text: str) -> bool:
         return bool([float(part) for part in text.split(",")])
     except ValueError:
         return False
+
+
+def _pair(flag: str, text: str) -> tuple[float, float]:
+    numbers = _numbers(flag, text)
+    if len(numbers) != 2:
+        raise ValueError(f"{flag}={text} is not LOW,HIGH")
+    return numbers[0], numbers[1]
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

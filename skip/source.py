@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from dnnlib.cli import warn
 from sampling.generate import Batch, check_guidance, check_labels, generate
-from sampling.guidance import check_scale
+from sampling.guidance import Guidance
 from sampling.noise import Labels, first_draws
-from sampling.settings import SamplerSettings
+from sampling.settings import NoiseRange, SamplerSettings
 from skip.methods.table import parse_methods, record_of_methods
-from skip.scale import SkipScale
+from skip.scale import SkipScale, as_json
 from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
 from torch_utils.precision import computed_in
@@ -102,6 +103,9 @@ class ImageSource:
         guidance: scale of `sampling.guidance.Guided`, which takes twice the network calls; None or 1 is none.
         guide: the weaker network, named as `network`, always plain; None is `network` itself without the class, which
             is then Skip-Tuned with and without it, as if both were one batch.
+        guide_rho: skip guidance: the guide is `network` itself, with its class but with this rho in the deepest layer
+            and towards 1, instead of `scale`; 1 is the plain network.
+        guidance_sigma: (low, high): guidance only where low < sigma <= high.
         autoencoder: of a latent network: what decodes it, path or URL; None as its file or entry says.
         skip_method: what else acts on the skips, as `skip.methods.table.parse_methods` reads it: at the noise levels of
             `scale`, whatever its coefficients are.
@@ -119,6 +123,8 @@ class ImageSource:
     dtype: str | None = None
     guidance: float | None = None
     guide: str | None = None
+    guide_rho: float | None = None
+    guidance_sigma: tuple[float, float] | None = None
     autoencoder: str | None = None
     skip_method: str | None = None
 
@@ -130,16 +136,38 @@ class ImageSource:
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"unknown dtype {self.dtype!r}; choose from {', '.join(DTYPES)}")
         parse_methods(self.skip_method)
-        check_scale(self.scale_of_guidance)
-        if self.guide is not None and self.guidance is None:
+        Guidance(self.scale_of_guidance, interval=self.guidance_sigma)
+        self._check_guide()
+
+    def _check_guide(self) -> None:
+        """Refuse a guide that is said in two ways, and what does nothing without guidance."""
+        if self.guidance is None:
+            for name in ("guide", "guide_rho", "guidance_sigma"):
+                what = getattr(self, name)
+                if what is not None:
+                    raise ValueError(
+                        f"{name} {what} does nothing without guidance: give its scale (--guidance)"
+                    )
+        if self.guide is not None and self.guide_rho is not None:
             raise ValueError(
-                f"the guide {self.guide} does nothing without guidance: give its scale (--guidance)"
+                f"the guide is either {self.guide} or the network itself with rho {self.guide_rho:g}; give one of them"
             )
+        if self.guide_rho is not None:
+            SkipScale(self.guide_rho)  # refuses what is no coefficient
 
     @property
     def scale_of_guidance(self) -> float:
         """The scale, 1 for no guidance."""
         return 1.0 if self.guidance is None else self.guidance
+
+    def evaluations_of_guide(self, net: NoiseRange) -> int:
+        """Of an image: one at every evaluation of the network, or at those in the interval.
+
+        Args:
+            net: the network, or another range of noise levels.
+        """
+        guidance = Guidance(self.scale_of_guidance, interval=self.guidance_sigma)
+        return sum(guidance.acts(self.sampler.evaluated(net)))
 
     def load(
         self, device: torch.device | str, compile: bool = False, network: "Loader | None" = None
@@ -167,10 +195,14 @@ class ImageSource:
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)
         guided = self.scale_of_guidance != 1
-        guide = None
+        guide: Precond | SkipTuned | None = None
+        if guided and self.guide_rho is not None:
+            guide = SkipTuned(net, SkipScale(self.guide_rho))
         if guided and self.guide is not None:
             guide = network(self.guide, device, None, self.dtype, compile)
         check_guidance(net, self.scale_of_guidance, guide, self.sampler.nodes(net))
+        if guided and guide is None:
+            warn_without_class(self.network, net)
 
         tuned = SkipTuned(net, self.scale, self.skip_target, parse_methods(self.skip_method))
         checkpoint = describe(self.network, self.autoencoder)
@@ -214,7 +246,13 @@ class ImageSource:
             record["guidance"] = {"scale": self.guidance, "guide_sha256": guide["sha256"]} | _heads(
                 guide
             )
-            record["sampler"]["nfe"] *= 2  # Guided asks both at every evaluation
+            if self.guide_rho is not None:
+                record["guidance"]["guide_rho"] = SkipScale(self.guide_rho).resolved(net.num_skips)[
+                    "rho"
+                ]
+            if self.guidance_sigma is not None:
+                record["guidance"]["sigma"] = as_json(self.guidance_sigma)
+            record["sampler"]["nfe"] += self.evaluations_of_guide(net)
         return record
 
     def _skip_record(self, num_skips: int) -> dict[str, Any]:
@@ -227,6 +265,15 @@ class ImageSource:
         if methods:
             record |= self.scale.schedule() | {"methods": methods}
         return record
+
+
+def warn_without_class(name: str, net: Precond) -> None:
+    """Say on stderr if a network that is to guide itself never saw an image without its class."""
+    if getattr(net.model, "label_dropout", None) == 0:
+        warn(
+            f"{name} was not trained without its class (label_dropout 0), so that as its own guide it makes images "
+            "worse; name a weaker network (--guide), or let it guide itself with another rho (--guide-rho)"
+        )
 
 
 def _heads(checkpoint: dict[str, Any]) -> dict[str, int]:
@@ -255,7 +302,7 @@ class LoadedSource:
     noise_device: torch.device
     checkpoint: dict[str, Any]
     record: dict[str, Any]
-    guide: Precond | None = None
+    guide: Precond | SkipTuned | None = None
     compiled: bool = False
 
     @property
@@ -274,7 +321,7 @@ class LoadedSource:
         s = self.source
         return generate(
             self.net, s.sampler, seeds, self.device, batch_size, s.labels, s.class_idx, self.noise_device,
-            s.scale_of_guidance, self.guide, self.compiled,
+            Guidance(s.scale_of_guidance, self.guide, s.guidance_sigma), self.compiled,
         )  # fmt: skip
 
     def classes(self, seeds: Sequence[int]) -> list[int] | None:

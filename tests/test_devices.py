@@ -17,6 +17,7 @@ from tiny_network import saved, tiny_network
 import generate
 from dnnlib.pictures import decode_png
 from sampling.generate import generate as generate_batches
+from sampling.guidance import Guidance
 from sampling.noise import SeedNoise
 from sampling.settings import SamplerSettings
 from skip.diffusers import sigma_from_scheduler
@@ -180,7 +181,7 @@ def test_a_batch_waits_for_the_device_once_for_each_denoiser(own_guide: bool, wa
     with fake_cuda() as device:
         net = SkipTuned(tiny_network().to("cuda"), scale)
         guide = None if own_guide else tiny_network().to("cuda")
-        batches = generate_batches(net, settings, range(2), "cuda", guidance=1.5, guide=guide)
+        batches = generate_batches(net, settings, range(2), "cuda", guidance=Guidance(1.5, guide))
         device.waits.clear()
         batch = next(batches)
         assert sum(device.waits.values()) == waits, device.waits
@@ -197,7 +198,7 @@ def test_more_steps_send_no_more_numbers_to_the_device(sampler: str) -> None:
         settings = SamplerSettings(sampler=sampler, steps=steps, S_churn=churn)
         with fake_cuda() as device:
             net = SkipTuned(tiny_network().to("cuda"), scale)
-            batches = generate_batches(net, settings, range(2), "cuda", guidance=1.5)
+            batches = generate_batches(net, settings, range(2), "cuda", guidance=Guidance(1.5))
             device.uploads.clear()
             next(batches)
         copies.append(device.uploads)

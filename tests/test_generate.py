@@ -117,7 +117,8 @@ def test_every_flag_of_edm_and_of_ours_is_there() -> None:
     asked = """--network --outdir --seeds --subdirs --class --batch --steps --sigma_min --sigma_max --rho --S_churn
         --S_min --S_max --S_noise --solver --disc --schedule --scaling --sampler --order --variant --predict --exact
         --thresholding --sigmas --ending --rho-bottom --rho-top --rho-spacing --rho-layers --rho-time --rho-sigma
-        --skip-target --skip-method --labels --device --dtype --compile --grid --format --noise-device"""
+        --skip-target --skip-method --guide-rho --guidance-sigma --labels --device --dtype --compile --grid --format
+        --noise-device"""
     assert set(asked.split()) <= {
         name for parameter in generate.main.params for name in parameter.opts
     }

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from sampling.denoiser import bind
 from sampling.generate import Batch, generate, to_uint8
-from sampling.guidance import Guided, GuidedByItself
+from sampling.guidance import AtCalls, Guidance, Guided, GuidedByItself
 from sampling.samplers import heun
 from sampling.settings import SamplerSettings
 from sampling.sigmas import edm, with_ending
@@ -79,7 +79,7 @@ class Recorder:
 @pytest.mark.parametrize("scale", [0.0, 1.4, 3.0])
 def test_without_a_guide_the_network_is_its_own_without_the_class(scale: float) -> None:
     net = tiny_network()
-    batch = collected(net, guidance=scale)
+    batch = collected(net, guidance=Guidance(scale))
     assert (
         torch.equal(batch.images, by_hand(net, net, scale, guide_labels=False)) and batch.nfe == 18
     )
@@ -105,7 +105,7 @@ def test_a_guide_has_the_same_class() -> None:
     net, guide = tiny_network(), tiny_network()
     for parameter in guide.parameters():
         parameter.mul_(0.9)
-    batch = collected(net, guidance=2.0, guide=guide)
+    batch = collected(net, guidance=Guidance(2.0, guide))
     assert (
         torch.equal(batch.images, by_hand(net, guide, 2.0, guide_labels=True)) and batch.nfe == 18
     )
@@ -115,14 +115,14 @@ def test_a_guide_has_the_same_class() -> None:
 def test_an_unconditional_guide_ignores_the_class() -> None:
     net, guide = tiny_network(), tiny_network(label_dim=0)
     assert torch.equal(
-        collected(net, guidance=2.0, guide=guide).images,
+        collected(net, guidance=Guidance(2.0, guide)).images,
         by_hand(net, guide, 2.0, guide_labels=True),
     )
 
 
 def test_scale_one_is_the_plain_run_and_never_asks_the_guide() -> None:
     net, guide = tiny_network(), Recorder()
-    plain, guided = collected(net), collected(net, guidance=1.0, guide=guide)
+    plain, guided = collected(net), collected(net, guidance=Guidance(1.0, guide))
     assert (
         torch.equal(plain.images, guided.images)
         and plain.nfe == guided.nfe == 9
@@ -135,18 +135,52 @@ def test_scale_one_is_the_plain_run_and_never_asks_the_guide() -> None:
 )
 def test_an_image_does_not_depend_on_its_batch(settings: SamplerSettings) -> None:
     net = tiny_network()
-    whole, single = (collected(net, settings, size, guidance=1.7).images.int() for size in (8, 1))
+    whole, single = (
+        collected(net, settings, size, guidance=Guidance(1.7)).images.int() for size in (8, 1)
+    )
     assert (whole - single).abs().max() <= 1
 
 
 def test_each_network_is_asked_once_an_evaluation() -> None:
     net, guide = Recorder(), Recorder()
-    batch = collected(net, SamplerSettings("euler", steps=4), guidance=0.5, guide=guide)
+    batch = collected(net, SamplerSettings("euler", steps=4), guidance=Guidance(0.5, guide))
     assert len(net.asked) == len(guide.asked) == 4 and batch.nfe == 8
     assert all(torch.equal(a, b) for a, b in zip(net.asked, guide.asked, strict=True))  # type: ignore[arg-type]
     net.asked.clear()
-    assert collected(net, SamplerSettings("euler", steps=4), guidance=0.5).nfe == 8
+    assert collected(net, SamplerSettings("euler", steps=4), guidance=Guidance(0.5)).nfe == 8
     assert [labels is None for labels in net.asked] == [False, True] * 4
+
+
+def test_in_an_interval_of_noise_levels_and_alone_outside() -> None:
+    net, guide = Recorder(), Recorder()
+    settings = SamplerSettings("euler", sigmas="8,4,2,1")
+    some = collected(net, settings, guidance=Guidance(2.0, guide, (1.0, 4.0)))
+    assert len(net.asked) == 4 and len(guide.asked) == 2  # at 4 and 2: low < sigma <= high
+    assert some.nfe == 6
+
+    # Outside of all levels the images are the network's own, and everywhere those of guidance without an interval.
+    net = tiny_network()
+    none = collected(net, guidance=Guidance(2.0, interval=(100.0, math.inf)))
+    assert torch.equal(none.images, collected(net).images) and none.nfe == 9
+    whole = collected(net, guidance=Guidance(2.0, interval=(0.0, math.inf)))
+    assert torch.equal(whole.images, collected(net, guidance=Guidance(2.0)).images)
+    part = collected(net, guidance=Guidance(2.0, interval=(0.1, 10.0)))
+    assert whole.nfe == 18 and 9 < part.nfe < 18
+    assert not torch.equal(part.images, whole.images)
+
+
+def test_an_interval_is_the_two_denoisers_by_turns() -> None:
+    first, second = Recorder(), Recorder()
+    turns = AtCalls(bind(first), bind(second), [True, False, False])
+    for _ in range(3):
+        turns(torch.zeros(1, 1, 8, 8), torch.tensor(1.0))
+    assert (len(first.asked), len(second.asked)) == (1, 2)
+
+
+@pytest.mark.parametrize("interval", [(2.0, 2.0), (3.0, 1.0), (-1.0, 2.0), (0.0, math.nan)])
+def test_an_interval_without_levels_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"the noise levels of guidance are .*need LOW,HIGH"):
+        Guidance(2.0, interval=interval)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +220,7 @@ def test_what_does_not_fit_is_refused_at_once(
     net: Recorder, guide: Recorder | None, scale: float, words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        generate(net, STEPS, SEEDS, "cpu", guidance=scale, guide=guide)
+        generate(net, STEPS, SEEDS, "cpu", guidance=Guidance(scale, guide))
 
 
 def test_a_guide_with_the_very_range_of_the_noise_levels_fits() -> None:
@@ -195,6 +229,5 @@ def test_a_guide_with_the_very_range_of_the_noise_levels_fits() -> None:
         STEPS,
         SEEDS,
         "cpu",
-        guidance=2.0,
-        guide=Recorder(sigma_min=0.002, sigma_max=80.0),
+        guidance=Guidance(2.0, Recorder(sigma_min=0.002, sigma_max=80.0)),
     )

@@ -1,6 +1,7 @@
 """A source with guidance: its record, whose skips are tuned, and what it refuses."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,56 @@ def test_skips_are_tuned_with_and_without_the_class_but_not_in_a_guide(
     assert not np.array_equal(images(source(networks, guide=guide, guidance=2.0)), expected)
 
 
+def test_skip_guidance_is_away_from_the_network_with_another_rho(networks: Path) -> None:
+    net = load_network(networks / "tiny.safetensors").channels_last()
+    loaded = source(networks, guide_rho=0.7, guidance=2.0, scale=HALF)
+    labels = torch.eye(10)[loaded.classes(SEEDS)]
+    main, guide = (bind(SkipTuned(net, one), labels) for one in (HALF, SkipScale(0.7)))
+    noise = SeedNoise(SEEDS).randn([3, 1, 8, 8])
+    with torch.inference_mode():
+        denoise = Guided(main, guide, 2.0)
+        expected = to_uint8(sample(heun, denoise, noise, STEPS.nodes(net), "zero")).numpy()
+    assert np.array_equal(images(loaded), expected)
+    assert loaded.record["guidance"]["guide_rho"] == pytest.approx([0.7, 0.775, 0.85, 0.925])
+    assert loaded.record["sampler"]["nfe"] == 18
+
+    # Without classes too; and a guide that is the network itself changes nothing but the last digits.
+    free = images(source(networks, "plain", guide_rho=0.7, guidance=2.0))
+    assert not np.array_equal(free, images(source(networks, "plain")))
+    same = images(source(networks, guide_rho=1.0, guidance=2.0))
+    assert np.abs(same.astype(int) - images(source(networks))).max() <= 1
+
+
+def test_the_record_holds_the_interval(networks: Path) -> None:
+    some = source(networks, guidance=2.0, guidance_sigma=(0.1, 10.0)).record
+    whole = source(networks, guidance=2.0).record
+    assert some["guidance"]["sigma"] == [0.1, 10.0] and "sigma" not in whole["guidance"]
+    counted = next(
+        iter(source(networks, guidance=2.0, guidance_sigma=(0.1, 10.0)).batches([0], 1))
+    ).nfe
+    assert 9 < some["sampler"]["nfe"] == counted < whole["sampler"]["nfe"] == 18
+    endless = source(networks, guidance=2.0, guidance_sigma=(0.1, math.inf)).record
+    assert endless["guidance"]["sigma"] == [0.1, "inf"]
+
+
+def test_a_network_that_was_never_without_its_class_is_warned_of(
+    networks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "was not trained without its class"
+    source(networks, guidance=2.0)
+    assert words in capsys.readouterr().err
+    saved(tmp_path, "dropped", label_dropout=0.1)
+    for one in (
+        {"guidance": 2.0, "guide_rho": 0.9},
+        {"guidance": 2.0, "guide": "weak"},
+        {"guidance": 1.0},
+        {},
+    ):
+        source(networks, **one)
+    ImageSource(str(tmp_path / "dropped.safetensors"), STEPS, guidance=2.0).load("cpu")
+    assert words not in capsys.readouterr().err
+
+
 def test_a_guide_computes_in_the_dtype_asked_for(networks: Path) -> None:
     loaded = source(networks, guidance=2.0, guide="weak", dtype="bfloat16")
     assert loaded.guide is not None and loaded.guide.dtype == torch.bfloat16
@@ -121,6 +172,14 @@ def test_both_networks_are_compiled(networks: Path) -> None:
         ({"guidance": float("nan")}, "guidance scale is nan"),
         ({"guidance": float("inf")}, "guidance scale is inf"),
         ({"guide": "weak"}, "weak.safetensors does nothing without guidance"),
+        ({"guide_rho": 0.9}, "guide_rho 0.9 does nothing without guidance"),
+        (
+            {"guidance_sigma": (1.0, 2.0)},
+            r"guidance_sigma \(1.0, 2.0\) does nothing without guidance",
+        ),
+        ({"guidance": 2.0, "guidance_sigma": (2.0, 1.0)}, "noise levels of guidance are 2,1"),
+        ({"guidance": 2.0, "guide_rho": math.nan}, "a skip coefficient is nan"),
+        ({"guidance": 2.0, "guide_rho": 0.9, "guide": "weak"}, "give one of them"),
         ({"network": "plain", "guidance": 1.4}, "the network is unconditional.* as its guide"),
         ({"guidance": 2.0, "guide": "colour"}, "the guide has img_channels 3, the network 1"),
         (

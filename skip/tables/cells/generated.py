@@ -65,12 +65,15 @@ class Generated(NetworkSettings):
         sampler: solver and noise levels.
         labels: "random", drawn from each seed, or "balanced", the seed modulo the classes.
         guidance: scale of classifier-free guidance, which doubles the evaluations; None is none.
+        guide_rho, guidance_sigma: as of `skip.source.ImageSource`.
         Others: as of `NetworkSettings`.
     """
 
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
     labels: Labels = "random"
     guidance: float | None = None
+    guide_rho: float | None = None
+    guidance_sigma: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +86,9 @@ class Generated(NetworkSettings):
     def evaluations_per_image(self) -> int:
         """NFE, those of the guide included."""
         alone = _nfe(self.sampler)
-        return alone if self.guidance in (None, 1) else 2 * alone
+        if self.guidance in (None, 1):
+            return alone
+        return alone + self.source().evaluations_of_guide(AnyRange())
 
     def effect(self) -> dict[str, Any]:
         """The settings, those of the sampler by the noise levels that it visits and what it does there."""
@@ -95,7 +100,8 @@ class Generated(NetworkSettings):
         """What makes the images."""
         return ImageSource(
             self.network, self.sampler, self.scale, self.target, self.labels, dtype=self.dtype,
-            guidance=self.guidance, skip_method=self.skip_method,
+            guidance=self.guidance, guide_rho=self.guide_rho, guidance_sigma=self.guidance_sigma,
+            skip_method=self.skip_method,
         )  # fmt: skip
 
     def check(self) -> None:

@@ -50,7 +50,7 @@ def test_every_option_of_the_scale_and_the_sampler_is_a_word() -> None:
     assert not {"steps", "sampler", "exponent"} & words_of(Norms).keys(), "it has no sampler"
     assert list(values_of(build(Images, SETTINGS))) == list(words_of(Images))
     lists = {name for name, word in words_of(Images).items() if word.is_list}
-    assert lists == {"metrics", "window", "time_range", "layers"}
+    assert lists == {"metrics", "window", "time_range", "layers", "guidance_sigma"}
 
 
 def test_what_follows_from_other_words_is_no_part_of_a_name() -> None:
