@@ -20,6 +20,7 @@ from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
 from metrics.references import detector_of
 from skip.flags import ComputeFlags, SamplingFlags
+from skip.methods.table import parse_ranges, written
 from skip.options import image_source, warn_beyond
 from skip.search.plot import plot_search
 from skip.search.report import told
@@ -72,12 +73,13 @@ class SearchFlags(Flags, heading="Search"):
 
     outdir: str             = flag("Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR")
     metric: str             = flag("What is to be best", type=click.Choice(list(QUANTITIES)), default="fid")
-    bottom: str             = flag("Range of rho of the deepest decoder layer", default="0.6,1", metavar="LOW,HIGH")
+    bottom: str | None      = flag("Range of rho of the deepest decoder layer  [default: 0.6,1; with --skip-method it stays 1]", metavar="LOW,HIGH")
     top: str | None         = flag("Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH")
+    method: str | None      = flag("Then also search these parameters of other methods, one after the other, as freeu2:b1=1..1.3,s1=0.7..1", name="--skip-method", metavar="TEXT")
     time: bool              = flag("Then also compare rho constant, increasing and decreasing with the noise level", default=False)
     points: int             = flag("Of the range", type=click.IntRange(min=3), default=7, metavar="INT")
     num: int                = flag("Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, metavar="INT")
-    budget: int             = flag("Images in all, of each of the bottom, --top and --time", type=COUNT, default=6000, metavar="INT")
+    budget: int             = flag("Images in all, of each of the ranges and --time", type=COUNT, default=6000, metavar="INT")
     precision: float | None = flag("Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT")
 
 
@@ -194,7 +196,7 @@ def tune(
     so on; at last the vertex of a parabola, with its error. generate.py and fid.py take scale.json as --rho-layers.
     """
     asked = _search_settings(wanted)
-    warn_beyond([*asked.bottom, *(asked.top or ())])
+    warn_beyond([*(asked.bottom or ()), *(asked.top or ())])
     source = image_source(sampling)
     detector = metric.detector or detector_of(load_statistics(metric.ref), None)
     baseline = baseline_cell(source, wanted.metric, detector, metric.ref, metric.ref_images)
@@ -216,9 +218,13 @@ def tune(
 
 def _search_settings(flags: SearchFlags) -> SearchSettings:
     """What the flags of `tune` ask for."""
+    start, ranges = parse_ranges(flags.method or "")
+    bottom = flags.bottom or (None if ranges else "0.6,1")
     return SearchSettings(
-        bottom=_range("--bottom", flags.bottom),
+        bottom=_range("--bottom", bottom) if bottom else None,
         top=_range("--top", flags.top) if flags.top else None,
+        methods=ranges,
+        skip_method=written(start) or None,
         time=flags.time,
         points=flags.points,
         images=flags.num,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from dnnlib.keywords import shown
@@ -19,13 +19,67 @@ METHODS: dict[str, Any] = {
 MOST_FACTOR = 1000.0
 
 
+Parameters = dict[str, dict[str, float]]  # method -> parameter -> number
+
+
 def parse_methods(text: str | None) -> tuple[SkipMethod, ...]:
     """The methods that a text names, in its order; None or an empty one names none.
 
     Raises:
         ValueError: if a method or a parameter is unknown, is named twice, or is no finite number.
     """
-    found: dict[str, SkipMethod] = {}
+    found = {
+        method: {name: _number(f"{method}:{name}", value) for name, value in given.items()}
+        for method, given in _words(text or "").items()
+    }
+    return tuple(METHODS[method](**given) for method, given in found.items())
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a search looks for a parameter.
+
+    Attributes:
+        method, parameter: their names.
+        low, high: its ends.
+    """
+
+    method: str
+    parameter: str
+    low: float
+    high: float
+
+
+def parse_ranges(text: str) -> tuple[Parameters, tuple[Range, ...]]:
+    """What a search of parameters starts from, and where it looks, in the order of the text: "freeu2:b1=1..1.3,s1=0.9".
+
+    Raises:
+        ValueError: as `parse_methods`.
+    """
+    start: Parameters = {}
+    ranges: list[Range] = []
+    for method, given in _words(text).items():
+        start[method] = {}
+        for parameter, value in given.items():
+            name = f"{method}:{parameter}"
+            low, dots, high = value.partition("..")
+            if dots:
+                ranges.append(Range(method, parameter, _number(name, low), _number(name, high)))
+            start[method][parameter] = 1.0 if dots else _number(name, low)
+    return start, tuple(ranges)
+
+
+def written(parameters: Parameters) -> str:
+    """Methods as `parse_methods` reads them."""
+    return "+".join(
+        f"{method}:" + ",".join(f"{name}={value:g}" for name, value in given.items())
+        for method, given in parameters.items()
+    )
+
+
+def _words(text: str) -> dict[str, dict[str, str]]:
+    """Methods, their parameters, and what stands for each of these."""
+    found: dict[str, dict[str, str]] = {}
     for part in text.split("+") if text else []:
         name, _, rest = part.partition(":")
         if name not in METHODS:
@@ -35,15 +89,15 @@ def parse_methods(text: str | None) -> tuple[SkipMethod, ...]:
             )
         if name in found:
             raise ValueError(f"{name} stands twice in {shown(text)}; give it once")
-        found[name] = METHODS[name](**_parameters(name, rest))
+        found[name] = _parameters(name, rest)
     if {"freeu", "freeu2"} <= found.keys():
         raise ValueError("freeu and freeu2 are two versions of one method; give one of them")
-    return tuple(found.values())
+    return found
 
 
-def _parameters(method: str, text: str) -> dict[str, float]:
+def _parameters(method: str, text: str) -> dict[str, str]:
     known = [field.name for field in _numbers(METHODS[method])]
-    found: dict[str, float] = {}
+    found: dict[str, str] = {}
     for part in text.split(",") if text else []:
         name, equals, value = part.partition("=")
         if name not in known or not equals:
@@ -52,7 +106,7 @@ def _parameters(method: str, text: str) -> dict[str, float]:
             )
         if name in found:
             raise ValueError(f"{name} stands twice in {method}:{text}; give it once")
-        found[name] = _number(f"{method}:{name}", value)
+        found[name] = value
     if not found:
         raise ValueError(
             f"{method} does nothing without a parameter; give {method}:{known[0]}=NUMBER, of {', '.join(known)}"

@@ -8,6 +8,7 @@ import numpy as np
 from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module
 from skip.evidence.estimate import Estimate, as_text, difference
+from skip.search.report import called
 from skip.search.search import Round
 from skip.tables.show.plots import CurvePoint, Curves, draw_curves
 
@@ -29,7 +30,7 @@ def plot_search(stages: dict[str, list[Round]], metric: str, path: Path) -> None
         figsize=(1 + 6 * len(stages), 4.2), layout="constrained"
     )
     for number, (name, rounds) in enumerate(stages.items()):
-        _draw_stage(figure.add_subplot(1, len(stages), number + 1), f"rho_{name}", rounds, metric)
+        _draw_stage(figure.add_subplot(1, len(stages), number + 1), called(name), rounds, metric)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120)
 

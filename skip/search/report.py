@@ -12,17 +12,24 @@ DIGITS = 3  # of a coefficient that is found: far below its error
 def told(summary: dict[str, Any]) -> list[str]:
     """Sentences for people: what was found, and what to do where the range was too narrow."""
     lines = []
-    for name in ("bottom", "top"):
-        one = summary.get(name)
-        if one is None:
+    for name, one in summary.items():
+        if not isinstance(one, dict) or "at_edge" not in one:
             continue
         rho = as_text(Estimate.plain(one["rho"], one["error"]))
-        lines.append(f"rho_{name} = {rho} ({one['images']} images)")
+        lines.append(f"{called(name)} = {rho} ({one['images']} images)")
         if one["at_edge"]:
+            flag = f"--{name}" if name in ("bottom", "top") else "its range in --skip-method"
             lines.append(
-                f"that is an end of its range: what is better may lie beyond; widen --{name}"
+                f"that is an end of its range: what is better may lie beyond; widen {flag}"
             )
+    if summary.get("skip_method"):
+        lines.append(f"for generate.py and fid.py: --skip-method={summary['skip_method']}")
     return lines
+
+
+def called(stage: str) -> str:
+    """A coefficient that is searched as people call it: rho_bottom, rho_top, or a method's, freeu2:b1."""
+    return stage if ":" in stage else f"rho_{stage}"
 
 
 def stage(rounds: list[Round]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from dnnlib.text import printable
 from metrics.detector import load_detector
 from metrics.measure import QUANTITIES, metric_of
 from skip.evidence.estimate import Estimate
-from skip.scale import TIMES, SkipScale
+from skip.methods.table import Range, parse_ranges, written
+from skip.scale import TIMES
 from skip.scale_file import save_scale
 from skip.search.report import DIGITS, orders, short, stage
 from skip.search.search import Round, clearly_better, even_grid, search
@@ -41,18 +42,22 @@ class SearchSettings:
     """What is searched, and how much it may cost.
 
     Attributes:
-        bottom, top: ranges of rho of the deepest layer and of what the layers approach; no `top` leaves that at 1.
+        bottom, top: ranges of rho of the deepest layer and of what the layers approach; none leaves it at 1.
+        methods: ranges of the parameters of other methods on the skips, searched one after the other.
+        skip_method: what acts on the skips from the beginning, as `skip.methods.table.parse_methods` reads it.
         time: compare the orders in time at the coefficients found.
         points: of the grid over a range.
         images: of each point in the first round.
-        budget: images in all, of each of bottom, top and time.
+        budget: images in all, of each of bottom, top, time and each range of methods.
         precision: the error of rho with which a search ends early.
     Raises:
         ValueError: if a range cannot be searched, or the budget is too small.
     """
 
-    bottom: tuple[float, float] = (0.6, 1.0)
+    bottom: tuple[float, float] | None = (0.6, 1.0)
     top: tuple[float, float] | None = None
+    methods: tuple[Range, ...] = ()
+    skip_method: str | None = None
     time: bool = False
     points: int = 7
     images: int = 500
@@ -68,9 +73,12 @@ class SearchSettings:
             raise ValueError(
                 f"{self.points} points of {self.images} images are more than the budget of {self.budget}"
             )
-        for ends in (self.bottom, self.top):
+        ranges = [(one.low, one.high) for one in self.methods]
+        for ends in (self.bottom, self.top, *ranges):
             if ends is not None:
                 even_grid(*ends, self.points)
+        if self.bottom is None and self.top is None and not ranges:
+            raise ValueError("there is nothing to search: give a range of rho or of a method")
 
 
 def baseline_cell(
@@ -93,6 +101,8 @@ def baseline_cell(
         sampler=source.sampler,
         labels=source.labels,
         guidance=source.guidance,
+        guide_rho=source.guide_rho,
+        guidance_sigma=source.guidance_sigma,
         seeds="0-1",
         detector=detector,
         reference=reference,
@@ -204,7 +214,8 @@ class Search:
         settings = {
             name: value for name, value in said.items() if name not in SKIP_SETTINGS | {"seeds"}
         }
-        return {"metric": self.metric, "settings": settings, "asked": asdict(asked)}
+        wanted = {name: value for name, value in asdict(asked).items() if value not in (None, ())}
+        return {"metric": self.metric, "settings": settings, "asked": wanted}
 
     def _run(self, asked: SearchSettings, warnings: list[str]) -> dict[str, Any]:
         best, report = self._best(asked)
@@ -217,7 +228,9 @@ class Search:
         }
         about = self.about(asked)
         told = {"warnings": warnings} if warnings else {}
-        summary = {name: short(part) for name, part in report.items()}
+        summary = {
+            name: short(part) if isinstance(part, dict) else part for name, part in report.items()
+        }
 
         if distributed.rank() == 0:
             write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
@@ -233,16 +246,25 @@ class Search:
 
     def _best(self, asked: SearchSettings) -> tuple[Images, dict[str, Any]]:
         """The cell with the best coefficients, found one after the other, and how they were found, as JSON."""
-        best = self.baseline
+        best = replace(self.baseline, skip_method=asked.skip_method)
         report: dict[str, Any] = {}
         for name, ends in (("bottom", asked.bottom), ("top", asked.top)):
             if ends is not None:
                 rounds = self.stages[name] = self._search(best, name, ends, asked)
-                best = _with(best, **{name: round(rounds[-1].best.rho, DIGITS)})
+                best = _at(best, name, round(rounds[-1].best.rho, DIGITS))
                 report[name] = stage(rounds)
 
+        for one in asked.methods:
+            rounds = self._search(best, one, (one.low, one.high), asked)
+            self.stages[f"{one.method}:{one.parameter}"] = rounds
+            best = _at(best, one, round(rounds[-1].best.rho, DIGITS))
+            report[f"{one.method}:{one.parameter}"] = stage(rounds)
+        if best.skip_method is not None:
+            report["skip_method"] = best.skip_method
+
         if asked.time:
-            images = min(asked.budget // len(TIMES), self.stages["bottom"][-1].images)
+            last = list(self.stages.values())[-1]
+            images = min(asked.budget // len(TIMES), last[-1].images)
             found = self._measure([_with(best, time=time) for time in TIMES], images)
             chosen = TIMES[clearly_better(found, self.maximise)]
             best = _with(best, time=chosen)
@@ -250,12 +272,12 @@ class Search:
         return best, report
 
     def _search(
-        self, best: Images, name: str, ends: tuple[float, float], asked: SearchSettings
+        self, best: Images, what: str | Range, ends: tuple[float, float], asked: SearchSettings
     ) -> list[Round]:
-        """The rounds over one coefficient, "bottom" or "top"."""
+        """The rounds over one coefficient, "bottom" or "top", or one parameter of a method."""
 
         def measure(rhos: Sequence[float], images: int) -> list[Estimate]:
-            return self._measure([_with(best, **{name: rho}) for rho in rhos], images)
+            return self._measure([_at(best, what, rho) for rho in rhos], images)
 
         low, high = ends
         return search(
@@ -275,9 +297,7 @@ class Search:
         for one in studies:
             self.made[repr(one)] = max(images, self.made.get(repr(one), 0))
             cells.append(
-                Cell(
-                    "images", replace(one, seeds=f"0-{images - 1}"), _told_apart(one.scale, images)
-                )
+                Cell("images", replace(one, seeds=f"0-{images - 1}"), _told_apart(one, images))
             )
         run_cells(
             cells, self.results, self.device, self.batch, self.folder / "features", self.compile
@@ -326,11 +346,23 @@ def _with(study: Images, **changed: Any) -> Images:
     return replace(study, scale=replace(study.scale, **changed))
 
 
-def _told_apart(scale: SkipScale, images: int) -> dict[str, Any]:
+def _at(study: Images, what: str | Range, value: float) -> Images:
+    """The study at a value of a coefficient of its scale, or of a parameter of its methods."""
+    if isinstance(what, str):
+        return _with(study, **{what: value})
+    parameters, _ = parse_ranges(study.skip_method or "")
+    parameters.setdefault(what.method, {})[what.parameter] = value
+    return replace(study, skip_method=written(parameters))
+
+
+def _told_apart(study: Images, images: int) -> dict[str, Any]:
     """What tells the cells of a search from each other, said while they are measured."""
+    scale = study.scale
     found: dict[str, Any] = {"rho": scale.bottom}
     if scale.top != 1:
         found["top"] = scale.top
     if scale.time != "constant":
         found["time"] = scale.time
+    if study.skip_method:
+        found["skip_method"] = study.skip_method
     return found | {"images": images}

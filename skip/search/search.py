@@ -97,13 +97,13 @@ def even_grid(low: float, high: float, points: int) -> list[float]:
         ValueError: if the range is empty or no wider than its points, or there are fewer than 3.
     """
     if not -math.inf < low < high < math.inf:
-        raise ValueError(f"the range of rho is {low:g} to {high:g}; need finite numbers low < high")
+        raise ValueError(f"the range is {low:g} to {high:g}; need finite numbers low < high")
     if points < 3:
         raise ValueError(f"{points} points say nothing of a minimum between them; take 3 or more")
     grid = [round(float(rho), 4) for rho in np.linspace(low, high, points)]
     if len(set(grid)) < points:
         raise ValueError(
-            f"the range of rho, {low:g} to {high:g}, is too narrow for {points} points 0.0001 apart"
+            f"the range, {low:g} to {high:g}, is too narrow for {points} points 0.0001 apart"
         )
     return grid
 

@@ -176,8 +176,8 @@ def test_another_order_in_time_must_be_clearly_better() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"low": 1.0}, "the range of rho is 1 to 1; need finite numbers low < high"),
-        ({"high": float("inf")}, "the range of rho is 0.6 to inf"),
+        ({"low": 1.0}, "the range is 1 to 1; need finite numbers low < high"),
+        ({"high": float("inf")}, "the range is 0.6 to inf"),
         ({"low": 0.9999}, "0.9999 to 1, is too narrow for 7 points"),
         ({"points": 2}, "2 points say nothing"),
         ({"budget": 1749}, "7 points of 250 images are more than the budget of 1749"),
@@ -479,12 +479,44 @@ def test_equal_rounds_make_equal_pictures(tmp_path: Path) -> None:
     assert filecmp.cmp(tmp_path / "a.png", tmp_path / "b.png", shallow=False)
 
 
+def test_parameters_of_other_methods(command: Tune, tmp_path: Path) -> None:
+    asked = "freeu2:b1=1..1.4,s1=0.9+scalelong:kappa=0.8..1"
+    ran = tables(*command(tmp_path, "--skip-method", asked))
+    assert ran.exit_code == 0, ran.stderr
+    summary = json.loads(ran.stdout)
+    b1, kappa = (summary[name]["rho"] for name in ("freeu2:b1", "scalelong:kappa"))
+    assert 1 <= b1 <= 1.4 and 0.8 <= kappa <= 1 and "bottom" not in summary
+    assert summary["skip_method"] == f"freeu2:b1={b1:g},s1=0.9+scalelong:kappa={kappa:g}"
+    assert f"--skip-method={summary['skip_method']}" in ran.stderr
+    assert load_scale(tmp_path / "scale.json") == SkipScale()
+
+    # The second is searched where the first was found.
+    stored = [
+        json.loads(path.read_text())["settings"]["skip_method"]
+        for path in (tmp_path / "results").glob("*.json")
+    ]
+    assert {text.partition("+")[0] for text in stored if "kappa=0.8" in text} == {
+        f"freeu2:b1={b1:g},s1=0.9"
+    }
+
+
+def test_rho_beside_a_method_that_stays(command: Tune, tmp_path: Path) -> None:
+    more = ["--skip-method", "freeu:s1=0.8", "--bottom", "0.8,1"]
+    ran = tables(*command(tmp_path, *more))
+    assert ran.exit_code == 0, ran.stderr
+    summary = json.loads(ran.stdout)
+    assert summary["skip_method"] == "freeu:s1=0.8" and 0.8 <= summary["bottom"]["rho"] <= 1
+
+
 @pytest.mark.parametrize(
     "more, message",
     [
+        (["--skip-method", "freeu:b1=1..x"], "freeu:b1='x' is not a number"),
+        (["--skip-method", "freeu:b1=1.4..1"], "the range is 1.4 to 1"),
+        (["--skip-method", "freeu"], "freeu does nothing without a parameter"),
         (["--bottom", "0.6"], "--bottom=0.6 is not LOW,HIGH, such as 0.6,1"),
-        (["--bottom", "1,0.6"], "the range of rho is 1 to 0.6"),
-        (["--top", "1.2,0.8"], "the range of rho is 1.2 to 0.8"),
+        (["--bottom", "1,0.6"], "the range is 1 to 0.6"),
+        (["--top", "1.2,0.8"], "the range is 1.2 to 0.8"),
         (["--top", "x,1"], "--top=x,1 is not LOW,HIGH"),
         (["--budget", "71"], "3 points of 24 images are more than the budget of 71"),
         (
