@@ -40,6 +40,10 @@ from torch_utils.precision import Kind, computed_in, every_kind
 # fmt: off
 
 
+# What is run by its name: calibrations, and what is not in the paper.
+NOT_OF_THE_PAPER = ("calibrate", "edm2", "guidance", "rivals")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellFlags(Flags, heading="Cells"):
     """Which cells, with which network, and where their results are."""
@@ -267,7 +271,7 @@ def _range(name: str, text: str) -> tuple[float, float]:
 
 def paper_items() -> list[str]:
     """The paper's items; calibrations, and what is not in the paper, are run by name."""
-    return [name for name in item_names() if not name.startswith(("calibrate", "edm2"))]
+    return [name for name in item_names() if not name.startswith(NOT_OF_THE_PAPER)]
 
 
 def _items(names: Sequence[str], asked: CellFlags) -> list[Item]:

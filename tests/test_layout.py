@@ -134,6 +134,7 @@ FLOORS: dict[str, set[str]] = {
     "skip.tables.show": {"skip.evidence", "skip.studies", "skip.tables", "skip.tables.cells"},
     "skip.search": {
         "skip",
+        "skip.methods",
         "skip.evidence",
         "skip.tables",
         "skip.tables.cells",
