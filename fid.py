@@ -292,10 +292,10 @@ def _asked(flags: MetricFlags) -> tuple[list[str], References]:
                 raise ValueError(
                     f"{name} compares images with images: give the real ones as --ref-images"
                 )
-        if flags.ref is None and "fid" in names:
-            raise ValueError(
-                "fid needs the real images' statistics: give --ref, or the images as --ref-images"
-            )
+            if flags.ref is None and "statistics" in METRICS[name].needs:
+                raise ValueError(
+                    f"{name} needs the real images' statistics: give --ref, or the images as --ref-images"
+                )
     return names, References(flags.ref, flags.ref_images)
 
 

@@ -195,12 +195,16 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ),
         ("--detector demo --ref-images large", "32x32 pixels, not 64x64"),
         (
+            "--detector demo --metrics is,fid_inf",
+            "fid_inf needs the real images' statistics: give --ref, or the images as --ref-images",
+        ),
+        (
             f"{DEMO} --metrics kid",
             "kid compares images with images: give the real ones as --ref-images",
         ),
         (
             f"{DEMO} --metrics fid,nope",
-            "unknown metric 'nope'; choose from fid, is, kid, pr, dc, immd",
+            "unknown metric 'nope'; choose from fid, fid_inf, is, kid, pr, dc, immd",
         ),
         (f"--detector gone.pth --ref {REFERENCE}", "no such file: gone.pth"),
         (
@@ -366,6 +370,10 @@ def test_a_metric_that_refuses_leaves_the_others_and_a_status() -> None:
     assert list(found["refused"]) == ["immd"]
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: no value of immd: the median distance is 0")
+    done = run(f"calc --images equal --num 20 {DEMO} --metrics fid,fid_inf")
+    assert done.exit_code == 2 and list(json.loads(done.stdout)["refused"]) == ["fid_inf"]
+    last = done.stderr.splitlines()[-1]
+    assert "fid_inf needs ten images for each of the 128 features, 1,280 or more; 20 given" in last
     done = run(f"gen --seeds 0-4 --seeds 5-14 --steps 2 {DEMO} --metrics fid,is")
     assert done.exit_code == 2
     found = json.loads(done.stdout)

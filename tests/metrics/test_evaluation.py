@@ -85,11 +85,13 @@ def test_metrics_equal_those_of_the_features(tmp_path: Path) -> None:
     ev = Evaluation(Pooled(), CPU, batch=7)
     with ev.features_of(images) as store:
         result = ev.measure(
-            ["fid", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference
+            ["fid", "fid_inf", "is", "pr", "kid", "dc", "immd"], store, range(60), None, reference
         ).values
     x, y = direct(made), direct(real)
     fid = frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     assert result["fid-pooled"] == pytest.approx(fid, rel=1e-6)
+    assert result["fid_inf-pooled"] + result["fid_bias-pooled"] == pytest.approx(fid, rel=1e-6)
+    assert 0 < result["fid_inf_standard_error-pooled"] < fid
     keys = [
         hashlib.blake2b(image.transpose(2, 0, 1).tobytes(), digest_size=8).digest()[::-1]
         for image in made

@@ -15,6 +15,8 @@ from skip.tables.show.labels import FORMS, PHRASES, in_words, label, resolve
         ("fid", "FID"),
         ("fid-demo-fashion-mnist", "demo FID"),
         ("fid-demo-fashion-mnist-resnet", "demo FID (fashion-mnist-resnet)"),
+        ("fid_inf-demo-fashion-mnist", "demo FID∞"),
+        ("fid_bias-demo-fashion-mnist", "demo FID's bias"),
         ("is-demo", "demo IS"),
         ("rbf_0.5_unbiased", "RBF 0.5, unbiased"),
         ("imq_v", "IMQ, V-statistic"),
