@@ -57,14 +57,46 @@ class DetectorEntry(Entry):
     Attributes:
         hub: the name of a model there.
         resize: of Inception-v3: "tensorflow" or "torch".
+        floor: uint8 levels at or below it count as 0, see `Floored`; None leaves images as they are.
     """
 
     hub: str | None = None
     resize: str = "tensorflow"
+    floor: int | None = None
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.url, self.path, self.hub)) != 1:
             raise ValueError(f"detector {self.name!r} needs exactly one of url, path and hub")
+
+
+class Floored(torch.nn.Module):
+    """A detector behind a floor: a uint8 level v counts as v if v > floor, else as 0.
+
+    A control for changes that nobody sees: a background whose levels are 0 to 3 in some images and exactly 0 in others
+    moves distances between features. Its distances compare with statistics of its own features alone, which its name
+    sees to.
+
+    Args:
+        detector: in eval mode.
+        floor: the highest level that is black, 1 to 254.
+    Raises:
+        ValueError: if the floor is none.
+    """
+
+    def __init__(self, detector: Detector, floor: int) -> None:
+        super().__init__()
+        if not 1 <= floor <= 254:
+            raise ValueError(f"floor is {floor}; the highest level that is black must be 1 to 254")
+        self.detector, self.floor = detector, floor
+        self.name = f"{detector.name}-floor{floor}"
+        self.feature_dim, self.num_logits = detector.feature_dim, detector.num_logits
+        self.sha256 = detector.sha256
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [N, C, H, W] -> features and logits, as the detector's own."""
+        features, logits = self.detector(images * (images > self.floor))
+        return features, logits
 
 
 @cache
@@ -97,6 +129,19 @@ def load_detector(
         RuntimeError: if a download fails; or transformers is needed and not installed.
     """
     entry = load_entries().get(str(source))
+    network = _network(source, entry, device, dtype)
+    if entry is None or entry.floor is None:
+        return network
+    return Floored(network, entry.floor)
+
+
+def _network(
+    source: str | os.PathLike[str],
+    entry: DetectorEntry | None,
+    device: str | torch.device,
+    dtype: torch.dtype,
+) -> Detector:
+    """The network itself, whatever an entry says of its images."""
     if entry is not None and entry.hub is not None:
         return load_transformers(entry.hub, dtype).to(device)
     path, _ = resolve(source, load_entries(), "detector", folders=True)

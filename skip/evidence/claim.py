@@ -9,10 +9,10 @@ from skip.evidence.words import Setting
 
 ClaimKind = Literal[
     "lower", "higher", "equal", "most_lower", "u_shape", "peaks", "rises", "falls", "best_rises",
-    "best_falls", "best_above",
+    "best_falls", "best_above", "falls_less",
 ]  # fmt: skip
 CLAIM_KINDS: tuple[ClaimKind, ...] = get_args(ClaimKind)
-NEED_GROUPS = ("peaks", "best_rises", "best_falls", "best_above")
+NEED_GROUPS = ("peaks", "best_rises", "best_falls", "best_above", "falls_less")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Claim:
         best_rises, best_falls   along increasing values of `for_each`, the place of the least along `along`, see
                         `skip.evidence.best.best_rho`, moves in that direction between the ends
         best_above      in every group of `against`, that place lies above the one in the group `baseline`
+        falls_less      at every value of `along`, the fall from the baseline is smaller in all other groups of
+                        `for_each` than in the group `than`; contradicted by one where it is larger
 
     A best at the lower end of its grid may lie lower, at the upper end higher: what that could undo stays undecided.
 
@@ -64,6 +66,7 @@ class Claim:
         match: settings of the cells that it is about; None takes all.
         metrics: instead of `metric`, of most_lower.
         margin: of equal, as a fraction of the baseline's value.
+        than: of falls_less, the value of `for_each` that others are compared with.
     Raises:
         ValueError: if the kind is unknown or lacks what it needs, or `against` is empty or holds the baseline.
     """
@@ -78,6 +81,7 @@ class Claim:
     match: Mapping[str, Setting] | None = None
     metrics: tuple[str, ...] = ()
     margin: float | None = None
+    than: Setting = None
 
     def __post_init__(self) -> None:
         if self.kind not in CLAIM_KINDS:
@@ -92,6 +96,11 @@ class Claim:
         if self.kind in NEED_GROUPS and self.for_each is None:
             raise ValueError(
                 f"{self.kind} compares {self.along} between values of for_each: name that setting"
+            )
+
+        if (self.kind == "falls_less") != (self.than is not None):
+            raise ValueError(
+                f"than is {self.than}: falls_less needs a value of for_each, and nothing else has one"
             )
 
         if (self.kind == "equal") != (self.margin is not None):

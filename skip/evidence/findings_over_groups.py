@@ -57,6 +57,37 @@ def peaks(claim: Claim, by_group: Mapping[Setting, Cells]) -> Finding:
     )
 
 
+def falls_less(claim: Claim, by_group: Mapping[Setting, Cells]) -> Findings:
+    """falls_less: a finding for each other group and each value of `along`."""
+    for_each = str(claim.for_each)
+    others = [group for group in by_group if group != claim.than]
+    if claim.than not in by_group or not others:
+        return {"": remark(f"{named(for_each, claim.than)} has nothing to compare with")}
+
+    falls = {}
+    for group, cells in by_group.items():
+        gaps = gaps_from_baseline(claim, cells)
+        if isinstance(gaps, str):
+            return {"": remark(f"{gaps} at {named(for_each, group)}")}
+        falls[group] = gaps
+
+    pairs = []
+    for group in others:
+        pairs += [(group, value) for value in falls[group] if value in falls[claim.than]]
+    findings = {}
+    for group, value in pairs:
+        both = {at: falls[at][value] for at in (group, claim.than)}
+        gap = difference(both[group], both[claim.than])
+        seen: Seen = "undecided"
+        if lies(gap, -1):
+            seen = "seen"
+        elif lies(gap, 1, len(pairs)):
+            seen = "not seen"
+        name = f"{named(for_each, group)}, {named(claim.along, value)}"
+        findings[name] = Finding(seen, (compared(for_each, both, group, claim.than, "fall", "+"),))
+    return findings or {"": remark("no two falls to compare")}
+
+
 def best_moves(claim: Claim, by_group: Mapping[Setting, Cells]) -> Findings:
     """best_rises, best_falls."""
     order = numbers(claim, by_group, str(claim.for_each))
@@ -132,6 +163,7 @@ class _Place(NamedTuple):
 
 OVER_GROUPS: dict[ClaimKind, Callable[[Claim, Mapping[Setting, Cells]], Findings]] = {
     "peaks": lambda claim, by_group: {"": peaks(claim, by_group)},
+    "falls_less": falls_less,
     "best_rises": best_moves,
     "best_falls": best_moves,
     "best_above": best_above,

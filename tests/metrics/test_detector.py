@@ -11,7 +11,9 @@ from dnnlib.util import cached_path, file_sha256
 from metrics import detector
 from metrics.demo_detector.files import save
 from metrics.demo_detector.network import DemoDetector
-from metrics.detector import Detector, DetectorEntry, load_detector, load_entries
+from metrics.detector import Detector, DetectorEntry, Floored, load_detector, load_entries
+from metrics.statistics import Statistics
+from skip.studies.score_matching import smooth_features
 
 
 def demo_file(path: Path) -> Path:
@@ -59,6 +61,30 @@ def test_the_demo_by_name_and_by_path() -> None:
     assert "demo" in named.name and named.sha256 == file_sha256(path)
     with pytest.raises(ValueError, match="the demo detector runs in float32, not bfloat16"):
         load_detector("demo", "cpu", torch.bfloat16)
+
+
+def test_behind_a_floor_what_is_nearly_black_is_black() -> None:
+    floored: Detector = load_detector("demo-floor3", "cpu")
+    plain = load_detector("demo", "cpu")
+    images = torch.randint(0, 9, (5, 1, 32, 32), dtype=torch.uint8)
+    black = torch.tensor([0, 0, 0, 0, 4, 5, 6, 7, 8], dtype=torch.uint8)[images.long()]
+    for found, wanted in zip(floored(images), plain(black), strict=True):
+        assert torch.equal(found, wanted)
+    assert not torch.equal(floored(images)[0], plain(images)[0])
+    assert floored.name == "demo-fashion-mnist-floor3", "no distance may be taken from its own"
+    assert (floored.feature_dim, floored.num_logits) == (plain.feature_dim, plain.num_logits)
+    assert floored.sha256 == plain.sha256
+    with pytest.raises(ValueError, match="demo-fashion-mnist-floor3 gives no gradients"):
+        smooth_features(floored)
+    with pytest.raises(ValueError, match=r"floor is 255; .* must be 1 to 254"):
+        Floored(plain, 255)
+
+
+def test_the_references_are_of_their_detectors() -> None:
+    for name, file in (("demo", ""), ("demo-resnet", "2"), ("demo-floor3", "-floor3")):
+        statistics = Statistics.load(detector.ROOT / f"assets/demo/reference{file}.npz")
+        assert statistics.detector == load_detector(name, "cpu").name
+        assert (statistics.count, statistics.detector_source) == (60000, name)
 
 
 def test_inception_by_name_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

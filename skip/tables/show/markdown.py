@@ -112,7 +112,10 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
         parts.append("Best rho, between the points of the grid:\n\n" + _bullets(map(_best, best)))
     if judged:
         sentences = [f"{number}. {one.sentence}" for number, one in enumerate(judged, 1)]
-        parts.append("What the paper says of it:\n\n" + "\n".join(sentences))
+        says = "What the paper says of it"
+        if item.source.startswith("nowhere"):
+            says = "What is asked of it"
+        parts.append(f"{says}:\n\n" + "\n".join(sentences))
     if rows := _comparisons(judged):
         parts.append(
             folded("What was compared", rows) if len(rows[0].texts) > SHORT else table(rows)

@@ -44,14 +44,14 @@ def verdicts(measured: MeasuredItem) -> list[Judged]:
 
 def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
     asked = claim.metrics or (claim.metric,)
-    found = (resolve(name, outcome.values) for outcome in measured.outcomes for name in asked)
-    names = [name for name in found if name is not None]
-    says = _says(claim, names)
-
     try:
         matching = [outcome for outcome in measured.outcomes if _is_about(claim, outcome)]
     except ValueError as error:
         raise ValueError(f"{measured.item.name}, claim {claim.says!r}: {error}") from error
+
+    # Before its own cells are measured, a metric is called as it is of others.
+    names = _resolved(asked, matching) or _resolved(asked, measured.outcomes)
+    says = _says(claim, names)
     missing, of = sum(not outcome.done for outcome in matching), len(matching)
     if missing:
         return Judged(says, None, f"Not yet measured: {says} (cells to do: {missing} of {of}).")
@@ -75,6 +75,12 @@ def _judged(claim: Claim, measured: MeasuredItem) -> Judged:
     except ValueError as error:
         raise ValueError(f"{measured.item.name}, claim {claim.says!r}: {error}") from error
     return Judged(says, *verdict)
+
+
+def _resolved(asked: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+    """What these metrics are called in the values of some cells."""
+    found = (resolve(name, outcome.values) for outcome in outcomes for name in asked)
+    return [name for name in found if name is not None]
 
 
 def points(measured: MeasuredItem, claim: Claim) -> list[Point]:

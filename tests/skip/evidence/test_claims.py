@@ -527,6 +527,57 @@ def test_an_end_of_the_grid_bounds_the_best_on_one_side() -> None:
     assert judge(ABOVE, bowl(9, 0.85) + short).seen == "undecided"
 
 
+LESS = Claim("less in b", "falls_less", "fid", "rho", "detector", than="a")
+
+
+@pytest.mark.parametrize(
+    ("falls", "seen"),
+    [
+        # of a at rho 0.8 and 0.7, then of b; the error of a difference of two falls is 0.2
+        ((1.0, 0.9, 0.5, 0.4), "seen"),
+        ((1.0, 0.9, 0.5, 0.6), "undecided"),  # 1.5 errors at 0.7
+        ((0.5, 0.4, 0.9, 0.4), "undecided"),  # 2 errors the other way, one of two chances
+        ((0.5, 0.4, 0.96, -0.4), "not seen"),  # 2.3 errors
+        ((-0.5, -0.5, -1.0, -1.0), "seen"),  # a rise is a fall below 0
+    ],
+)
+def test_one_group_falls_less_than_another(falls: tuple[float, ...], seen: str) -> None:
+    of_a = cells("rho", {1.0: 6.0, 0.8: 6 - falls[0], 0.7: 6 - falls[1]}, detector="a")
+    of_b = cells("rho", {1.0: 9.0, 0.8: 9 - falls[2], 0.7: 9 - falls[3]}, detector="b")
+    verdict = judge(LESS, of_a + of_b)
+    assert verdict.seen == seen
+    assert [row.group for row in verdict.rows] == [
+        "detector b, rho 0.8",
+        "detector b, rho 0.7",
+    ]
+    assert verdict.rows[0].measured.startswith("fall ")
+
+
+def test_falls_of_common_seeds_are_paired() -> None:
+    """Noise that all cells share, or that both cells of a detector share, drops out."""
+    shared, of_b, rest = NOISE[:100], NOISE[100:200], NOISE[200:300] / 100
+    points = []
+    for detector, rho, value, noise in (
+        ("a", 1.0, 6.0, shared),
+        ("a", 0.8, 5.0, shared),
+        ("b", 1.0, 9.0, shared + of_b),
+        ("b", 0.8, 8.1, shared + of_b + rest - rest.mean()),
+    ):
+        estimate = Estimate(value, 0.1, tuple(value + noise - noise.mean()))
+        points.append(Point({"detector": detector, "rho": rho}, {"fid": estimate}))
+    verdict = judge(LESS, points)
+    assert verdict.seen == "seen" and verdict.rows[0].gap == "+0.1000 +- 0.0011"
+
+
+def test_without_the_group_to_compare_with_nothing_falls_less() -> None:
+    alone = cells("rho", {1.0: 6.0, 0.8: 5.0}, detector="b")
+    assert judge(LESS, alone).rows[0].measured == "detector a has nothing to compare with"
+    without = cells("rho", {0.8: 5.0, 0.7: 5.0}, detector="a")
+    found = judge(LESS, alone + without)
+    assert found.rows[0].measured == "rho 1 is not measured at detector a"
+    assert found.seen == "undecided"
+
+
 def test_without_the_group_to_compare_with_there_is_no_best_above() -> None:
     student, other = bowl(1, 0.85), bowl(2, 0.68)
     assert remark(judge(ABOVE, student + other)) == "NFE 9 has nothing to compare with"
@@ -542,6 +593,9 @@ def test_without_the_group_to_compare_with_there_is_no_best_above() -> None:
         ({"metrics": ("a", "b")}, "every other kind one metric"),
         ({"kind": "peaks"}, "name that setting"),
         ({"kind": "best_above"}, "name that setting"),
+        ({"kind": "falls_less"}, "name that setting"),
+        ({"kind": "falls_less", "for_each": "nfe"}, "than is None: falls_less needs"),
+        ({"kind": "lower", "than": "demo"}, "than is demo: falls_less needs"),
     ],
 )
 def test_kinds_that_lack_what_they_need(change: dict[str, Any], message: str) -> None:
