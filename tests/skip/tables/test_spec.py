@@ -83,7 +83,7 @@ def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
         assert baseline is not None and setting(baseline.cell, "network") == network
 
 
-BESIDE = {"background", "bias", "calibrate_latent", "calibrate_unipc", "edm2"}
+BESIDE = {"background", "bias", "calibrate_latent", "calibrate_unipc", "edm2", "guidance"}
 
 
 def test_there_is_an_item_for_everything_in_the_paper() -> None:
