@@ -55,6 +55,13 @@ class SkipTuned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.net, name)
 
+    def rho(self, level: Tensor) -> Tensor:
+        """rho of each long skip at noise levels [] or [N] on the network's device: float32 [k] or [N, k]."""
+        return self.scale(self.net.num_skips, level, self._time(level))
+
+    def _time(self, level: Tensor) -> Tensor | None:
+        return None if self._relative_time is None else self._relative_time(level)
+
     def __call__(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
@@ -64,11 +71,10 @@ class SkipTuned:
 
         levels = torch.as_tensor(sigma, device=x.device).reshape(-1)
         level = levels[0] if len(levels) == 1 else levels
-        time = None if self._relative_time is None else self._relative_time(level)
         how: dict[str, Any] = {"skip_target": self.target}
         if not self.scale.is_identity:
-            how["skip_scale"] = self.scale(self.net.num_skips, level, time)
+            how["skip_scale"] = self.rho(level)
         if self.methods:
-            strength = self.scale.strength(level, time)
+            strength = self.scale.strength(level, self._time(level))
             how["skip_join"] = Joins(self.methods, self.net.skip_levels, strength)
         return self.net(x, sigma, class_labels, **how)

@@ -195,7 +195,9 @@ def test_the_other_families(
 ) -> None:
     own = f"rho={rho}" if item == "edm2" else f"network={network},rho={rho}"
     # Both ways over layers are there; and in table 3 rho = 1 begins both of its sweeps.
-    own += {"table3": ",across=constant", "table7": ",across=bottom-to-one"}.get(item, "")
+    own += {"table3": ",across=constant", "table7": ",across=bottom-to-one,sigmas=logsnr"}.get(
+        item, ""
+    )
     cell = ["--profile", "paper", "--cells", own, "--num", "2", "--results", network]
     printed = with_uvit.tables("run", item, *cell, "--device", "cpu")
     assert json.loads(printed) == {"measured": 1, "results": network}

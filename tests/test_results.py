@@ -79,6 +79,8 @@ def test_no_result_is_of_other_files() -> None:
 
 def test_every_result_belongs_to_a_cell() -> None:
     cells = unique(
-        cell for name in [*paper_items(), "calibrate_unipc"] for cell in item(name).cells
+        cell
+        for name in [*paper_items(), "calibrate_unipc", "calibrate_latent"]
+        for cell in item(name).cells
     )
     assert set(RESULTS.folder.glob("*.json")) <= {RESULTS.path(cell) for cell in cells}

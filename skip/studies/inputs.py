@@ -73,6 +73,11 @@ def noisy(images: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
     )
 
 
+def fixed_order(count: int) -> np.ndarray:
+    """The order in which images are taken from a data set of so many: always the same, and none of classes."""
+    return np.random.RandomState(0).permutation(count)
+
+
 class RealImages:
     """Real images by number, as a network wants them.
 
@@ -89,7 +94,7 @@ class RealImages:
     def __init__(self, path: str, net: SkipTuned, count: int) -> None:
         self.data = ImageDataset(located(path), use_labels=net.label_dim > 0)
         self.label_dim = net.label_dim
-        self.order = np.random.RandomState(0).permutation(len(self.data))
+        self.order = fixed_order(len(self.data))
 
         shape = (net.img_channels, net.img_resolution, net.img_resolution)
         if tuple(self.data.image_shape) != shape:

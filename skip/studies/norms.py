@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sampling.samplers import euler, sample
 from training.blocks.skip_block import SkipBlock
 
 See = Callable[[SkipBlock, Tensor, Tensor, Tensor | None], Tensor]
@@ -41,12 +42,42 @@ def skip_norms(
         ValueError: if the long skips of this network cannot be seen.
     """
 
-    def ratio(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
-        # Rounded as the block rounds it.
-        factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()
-        return factor * (image_norms(d) / image_norms(u))
+    ratios, _ = _at_long_skips(net, _ratio, x, sigma, class_labels)
+    return torch.stack(ratios, dim=1)
 
-    return torch.stack(_at_long_skips(net, ratio, x, sigma, class_labels), dim=1)
+
+def _ratio(block: SkipBlock, u: Tensor, d: Tensor, rho: Tensor | None) -> Tensor:
+    # Rounded as the block rounds it.
+    factor = 1.0 if rho is None else rho.to(d.dtype).to(torch.float64).abs()
+    return factor * (image_norms(d) / image_norms(u))
+
+
+@torch.no_grad()
+def trajectory_norms(
+    net: Any, noise: Tensor, nodes: Tensor, class_labels: Tensor | None = None
+) -> Tensor:
+    """The mean of `skip_norms` over the states that a sampler passes, one at each noise level.
+
+    The sampler is Euler's method, which asks the network once at each level.
+
+    Args:
+        net, class_labels: as for `skip_norms`.
+        noise: N(0, I) draws [N, C, H, W].
+        nodes: decreasing positive noise levels; the first is that of the pure noise where sampling begins.
+    Returns:
+        float64 [N, k].
+    Raises:
+        ValueError: as `skip_norms`, or for noise levels out of range.
+    """
+    seen: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        ratios, D = _at_long_skips(net, _ratio, x.float(), sigma.float(), class_labels)
+        seen.append(torch.stack(ratios, dim=1))
+        return D.to(x.dtype)
+
+    sample(euler, denoise, noise, nodes)
+    return torch.stack(seen).mean(0)
 
 
 @torch.no_grad()
@@ -77,7 +108,8 @@ def slice_norms(net: Any) -> tuple[Tensor, Tensor]:
         [1, net.img_channels, net.img_resolution, net.img_resolution], device=device
     )
     first_class = torch.eye(net.label_dim, device=device)[:1] if net.label_dim else None
-    u, d = torch.stack(_at_long_skips(net, slices, empty, 1.0, first_class)).unbind(1)
+    found, _ = _at_long_skips(net, slices, empty, 1.0, first_class)
+    u, d = torch.stack(found).unbind(1)
     return u, d
 
 
@@ -88,8 +120,8 @@ def image_norms(x: Tensor) -> Tensor:
 
 def _at_long_skips(
     net: Any, see: See, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None
-) -> list[Tensor]:
-    """Run the network once; what `see(block, u, d, rho)` gives at each block that takes a long skip, deepest first."""
+) -> tuple[list[Tensor], Tensor]:
+    """What `see(block, u, d, rho)` gives at each block that takes a long skip, deepest first, and D, of one call."""
     seen: list[Tensor] = []
 
     def look(block: SkipBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -100,7 +132,7 @@ def _at_long_skips(
     blocks = [module for module in net.modules() if isinstance(module, SkipBlock)]
     handles = [block.register_forward_pre_hook(look, with_kwargs=True) for block in blocks]
     try:
-        net(x, sigma, class_labels)
+        D = net(x, sigma, class_labels)
     finally:
         for handle in handles:
             handle.remove()
@@ -109,4 +141,4 @@ def _at_long_skips(
             f"{len(seen)} of the network's {net.num_skips} long skips were seen: this needs a network "
             "whose skips enter SkipBlocks, and not compiled"
         )
-    return seen
+    return seen, D

@@ -1,5 +1,6 @@
 """A table or figure of the paper: its cells, how it is drawn, and what the paper states of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -77,6 +78,9 @@ class Plot:
         series: settings.
         xlabel, ylabel: with units; the names without.
         logx, logy: logarithmic axes.
+        match: settings of the cells that are drawn; None draws all.
+        split: a setting, each of whose values has a panel of its own.
+        beside: values, or several separated by commas, each of which has a further panel; along "index".
     """
 
     x: str
@@ -86,6 +90,9 @@ class Plot:
     ylabel: str | None = None
     logx: bool = False
     logy: bool = False
+    match: Mapping[str, Any] | None = None
+    split: str | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ KEYS = {
     "title", "source", "study", "notes", "requires", "settings", "cells", "published", "quoted",
     "plot", "claims",
 }  # fmt: skip
-KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims"}
+KEYS_OF_A_PROFILE = {"requires", "settings", "cells", "notes", "claims", "plot"}
 WORDS = {"title", "source", "notes", "requires"}
 
 Made = TypeVar("Made")
@@ -120,7 +120,8 @@ def _item(
     groups = [] if requires else own.get("cells", table.get("cells", [{}]))
     settings = _settings(study, groups, shared, {"seeds": seeds} if seeds else {})
 
-    plot = _plot(table["plot"], set(words_of(study))) if "plot" in table else None
+    drawn = own.get("plot", table.get("plot"))
+    plot = None if drawn is None else _plot(drawn, set(words_of(study)))
     # The paper's numbers are of its own networks, and so are others'.
     published = quoted = []
     if profile == "paper":

@@ -28,7 +28,6 @@ from skip.source import ImageSource, LoadedSource
 from skip.tables.cells.settings import AnyRange, Job, NetworkSettings
 from skip.tables.cells.words import record_of, words_of
 from torch_utils import distributed
-from training.presets import load_presets
 
 CHURN = ("S_churn", "S_min", "S_max", "S_noise")
 
@@ -107,14 +106,6 @@ class Generated(NetworkSettings):
     def check(self) -> None:
         """Load the network and, of latent ones, the autoencoder, and compute nothing."""
         self.source().load("cpu")
-
-    def network_sources(self) -> dict[str, str]:
-        """The network, and the autoencoder that its entry in configs/networks.toml names."""
-        found = {"network": self.network}
-        preset = load_presets().get(self.network)
-        if preset is not None and preset.autoencoder:
-            found["autoencoder"] = preset.autoencoder
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)

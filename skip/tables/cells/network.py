@@ -15,7 +15,7 @@ from skip.evidence.estimate import Estimate
 from skip.studies.gradient import gradient_norm
 from skip.studies.inputs import RealImages
 from skip.studies.inversion import GROUPS, gaussian_distances, invert
-from skip.studies.norms import skip_norms, slice_norms
+from skip.studies.norms import skip_norms, slice_norms, trajectory_norms
 from skip.studies.score_matching import WEIGHTINGS, clipped, detector_features, losses, pixels
 from skip.studies.wavelet import band_features
 from skip.tables.cells.forward import ForwardPass
@@ -30,20 +30,44 @@ Probe = Literal["ones", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Norms(ForwardPass):
-    """||d|| / ||u|| at each long skip, deepest first, its mean, and the norms of the weights that see u and d."""
+    """||d|| / ||u|| at each long skip, deepest first, its mean, and the norms of the weights that see u and d.
+
+    Args:
+        trajectory_steps: the mean over the states of a sampler instead, which begins with the pure noise and takes so
+            many steps on EDM's grid, one evaluation each.
+    """
+
+    trajectory_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trajectory_steps is None:
+            return
+        if self.input != "noise" or self.sigma is None:
+            raise ValueError(
+                "trajectory_steps needs input = noise and a sigma: sampling begins with pure noise of one level"
+            )
+        edm(self.trajectory_steps, 0.002, 80)  # refuses too few
 
     def evaluations(self) -> int:
-        """One an image."""
-        return self.count
+        """One an image, or one a step."""
+        return (self.trajectory_steps or 1) * self.count
 
     def run(self, job: Job) -> dict[str, Estimate]:
-        """ratio, ratio[i]; weight_u[i], weight_d[i]."""
+        """ratio, ratio[i]; weight_u[i], weight_d[i], and of the two weight_ratio[i], d over u."""
         net = job.load(self.network_alone()).net
         real = self.real_images(net)
 
         def compute(seeds: list[int]) -> dict[str, Tensor]:
             with torch.inference_mode():
-                return {"ratio": skip_norms(net, *self.inputs(net, real, seeds, job.device))}
+                x, sigma, labels = self.inputs(net, real, seeds, job.device)
+                if self.trajectory_steps is None:
+                    return {"ratio": skip_norms(net, x, sigma, labels)}
+                top = float(sigma[0])
+                nodes = SamplerSettings("euler", steps=self.trajectory_steps, sigma_max=top).nodes(
+                    net
+                )
+                return {"ratio": trajectory_norms(net, x / top, nodes, labels)}
 
         found = collect(job.folder, self.numbers, job.batch, compute, "norms")
         if not found:
@@ -51,7 +75,9 @@ class Norms(ForwardPass):
         ratio = found["ratio"]
         values = {"ratio": Estimate.of_mean(ratio.mean(1))}
         values |= {f"ratio[{i}]": Estimate.of_mean(column) for i, column in enumerate(ratio.T)}
-        for name, norms in zip(("weight_u", "weight_d"), slice_norms(net), strict=True):
+
+        u, d = slice_norms(net)
+        for name, norms in (("weight_u", u), ("weight_d", d), ("weight_ratio", d / u)):
             values |= {f"{name}[{i}]": Estimate.plain(float(norm)) for i, norm in enumerate(norms)}
         return values
 

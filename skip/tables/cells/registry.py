@@ -1,5 +1,6 @@
 """The studies by name."""
 
+from skip.tables.cells.drawn import Bands, Schedule
 from skip.tables.cells.finetuned import FineTuned
 from skip.tables.cells.generated import Images, Sheet
 from skip.tables.cells.network import Gradient, Inversion, Losses, Norms
@@ -13,4 +14,8 @@ STUDIES: dict[str, type[Study]] = {
     "gradient": Gradient,
     "losses": Losses,
     "inversion": Inversion,
+    "bands": Bands,
+    "schedule": Schedule,
 }
+# Those whose result is a sheet of images, a PNG beside it.
+OF_SHEETS = ("sheet", "bands")

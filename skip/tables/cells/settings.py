@@ -19,6 +19,7 @@ from skip.scale import SkipScale
 from skip.source import ImageSource, LastNetwork, LoadedSource
 from skip.tables.cells.words import Across, record_of
 from training.networks import SkipTarget
+from training.presets import load_presets
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,18 @@ class NetworkSettings:
             skip_method=self.skip_method,
         )  # fmt: skip
 
+    def network_sources(self) -> dict[str, str]:
+        """The network, and the autoencoder that its entry in configs/networks.toml names."""
+        found = {"network": self.network}
+        preset = load_presets().get(self.network)
+        if preset is not None and preset.autoencoder:
+            found["autoencoder"] = preset.autoencoder
+        return found
+
 
 class Study(Protocol):
     """The settings of one cell, a frozen dataclass, and how it is measured."""
 
-    @property
-    def network(self) -> str: ...
     @property
     def seeds(self) -> str: ...
     @property

@@ -46,7 +46,7 @@ def _files_and_images(first: Cell, varies: set[str]) -> str:
     ]
     if sources:
         parts.append(", ".join(sources))
-    if "seeds" not in varies:
+    if "seeds" not in varies and first.settings.count:
         parts.append(f"{first.settings.count} images a cell (seeds {first.settings.seeds})")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."

@@ -8,6 +8,11 @@ from metrics.demo_detector.network import NAME
 from metrics.measure import QUANTITIES
 from skip.evidence.words import written
 
+VALUES = {
+    "weight_u": "norm of weights on u",
+    "weight_d": "norm of weights on d",
+    "weight_ratio": "norm of weights, d over u",
+}
 FORMS = {"unbiased": "unbiased", "v": "V-statistic"}  # of MMD^2
 # Settings whose words in the files say little to a reader: in legends, captions and lists.
 PHRASES = {
@@ -18,6 +23,12 @@ PHRASES = {
     ("sampler", "consistency"): "one step",
     ("input", "noise"): "pure noise",
     ("input", "data"): "noisy images",
+    ("function", "raw"): "the raw network",
+    ("function", "denoiser"): "the denoiser D",
+    ("axis", "edm"): "on EDM's step coordinate",
+    ("axis", "time"): "linear in the network's own time",
+    ("axis", "sigma"): "linear in sigma",
+    ("axis", "log-sigma"): "linear in log sigma",
     ("weighting", "edm"): "EDM's weight",
     ("weighting", "one"): "weight 1",
     ("trained", "nothing"): "nothing trained",
@@ -49,7 +60,7 @@ def label(name: str, instead: str | None = None) -> str:
             f"{kernel.replace('_', ' ').replace('rbf', 'RBF').replace('imq', 'IMQ')}, {FORMS[form]}"
         )
     if metric not in QUANTITIES:
-        return instead or name.replace("_", " ")
+        return instead or VALUES.get(name, name.replace("_", " "))
 
     text = instead or QUANTITIES[metric].label
     if not detector:
@@ -106,6 +117,8 @@ def _phrase(name: str, value: Any) -> str:
         return PHRASES[name, value]
     if name == "steps":
         return f"{value} steps"
+    if name == "trajectory_steps":
+        return f"mean over {value} steps"
     if name == "train_images":
         return f"{value} images of training"
     if name == "train_lr":

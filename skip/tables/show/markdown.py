@@ -104,7 +104,10 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
     many = len(measured.scalars) > MANY
     parts.append(_table("The table", a_column_a_cell(measured) if many else a_row_a_cell(measured)))
     if measured.indexed:
-        parts.append(_table("By layer, deepest first", by_index(measured)))
+        along = "layer, deepest first"
+        if item.plot is not None and item.plot.x == "index" and item.plot.xlabel:
+            along = item.plot.xlabel
+        parts.append(_table(f"By {along}", by_index(measured)))
     if pictures:
         parts.append(f"![{heading(item)}]({_link(pictures[0])})")
 

@@ -1,5 +1,6 @@
 """Tables and figures as pictures: curves with error bars, which need matplotlib, or sheets of images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -33,6 +34,14 @@ class CurvePoint(NamedTuple):
 Curves = dict[str, list[CurvePoint]]  # by what the legend calls them
 
 
+class Panel(NamedTuple):
+    """Curves over one pair of axes."""
+
+    title: str
+    ylabel: str
+    curves: Curves
+
+
 def plot(measured: MeasuredItem) -> Any:
     """Curves of what is measured, as the item's `plot` says.
 
@@ -45,36 +54,80 @@ def plot(measured: MeasuredItem) -> Any:
         ValueError: if a curve has two cells at one x.
     """
     how = measured.item.plot
-    if how is None or not measured.done:
-        return None
-    curves = _by_index(how, measured.done) if how.x == "index" else _by_setting(how, measured.done)
-    if not curves:
+    panels = [] if how is None else _panels(how, measured)
+    if how is None or not panels:
         return None
 
-    ylabel = _ylabel(how, measured.done)
-    panels = [(ylabel, curves)]
-    if how.x in ("rho", "window_top"):
-        multiples = _relative_to_baseline(measured)
-        if multiples:
-            panels.append((f"{ylabel}, relative to rho 1", _by_setting(how, multiples)))
-
+    columns = len(panels) if how.split is None else min(len(panels), 2)
+    rows = math.ceil(len(panels) / columns)
     figure = matplotlib_module("matplotlib.figure").Figure(
-        figsize=(1 + 6 * len(panels), 4.2), layout="constrained"
+        figsize=(1 + 6 * columns, 4.2 * rows), layout="constrained"
     )
-    for number, (title, drawn) in enumerate(panels):
+    order = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    for number, (title, ylabel, drawn) in enumerate(panels):
         axes = figure.add_subplot(
-            1, len(panels), number + 1, xlabel=how.xlabel or written(how.x), ylabel=title
+            rows,
+            columns,
+            number + 1,
+            title=title,
+            xlabel=how.xlabel or written(how.x),
+            ylabel=ylabel,
         )
         if how.logx:
             axes.set_xscale("log")
         if how.logy and number == 0:  # multiples of one value are near 1
             axes.set_yscale("log")
-        draw_curves(axes, drawn)
+        draw_curves(axes, drawn, order if how.split else None)
         if how.x == "rho":
             axes.axvline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
 
-    _add_legend(figure.axes[0])
+    if how.split:
+        _add_legend_below(figure)
+        return figure
+    named: list[str] = []
+    for axes, panel in zip(figure.axes, panels, strict=True):
+        if list(panel.curves) != named:
+            _add_legend(axes)
+        named = list(panel.curves)
     return figure
+
+
+def _panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
+    """What is drawn beside each other; nothing where there is nothing to draw."""
+    done = [outcome for outcome in measured.done if _is_drawn(how, outcome)]
+    found = []
+    for title, outcomes in _split(how, done).items():
+        for y in (",".join(how.y), *how.beside):
+            names = tuple(name.strip() for name in y.split(","))
+            own = how
+            if names != how.y:
+                own = replace(how, y=names, ylabel=", ".join(map(label, names)))
+            curves = _by_index(own, outcomes) if how.x == "index" else _by_setting(own, outcomes)
+            if curves:
+                found.append(Panel(title, _ylabel(own, outcomes), curves))
+
+    if found and how.x in ("rho", "window_top"):
+        multiples = [one for one in _relative_to_baseline(measured) if _is_drawn(how, one)]
+        if multiples:
+            label_of_all = f"{_ylabel(how, done)}, relative to rho 1"
+            found.append(Panel("", label_of_all, _by_setting(how, multiples)))
+    return found
+
+
+def _is_drawn(how: Plot, outcome: Outcome) -> bool:
+    settings = outcome.cell.by_name
+    return all(settings.get(name) == value for name, value in (how.match or {}).items())
+
+
+def _split(how: Plot, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """The cells of each panel, by its title."""
+    if how.split is None:
+        return {"": list(outcomes)}
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        title = in_words({how.split: outcome.cell.by_name.get(how.split)})
+        found.setdefault(title, []).append(outcome)
+    return found
 
 
 def _ylabel(how: Plot, outcomes: Sequence[Outcome]) -> str:
@@ -94,14 +147,39 @@ def _add_legend(axes: Any) -> None:
         axes.legend(frameon=False, fontsize="small", ncols=1 if len(names) < 8 else 2)
 
 
-def draw_curves(axes: Any, curves: Curves) -> None:
-    """Curves with error bars, and crosses where the paper states a value."""
+def _add_legend_below(figure: Any) -> None:
+    """Name the curves of all panels together, each once."""
+    named: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    if named:
+        figure.legend(
+            list(named.values()),
+            list(named),
+            loc="outside lower center",
+            frameon=False,
+            fontsize="small",
+            ncols=2,
+        )
+
+
+def draw_curves(axes: Any, curves: Curves, order: Sequence[str] | None = None) -> None:
+    """Curves with error bars, and crosses where the paper states a value.
+
+    Args:
+        axes: of matplotlib.
+        curves: by name.
+        order: names whose places say what a curve looks like, for several panels; None takes those of the curves.
+    """
     looks = [
         (colour, marker, style)
         for style in STYLES
         for colour, marker in zip(COLOURS, MARKERS, strict=True)
     ]
-    for (name, curve), (colour, marker, style) in zip(curves.items(), cycle(looks), strict=False):
+    look_of = dict(zip(order or curves, cycle(looks), strict=False))
+    for name, curve in curves.items():
+        colour, marker, style = look_of[name]
         axes.errorbar(
             [point.x for point in curve],
             [point.y.value for point in curve],
@@ -212,12 +290,19 @@ def _by_index(how: Plot, outcomes: Sequence[Outcome]) -> Curves:
     """One curve for each name and cell: name[0], name[1], ..."""
     curves: Curves = {}
     for y in how.y:
+        own: Curves = {}
         for outcome in outcomes:
             curve: list[CurvePoint] = []
             while (estimate := outcome.values.get(f"{y}[{len(curve)}]")) is not None:
                 curve.append(CurvePoint(len(curve), estimate))
             if curve:
-                curves[_name(how, outcome.cell, y)] = curve
+                own[_name(how, outcome.cell, y)] = curve
+
+        first, *others = own.values() or [[]]
+        if others and all(curve == first for curve in others):
+            # Such as weights, which no setting changes.
+            own = {label(y) if len(how.y) > 1 else "": first}
+        curves |= own
     return curves
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from PIL import Image
 
 from dnnlib.pictures import open_picture, side_by_side
+from skip.tables.cells.registry import OF_SHEETS
 from skip.tables.item import Cell
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Outcome
@@ -27,7 +28,7 @@ def sheets(measured: MeasuredItem) -> Image.Image | None:
     pages: list[list[Image.Image]] = []
     for outcome in measured.outcomes:
         cell = outcome.cell
-        if cell.study != "sheet" or not outcome.done:
+        if cell.study not in OF_SHEETS or not outcome.done:
             continue
         page = _page(outcome)
         fits = max(1, WIDTH // page.width)

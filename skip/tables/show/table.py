@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from skip.evidence.estimate import Estimate, as_text, difference, ratio, rounded
 from skip.evidence.words import written
+from skip.tables.cells.registry import OF_SHEETS
 from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
@@ -196,7 +197,7 @@ def _with_baseline(
     measured: MeasuredItem, outcome: Outcome, name: str
 ) -> tuple[Estimate, Estimate] | None:
     """A value and the one at rho = 1; None where there are not both."""
-    if outcome.cell.study == "sheet":  # the number of its images is no metric
+    if outcome.cell.study in OF_SHEETS:  # the number of its images is no metric
         return None
     baseline = measured.baseline(outcome)
     if baseline is None or name not in outcome.values or name not in baseline.values:
@@ -205,7 +206,7 @@ def _with_baseline(
 
 
 def _is_of_sheets(measured: MeasuredItem) -> bool:
-    return measured.item.cells[0].study == "sheet"
+    return measured.item.cells[0].study in OF_SHEETS
 
 
 def value_text(estimate: Estimate | None) -> str:

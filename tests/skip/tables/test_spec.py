@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from sampling.sigmas import edm
+from skip.evidence.estimate import Estimate
 from skip.tables.item import nfe, setting
 from skip.tables.measured import MeasuredItem
-from skip.tables.results import Results
+from skip.tables.results import Outcome, Results, key
+from skip.tables.show.plots import plot
+from skip.tables.show.verdicts import verdicts
 from skip.tables.spec import CONFIGS, item_names, load_item
 from training.families.latent.discrete import NoiseTable
 
@@ -46,17 +49,39 @@ def test_our_items_are_right(name: str, profile: str) -> None:
     item = load_item(name, profile)
     assert (item.requires is None) == bool(item.cells)
     for cell in item.cells:
-        assert cell.settings.evaluations() > 0
-        assert cell.settings.sources()["network"]
+        assert (cell.settings.evaluations() > 0) == (cell.study not in ("bands", "schedule"))
+        assert cell.study == "bands" or cell.settings.sources()["network"]
     for published in (p for cell in item.cells for p in cell.published):
         assert published.where
 
 
+@pytest.mark.parametrize("profile", ["demo", "paper"])
+@pytest.mark.parametrize("name", item_names())
+def test_claims_and_plots_fit_the_cells_once_these_are_measured(name: str, profile: str) -> None:
+    item = load_item(name, profile)
+    metrics = {metric for claim in item.claims for metric in claim.metrics or (claim.metric,)}
+    metrics |= set(item.plot.y if item.plot else ())
+    outcomes = []
+    for number, cell in enumerate(item.cells):
+        values = {metric: Estimate.plain(1 + number % 7, 0.1) for metric in metrics}
+        values |= {f"{metric}[0]": value for metric, value in values.items()}
+        outcomes.append(Outcome(cell, "done", Path(key(cell)), values))
+
+    measured = MeasuredItem(item, tuple(outcomes))
+    for judged in verdicts(measured):  # a claim that does not fit is a ValueError
+        assert judged.seen is not None and judged.rows, judged.says
+    assert (plot(measured) is None) == (item.plot is None or item.requires is not None)
+
+
 def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
     cells: Any = load_item("table7", "paper").cells
-    ldm, uvit = cells[:13], cells[13:]
-    assert {(c.settings.network, nfe(c)) for c in ldm} == {("ldm4-imagenet-256", 2 * 10)}
-    assert {(c.settings.network, nfe(c)) for c in uvit} == {("uvit-h2-imagenet-256", 2 * 50)}
+    costs = {"ldm4-imagenet-256": 2 * 10, "uvit-h2-imagenet-256": 2 * 50}
+    grids = {"ldm4-imagenet-256": "ddim", "uvit-h2-imagenet-256": "timesteps"}
+    for network in costs:
+        own = [c for c in cells if c.settings.network == network]
+        assert {nfe(c) for c in own} == {costs[network]}
+        assert {setting(c, "sigmas") for c in own} == {"logsnr", grids[network]}
+    assert {c.settings.network for c in cells} == costs.keys()
     stated = {
         (c.settings.network[:3], setting(c, "rho")): p.value for c in cells for p in c.published
     }
@@ -81,6 +106,25 @@ def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
         )
         baseline = measured.baseline(outcome)
         assert baseline is not None and setting(baseline.cell, "network") == network
+
+
+@pytest.mark.parametrize(
+    "profile, names",
+    [("demo", {"demo-ldm", "demo-uvit"}), ("paper", {"ldm4-imagenet-256", "uvit-h2-imagenet-256"})],
+)
+def test_the_latent_networks_have_both_readings_of_the_time_axis(
+    profile: str, names: set[str]
+) -> None:
+    item = load_item("table10", profile)
+    timed = [cell for cell in item.cells if setting(cell, "axis") == "time"]
+    assert {(setting(cell, "network"), setting(cell, "time")) for cell in timed} == {
+        (name, time) for name in names for time in ("increasing", "decreasing")
+    }
+    assert all("time_range" not in cell.determined_by[1] for cell in timed)
+
+    claimed = [(c.match or {}) for c in item.claims if c.says.endswith("linear in its own time")]
+    assert [match["network"] for match in claimed] == sorted(names)
+    assert {match["axis"] for match in claimed} == {"time"}
 
 
 BESIDE = {"background", "bias", "calibrate_latent", "calibrate_unipc", "edm2", "guidance"}

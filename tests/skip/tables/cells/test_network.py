@@ -53,6 +53,28 @@ def test_norms(tmp_path: Path) -> None:
     u, d = slice_norms(net)
     assert [found[f"weight_u[{i}]"].value for i in range(9)] == pytest.approx(u.tolist())
     assert [found[f"weight_d[{i}]"].value for i in range(9)] == pytest.approx(d.tolist())
+    of_weights = [found[f"weight_ratio[{i}]"].value for i in range(9)]
+    assert of_weights == pytest.approx((d / u).tolist())
+
+
+def test_norms_over_a_trajectory(tmp_path: Path) -> None:
+    study = Norms(network="demo", seeds="0-4", sigma=40.0, trajectory_steps=3)
+    assert study.evaluations() == 3 * 5
+    net = study.network_alone().load(CPU).net
+    labels = random_labels(SEEDS, 10, SHAPE)
+    x, seen = pure_noise(SHAPE, SEEDS, 40.0), []
+    nodes = SamplerSettings("euler", steps=3, sigma_max=40.0).nodes(net)
+    with torch.inference_mode():
+        for sigma, below in zip(nodes, [*nodes[1:].tolist(), 0.0], strict=True):
+            seen.append(skip_norms(net, x.float(), sigma.float(), labels))
+            D = net(x.float(), sigma.float(), labels).double()
+            x = x + (below - sigma) * (x - D) / sigma
+
+    found = measured(study, tmp_path)
+    same(found["ratio"], torch.stack(seen).mean(0).mean(1))
+    same(found["ratio[3]"], torch.stack(seen).mean(0)[:, 3])
+    plain = measured(Norms(network="demo", seeds="0-4", sigma=40.0), tmp_path / "plain")
+    same(plain["ratio"], seen[0].mean(1))
 
 
 @pytest.mark.parametrize("probe", ["ones", "random"])

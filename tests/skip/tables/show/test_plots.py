@@ -83,6 +83,45 @@ def test_along_an_index(desk: Desk) -> None:
     assert drawn(axes) == {"sigma 80": ([0, 1], [0.25, 0.75]), "sigma 1": ([0], [0.5])}
 
 
+def test_panels_of_further_values(desk: Desk) -> None:
+    cells = [desk.norms(sigma=80.0), desk.norms(sigma=1.0)]
+    for cell, ratio in zip(cells, (0.25, 0.5), strict=True):
+        desk.save(cell, **{"ratio[0]": ratio, "weight_u[0]": 3.0, "weight_d[0]": 1.5})
+    how = Plot("index", ("ratio",), ylabel="strength", beside=("weight_u, weight_d",))
+    first, second = plot(desk.read(desk.item(*cells, plot=how))).axes
+    assert first.get_ylabel() == "strength"
+    assert drawn(first) == {"sigma 80": ([0], [0.25]), "sigma 1": ([0], [0.5])}
+    assert second.get_ylabel() == "norm of weights on u, norm of weights on d"
+    assert drawn(second) == {
+        "norm of weights on u": ([0], [3]),
+        "norm of weights on d": ([0], [1.5]),
+    }, "once, as no setting changes them"
+
+
+def test_panels_of_a_setting_and_cells_that_are_not_drawn(desk: Desk) -> None:
+    cells = []
+    for input, sigma in (("noise", 80.0), ("noise", 1.0), ("data", 1.0), ("data", 0.5)):
+        cells.append(desk.norms(input=input, sigma=sigma, data="ref"))
+        desk.save(cells[-1], **{"ratio[0]": sigma})
+    how = Plot("index", ("ratio",), ("sigma",), split="input")
+    figure = plot(desk.read(desk.item(*cells, plot=how)))
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("pure noise", "noisy images")
+    assert drawn(right) == {"sigma 1": ([0], [1]), "sigma 0.5": ([0], [0.5])}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sigma 80", "sigma 1", "sigma 0.5"]
+    looks = [
+        {line.get_label(): line.lines[0].get_color() for line in axes.containers}
+        for axes in (left, right)
+    ]
+    assert looks[0]["sigma 1"] == looks[1]["sigma 1"] != looks[0]["sigma 80"]
+
+    (axes,) = plot(
+        desk.read(desk.item(*cells, plot=replace(how, match={"sigma": 1.0, "input": "data"})))
+    ).axes
+    assert drawn(axes) == {"sigma 1": ([0], [1])}
+
+
 def test_two_cells_at_one_place(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0}, steps=9) + desk.sweep({1.0: 7.0}, steps=5)
     with pytest.raises(ValueError, match="two cells at one rho"):

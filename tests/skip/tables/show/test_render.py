@@ -147,7 +147,7 @@ def test_values_of_layers_have_a_table_of_their_own(desk: Desk) -> None:
     assert "## Figure 2: Few steps\n" in text
     assert "| sigma | ratio |\n| --- | ---: |\n| 80 | 0.5 |\n| 1 | 0.1 |\n| 0.1 | to do |\n" in text
     assert (
-        "| index | ratio, sigma 80 | ratio, sigma 1 | weight u |\n| ---: | ---: | ---: | ---: |\n"
+        "| index | ratio, sigma 80 | ratio, sigma 1 | norm of weights on u |\n| ---: | ---: | ---: | ---: |\n"
         "| 0 | 0.25 | 0.1 | 3 |\n| 1 | 0.75 | 0.1 | 4 |\n"
     ) in text
 
