@@ -49,11 +49,8 @@ def frechet_extrapolated(
         ValueError: if there are fewer than 10 images a dimension, or as `frechet`.
     """
     x = as_features(features, "generated features", dtype=None)
-    count, dim = x.shape
-    if count < LEAST * dim:
-        raise ValueError(
-            f"fid_inf needs ten images for each of the {dim:,} features, {LEAST * dim:,} or more; {count:,} given"
-        )
+    count = len(x)
+    check_count(count, x.shape[1])
     assert whole.influence is not None  # of a distance that was given its features
 
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count)).to(x.device)
@@ -69,6 +66,18 @@ def frechet_extrapolated(
 
     bias = whole.influence - influence
     return _value("fid_inf", value, influence), _value("fid_bias", whole.value - value, bias)
+
+
+def check_count(count: int, dim: int) -> None:
+    """Refuse too few images for so many features.
+
+    Raises:
+        ValueError: if there are fewer than 10 images a feature.
+    """
+    if count < LEAST * dim:
+        raise ValueError(
+            f"fid_inf needs ten images for each of the {dim:,} features, {LEAST * dim:,} or more; {count:,} given"
+        )
 
 
 def intercept_weights(x: tuple[int, ...]) -> list[float]:
@@ -115,4 +124,5 @@ FID_INF = Metric(
     "FID at 1/N = 0, on a line through the mean FIDs of 1 to 5 disjoint random parts; fid_bias: FID less that",
     (_fid_inf,),
     by_image=True,
+    check_count=check_count,
 )

@@ -86,6 +86,8 @@ class Metric:
         protocol: how it is computed, in one line: what its value must be published with.
         compute: each gives some of the numbers; where one refuses (ValueError), the others' come out.
         by_image: whether all its values have an influence: their error then needs no groups of images left out.
+        check_count: refuses too few images (ValueError), by their number and that of the features, before there are
+            any; None takes what comes.
     """
 
     name: str
@@ -94,3 +96,4 @@ class Metric:
     protocol: str
     compute: tuple[Callable[[Evidence], dict[str, Value]], ...]
     by_image: bool = False
+    check_count: Callable[[int, int], None] | None = None

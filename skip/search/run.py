@@ -160,7 +160,7 @@ class Search:
         Raises:
             ValueError, OSError, RuntimeError: as `skip.search.search.search` and the cells.
         """
-        self.baseline.check()
+        replace(self.baseline, seeds=f"0-{asked.images - 1}").check()
         warnings = self._warnings(asked)
         alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with alone:

@@ -151,11 +151,19 @@ class Images(Generated):
         return self.measure(job, self.source())
 
     def check(self) -> None:
-        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit."""
+        """Load network, detector, statistics and, where a metric needs them, the real images; all must fit.
+
+        Raises:
+            ValueError, OSError, RuntimeError: as loading, or if a metric needs more images.
+        """
         cpu = torch.device("cpu")
         _, detector, reference, _ = self._loaded(
             cpu, self.source(), lambda source: source.load(cpu)
         )
+        for name in self.metrics:
+            check_count = METRICS[name].check_count
+            if check_count is not None:
+                check_count(self.count, detector.feature_dim)
         with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
             pass
 

@@ -526,6 +526,10 @@ def test_rho_beside_a_method_that_stays(command: Tune, tmp_path: Path) -> None:
         (["--class", "3"], "a search cannot have class_idx = 3"),
         (["--class", "3", "--labels", "random"], "--class and --labels both choose the classes"),
         (["--metric", "kid"], "kid compares images with images"),
+        (
+            ["--metric", "fid_inf"],
+            "fid_inf needs ten images for each of the 128 features, 1,280 or more; 24 given",
+        ),
         (["--ref", "none.npz"], "none.npz"),
     ],
 )

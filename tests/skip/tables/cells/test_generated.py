@@ -38,6 +38,13 @@ def job(folder: Path, batch: int = 8) -> Job:
     return Job(CPU, batch, folder / "partial", folder / "result")
 
 
+def test_too_few_images_are_refused_before_there_are_any() -> None:
+    cell = SETTINGS | DETECTOR | {"metrics": ["fid", "fid_inf"]}
+    build(Images, cell | {"seeds": "0-1279"}).check()
+    with pytest.raises(ValueError, match="1,280 or more; 24 given"):
+        build(Images, cell).check()
+
+
 def test_images_are_measured_as_fid_py_does(tmp_path: Path) -> None:
     found = build(Images, SETTINGS | DETECTOR | {"metrics": ["fid", "is"]}).run(job(tmp_path))
     flags = "--detector demo --ref assets/demo/reference.npz --seeds 0-23 --sampler unipc --steps 3"
