@@ -1,5 +1,6 @@
 """Every solver against final states that the official implementations reached with the same networks."""
 
+import hashlib
 from functools import cache, partial
 from typing import Any
 
@@ -35,6 +36,22 @@ def network(name: str) -> Any:
     return fill(PRECONDS[spec["precond_class"]](**spec["kwargs"])).eval().requires_grad_(False)
 
 
+ANSWERS: dict[bytes, Tensor] = {}
+
+
+def remembered(denoise: Denoiser, of: str) -> Denoiser:
+    """The denoiser, which answers the same question once: many solvers take the same first steps."""
+
+    def answer(x: Tensor, sigma: Tensor) -> Tensor:
+        asked = of.encode() + x.numpy().tobytes() + sigma.numpy().tobytes()
+        question = hashlib.sha256(asked).digest()
+        if question not in ANSWERS:
+            ANSWERS[question] = denoise(x, sigma)
+        return ANSWERS[question].clone()
+
+    return answer
+
+
 def denoiser(entry: dict[str, Any], images: int) -> Any:
     """The run's network with its labels and rho bound, counting its evaluations."""
     name = entry["name"].split("/")[0]
@@ -46,7 +63,7 @@ def denoiser(entry: dict[str, Any], images: int) -> Any:
         bottom, top = entry["rho"]
         rho = bottom + (top - bottom) / net.num_skips * torch.arange(net.num_skips)
         net = partial(net, skip_scale=rho)
-    return Counted(bind(net, labels))
+    return Counted(remembered(bind(net, labels), f"{name} {entry['rho']}"))
 
 
 def watched(denoise: Denoiser, seen: list[float]) -> Any:
