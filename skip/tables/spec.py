@@ -149,9 +149,11 @@ def _settings(
     """Those of each cell: what all share, what tells it from others, and at last what the command line says."""
     found: list[Study] = []
     for group in groups:
-        found += [
-            build(study, shared | row | last) for row in _combinations(group, words_of(study))
-        ]
+        for row in _combinations(group, words_of(study)):
+            one = build(study, shared | row | last)
+            if last.keys() & row.keys() and one in found:
+                continue  # it was told from another by what the command line now says of both
+            found.append(one)
     return found
 
 

@@ -32,7 +32,8 @@ READING = (
     "*Not seen*: they show the opposite by more than chance allows. Where one of several groups is enough, the 5% is "
     "divided among them.",
     "*Undecided*: neither; more images may decide it.",
-    "An FID is too high with few images, and no error bar says so: compare cells of one number of images.",
+    "An FID is too high with few images, and no error bar says so: compare cells of one number of images. The item "
+    "bias has FIDs without that.",
     "5% is of one claim: of forty directions without any effect about two would be seen or not seen by chance. An "
     "error bar knows of other images and other noise. It does not know of another network: each item rests on one, or "
     "on one of each kind, trained once.",

@@ -172,6 +172,10 @@ def test_profile_overrides_item_overrides_defaults(configs: Path) -> None:
     assert demo.cells[0].settings.seeds == "0-9"
     assert demo.cells[0].settings.detector == "demo"
     assert written(configs, text, seeds="5-6").cells[0].settings.seeds == "5-6"
+    text = '[[cells]]\nsteps = [5, 7]\nseeds = ["0-3", "4-9"]\n'
+    assert len(written(configs, text).cells) == 4
+    of_one_range = written(configs, text, seeds="5-6").cells
+    assert [cell.varies for cell in of_one_range] == [{"steps": 5}, {"steps": 7}]
 
 
 def test_published_values_stand_at_their_cells_in_the_paper_profile(configs: Path) -> None:

@@ -42,6 +42,21 @@ def test_claims_name_the_group_and_the_demo(desk: Desk) -> None:
     assert "± 0.14" in markdown([desk.read(desk.item(*cells, claims=(LOWER,)))])
 
 
+def test_a_metric_is_called_as_in_the_cells_of_the_claim(desk: Desk) -> None:
+    cells = desk.sweep({1.0: Estimate(6.0, 0.1), 0.9: Estimate(5.0, 0.1)}, steps=9)
+    floored = {1.0: Estimate(3.0, 0.1), 0.9: Estimate(2.0, 0.1)}
+    others = desk.sweep(floored, "fid-demo-fashion-mnist-floor3", steps=9, detector="demo-floor3")
+    each = [
+        replace(LOWER, for_each=None, match={"detector": name}) for name in ("det", "demo-floor3")
+    ]
+    plain, black = verdicts(desk.read(desk.item(*cells, *others, claims=tuple(each))))
+    assert plain.sentence == "Seen: demo FID is lower with rho < 1 than with rho = 1."
+    assert black.says.startswith("demo FID (fashion-mnist-floor3) is lower")
+    less = Claim("FID falls less", "falls_less", "fid", for_each="detector", than="det")
+    (judged,) = verdicts(desk.read(desk.item(*cells, *others, claims=(less,))))
+    assert judged.seen == "undecided" and judged.rows[0].group == "detector demo-floor3, rho 0.9"
+
+
 def test_claims_that_do_not_fit(desk: Desk) -> None:
     item = desk.item(*desk.sweep({1.0: 6.0, 0.9: 5.0}))
     (judged,) = verdicts(
