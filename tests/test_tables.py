@@ -104,13 +104,11 @@ def test_errors_are_one_line(args: list[str], message: str) -> None:
 
 
 def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
-    ran = tables("run", "table7", "--results", tmp_path)
-    assert ran.exit_code == 0
-    assert "table7 is left out: it needs latent networks of the demo's images" in ran.stderr
-    assert (
-        "Not run: it needs latent networks"
-        in tables("show", "table7", "--results", tmp_path).stdout
-    )
+    ran = tables("run", "edm2", "--results", tmp_path)
+    assert ran.exit_code == 0 and not list(tmp_path.glob("*.json"))
+    assert "edm2 is left out: it needs an EDM2 network of the demo's images" in ran.stderr
+    shown = tables("show", "edm2", "--results", tmp_path).stdout
+    assert "Not run: it needs an EDM2 network" in shown
 
 
 def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:

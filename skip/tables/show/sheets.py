@@ -42,7 +42,9 @@ def sheets(measured: MeasuredItem) -> Image.Image | None:
         return None
     lines = []
     for cells, beside in zip(rows, pages, strict=True):
-        lines.append(side_by_side(beside, [in_words(cell.varies) for cell in cells]))
+        captions = [in_words(cell.varies) for cell in cells]
+        # A lone sheet needs none.
+        lines.append(side_by_side(beside, captions) if any(captions) else beside[0])
     return _below_each_other(lines)
 
 

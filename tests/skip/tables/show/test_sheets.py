@@ -30,6 +30,14 @@ def test_sheets_side_by_side(desk: Desk) -> None:
         sheets(desk.read(item))
 
 
+def test_a_lone_sheet_is_shown_as_it_is(desk: Desk) -> None:
+    cell = desk.sheet()
+    desk.save(cell, images=4.0)
+    Image.new("RGB", (100, 50), "red").save(desk.results.path(cell).with_suffix(".png"))
+    page = sheets(desk.read(desk.item(cell, name="figure9")))
+    assert page is not None and page.size == (100, 50)
+
+
 def test_rows_of_sheets(desk: Desk) -> None:
     cells = [desk.sheet(steps=steps, rho=rho) for steps in (9, 5) for rho in (1.0, 0.8)]
     cells += [desk.sheet(steps=3, rho=rho) for rho in (1.0, 0.9, 0.8, 0.7)]
