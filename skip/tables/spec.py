@@ -118,6 +118,10 @@ def _item(
 
     # What lacks a network, say, has no cells: its settings may not even be known.
     groups = [] if requires else own.get("cells", table.get("cells", [{}]))
+    if not requires and not groups:
+        raise ValueError(
+            f"it has no cells in the profile {profile}: let requires say what is missing"
+        )
     settings = _settings(study, groups, shared, {"seeds": seeds} if seeds else {})
 
     drawn = own.get("plot", table.get("plot"))

@@ -221,6 +221,7 @@ def test_wrong_files_are_refused_by_name(configs: Path, text: str, message: str)
         ("cells = [{rho = 2026-11-26}]", "rho is of the type date; it must be a number"),
         ("cells = [{steps = 5.5}]", "steps is 5.5; it must be a whole number"),
         ("cells = [{seeds = 7}]", "seeds is 7; it must be a text"),
+        ("cells = []", "it has no cells in the profile demo: let requires say"),
         ('settings.metrics = "fid"', "metrics is 'fid'; it must be a list, each of it a text"),
         ('cells = [{window = [["a", "b"]]}]', "window is of the type list; it must be a list of 2"),
         ("plot = [1]", "[plot] is of the type list, no table"),
