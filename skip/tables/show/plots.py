@@ -95,6 +95,11 @@ def plot(measured: MeasuredItem) -> Any:
 def _panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
     """What is drawn beside each other; nothing where there is nothing to draw."""
     done = [outcome for outcome in measured.done if _is_drawn(how, outcome)]
+    multiples: list[Outcome] = []
+    if how.x in ("rho", "window_top"):
+        multiples = [one for one in _relative_to_baseline(measured) if _is_drawn(how, one)]
+    relative = _split(how, multiples)
+
     found = []
     for title, outcomes in _split(how, done).items():
         for y in (",".join(how.y), *how.beside):
@@ -106,11 +111,9 @@ def _panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
             if curves:
                 found.append(Panel(title, _ylabel(own, outcomes), curves))
 
-    if found and how.x in ("rho", "window_top"):
-        multiples = [one for one in _relative_to_baseline(measured) if _is_drawn(how, one)]
-        if multiples:
-            label_of_all = f"{_ylabel(how, done)}, relative to rho 1"
-            found.append(Panel("", label_of_all, _by_setting(how, multiples)))
+        if found and relative.get(title):
+            ylabel = f"{_ylabel(how, outcomes)}, relative to rho 1"
+            found.append(Panel(title, ylabel, _by_setting(how, relative[title])))
     return found
 
 

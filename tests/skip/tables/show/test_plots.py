@@ -122,6 +122,15 @@ def test_panels_of_a_setting_and_cells_that_are_not_drawn(desk: Desk) -> None:
     assert drawn(axes) == {"sigma 1": ([0], [1])}
 
 
+def test_each_panel_of_a_setting_has_one_relative_to_rho_1(desk: Desk) -> None:
+    cells = [*desk.sweep({1.0: 6.0, 0.8: 3.0}, steps=9), *desk.sweep({1.0: 8.0, 0.8: 6.0}, steps=5)]
+    how = replace(RHO, series=(), split="steps")
+    axes = plot(desk.read(desk.item(*cells, plot=how))).axes
+    assert [one.get_title() for one in axes] == ["9 steps", "9 steps", "5 steps", "5 steps"]
+    curves = [list(one.containers[0].lines[0].get_ydata()) for one in axes]
+    assert curves == [[3, 6], [0.5, 1], [6, 8], [0.75, 1]]
+
+
 def test_two_cells_at_one_place(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0}, steps=9) + desk.sweep({1.0: 7.0}, steps=5)
     with pytest.raises(ValueError, match="two cells at one rho"):
