@@ -107,6 +107,7 @@ def _parameters(method: str, text: str) -> dict[str, str]:
         if name in found:
             raise ValueError(f"{name} stands twice in {method}:{text}; give it once")
         found[name] = value
+
     if not found:
         raise ValueError(
             f"{method} does nothing without a parameter; give {method}:{known[0]}=NUMBER, of {', '.join(known)}"

@@ -1,7 +1,6 @@
 """Studies that draw what the paper draws without any evaluation of a network: wavelet bands, and rho over time."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,13 +8,12 @@ from torch import Tensor
 
 from dnnlib.pictures import contact_sheet, save_png, side_by_side
 from dnnlib.places import located
-from dnnlib.seeds import Seeds, parse_seeds
 from sampling.generate import to_uint8
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.studies.inputs import fixed_order
 from skip.studies.wavelet import band_features, bands
-from skip.tables.cells.settings import AnyRange, Job, NetworkSettings
+from skip.tables.cells.settings import AnyRange, Job, NetworkSettings, Seeded
 from skip.tables.cells.words import record_of
 from torch_utils import distributed
 from training.dataset import ImageDataset
@@ -29,7 +27,7 @@ HEADS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bands:
+class Bands(Seeded):
     """A sheet of real images and their four wavelet bands, a row an image.
 
     LL, whose pixels are twice the image's, is halved. In each other band grey is 0, and black or white the largest
@@ -53,16 +51,6 @@ class Bands:
         self.count  # noqa: B018  # refuses a bad text now
         if self.zoom < 1:
             raise ValueError(f"zoom is {self.zoom}; it must be at least 1")
-
-    @cached_property
-    def numbers(self) -> Seeds:
-        """The seeds."""
-        return parse_seeds(self.seeds)
-
-    @property
-    def count(self) -> int:
-        """How many images there are."""
-        return len(self.numbers)
 
     def evaluations(self) -> int:
         """None."""

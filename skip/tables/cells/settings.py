@@ -66,8 +66,24 @@ class Job:
             warn(text)
 
 
+class Seeded:
+    """Settings with seeds, each of them one image or one draw."""
+
+    seeds: str
+
+    @cached_property
+    def numbers(self) -> Seeds:
+        """The seeds."""
+        return parse_seeds(self.seeds)
+
+    @property
+    def count(self) -> int:
+        """How many seeds there are."""
+        return len(self.numbers)
+
+
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
+class NetworkSettings(Seeded):
     """A network, its skip coefficients, and the seeds that are measured.
 
     Args:
@@ -101,16 +117,6 @@ class NetworkSettings:
             scale=self.scale, skip_target=self.target, dtype=self.dtype,
             skip_method=self.skip_method,
         )  # fmt: skip
-
-    @cached_property
-    def numbers(self) -> Seeds:
-        """The seeds."""
-        return parse_seeds(self.seeds)
-
-    @property
-    def count(self) -> int:
-        """How many seeds there are."""
-        return len(self.numbers)
 
     def effect(self) -> dict[str, Any]:
         """What the settings come to, as JSON: equal where two cells would measure the same."""
