@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from sampling.ablation import ABLATION
-from sampling.adams import DEIS, IPNDM
+from sampling.adams import DEIS, IPNDM, IPNDM_V
 from sampling.churn import churned, stir
 from sampling.consistency import CONSISTENCY
 from sampling.denoiser import Denoiser
 from sampling.dpmpp import DPMPP
 from sampling.multistep import Scheme, Step, multistep, positive_steps
 from sampling.sigmas import Ending, checked, with_ending
+from sampling.singlestep import DPM_SINGLESTEP
 from sampling.solver import Solver
 from sampling.unipc import UNIPC
 
@@ -142,7 +143,9 @@ SOLVERS: dict[str, Solver] = {
     "dpm_2": Solver(dpm_2),
     "unipc": UNIPC,
     "dpmpp": DPMPP,
+    "dpm_singlestep": DPM_SINGLESTEP,
     "ipndm": IPNDM,
+    "ipndm_v": IPNDM_V,
     "deis": DEIS,
     "ablation": ABLATION,
     "consistency": CONSISTENCY,

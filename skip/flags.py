@@ -84,11 +84,11 @@ class SolverFlags(Flags, heading="Sampler"):
     """The solver and its settings."""
 
     sampler: str | None            = flag("ODE solver  [default: heun]", type=click.Choice([name for name in SOLVERS if name != "ablation"]))
-    order: int | None              = flag("Of unipc (1-3, default 3), dpmpp (1-3, 2), ipndm (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT")
-    variant: Variant | None        = flag("Of unipc: bh1 (default), bh2; of deis: tab (default), rhoab")
-    predict: Prediction | None     = flag("What unipc interpolates  [default: x0]")
-    exact: bool | None             = flag("unipc: solve for each coefficient, not the published 0.5; deis: exact integrals")
-    thresholding: bool | None      = flag("unipc, dpmpp: clip each denoised image at its 99.5% quantile")
+    order: int | None              = flag("Of unipc and dpm_singlestep (1-3, default 3), dpmpp (1-3, 2), ipndm and ipndm_v (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT")
+    variant: Variant | None        = flag("Of unipc: bh1 (default), bh2; of deis: tab (default), rhoab, logrho")
+    predict: Prediction | None     = flag("What unipc and dpm_singlestep interpolate  [default: x0]")
+    exact: bool | None             = flag("unipc: solve for each coefficient, not the published 0.5; deis, ipndm_v: exact integrals")
+    thresholding: bool | None      = flag("unipc, dpmpp, dpm_singlestep: clip each denoised image at its 99.5% quantile")
     clip: bool | None              = flag("consistency: do not clamp each denoised image to [-1, 1]", name="--no-clip", off=True)
     lower_order_final: bool | None = flag("unipc, dpmpp: keep the order in the last steps", name="--no-lower-order-final", off=True)
 
@@ -98,7 +98,7 @@ class LevelFlags(Flags, heading="Noise levels"):
     """The noise levels."""
 
     steps: int | None        = flag("Number of noise levels N  [default: 18]", type=COUNT, metavar="INT")
-    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc and dpmpp]", metavar="NAME|LIST")
+    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc, dpmpp and dpm_singlestep]", metavar="NAME|LIST")
     sigma_min: float | None  = flag("Lowest noise level  [default: 0.002; vp 0.0105, ve 0.02]", name="--sigma_min", type=POSITIVE, metavar="FLOAT")
     sigma_max: float | None  = flag("Highest noise level  [default: 80; vp 152, ve 100, iddpm 81]", name="--sigma_max", type=POSITIVE, metavar="FLOAT")
     exponent: float | None   = flag("EDM's time step exponent, above 1; the skip coefficient is --rho-bottom  [default: 7; time_uniform 1]", name="--rho", type=POSITIVE, metavar="FLOAT")

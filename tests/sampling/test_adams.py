@@ -5,7 +5,7 @@ import torch
 from conftest import golden_json
 from torch import Tensor
 
-from sampling.adams import deis, deis_weights, ipndm
+from sampling.adams import deis, deis_weights, ipndm, ipndm_v
 from sampling.time_axes import VPTime
 
 DEIS_RUNS = [e for e in golden_json("samplers")["diffsampler"] if "deis_coeff_list" in e]
@@ -25,7 +25,7 @@ def test_weights_match_the_recorded_ones(entry: dict[str, Any]) -> None:
             assert (exact - expected).abs().max() < 4e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("variant", ["tab", "rhoab"])
+@pytest.mark.parametrize("variant", ["tab", "rhoab", "logrho"])
 @pytest.mark.parametrize("levels", [[80.0, 24.0, 5.0, 0.9], [0.1, 0.02, 0.005, 0.002], [80.0, 5.0, 0.002],
                                     [0.01, 0.3, 2.0, 40.0, 70.0]])  # fmt: skip
 def test_exact_weights_integrate_polynomials_on_their_axis(levels: Any, variant: str) -> None:
@@ -36,7 +36,8 @@ def test_exact_weights_integrate_polynomials_on_their_axis(levels: Any, variant:
     fine = points[-2] + (points[-1] - points[-2]) * torch.linspace(
         0, 1, 400_001, dtype=torch.float64
     )
-    tau, tau_fine = (points, fine) if variant == "rhoab" else (vp.time(points), vp.time(fine))
+    axis = {"tab": vp.time, "rhoab": torch.clone, "logrho": torch.log}[variant]
+    tau, tau_fine = axis(points), axis(fine)
     for power in range(len(weights)):
         expected = torch.trapezoid(tau_fine**power, fine)
         assert torch.isclose((weights * tau[:-1].flip(0) ** power).sum(), expected, rtol=2e-8)
@@ -85,6 +86,22 @@ def test_even_steps_make_deis_in_sigma_the_weights_of_ipndm() -> None:
         )
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_exact_ipndm_v_is_deis_in_sigma(order: int) -> None:
+    sigmas = torch.tensor([80.0, 30.0, 17.0, 9.0, 2.0, 0.4], dtype=torch.float64)
+    x = torch.randn(2, 1, 2, 2, dtype=torch.float64)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return x / (1 + sigma**2)
+
+    expected = deis(denoise, x, sigmas, order=order, variant="rhoab")
+    assert torch.equal(ipndm_v(denoise, x, sigmas, order=order, exact=True), expected)
+    published = ipndm_v(denoise, x, sigmas, order=order)
+    assert torch.allclose(published, expected, rtol=1e-12) == (order <= 2)
+
+
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown DEIS variant 'rhob': choose from tab, rhoab"):
+    with pytest.raises(
+        ValueError, match="unknown DEIS variant 'rhob': choose from tab, rhoab, logrho"
+    ):
         deis(lambda x, sigma: x, torch.zeros(1), torch.tensor([2.0, 1.0, 0.5]), variant="rhob")

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from sampling.ablation import ablation
-from sampling.adams import deis, ipndm
+from sampling.adams import deis, ipndm, ipndm_v
 from sampling.denoiser import Counted
 from sampling.dpmpp import dpmpp
 from sampling.samplers import SAMPLERS, dpm_2, euler, heun, invert, sample
 from sampling.sigmas import SIGMAS, with_ending
+from sampling.singlestep import dpm_singlestep
 from sampling.unipc import unipc
 
 FULL = {"lower_order_final": False}
@@ -41,11 +42,20 @@ ORDERS = {
     "ipndm-2": (partial(ipndm, order=2), 2),
     "ipndm-3": (partial(ipndm, order=3), 2),
     "ipndm-4": (partial(ipndm, order=4), 2),
+    "ipndm_v-2": (partial(ipndm_v, order=2), 2),
+    "ipndm_v-3": (partial(ipndm_v, order=3), 3),
+    "ipndm_v-3-exact": (partial(ipndm_v, order=3, exact=True), 3),
     "deis-1": (partial(deis, order=1), 1),
     "deis-2": (partial(deis, order=2), 2),
     "deis-3": (partial(deis, order=3), 3),
     "deis-3-exact": (partial(deis, order=3, exact=True), 3),
     "deis-3-rhoab": (partial(deis, order=3, variant="rhoab"), 3),
+    "deis-2-logrho": (partial(deis, order=2, variant="logrho"), 2),
+    "deis-3-logrho": (partial(deis, order=3, variant="logrho"), 3),
+    # Of order 3: test_singlestep.py.
+    "dpm_singlestep-1": (partial(dpm_singlestep, order=1), 1),
+    "dpm_singlestep-2": (partial(dpm_singlestep, order=2), 2),
+    "dpm_singlestep-2-noise": (partial(dpm_singlestep, order=2, predict="noise"), 2),
     "ablation-vp-vp": (partial(ablation, schedule="vp", scaling="vp"), 2),
     "ablation-vp-none": (partial(ablation, schedule="vp", scaling="none", alpha=2 / 3), 2),
     "ablation-ve-vp": (partial(ablation, schedule="ve", scaling="vp", alpha=0.8), 2),
@@ -160,7 +170,9 @@ def test_levels_out_of_range_are_refused(name: str) -> None:
             SAMPLERS[name](gaussian.denoise, x, torch.tensor(levels, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name, highest", [("unipc", 3), ("dpmpp", 3), ("ipndm", 4), ("deis", 4)])
+@pytest.mark.parametrize(
+    "name, highest", [("unipc", 3), ("dpmpp", 3), ("ipndm", 4), ("ipndm_v", 4), ("deis", 4)]
+)
 def test_orders_out_of_range_are_refused(name: str, highest: int) -> None:
     x, sigmas = gaussian.state(1.0), torch.tensor([1.0, 0.0], dtype=torch.float64)
     assert torch.isfinite(SAMPLERS[name](gaussian.denoise, x, sigmas, order=1)).all()

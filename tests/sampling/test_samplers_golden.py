@@ -25,7 +25,6 @@ DIFF_SAMPLER_RUNS = [
     entry
     for entry in FACTS["diffsampler"]
     if entry["name"].startswith(("edm_adm/rho1/", "edm_ddpmpp/skip/"))
-    and entry["solver"] != "ipndm_v"
     if "rho1" in entry["name"] or entry["kwargs"]["num_steps"] == 6
 ]
 

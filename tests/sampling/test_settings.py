@@ -75,6 +75,9 @@ def test_every_setting_of_a_solver_can_be_given(sampler: str) -> None:
         ({"sampler": "unipc", "steps": 9, "ending": "sigma_min"}, 8),
         ({"sampler": "dpmpp", "steps": 9, "thresholding": True}, 9),
         ({"sampler": "ipndm", "steps": 9}, 9),
+        ({"sampler": "ipndm_v", "steps": 9}, 9),
+        ({"sampler": "dpm_singlestep", "steps": 9}, 9),
+        ({"sampler": "dpm_singlestep", "steps": 51, "ending": "sigma_min"}, 50),
         ({"sampler": "deis", "steps": 9, "ending": "denoise"}, 9),
         ({"sampler": "ablation", "steps": 9, "solver": "euler"}, 9),
         ({"sampler": "ablation", "steps": 9, "schedule": "vp", "scaling": "vp"}, 17),
@@ -98,7 +101,11 @@ def test_a_grid_has_its_own_range_cut_to_the_networks(grid: str) -> None:
 def test_grids_by_default_are_those_a_solver_was_published_with() -> None:
     grids = {sampler: SamplerSettings(sampler).grid for sampler in SOLVERS}
     assert set(grids.values()) == {"edm", "logsnr"}
-    assert {sampler for sampler in SOLVERS if grids[sampler] == "logsnr"} == {"unipc", "dpmpp"}
+    assert {sampler for sampler in SOLVERS if grids[sampler] == "logsnr"} == {
+        "unipc",
+        "dpmpp",
+        "dpm_singlestep",
+    }
 
 
 def test_listed_levels_are_taken_as_they_are() -> None:
@@ -136,11 +143,11 @@ def test_levels_are_rounded_to_the_networks_own() -> None:
         ({"sampler": "rk4"}, "unknown sampler 'rk4'; choose from euler, heun"),
         (
             {"order": 3},
-            "order=3 is given, but the sampler heun has no such setting; it belongs to unipc, dpmpp",
+            "order=3 is given, but the sampler heun has no such setting; it belongs to unipc, dpmpp, dpm_singlestep",
         ),
         ({"sampler": "euler", "S_churn": 0.0}, "belongs to heun, ablation"),
         ({"solver": "euler"}, "belongs to ablation"),
-        ({"sampler": "dpmpp", "exact": False}, "belongs to unipc, deis"),
+        ({"sampler": "dpmpp", "exact": False}, "belongs to unipc, ipndm_v, deis"),
         ({"S_noise": math.nan}, "S_noise is nan"),
         ({"S_noise": math.inf}, "S_noise is inf"),
         ({"S_max": math.nan}, "S_max is nan"),
