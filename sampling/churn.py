@@ -30,8 +30,7 @@ def churned(
     Raises:
         ValueError: if S_churn is negative, or not 0 on increasing levels.
     """
-    if not 0 <= S_churn < math.inf:
-        raise ValueError(f"S_churn must be 0 or more, got {S_churn}")
+    check_strength("S_churn", S_churn)
     if S_churn > 0 and levels[-1] > levels[0]:
         raise ValueError(f"S_churn must be 0 where the noise level increases, got {S_churn}")
     gamma = min(S_churn / (len(levels) - 1), math.sqrt(2) - 1)
@@ -40,6 +39,16 @@ def churned(
         return raised
     rounded = round_sigma(torch.tensor(raised, dtype=torch.float64)).tolist()
     return [max(level, hat) for level, hat in zip(levels, rounded, strict=False)]
+
+
+def check_strength(name: str, value: float) -> None:
+    """Refuse an amount of noise that is none.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be 0 or more, got {value}")
 
 
 def stir(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sampling.denoiser import Denoiser
-from sampling.sigmas import checked
+from sampling.sigmas import falling
 from sampling.solver import Solver
 
 
@@ -48,12 +48,7 @@ def consistency(
     Raises:
         ValueError: for noise levels out of range.
     """
-    levels = checked(sigmas)
-    if levels[-1] > levels[0]:
-        raise ValueError(
-            "consistency sampling needs decreasing noise levels: it cannot lead from images to noise"
-        )
-
+    levels = falling(sigmas, "consistency sampling")
     lowest = min(level for level in levels if level > 0)
     if lowest < boundary * (1 - 1e-9):  # a grid's last level is sigma_min up to rounding
         raise ValueError(

@@ -53,7 +53,7 @@ def dpmpp(
     def scheme(levels: list[float]) -> Scheme:
         orders = step_orders("dpmpp", levels, order, 3, lower_order_final)
         return Scheme(
-            tuple(_step(levels[: s + 2], orders[s]) for s in range(positive_steps(levels)))
+            tuple(dpmpp_step(levels[: s + 2], orders[s]) for s in range(positive_steps(levels)))
         )
 
     return multistep(Thresholded(denoise) if thresholding else denoise, x, sigmas, scheme)
@@ -62,12 +62,19 @@ def dpmpp(
 DPMPP = Solver(dpmpp, DPMppSettings, grid="logsnr")
 
 
-def _step(levels: list[float], order: int) -> Step:
-    """The step to levels[-1]; the remembered D stand at levels[-2], levels[-3], ..."""
+def dpmpp_step(levels: list[float], order: int, eta: float = 0.0) -> Step:
+    """The step to levels[-1]; the remembered D stand at levels[-2], levels[-3], ...
+
+    Args:
+        levels: oldest first.
+        order: 1, 2 or 3.
+        eta: of the SDE that `dpmpp_m_sde` solves; 0 is the ODE.
+    """
     # End, start, the one before, ...
     lam = [-math.log(level) for level in reversed(levels[-order - 1 :])]
     h = lam[0] - lam[1]
-    keep, gain = math.exp(-h), -math.expm1(-h)
+    g = (1 + eta) * h
+    keep, gain = math.exp(-g), -math.expm1(-g)
     if order == 1:
         return Step(keep, (gain,))
     r0 = (lam[1] - lam[2]) / h
@@ -76,8 +83,8 @@ def _step(levels: list[float], order: int) -> Step:
     r1 = (lam[2] - lam[3]) / h
     # first = (D0 - D1) / r0, second = (D1 - D2) / r1, bend = (first - second) / (r0 + r1); the step adds
     # c1 * (first + r0 * bend) + c2 * bend.
-    c1 = 1 - gain / h
-    c2 = 1 / 2 - c1 / h
+    c1 = 1 - gain / g
+    c2 = 1 / 2 - c1 / g
     bend = (c1 * r0 + c2) / (r0 + r1)
     first, second = c1 + bend, -bend
     return Step(keep, (gain + first / r0, second / r1 - first / r0, -second / r1))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sampling.denoiser import Denoiser
@@ -40,17 +41,24 @@ class Scheme:
         correct: for each of these steps, how to repeat it once the value at its end is known and the newest;
             empty for solvers without a corrector.
         derivative: remember d = (x - D) / sigma = dx/dsigma instead of D.
+        noise: for each of these steps, the standard deviation of the noise added at its end, of which a correction
+            repeats the draw; empty for solvers of the ODE.
     """
 
     predict: tuple[Step, ...]
     correct: tuple[Step, ...] = ()
     derivative: bool = False
+    noise: tuple[float, ...] = ()
 
 
 def multistep(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, scheme: Callable[[list[float]], Scheme]
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    scheme: Callable[[list[float]], Scheme],
+    randn_like: Callable[[Tensor], Tensor] = torch.randn_like,
 ) -> Tensor:
-    """Follow the probability-flow ODE with one network call per step.
+    """Follow the probability-flow ODE, or the SDE, with one network call per step.
 
     The value that corrects a step serves the next prediction too, so a corrector costs no evaluation; the
     last step is never corrected. A step to sigma = 0 is x = D(x; sigma), Euler's step, in every solver.
@@ -60,6 +68,7 @@ def multistep(
         x: state at sigmas[0], float64 [N, C, H, W].
         sigmas: [M + 1] noise levels, decreasing (sampling) or increasing (inversion), the last may be 0.
         scheme: from the levels to the scheme; steps to sigma = 0 need no entry.
+        randn_like: the noise of a scheme that adds any; called once in each step to a positive level.
     Returns:
         The state at sigmas[-1].
     Raises:
@@ -71,7 +80,7 @@ def multistep(
     depth = max((len(step.weights) for step in (*plan.predict, *plan.correct)), default=1)
 
     values: list[Tensor] = []
-    x_start = x
+    x_start, noise = x, torch.zeros_like(x)
     for i, level in enumerate(levels[:-1]):
         D = denoise(x, sigmas[i])
         if levels[i + 1] == 0:
@@ -80,7 +89,12 @@ def multistep(
         values = [(x - D) / level if plan.derivative else D, *values][:depth]
         if plan.correct and i > 0:
             x = plan.correct[i - 1](x_start, values)
+            if plan.noise:
+                x = x + noise
         x_start, x = x, plan.predict[i](x, values)
+        if plan.noise:
+            noise = plan.noise[i] * randn_like(x)
+            x = x + noise
     return x
 
 

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from sampling.ablation import ABLATION
 from sampling.adams import DEIS, IPNDM, IPNDM_V
+from sampling.ancestral import EULER_A
 from sampling.churn import churned, stir
 from sampling.consistency import CONSISTENCY
 from sampling.denoiser import Denoiser
 from sampling.dpmpp import DPMPP
+from sampling.dpmpp_sde import DPMPP_M_SDE, DPMPP_SDE
 from sampling.multistep import Scheme, Step, multistep, positive_steps
+from sampling.sa_solver import SA_SOLVER
 from sampling.sigmas import Ending, checked, with_ending
 from sampling.singlestep import DPM_SINGLESTEP
 from sampling.solver import Solver
@@ -147,6 +150,10 @@ SOLVERS: dict[str, Solver] = {
     "ipndm": IPNDM,
     "ipndm_v": IPNDM_V,
     "deis": DEIS,
+    "euler_a": EULER_A,
+    "dpmpp_sde": DPMPP_SDE,
+    "dpmpp_m_sde": DPMPP_M_SDE,
+    "sa_solver": SA_SOLVER,
     "ablation": ABLATION,
     "consistency": CONSISTENCY,
 }

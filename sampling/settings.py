@@ -52,6 +52,9 @@ class SamplerSettings:
     scaling: str | None = None
     alpha: float | None = None
     clip: bool | None = None
+    eta: float | None = None
+    tau: float | None = None
+    corrector_order: int | None = None
 
     def __post_init__(self) -> None:
         if self.sampler not in SOLVERS:

@@ -233,6 +233,20 @@ def checked(sigmas: Tensor) -> list[float]:
     return levels
 
 
+def falling(sigmas: Tensor, solver: str) -> list[float]:
+    """As `checked`, for a solver that only leads from noise to images.
+
+    Raises:
+        ValueError: as there, and if the levels increase.
+    """
+    levels = checked(sigmas)
+    if levels[-1] > levels[0]:
+        raise ValueError(
+            f"{solver} needs decreasing noise levels: it cannot lead from images to noise"
+        )
+    return levels
+
+
 def _fractions(num_steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """i / (N - 1) for i = 0 .. N - 1, after checking what every grid demands."""
     if num_steps < 2:

@@ -83,14 +83,15 @@ class NetworkFlags(Flags, heading="Network"):
 class SolverFlags(Flags, heading="Sampler"):
     """The solver and its settings."""
 
-    sampler: str | None            = flag("ODE solver  [default: heun]", type=click.Choice([name for name in SOLVERS if name != "ablation"]))
-    order: int | None              = flag("Of unipc and dpm_singlestep (1-3, default 3), dpmpp (1-3, 2), ipndm and ipndm_v (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT")
+    sampler: str | None            = flag("Solver of the ODE, or (euler_a, dpmpp_sde, dpmpp_m_sde, sa_solver) of the SDE  [default: heun]", type=click.Choice([name for name in SOLVERS if name != "ablation"]))
+    order: int | None              = flag("Of unipc and dpm_singlestep (1-3, default 3), dpmpp and dpmpp_m_sde (1-3, 2), sa_solver (1-4, 3), ipndm and ipndm_v (1-4, 4), deis (1-4, 3)", type=click.IntRange(1, 4), metavar="INT")
+    corrector_order: int | None    = flag("Of sa_solver's corrector (1-4, default 4); 0 for none", type=click.IntRange(0, 4), metavar="INT")
     variant: Variant | None        = flag("Of unipc: bh1 (default), bh2; of deis: tab (default), rhoab, logrho")
     predict: Prediction | None     = flag("What unipc and dpm_singlestep interpolate  [default: x0]")
-    exact: bool | None             = flag("unipc: solve for each coefficient, not the published 0.5; deis, ipndm_v: exact integrals")
+    exact: bool | None             = flag("unipc: solve for each coefficient, not the published 0.5; deis, ipndm_v, sa_solver: exact integrals")
     thresholding: bool | None      = flag("unipc, dpmpp, dpm_singlestep: clip each denoised image at its 99.5% quantile")
     clip: bool | None              = flag("consistency: do not clamp each denoised image to [-1, 1]", name="--no-clip", off=True)
-    lower_order_final: bool | None = flag("unipc, dpmpp: keep the order in the last steps", name="--no-lower-order-final", off=True)
+    lower_order_final: bool | None = flag("unipc, dpmpp, dpmpp_m_sde, sa_solver: keep the order in the last steps", name="--no-lower-order-final", off=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +108,15 @@ class LevelFlags(Flags, heading="Noise levels"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChurnFlags(Flags, heading="Stochastic sampling (heun, and EDM's ablation sampler)"):
+class ChurnFlags(Flags, heading="Stochastic sampling"):
     """Noise that is put back on the way."""
 
-    S_churn: float | None = flag("Stochasticity strength  [default: 0]", name="--S_churn", type=NOT_NEGATIVE, metavar="FLOAT")
-    S_min: float | None   = flag("Lowest noise level that receives noise  [default: 0]", name="--S_min", type=NOT_NEGATIVE, metavar="FLOAT")
-    S_max: float | None   = flag("Highest noise level that receives noise  [default: inf]", name="--S_max", type=NOT_NEGATIVE, metavar="FLOAT")
+    S_churn: float | None = flag("Strength of the noise that heun and EDM's ablation sampler add  [default: 0]", name="--S_churn", type=NOT_NEGATIVE, metavar="FLOAT")
+    S_min: float | None   = flag("Lowest noise level that receives noise  [default: 0; sa_solver 0.72]", name="--S_min", type=NOT_NEGATIVE, metavar="FLOAT")
+    S_max: float | None   = flag("Highest noise level that receives noise  [default: inf; sa_solver 25.1]", name="--S_max", type=NOT_NEGATIVE, metavar="FLOAT")
     S_noise: float | None = flag("Standard deviation of that noise  [default: 1]", name="--S_noise", type=NOT_NEGATIVE, metavar="FLOAT")
+    eta: float | None     = flag("Strength of the noise that euler_a, dpmpp_sde and dpmpp_m_sde add; 0 is the ODE  [default: 1]", type=NOT_NEGATIVE, metavar="FLOAT")
+    tau: float | None     = flag("Strength of the noise that sa_solver adds; 0 is the ODE  [default: 1]", type=NOT_NEGATIVE, metavar="FLOAT")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ from training.run.config import TrainingConfig
 from training.run.state import TrainingState
 from training.training_loop import training_step
 
+STOCHASTIC = ("euler_a", "dpmpp_sde", "dpmpp_m_sde", "sa_solver")
 Case = Callable[[torch.device, Path], Tensor]
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "demo"
 
@@ -168,6 +169,16 @@ def consistency(device: torch.device, folder: Path) -> Tensor:
     )
 
 
+def stochastic(name: str) -> Case:
+    """A solver of the SDE, in the loop of all programs."""
+
+    def case(device: torch.device, folder: Path) -> Tensor:
+        settings = SamplerSettings(sampler=name, steps=4)
+        return images(tiny_network().to(device), settings, device)
+
+    return case
+
+
 def ablation(device: torch.device, folder: Path) -> Tensor:
     settings = SamplerSettings(sampler="ablation", steps=2, schedule="vp", scaling="vp")
     return images(tiny_network().to(device), settings, device)
@@ -287,6 +298,7 @@ CASES: dict[str, Case] = {
     "tuned": tuned,
     "churn": churn,
     "consistency": consistency,
+    **{f"solver {name}": stochastic(name) for name in STOCHASTIC},
     "ablation": ablation,
     "guidance": guided,
     "detector inception": inception,

@@ -10,7 +10,7 @@ import test_networks as networks
 import torch
 from click.testing import CliRunner
 from conftest import relative_error
-from device_cases import CASES, ON_A_GPU_ONLY, stored
+from device_cases import CASES, ON_A_GPU_ONLY, STOCHASTIC, stored
 from fake_cuda import fake_cuda
 from tiny_network import saved, tiny_network
 
@@ -36,7 +36,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 # On fake tensors: by generate.py, and in float32.
 SEEN_ELSEWHERE = ("churn", "tuned", "training bfloat16")
 # The last digit may fall on the other side of a rounding.
-PIXELS = ("tuned", "churn", "consistency", "ablation")
+PIXELS = ("tuned", "churn", "consistency", "ablation", *(f"solver {name}" for name in STOCHASTIC))
 
 
 def test_a_mix_would_be_seen() -> None:
@@ -188,13 +188,13 @@ def test_a_batch_waits_for_the_device_once_for_each_denoiser(own_guide: bool, wa
         assert batch.nfe == 2 * 5 and len(batch.images) == 2
 
 
-@pytest.mark.parametrize("sampler", ["heun", "unipc", "ablation"])
+@pytest.mark.parametrize("sampler", ["heun", "unipc", "ablation", *STOCHASTIC])
 def test_more_steps_send_no_more_numbers_to_the_device(sampler: str) -> None:
     """A copy that is waited for in each step would let a GPU run dry in each step."""
     churn = 2.0 if sampler in ("heun", "ablation") else None
     scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
     copies = []
-    for steps in (3, 4):
+    for steps in (4, 5):
         settings = SamplerSettings(sampler=sampler, steps=steps, S_churn=churn)
         with fake_cuda() as device:
             net = SkipTuned(tiny_network().to("cuda"), scale)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from dnnlib.start import PROGRAMS
 from metrics.detector import load_entries
 from metrics.measure import parse_metrics
+from sampling.samplers import SOLVERS
 from skip.flags import SamplingFlags, SkipFlags
 from skip.options import image_source
 from skip.tables.item import Item
@@ -280,3 +281,25 @@ def test_commands_are_found() -> None:
             'A="--x 1"\nfor n in 2 3; do\n  torchrun --np=2 -- fid.py $A $n && make x > y\ndone'
         )
     ) == [("fid.py", ["--x", "1", "2"])]
+
+
+def test_every_solver_has_its_row_with_its_settings_and_its_grid() -> None:
+    rows = {}
+    for line in (ROOT / "docs/samplers.md").read_text().splitlines():
+        if line.startswith("| `") and not line.startswith("| `--"):
+            name, _, _, settings, grid = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[name.strip("`")] = (settings, grid)
+    assert rows.keys() == SOLVERS.keys()
+
+    flags = {
+        "clip": "--no-clip",
+        "lower_order_final": "--no-lower-order-final",
+        "corrector_order": "--corrector-order",
+    }
+    for name, solver in SOLVERS.items():
+        settings, grid = rows[name]
+        assert grid == solver.grid
+        if name == "ablation":
+            continue
+        expected = {flags.get(s, f"--{s}") for s in solver.names}
+        assert set(re.findall(r"--[\w-]+", settings)) == expected

@@ -263,6 +263,8 @@ def test_colour_images_without_classes(networks: Path, tmp_path: Path) -> None:
         ("--network=demoo", "tiny", "no network is called 'demoo'; choose from demo, "),
         ("--sampler=unipc --steps=2", "tiny", "unipc of order 3 needs at least 3 steps, got 2"),
         ("--sampler=euler --S_churn=1", "tiny", "the sampler euler has no such setting"),
+        ("--sampler=euler_a --tau=1", "tiny", "the sampler euler_a has no such setting"),
+        ("--sampler=sa_solver --steps=2", "tiny", "sa_solver of order 3 needs at least 3 steps"),
         ("--sampler=deis --solver=heun", "tiny", "--solver selects EDM's ablation sampler"),
         ("--device=tpu", "tiny", "unknown device 'tpu'"),
         ("--device=cuda:99", "tiny", "device cuda:99 asked for"),
@@ -297,6 +299,8 @@ def test_usage_errors_end_in_one_line(tmp_path: Path) -> None:
         "--outdir=a --steps=0",
         "--outdir=a --no-such-flag",
         "--outdir=a --S_churn=5 --S_noise=-1",
+        "--outdir=a --sampler=euler_a --eta=-1",
+        "--outdir=a --sampler=sa_solver --corrector-order=5",
     ):
         result = CliRunner().invoke(generate.main, args.replace("=a", f"={tmp_path}/a").split())
         assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith("Error: ")

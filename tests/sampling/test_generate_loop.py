@@ -120,7 +120,13 @@ def test_seeds_become_edms_images(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [SamplerSettings(steps=5), SamplerSettings(steps=5, S_churn=10.0)]
+    "settings",
+    [
+        SamplerSettings(steps=5),
+        SamplerSettings(steps=5, S_churn=10.0),
+        SamplerSettings(sampler="dpmpp_sde", steps=3),
+        SamplerSettings(sampler="sa_solver", steps=5),
+    ],
 )
 def test_an_image_does_not_depend_on_its_batch(settings: SamplerSettings) -> None:
     seeds = list(range(100, 140))

@@ -77,6 +77,9 @@ def test_no_flags_are_the_demo_network_and_edms_sampler() -> None:
          {"sampler": "unipc", "order": 2, "variant": "bh2", "predict": "noise", "exact": True, "thresholding": True,
           "lower_order_final": False}),
         ("--sampler deis --variant rhoab", {"sampler": "deis", "variant": "rhoab"}),
+        ("--sampler euler_a --eta 0.5 --S_noise 1.01", {"sampler": "euler_a", "eta": 0.5, "S_noise": 1.01}),
+        ("--sampler sa_solver --tau 0.8 --S_min 0.05 --S_max 50 --order 2 --corrector-order 0",
+         {"sampler": "sa_solver", "tau": 0.8, "S_min": 0.05, "S_max": 50.0, "order": 2, "corrector_order": 0}),
     ],
 )  # fmt: skip
 def test_sampling_flags_reach_the_sampler(args: str, settings: dict[str, Any]) -> None:

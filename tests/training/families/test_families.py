@@ -17,7 +17,7 @@ from tiny_network import tiny_network
 from torch.overrides import TorchFunctionMode
 
 from sampling.generate import check_guidance
-from sampling.samplers import SAMPLERS, sample
+from sampling.samplers import SOLVERS, sample
 from sampling.settings import SamplerSettings
 from skip.methods.freeu import FreeU, FreeU2
 from skip.methods.scalelong import ScaleLong
@@ -208,9 +208,9 @@ def test_gradients_reach_rho(net: Any) -> None:
 def test_every_sampler_takes_it(net: Any) -> None:
     x, _, labels = inputs(net)
     tuned = SkipTuned(net, SkipScale(0.8))
-    for name in SAMPLERS:
+    for name in SOLVERS:
         settings = SamplerSettings(
-            sampler=name, steps=4, order=2 if name in ("unipc", "dpmpp", "ipndm", "deis") else None
+            sampler=name, steps=4, order=2 if "order" in SOLVERS[name].names else None
         )
 
         def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
