@@ -125,7 +125,8 @@ FLOORS: dict[str, set[str]] = {
     "metrics.demo_detector": {"metrics.pixels", "metrics.weights"},
     "metrics": {"metrics.demo_detector"},
     "skip.methods": set(),
-    "skip": {"skip.methods"},
+    "skip": {"skip.methods", "skip.diffusers"},  # the latter is what `import skip` offers
+    "skip.diffusers": {"skip"},
     "skip.evidence": set(),
     "skip.studies": {"skip"},
     "skip.finetune": {"skip", "skip.studies"},
