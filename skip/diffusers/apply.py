@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from skip.diffusers.joins import MODELS, Join, Model, Site, model_of, sites, uncompiled
-from skip.diffusers.schedulers import SigmaOfTimestep, sigma_from_scheduler
+from skip.diffusers.schedulers import Clock, SigmaOfTimestep, sigma_from_scheduler
 from skip.scale import SkipScale
 
 
@@ -41,8 +41,8 @@ def apply(
         unet: a model with long skips, one of `skip.diffusers.joins.MODELS`: the U-Nets of images, videos and sound,
             HunyuanDiT2DModel and UniDiffuserModel; compiled or not.
         scale: rho as a function of layer and noise level. Its sigma_min and sigma_max are EDM's unless you say other.
-        scheduler: with `alphas_cumprod`; needed if rho depends on the noise level, see `sigma_from_scheduler`. Its
-            timesteps are the times of the axis "time".
+        scheduler: the pipeline's; needed if rho depends on the noise level, see `sigma_from_scheduler`. Its timesteps
+            are the times of the axis "time".
         sigma_of_timestep: instead of a scheduler, timesteps [] or [N] -> sigma in data units, of the same shape; it
             does not tell how many timesteps there are, which the axis "time" needs.
     Returns:
@@ -68,10 +68,8 @@ def apply(
     scale.per_layer(sum(site.count for site in places))  # fails now rather than in a run
 
     timed = not scale.is_identity and (scale.time != "constant" or scale.window is not None)
-    last = None
-    if timed:
-        sigma_of_timestep, last = _clock(model, entry, scale, scheduler, sigma_of_timestep)
-    tuning = _Tuning(scale, places, sigma_of_timestep if timed else None, last, entry.timestep)
+    clock = _clock(model, entry, scale, scheduler, sigma_of_timestep) if timed else None
+    tuning = _Tuning(scale, places, clock, entry.timestep)
     tuning.start(model)
     return Applied(model)
 
@@ -101,8 +99,8 @@ def _clock(
     scale: SkipScale,
     scheduler: Any,
     sigma_of_timestep: SigmaOfTimestep | None,
-) -> tuple[SigmaOfTimestep, int | None]:
-    """What tells sigma at a timestep, and the last timestep where rho depends on the timestep itself."""
+) -> SigmaOfTimestep:
+    """What tells sigma at a timestep; a `Clock` where rho depends on the timestep itself."""
     if entry.timestep is None:
         raise ValueError(
             f"rho depends on the noise level, and a {type(model).__name__} is told several at once: leave out its "
@@ -112,15 +110,16 @@ def _clock(
         raise ValueError(
             "rho depends on the noise level: pass scheduler=pipe.scheduler, or sigma_of_timestep"
         )
-    if scale.needs_time and scheduler is None:
-        raise ValueError(
-            "axis time needs to know how many timesteps there are: pass scheduler=pipe.scheduler, or choose "
-            "another axis"
-        )
-    last = max(len(scheduler.alphas_cumprod) - 1, 1) if scale.needs_time else None
     if sigma_of_timestep is None:
         sigma_of_timestep = sigma_from_scheduler(scheduler)
-    return sigma_of_timestep, last
+    if scale.needs_time:
+        if not isinstance(sigma_of_timestep, Clock):
+            raise ValueError(
+                "axis time needs to know how many timesteps there are: pass scheduler=pipe.scheduler, or choose "
+                "another axis"
+            )
+        sigma_of_timestep.relative_time(torch.zeros(()))  # fails now rather than in a run
+    return sigma_of_timestep
 
 
 class Applied:
@@ -157,7 +156,6 @@ class _Tuning:
     scale: SkipScale
     sites: list[Site]
     sigma_of_timestep: SigmaOfTimestep | None
-    last_timestep: int | None  # where rho depends on the timestep itself
     timestep: tuple[str, int] | None  # the argument of the model
     hooks: list[RemovableHandle] = field(default_factory=list)
 
@@ -169,8 +167,9 @@ class _Tuning:
         """rho of each long skip at timesteps [] or [N]: [k] or [N, k]."""
         assert self.sigma_of_timestep is not None
         time = None
-        if self.last_timestep is not None:
-            time = timestep.to(torch.float64) / self.last_timestep
+        if self.scale.needs_time:
+            assert isinstance(self.sigma_of_timestep, Clock)
+            time = self.sigma_of_timestep.relative_time(timestep)
         return self.scale(self.num_skips, self.sigma_of_timestep(timestep), time)
 
     def give(self, rho: Tensor | None) -> None:

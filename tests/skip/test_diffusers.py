@@ -370,27 +370,6 @@ def test_sigma_of_a_timestep() -> None:
     assert sigma_from_scheduler(zero_snr)(torch.tensor([998, 999])).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: diffusers.EDMEulerScheduler(), "EDMEulerScheduler has no alphas_cumprod"),
-        (
-            lambda: diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True),
-            "do not count in alphas_cumprod",
-        ),
-        (
-            lambda: diffusers.EulerDiscreteScheduler(
-                timestep_type="continuous", prediction_type="v_prediction"
-            ),
-            "do not count in alphas_cumprod",
-        ),
-    ],
-)
-def test_schedulers_that_cannot_tell(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        skip.apply(pixel_unet(), SkipScale(0.8, window=(0.1, 1.0)), make())
-
-
 @torch.inference_mode()
 def test_a_pipeline_is_tuned_and_untuned() -> None:
     unet, scheduler = pixel_unet(), diffusers.DDIMScheduler(clip_sample=False)
