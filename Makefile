@@ -5,11 +5,12 @@ GPU ?= $(firstword $(wildcard /dev/nvidia0) $(shell command -v nvidia-smi))
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 
-.PHONY: help demo test coverage lint format clean
+.PHONY: help demo test report coverage lint format clean
 
 help:
 	@echo 'make demo     pictures from the bundled network, plain and Skip-Tuned; sets .venv up first'
 	@echo 'make test     everything that CI checks: lint, types, all tests'
+	@echo 'make report   the results as one page to open in a browser: out/report/index.html'
 	@echo 'make coverage the tests, and the lines that they do not run'
 	@echo 'make lint     only lint and types'
 	@echo 'make format   put the code in form'
@@ -23,6 +24,9 @@ demo: .venv/.ready
 
 test: .venv/.ready-dev lint
 	$(PYTEST)
+
+report: .venv/.ready-dev
+	$(BIN)/python tables.py show --all --format html --outdir out/report
 
 coverage: .venv/.ready-dev
 	$(PYTEST) --cov --cov-report=term

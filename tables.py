@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dnnlib.cli import Group
-from dnnlib.files import check_writable
+from dnnlib.files import atomic_write, check_writable
 from dnnlib.flags import COUNT, Finite, Flags, Program, add_flags, flag
 from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
@@ -68,6 +68,7 @@ class ShowFlags(Flags, heading="Output"):
 
     all: bool            = flag("Every item", default=False)
     format: str          = flag("Of the tables", type=click.Choice(list(render.FORMATS)), default="markdown")
+    outdir: str | None   = flag("Write it here instead of to stdout, as index.html, results.md, results.csv or results.json", old=["--out"], metavar="DIR")
     pictures: str | None = flag("Also draw here: plots as PNG and SVG, sheets of images as PNG; needs the extra `tables`", metavar="DIR")
 
 
@@ -113,6 +114,10 @@ def main() -> None:
     python tables.py show table2
     python tables.py run table2 --results out/mine
     python tables.py show table2 --results out/mine
+
+    \b
+    # All of it as one page to open in a browser: out/report/index.html
+    python tables.py show --all --format html --outdir out/report
 
     \b
     # With the published network and 50,000 images, on every GPU of this machine (the -- keeps torchrun from --num)
@@ -184,9 +189,18 @@ def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
     pictures = Path(output.pictures) if output.pictures else None
     if pictures is not None:
         check_writable(pictures, "--pictures", folder=True)
+    if output.outdir is not None:
+        check_writable(Path(output.outdir), "--outdir", folder=True)
     results = _results(asked.results, every_kind())
     measured = [MeasuredItem.read(item, results, seed_ranges=True) for item in items]
-    click.echo(render.FORMATS[output.format](measured, pictures), nl=False)
+    text = render.FORMATS[output.format](measured, pictures)
+    if output.outdir is None:
+        click.echo(text, nl=False)
+        return
+    path = Path(output.outdir) / render.FILES[output.format]
+    with atomic_write(path) as file:
+        file.write(text.encode())
+    click.echo(json.dumps({"report": str(path)}))
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})

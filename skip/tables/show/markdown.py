@@ -99,11 +99,10 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
         f"```bash\n{command(item)}\n```",
         made_of(item),
     ]
-    if notes := [*item.notes, *_computed_elsewhere(measured)]:
+    if notes := [*item.notes, *computed_elsewhere(measured)]:
         parts.append(_bullets(notes))
 
-    many = len(measured.scalars) > MANY
-    parts.append(_table("The table", a_column_a_cell(measured) if many else a_row_a_cell(measured)))
+    parts.append(_table("The table", main_table(measured)))
     if measured.indexed:
         along = "layer, deepest first"
         if item.plot is not None and item.plot.x == "index" and item.plot.xlabel:
@@ -113,18 +112,27 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
         parts.append(f"![{heading(item)}]({_link(pictures[0])})")
 
     if best := sweeps(measured):
-        parts.append("Best rho, between the points of the grid:\n\n" + _bullets(map(_best, best)))
+        parts.append(
+            "Best rho, between the points of the grid:\n\n" + _bullets(map(best_in_words, best))
+        )
     if judged:
         sentences = [f"{number}. {one.sentence}" for number, one in enumerate(judged, 1)]
         says = "What the paper says of it"
         if item.source.startswith("nowhere"):
             says = "What is asked of it"
         parts.append(f"{says}:\n\n" + "\n".join(sentences))
-    if rows := _comparisons(judged):
+    if rows := comparisons(judged):
         parts.append(
             folded("What was compared", rows) if len(rows[0].texts) > SHORT else table(rows)
         )
     return "\n\n".join(parts)
+
+
+def main_table(measured: MeasuredItem) -> list[Column]:
+    """A row a cell or, of many values, a row a value."""
+    if len(measured.scalars) > MANY:
+        return a_column_a_cell(measured)
+    return a_row_a_cell(measured)
 
 
 def _table(what: str, columns: list[Column]) -> str:
@@ -134,7 +142,7 @@ def _table(what: str, columns: list[Column]) -> str:
     return table(columns)
 
 
-def _comparisons(judged: Sequence[Judged]) -> list[Column]:
+def comparisons(judged: Sequence[Judged]) -> list[Column]:
     """The numbers behind the verdicts, a row each; of all claims in one table, by the numbers of their sentences."""
     rows = [(number, row) for number, one in enumerate(judged, 1) for row in one.rows]
     if not rows:
@@ -163,7 +171,7 @@ def heading(item: Item) -> str:
     return f"{name}: {item.title}"
 
 
-def _computed_elsewhere(measured: MeasuredItem) -> list[str]:
+def computed_elsewhere(measured: MeasuredItem) -> list[str]:
     """What values were computed in that this machine would compute otherwise: a sentence for each kind."""
     cells: dict[str, list[int]] = {}
     for number, outcome in enumerate(measured.outcomes):
@@ -179,7 +187,7 @@ def _computed_elsewhere(measured: MeasuredItem) -> list[str]:
     return sentences
 
 
-def _best(sweep: Sweep) -> str:
+def best_in_words(sweep: Sweep) -> str:
     """The best rho of a sweep, and the value there."""
     where = in_words(sweep.settings) or "all cells"
     best = sweep.best

@@ -1,11 +1,12 @@
 """Tables and figures as pictures: curves with error bars, which need matplotlib, or sheets of images."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module, save_png
@@ -24,11 +25,12 @@ STYLES = ("-", "--", ":")  # of the first seven curves, the next seven, ...
 
 
 class CurvePoint(NamedTuple):
-    """Of a curve: where, what was measured there, and what the paper states."""
+    """Of a curve: where, what was measured there, what the paper states, and of how many images it is."""
 
     x: Any
     y: Estimate
     stated: float | None = None
+    images: int | None = None
 
 
 Curves = dict[str, list[CurvePoint]]  # by what the legend calls them
@@ -54,17 +56,17 @@ def plot(measured: MeasuredItem) -> Any:
         ValueError: if a curve has two cells at one x.
     """
     how = measured.item.plot
-    panels = [] if how is None else _panels(how, measured)
-    if how is None or not panels:
+    found = [] if how is None else panels(how, measured)
+    if how is None or not found:
         return None
 
-    columns = len(panels) if how.split is None else min(len(panels), 2)
-    rows = math.ceil(len(panels) / columns)
+    columns = len(found) if how.split is None else min(len(found), 2)
+    rows = math.ceil(len(found) / columns)
     figure = matplotlib_module("matplotlib.figure").Figure(
         figsize=(1 + 6 * columns, 4.2 * rows), layout="constrained"
     )
-    order = list(dict.fromkeys(name for panel in panels for name in panel.curves))
-    for number, (title, ylabel, drawn) in enumerate(panels):
+    order = list(dict.fromkeys(name for panel in found for name in panel.curves))
+    for number, (title, ylabel, drawn) in enumerate(found):
         axes = figure.add_subplot(
             rows,
             columns,
@@ -85,14 +87,14 @@ def plot(measured: MeasuredItem) -> Any:
         _add_legend_below(figure)
         return figure
     named: list[str] = []
-    for axes, panel in zip(figure.axes, panels, strict=True):
+    for axes, panel in zip(figure.axes, found, strict=True):
         if list(panel.curves) != named:
             _add_legend(axes)
         named = list(panel.curves)
     return figure
 
 
-def _panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
+def panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
     """What is drawn beside each other; nothing where there is nothing to draw."""
     done = [outcome for outcome in measured.done if _is_drawn(how, outcome)]
     multiples: list[Outcome] = []
@@ -227,12 +229,30 @@ def save(measured: MeasuredItem, folder: Path) -> list[Path]:
         return []
     with atomic_write(png) as file:
         figure.savefig(file, format="png", dpi=120)
-    with (
-        matplotlib_module("matplotlib").rc_context({"svg.hashsalt": name}),
-        atomic_write(svg) as file,
-    ):
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    with atomic_write(svg) as file:
+        _write_svg(figure, name, file)
     return [png, svg]
+
+
+def encoded(measured: MeasuredItem) -> tuple[str, bytes] | None:
+    """An item's picture as a page embeds it: "png" of sheets or "svg+xml" of curves, and its bytes; None of nothing."""
+    file = io.BytesIO()
+    page = sheets(measured)
+    if page is not None:
+        page.save(file, format="PNG", optimize=True)
+        return "png", file.getvalue()
+
+    figure = plot(measured)
+    if figure is None:
+        return None
+    _write_svg(figure, measured.item.name, file)
+    return "svg+xml", file.getvalue()
+
+
+def _write_svg(figure: Any, name: str, file: IO[bytes]) -> None:
+    """Equal figures of one name make equal files."""
+    with matplotlib_module("matplotlib").rc_context({"svg.hashsalt": name}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:
@@ -276,7 +296,7 @@ def _by_setting(how: Plot, outcomes: Sequence[Outcome]) -> Curves:
                 continue
             stated = next((one.value for one in outcome.cell.published if one.metric == y), None)
             place = x if isinstance(x, float | int) else shown(x)
-            point = CurvePoint(place, outcome.values[name], stated)
+            point = CurvePoint(place, outcome.values[name], stated, outcome.cell.settings.count)
             curves.setdefault(_name(how, outcome.cell, name), []).append(point)
 
     for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""Measured items as Markdown, CSV and JSON, and drawn."""
+"""Measured items as Markdown, a page, CSV and JSON, and drawn."""
 
 import csv
 import io
@@ -15,6 +15,7 @@ from skip.tables.results import Outcome
 from skip.tables.show import plots
 from skip.tables.show.labels import resolve, shown
 from skip.tables.show.markdown import command, overview, section
+from skip.tables.show.page import html
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.verdicts import Judged, verdicts
 
@@ -90,7 +91,13 @@ def as_json(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
     return json.dumps(found, indent=2) + "\n"
 
 
-FORMATS: dict[str, Render] = {"markdown": markdown, "csv": as_csv, "json": as_json}
+FORMATS: dict[str, Render] = {"markdown": markdown, "html": html, "csv": as_csv, "json": as_json}
+FILES = {
+    "markdown": "results.md",
+    "html": "index.html",
+    "csv": "results.csv",
+    "json": "results.json",
+}
 
 
 def _draw(measured: MeasuredItem, pictures: Path | None) -> list[Path]:
