@@ -25,6 +25,7 @@ FORMER = {
     ("finetune rho", "--out"): "--dest",
     ("demo_detector train", "--out"): "--dest",
     ("tables tune", "--data"): "--ref-images",
+    ("tables show", "--out"): "--outdir",
     ("tables tune", "--out"): "--outdir",
     ("tables tune", "--reference"): "--ref",
     ("train", "--fid-detector"): "--detector",
