@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from standins_edm2 import edm2_snapshot, fill_edm2
 from standins_ldm import write_kl, write_ldm
 from standins_uvit import write_uvit
 from tiny_network import saved
@@ -21,6 +22,7 @@ from sampling.settings import SamplerSettings
 from skip.source import ImageSource
 from training import checkpoint
 from training.checkpoint import load_network
+from training.families.edm2.unet import EDM2Precond
 
 NETWORKS = ("model.ckpt", "uvit.pth")
 
@@ -95,6 +97,32 @@ def test_euler_over_its_levels_is_ddim_as_ldm_has_it(folder: Path, tmp_path: Pat
         x = abar[i + 1].sqrt() * x0 + (1 - abar[i + 1]).sqrt() * eps
     expected = to_uint8(net.first_stage_model(x.float())).numpy().astype(np.int16)
     assert (np.abs(images - expected) > 1).mean() < 0.01
+
+
+def test_latents_of_edm2_are_decoded(folder: Path, tmp_path: Path) -> None:
+    net = fill_edm2(
+        EDM2Precond(
+            8,
+            4,
+            4,
+            model_channels=16,
+            channel_mult=[1, 2],
+            num_blocks=1,
+            attn_resolutions=[4],
+            channels_per_head=16,
+        )
+    )
+    (folder / "edm2.pkl").write_bytes(edm2_snapshot(net, latent_encoder=True))
+    own = ("--autoencoder", str(folder / "kl.pth"))
+    plain = made(folder, tmp_path / "plain", "edm2.pkl", "--steps=3", *own)
+    assert plain.shape == (4, 3, 16, 16) and plain.std() > 10
+    tuned = made(folder, tmp_path / "tuned", "edm2.pkl", "--steps=3", *own, "--rho-bottom=0.7")
+    assert (np.abs(tuned - plain).mean((1, 2, 3)) > 1).all()
+
+    without = run(folder, tmp_path / "without", "edm2.pkl", "--steps=3")
+    assert without.exit_code == 2 and without.stderr.count("\n") == 1
+    assert "its file holds no decoder: give that of its autoencoder" in without.stderr
+    assert not (tmp_path / "without").exists()
 
 
 def test_the_record_tells_the_autoencoder(folder: Path, tmp_path: Path) -> None:

@@ -158,7 +158,12 @@ FLOORS: dict[str, set[str]] = {
         "training.families.latent",
     },
     "training.families.uvit": {"training.blocks", "training.kernels", "training.families.latent"},
-    "training.families.edm2": {"training.precond", "training.blocks", "training.kernels"},
+    "training.families.edm2": {
+        "training.precond",
+        "training.blocks",
+        "training.kernels",
+        "training.families.latent",
+    },
     "training.families": {
         "training.precond",
         "training.blocks",

@@ -11,7 +11,7 @@ from torch_utils import safe_pickle
 from torch_utils.safe_pickle import Recorded
 from torch_utils.torch_files import check_tensors
 
-PUBLISHED_NAMES = {"Precond": "EDM2Precond"}  # EDM2 calls its own class Precond
+LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
 
 
 def is_pickle(head: bytes) -> bool:
@@ -46,7 +46,15 @@ def read_snapshot(path: Path) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         )
     tensors = dict(_tensors(ema, "", set()))
     check_tensors(tensors, path.stat().st_size, "the network in the pickle")
-    return PUBLISHED_NAMES.get(ema.class_name, ema.class_name), kwargs, tensors
+    return _class_name(ema.class_name, kwargs), kwargs, tensors
+
+
+def _class_name(published: str, kwargs: dict[str, Any]) -> str:
+    """Ours: EDM2 calls its own class Precond, whether it makes images or latents."""
+    if published != "Precond":
+        return published
+    latents = kwargs.get("img_channels") == LATENT_CHANNELS
+    return "EDM2LatentPrecond" if latents else "EDM2Precond"
 
 
 def _tensors(module: Recorded, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:

@@ -30,11 +30,11 @@ def is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
 
 
-def read(path: Path) -> Contents:
-    """Read a network.
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a safetensors file of any program.
 
     Raises:
-        ValueError: if the file is damaged, or of another program.
+        ValueError: if the file is damaged.
     """
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
@@ -46,7 +46,16 @@ def read(path: Path) -> Contents:
         ) from error
     check_tensors(tensors, path.stat().st_size, "the safetensors file")
     check_safetensors(path)
+    return metadata, tensors
 
+
+def read(path: Path) -> Contents:
+    """Read a network.
+
+    Raises:
+        ValueError: if the file is damaged, or of another program.
+    """
+    metadata, tensors = read_tensors(path)
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "none")
         raise ValueError(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import fill, relative_error
 from standins_ldm import KL, TINY, VQ, ldm_tensors, vq_decoder
@@ -91,6 +92,39 @@ def test_the_decoders(kind: str) -> None:
     assert not unexpected and all(name.startswith(("encoder.", "quant_conv.")) for name in missing)
     z = torch.randn(2, ours.embed_dim, 8, 8)
     assert relative_error(ours(z), theirs.eval().decode(z / ours.scale_factor).sample) < 1e-5
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["to_q", "query"])
+@torch.inference_mode()
+def test_the_decoder_of_a_file_of_diffusers(old: bool, tmp_path: Path) -> None:
+    """As Stable Diffusion's VAE is published: safetensors of an AutoencoderKL, encoder and all."""
+    config = AUTOENCODER | {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+    }
+    theirs = diffusers.AutoencoderKL(
+        block_out_channels=(32, 64, 64), latent_channels=4, **config
+    ).eval()
+    state = fill(theirs).state_dict()
+    if old:
+        # Before diffusers 0.15.
+        names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+        for new, before in names.items():
+            state = {name.replace(f".{new}.", f".{before}."): v for name, v in state.items()}
+    safetensors.torch.save_file(state, tmp_path / "vae.safetensors", {"format": "pt"})
+    ours = read_decoder(tmp_path / "vae.safetensors", scale_factor=1.0)
+    assert ours.factor == 4
+    z = torch.randn(2, 4, 8, 8)
+    assert relative_error(ours(z), theirs.decode(z).sample) < 1e-5
+
+    # And with LDM's names.
+    safetensors.torch.save_file(ours.state_dict(), tmp_path / "ldm.safetensors")
+    assert torch.equal(read_decoder(tmp_path / "ldm.safetensors", scale_factor=1.0)(z), ours(z))
+
+    del state["decoder.conv_in.bias"]
+    safetensors.torch.save_file(state, tmp_path / "damaged.safetensors")
+    with pytest.raises(ValueError, match=r"1 missing .*decoder\.conv_in\.bias"):
+        read_decoder(tmp_path / "damaged.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["VQ", "KL"])

@@ -34,10 +34,10 @@ from training.networks import SKIP_TARGETS
 from training.precond import EDMPrecond
 
 
-def edm2(folder: Path) -> Path:
+def edm2(folder: Path, channels: int = 3) -> Path:
     net = EDM2Precond(
         8,
-        3,
+        channels,
         4,
         model_channels=16,
         channel_mult=[1, 2],
@@ -49,6 +49,10 @@ def edm2(folder: Path) -> Path:
     path = folder / "edm2.pkl"
     path.write_bytes(edm2_snapshot(net, dtype=torch.float32))
     return path
+
+
+def edm2_of_latents(folder: Path) -> Path:
+    return edm2(folder, channels=4)
 
 
 def ldm(folder: Path) -> Path:
@@ -79,6 +83,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "EDMPrecond": edm,
     "ConsistencyPrecond": openai,
     "EDM2Precond": edm2,
+    "EDM2LatentPrecond": edm2_of_latents,
     "LDMPrecond": ldm,
     "UViTPrecond": uvit,
     "UViTImagePrecond": uvit_of_images,
@@ -176,6 +181,7 @@ def test_a_target_that_a_network_lacks_is_refused_before_it_runs(
     source = ImageSource(str(tmp_path / "net"), scale=SkipScale(0.8), skip_target=target)  # type: ignore[arg-type]
     if target == "full" or type(net).__name__ not in (
         "EDM2Precond",
+        "EDM2LatentPrecond",
         "UViTPrecond",
         "UViTImagePrecond",
     ):

@@ -1,1 +1,1 @@
-"""EDM2's networks: magnitude-preserving layers and the U-Net made of them."""
+"""EDM2's networks: magnitude-preserving layers, the U-Net made of them, and that of latents."""

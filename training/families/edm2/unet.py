@@ -34,8 +34,6 @@ from training.families.edm2.layers import (
 )
 from training.precond import EDMScaled
 
-LATENT_CHANNELS = 4  # of EDM2's networks at 512 pixels; an image has 1 or 3
-
 
 class EDM2Block(SkipBlock):
     r"""Residual block with optional 2x resampling, self-attention, and a long skip joined to its input.
@@ -297,20 +295,6 @@ class EDM2Precond(EDMScaled):
         )
         self.logvar_fourier = MPFourier(logvar_channels)
         self.logvar_linear = MPConv(logvar_channels, 1, 0)
-
-    @property
-    def image_channels(self) -> int:
-        """Of the images; ValueError for the latents of EDM2's networks at 512 pixels, which are not decoded here."""
-        if self.img_channels == LATENT_CHANNELS:
-            raise ValueError(
-                "this network makes latents of Stable Diffusion's autoencoder, as EDM2's do at 512 pixels; those are "
-                "not decoded here: take a network of 64 pixels (edm2-img64-*)"
-            )
-        return self.img_channels
-
-    def decode(self, x: Tensor) -> Tensor:
-        """See `training.precond.Precond.decode`; refused for latents, as `image_channels` is."""
-        return x[:, : self.image_channels]
 
     @property
     def model(self) -> EDM2UNet:  # type: ignore[override]

@@ -13,6 +13,7 @@ from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
 from training import own_format
 from training.families.latent.autoencoder import DECODERS, KLDecoder, LatentDecoder
+from training.families.latent.diffusers_names import is_diffusers, ldm_names
 from training.families.latent.encoder import KLAutoencoder
 
 D = TypeVar("D", bound=LatentDecoder)
@@ -84,8 +85,9 @@ def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder
 
     Args:
         path: what `save_autoencoder` wrote; or published files, whose sizes follow from the shapes: a torch.save
-            archive of a state_dict (autoencoder_kl_ema.pth), or a Lightning checkpoint with that in it (LDM's
-            model.ckpt of a first stage). The encoder's tensors and others are left alone.
+            archive of a state_dict (autoencoder_kl_ema.pth), a Lightning checkpoint with that in it (LDM's model.ckpt
+            of a first stage), or safetensors, with LDM's names or those of diffusers' AutoencoderKL (Stable
+            Diffusion's diffusion_pytorch_model.safetensors). The encoder's tensors and others are left alone.
         scale_factor: of published files, see `decoder_arguments`.
     Returns:
         The decoder, in eval mode and without gradients.
@@ -95,11 +97,14 @@ def read_decoder(path: Path, scale_factor: float | None = None) -> LatentDecoder
     with open(path, "rb") as file:
         head = file.read(512)
     if own_format.is_safetensors(head):
-        kwargs, tensors = _own(path)
-        return _built(KLDecoder, kwargs, decoder_parts(tensors))
+        metadata, tensors = own_format.read_tensors(path)
+        if metadata.get("format") == own_format.FORMAT:
+            kwargs, tensors = _own(path)
+            return _built(KLDecoder, kwargs, decoder_parts(tensors))
+    else:
+        tensors = read_lightning(path) if is_lightning(head) else read_state_dict(path)
 
-    lightning = is_lightning(head)
-    tensors = decoder_parts(read_lightning(path) if lightning else read_state_dict(path))
+    tensors = ldm_names(tensors) if is_diffusers(tensors) else decoder_parts(tensors)
     kwargs = decoder_arguments(tensors, scale_factor)
     return _built(DECODERS[kwargs.pop("class")], kwargs, tensors)
 

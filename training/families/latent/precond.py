@@ -8,52 +8,42 @@ from torch import Tensor, nn
 from dnnlib.keywords import check_keywords, shown
 from training.families.latent.autoencoder import DECODERS, LatentDecoder
 from training.families.latent.discrete import DiscretePrecond, Prediction
+from training.precond_base import Precond
 
 AT_ONCE = 16  # images decoded together on a GPU, where their activations take no more than
 # Bytes, about; fixed, so that the last digits do not depend on what else is on the card.
 MEMORY = 4 * 2**30
 
 
-class LatentPrecond(DiscretePrecond):
+class LatentPrecond(Precond):
     """A denoiser D(x; sigma) of latents x, with or without a decoder: images = first_stage_model(x).
 
-    The decoder is a part of the network: a file that `save_network` writes holds it.
+    The decoder is a part of the network: a file that `save_network` writes holds it. A subclass has a second base,
+    which knows the noise levels, and calls `take_decoder` once that is built.
 
-    Args:
-        model, img_resolution, img_channels, label_dim, use_fp16, prediction, table: see `DiscretePrecond`.
-        first_stage: what builds the decoder: "class", a name in DECODERS, and its keywords; None: there is none yet.
     Attributes:
         first_stage_model: the decoder, or None.
-    Raises:
-        ValueError: if a choice is unknown, or the decoder does not fit the latents.
     """
 
     first_stage_model: LatentDecoder | None
 
-    def __init__(
-        self,
-        model: nn.Module,
-        img_resolution: int,
-        img_channels: int,
-        label_dim: int = 0,
-        use_fp16: bool = False,
-        prediction: Prediction = "eps",
-        first_stage: dict[str, Any] | None = None,
-        **table: Any,
-    ) -> None:
-        super().__init__(
-            model, img_resolution, img_channels, label_dim, use_fp16, prediction, **table
-        )
+    def take_decoder(self, first_stage: dict[str, Any] | None) -> None:
+        """Build the decoder of a file.
+
+        Args:
+            first_stage: "class", a name in DECODERS, and its keywords; None: there is none yet.
+        Raises:
+            ValueError: if a choice is unknown, or the decoder does not fit the latents.
+        """
         self.first_stage_model = None
-        if first_stage is not None:
-            kwargs = dict(first_stage)
-            name = kwargs.pop("class", None)
-            if name not in list(DECODERS):  # a list or table from a file is no key
-                raise ValueError(
-                    f"unknown decoder {shown(name)}; choose from {', '.join(DECODERS)}"
-                )
-            check_keywords(kwargs, [DECODERS[name]])
-            self.attach(DECODERS[name](**kwargs))
+        if first_stage is None:
+            return
+        kwargs = dict(first_stage)
+        name = kwargs.pop("class", None)
+        if name not in list(DECODERS):  # a list or table from a file is no key
+            raise ValueError(f"unknown decoder {shown(name)}; choose from {', '.join(DECODERS)}")
+        check_keywords(kwargs, [DECODERS[name]])
+        self.attach(DECODERS[name](**kwargs))
 
     def attach(self, decoder: LatentDecoder) -> None:
         """Take `decoder` for the latents, instead of one that was there.
@@ -125,3 +115,30 @@ class LatentPrecond(DiscretePrecond):
                 "as --autoencoder=PATH|URL"
             )
         return self.first_stage_model
+
+
+class DiscreteLatentPrecond(LatentPrecond, DiscretePrecond):
+    """The same with discrete times, or with those of the VP process: LDM's and U-ViT's networks.
+
+    Args:
+        model, img_resolution, img_channels, label_dim, use_fp16, prediction, table: see `DiscretePrecond`.
+        first_stage: see `LatentPrecond.take_decoder`.
+    Raises:
+        ValueError: if a choice is unknown, or the decoder does not fit the latents.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        img_resolution: int,
+        img_channels: int,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        prediction: Prediction = "eps",
+        first_stage: dict[str, Any] | None = None,
+        **table: Any,
+    ) -> None:
+        super().__init__(
+            model, img_resolution, img_channels, label_dim, use_fp16, prediction, **table
+        )
+        self.take_decoder(first_stage)

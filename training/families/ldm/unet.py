@@ -22,7 +22,7 @@ from training.blocks.tower import Place, Tower
 from training.blocks.transformer import Dense, LayerNorm, class_token
 from training.blocks.unet_block import SkipTarget
 from training.families.latent.discrete import NoiseTable
-from training.families.latent.precond import LatentPrecond
+from training.families.latent.precond import DiscreteLatentPrecond
 from training.families.ldm.blocks import (
     GROUPS,
     ZERO,
@@ -241,13 +241,13 @@ class ConditionedUNet(RawNetwork):
         return self.diffusion_model(x, noise_labels, context, skip_scale, skip_target, skip_join)
 
 
-class LDMPrecond(LatentPrecond):
+class LDMPrecond(DiscreteLatentPrecond):
     """A denoiser D(x; sigma) of latents from LDM's U-Net; the defaults are those of LDM-4 for ImageNet (cin256-v2).
 
     Args:
         img_resolution, img_channels: of the latents x.
         label_dim: number of classes, "no class" not included; 0 if unconditional.
-        use_fp16, prediction, first_stage: see `LatentPrecond`.
+        use_fp16, prediction, first_stage: see `DiscreteLatentPrecond`.
         beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see
             `training.families.latent.discrete.NoiseTable`.
         context_dim: length of a class's token; needed with classes, and only with them.

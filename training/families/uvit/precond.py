@@ -5,17 +5,17 @@ from typing import Any
 import torch
 
 from training.families.latent.discrete import DiscretePrecond, NoiseTable
-from training.families.latent.precond import LatentPrecond
+from training.families.latent.precond import DiscreteLatentPrecond
 from training.families.uvit.network import UViT
 
 
-class UViTPrecond(LatentPrecond):
+class UViTPrecond(DiscreteLatentPrecond):
     """A denoiser D(x; sigma) of latents from a U-ViT; the defaults are those of U-ViT-H for ImageNet's latents.
 
     Args:
         img_resolution, img_channels: of the latents x.
         label_dim: number of classes, "no class" not included; 0 if unconditional.
-        use_fp16, prediction, first_stage: see `LatentPrecond`.
+        use_fp16, prediction, first_stage: see `DiscreteLatentPrecond`.
         beta_schedule, beta_start, beta_end, num_timesteps, first_timestep, rounding: see `NoiseTable`.
         model_kwargs: the other keywords of `UViT`.
     """

@@ -402,17 +402,3 @@ def test_same_on_a_gpu() -> None:
     net, (x, sigma, labels) = tiny(), inputs()
     expected = net(x, sigma, labels)
     assert relative_error(net.cuda()(x.cuda(), sigma.cuda(), labels.cuda()).cpu(), expected) < 1e-3
-
-
-def test_latents_are_not_taken_for_images() -> None:
-    net = tiny(img_channels=4)
-    with pytest.raises(ValueError, match="latents of Stable Diffusion's autoencoder"):
-        net.image_channels  # noqa: B018  # a property
-    with pytest.raises(ValueError, match="not decoded here"):
-        net.decode(torch.zeros(1, 4, 8, 8))
-    assert tiny().image_channels == 3 and tiny().decode(torch.ones(1, 3, 8, 8)).shape == (
-        1,
-        3,
-        8,
-        8,
-    )
