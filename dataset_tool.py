@@ -1,4 +1,4 @@
-"""Make a dataset zip for train.py from images, MNIST-like idx files, CIFAR or a colour font."""
+"""Make a dataset zip for train.py from images, arrays, MNIST-like idx files, CIFAR or a colour font."""
 
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
@@ -64,6 +64,7 @@ def main(flags: ImportFlags) -> None:
     \b
     --source FOLDER                         all images below it
     --source IMAGES.zip                     all images in it, also a data set of StyleGAN or EDM
+    --source IMAGES.npy, IMAGES.npz         an array, uint8 [N, H, W, C]; an npz's arr_1 are its classes
     --source FOLDER, *-images-idx3-ubyte    MNIST or Fashion-MNIST, .gz or not, labels beside it
     --source cifar-10-python.tar.gz         CIFAR-10 or -100, Python or binary version
     --source FONT.ttf                       a colour font's pictures of --characters, on white

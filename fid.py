@@ -43,7 +43,7 @@ DETECTOR = "Feature network: a name in configs/detectors.toml, path or URL"
 class ReferenceFlags(Flags, heading="Images"):
     """The real images of `ref`, and where their statistics go."""
 
-    data: str       = flag("Real images", required=True, metavar="DIR|ZIP|NPZ")
+    data: str       = flag("Real images", required=True, metavar="DIR|ZIP|NPZ|NPY")
     dest: str       = flag("Where the statistics go", required=True, metavar="NPZ")
     overwrite: bool = flag("Replace the file that is there", default=False)
 
@@ -52,7 +52,7 @@ class ReferenceFlags(Flags, heading="Images"):
 class StoredFlags(Flags, heading="Images"):
     """The images of `calc`."""
 
-    images: str = flag("Generated images", required=True, metavar="DIR|ZIP|NPZ")
+    images: str = flag("Generated images", required=True, metavar="DIR|ZIP|NPZ|NPY")
     num: int    = flag("Use this many, a random subset if there are more", type=click.IntRange(min=2), default=50000, metavar="INT")
     seed: int   = flag("Of that subset", type=SEED, default=0, metavar="INT")
 
@@ -69,8 +69,8 @@ class MetricFlags(Flags, heading="Metrics"):
     """What to measure, and against what."""
 
     metrics: str           = flag(f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", metavar="LIST")
-    ref: str | None        = flag("Statistics of the real images, made by fid.py ref or published with EDM or EDM2", metavar="NPZ|PKL|URL")
-    ref_images: str | None = flag(f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need; FID too, without --ref", metavar="DIR|ZIP|NPZ")
+    ref: str | None        = flag("Statistics of the real images, made by fid.py ref or by EDM, EDM2, ADM, pytorch-fid, clean-fid or torch-fidelity", metavar="NPZ|PKL|PT|URL")
+    ref_images: str | None = flag(f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need, or their features as clean-fid and torch-fidelity keep them; FID too, without --ref", metavar="DIR|ZIP|NPZ|NPY|PT")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Arrays of plain numbers from npz files: checked before memory is taken, and nothing in them is executed.
+"""Arrays of plain numbers from npz and npy files: checked before memory is taken, and nothing in them is executed.
 
 numpy's own reader trusts a header's shape, and its messages advise to allow pickles. Here each array's header is
 compared with the size that the archive gives the member, the archive's checksums are compared with what is read, and
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -174,20 +174,12 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Arrays]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path")
 
-    try:
+    with _told(path, "an npz file of plain arrays"):
         with open(path, "rb") as raw:
             if raw.read(2) != b"PK":
                 raise DamagedError("it is no zip archive")
         with zipfile.ZipFile(path) as archive:
             yield Arrays(Path(path), archive)
-    except DamagedError as error:
-        raise ValueError(
-            f"{path} is not an npz file of plain arrays, or is damaged: {error}"
-        ) from error
-    except DAMAGE as error:
-        raise ValueError(
-            f"{path} is damaged: {printable(str(error) or type(error).__name__)}"
-        ) from error
 
 
 def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> list[np.ndarray]:
@@ -200,15 +192,52 @@ def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> list[np.n
         return [arrays.read(name) for name in names]
 
 
-def _header(file: IO[bytes], name: str, size: int) -> Header:
-    """Read an array's header, and compare it with the size of its member."""
+def map_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of an npy file, which stays on disk, read-only.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no npy file, is damaged, claims another size than it has, or holds objects.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the path")
+
+    with _told(path, "an npy file of a plain array"), open(path, "rb") as file:
+        header = _header(file, None, os.fstat(file.fileno()).st_size)
+        order: Literal["F", "C"] = "F" if header.by_columns else "C"
+        if 0 in header.shape:
+            return np.empty(header.shape, header.dtype, order)
+        return np.memmap(path, header.dtype, "r", header.begin, header.shape, order)
+
+
+@contextmanager
+def _told(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """What is wrong with a file, in one line that names it."""
+    try:
+        yield
+    except DamagedError as error:
+        raise ValueError(f"{path} is not {kind}, or is damaged: {error}") from error
+    except DAMAGE as error:
+        raise ValueError(
+            f"{path} is damaged: {printable(str(error) or type(error).__name__)}"
+        ) from error
+
+
+def _header(file: IO[bytes], name: str | None, size: int) -> Header:
+    """Read an array's header, and compare it with the size of its member, or of its file.
+
+    Args:
+        file: at the begin of the array.
+        name: of the array in an npz; None of an npy file's only one.
+        size: of the member or the file, in bytes.
+    """
+    member = "it" if name is None else f"its member {_shown(name)}"
+    array = "its array" if name is None else f"its array {_shown(name)}"
     try:
         version = np.lib.format.read_magic(file)
         # The last differs from the second in its text's encoding.
         if version not in ((1, 0), (2, 0), (3, 0)):
-            raise DamagedError(
-                f"its member {_shown(name)} is npy of the unknown version {version[0]}.{version[1]}"
-            )
+            raise DamagedError(f"{member} is npy of the unknown version {version[0]}.{version[1]}")
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read(file)
@@ -223,18 +252,16 @@ def _header(file: IO[bytes], name: str, size: int) -> Header:
         AttributeError,
     ) as error:
         # Nested brackets by the thousand, a pickle in place of an array, ...: numpy fails in many ways.
-        raise DamagedError(f"its member {_shown(name)} is no array of plain numbers") from error
+        raise DamagedError(f"{member} is no array of plain numbers") from error
     if dtype.hasobject:
         raise DamagedError(
-            f"its array {_shown(name)} holds Python objects, which are never loaded; store plain numbers"
+            f"{array} holds Python objects, which are never loaded; store plain numbers"
         )
     if any(type(length) is not int or length < 0 for length in shape) or dtype.itemsize == 0:
-        raise DamagedError(f"its array {_shown(name)} has an impossible shape")
+        raise DamagedError(f"{array} has an impossible shape")
     wanted = math.prod(shape) * dtype.itemsize
     if wanted != size - file.tell():
-        raise DamagedError(
-            f"its array {_shown(name)} claims {wanted:,} bytes, and has {size - file.tell():,}"
-        )
+        raise DamagedError(f"{array} claims {wanted:,} bytes, and has {size - file.tell():,}")
     return Header(shape, dtype, by_columns, file.tell())
 
 

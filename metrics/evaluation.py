@@ -26,6 +26,7 @@ from metrics.images import Images
 from metrics.measure import INCEPTION, Measured, measure, needed
 from metrics.metric import Evidence
 from metrics.statistics import Statistics
+from metrics.stored_features import StoredFeatures
 from torch_utils import distributed
 from torch_utils.precision import computed_in
 
@@ -123,14 +124,17 @@ class Evaluation:
 
     @contextlib.contextmanager
     def compared_with(
-        self, names: list[str], reference: Statistics | None, real: Images | None
+        self,
+        names: list[str],
+        reference: Statistics | None,
+        real: Images | StoredFeatures | None,
     ) -> Iterator[Target]:
         """What to compare with, checked and computed before the generated images, so that errors come early.
 
         Args:
             names: keys of `metrics.measure.METRICS`.
             reference: statistics of the real images; None takes them from `real`.
-            real: the real images, where a metric needs their features.
+            real: the real images, where a metric needs their features; or the features themselves.
         Raises:
             ValueError: if the reference was made with another detector or is none, or a metric needs what this lacks.
         """
@@ -153,6 +157,9 @@ class Evaluation:
         if real is None:
             yield Target(gaussian)
             return
+        if isinstance(real, StoredFeatures):
+            yield self._target(gaussian, real)
+            return
         # These stay until all is measured, for a killed run to go on; and they have no place in the others' folder.
         with dataclasses.replace(self, folder=None).features_of(real, "real") as store:
             ids = range(len(real))
@@ -163,13 +170,22 @@ class Evaluation:
             features = self._at_hand(store.load(ids)[0]) if distributed.rank() == 0 else None
             yield Target(gaussian, features)
 
+    def _target(self, reference: Gaussian | None, real: StoredFeatures) -> Target:
+        """What is known of real images whose features are kept."""
+        real.require_dim(self.detector.feature_dim, self.detector.name)
+        if reference is None:
+            name = "the real images' covariance"
+            reference = Gaussian(real.statistics(), name, self.device)
+        features = self._at_hand(real.features) if distributed.rank() == 0 else None
+        return Target(reference, features)
+
     def measure(
         self,
         names: list[str],
         store: FeatureStore,
         ids: Sequence[int],
         reference: Statistics | None,
-        real: Images | None,
+        real: Images | StoredFeatures | None,
     ) -> Measured:
         """`compared_with` and `compare` in one, for a single set of images."""
         with self.compared_with(names, reference, real) as target:
@@ -216,9 +232,9 @@ class Evaluation:
         said = {str(warning.message) for warning in caught} | self._doubts(target.reference)
         return dataclasses.replace(found, warnings=sorted(said))
 
-    def _at_hand(self, rows: np.ndarray) -> Tensor:
+    def _at_hand(self, rows: np.ndarray | Tensor) -> Tensor:
         """Features or logits where metrics are computed: on this rank's device if it has float64."""
-        return torch.from_numpy(rows).to("cpu" if self.device.type == "mps" else self.device)
+        return torch.as_tensor(rows).to("cpu" if self.device.type == "mps" else self.device)
 
     def _doubts(self, reference: Gaussian | None) -> set[str]:
         """What to tell of statistics that name no feature network: published ones are Inception's."""

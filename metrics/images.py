@@ -1,4 +1,4 @@
-"""Images to be measured: a folder, a data set zip, or an npz of arrays."""
+"""Images to be measured: a folder, a data set zip, or an array in an npy or npz file."""
 
 import hashlib
 import json
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnnlib.arrays import open_arrays
 from dnnlib.run_folder import RECORD, SHEET
-from dnnlib.text import printable
 from dnnlib.util import file_sha256
+from training.data.image_arrays import is_array_file, open_image_array
 from training.data.image_files import ImageFiles
 from training.dataset import ImageDataset
 
@@ -78,46 +77,24 @@ class StoredImages:
 
 
 class ArrayImages:
-    """Images in an npz: arr_0 (or its only array), uint8 [N, H, W, C], as the ADM evaluator's files.
+    """Images in an array: an npy file, or arr_0 (or the only array) of an npz, as the ADM evaluator's files.
 
     They stay on disk, unless they are compressed.
 
     Args:
-        path: the npz.
+        path: the npy or npz, uint8 [N, H, W, C].
         max_size: keep a random subset of this many.
         seed: which subset.
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or holds no such array.
+        FileNotFoundError, ValueError: as `training.data.image_arrays.open_image_array`.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], max_size: int | None = None, seed: int = 0
     ) -> None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} does not exist")
-
-        with open_arrays(path) as arrays:
-            name = "arr_0" if "arr_0" in arrays or len(arrays.names) != 1 else arrays.names[0]
-            if name not in arrays:
-                held = printable(", ".join(arrays.names) or "nothing")
-                raise ValueError(f"{path} holds {held}, but no array arr_0 of images")
-
-            header = arrays.header(name)
-            if header.dtype != np.uint8 or len(header.shape) != 4 or header.shape[3] not in (1, 3):
-                raise ValueError(
-                    f"{path}: {name} is {header.dtype} {list(header.shape)}; images are uint8 [N, H, W, 1 or 3]"
-                )
-            if 0 in header.shape[1:]:
-                raise ValueError(
-                    f"{path}: {name} is {list(header.shape)}; its images have no pixels"
-                )
-
-            images = arrays.mapped(name)
-            images = arrays.read(name) if images is None else images
-
-        self._images, self._places = images, _subset(len(images), max_size, seed)
-        self.channels = images.shape[3]
+        self._images = open_image_array(path)
+        self._places = _subset(len(self._images), max_size, seed)
+        self.channels = self._images.shape[3]
         self.fingerprint = _fingerprint(file_sha256(path), max_size, seed)
 
     def __len__(self) -> int:
@@ -131,7 +108,7 @@ class ArrayImages:
 
 
 def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int = 0) -> Images:
-    """The images at `path`: a folder, a zip, or an npz.
+    """The images at `path`: a folder, a zip, an npy or an npz.
 
     Args:
         path: where they are.
@@ -141,11 +118,7 @@ def open_images(path: str | os.PathLike[str], num: int | None = None, seed: int 
         FileNotFoundError: if `path` does not exist.
         ValueError: if there are fewer than `num` images or fewer than 2, or one of them cannot be read.
     """
-    kind = (
-        ArrayImages
-        if Path(path).suffix.lower() == ".npz" and not Path(path).is_dir()
-        else StoredImages
-    )
+    kind = ArrayImages if is_array_file(path) else StoredImages
     images: Images = kind(path, num, seed)
     if num is not None and len(images) < num:
         raise ValueError(

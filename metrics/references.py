@@ -10,6 +10,7 @@ from dnnlib.util import fetch, file_sha256, is_url
 from metrics.detector import DEFAULT, Detector, load_entries
 from metrics.images import Images, open_images
 from metrics.statistics import Statistics
+from metrics.stored_features import StoredFeatures, holds_features
 
 
 class References:
@@ -21,11 +22,11 @@ class References:
 
     Args:
         ref: statistics, a path or URL; None takes those of `ref_images`.
-        ref_images: images, a path; None where no metric needs them.
+        ref_images: images, a path, or their features as another tool has kept them; None where no metric needs them.
     Attributes:
         statistics: of `ref`, or those in the file of `ref_images`; None if there are none. Of a file for two detectors
             they are Inception's: `fitting` knows better.
-        real: the images, or None.
+        real: the images or their features, or None.
         record: what a result tells of them, as JSON.
     Raises:
         FileNotFoundError, ValueError, RuntimeError: if a file is missing, damaged or of another kind.
@@ -35,7 +36,7 @@ class References:
         self.own = ref is None and ref_images is not None and has_statistics(located(ref_images))
         self._path: Path | None = None
         self.statistics: Statistics | None = None
-        self.real: Images | None = None
+        self.real: Images | StoredFeatures | None = None
         self.record: dict[str, Any] = {}
 
         named = ref_images if self.own else ref
@@ -50,8 +51,12 @@ class References:
                 "mu and sigma in the file of images, not those of its images"
             )
         if ref_images is not None:
-            self.real = open_images(located(ref_images))
+            self.real = _open(located(ref_images))
             self.record |= {"reference_images": ref_images, "reference_images_num": len(self.real)}
+            if isinstance(self.real, StoredFeatures):
+                self.record["reference_images_are"] = (
+                    "features, of which their file does not tell the detector"
+                )
 
     def detector(self, given: str | None, default: str = DEFAULT) -> str:
         """The detector to load: the one that is given, or else the one that the statistics were made with.
@@ -90,6 +95,11 @@ class References:
         """The statistics of a detector; before it is known, whichever there are, to find damage early."""
         assert self._path is not None
         return Statistics.load(self._path, detector=detector)
+
+
+def _open(path: Path) -> Images | StoredFeatures:
+    """The images at a path, or the features of theirs that another tool has kept."""
+    return StoredFeatures(path) if holds_features(path) else open_images(path)
 
 
 def has_statistics(path: str | os.PathLike[str]) -> bool:

@@ -15,6 +15,7 @@ from dnnlib.files import atomic_write
 from dnnlib.text import printable
 from metrics.features import ArrayLike, as_features
 from torch_utils import distributed, safe_pickle
+from torch_utils.torch_files import ArrayRules, is_archive, read_archive
 
 KNOWN: dict[str, Any] = {  # beside mu and sigma
     "count": int,
@@ -95,20 +96,25 @@ class Statistics:
         cov_key: str = "sigma",
         detector: str | None = None,
     ) -> "Statistics":
-        """Read statistics that this class, EDM, EDM2 or the ADM evaluator wrote; nothing in the file is executed.
+        """Read statistics that this class or another tool wrote; nothing in the file is executed.
 
         Args:
-            path: npz file, or a pickle of EDM2's: {"fid": {"mu", "sigma"}, "fd_dinov2": {"mu", "sigma"}}.
+            path: an npz of mu and sigma (EDM, ADM's evaluator, pytorch-fid, clean-fid); a pickle of EDM2's,
+                {"fid": {"mu", "sigma"}, "fd_dinov2": {"mu", "sigma"}}; or torch-fidelity's cache of {"mu", "sigma"}.
             mean_key, cov_key: mu_s and sigma_s for the spatial statistics of an ADM reference batch.
             detector: name of the feature network that they are needed for: a pickle holds those of two. None takes
                 what comes first, to find damage before a network is loaded.
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is neither, lacks the keys, or its arrays are no statistics.
+            ValueError: if it is none of these, lacks the keys, or its arrays are no statistics.
         """
-        arrays = (
-            _read_pickle(path, detector) if _is_pickle(path) else _read_npz(path, mean_key, cov_key)
-        )
+        if _is_pickle(path):
+            arrays = _read_pickle(path, detector)
+        elif is_archive(Path(path)):
+            arrays = _read_torch(Path(path))
+        else:
+            arrays = _read_npz(path, mean_key, cov_key)
+
         try:
             for key in ("mean", "cov"):
                 if arrays[key].dtype.kind not in "fiu":
@@ -233,6 +239,10 @@ def _save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
 def _read_npz(path: str | os.PathLike[str], mean_key: str, cov_key: str) -> dict[str, np.ndarray]:
     """Mean, covariance and what else is known; shapes are compared before memory is taken."""
     with open_arrays(path) as file:
+        if mean_key not in file and "feats" in file:
+            raise ValueError(
+                f"{path} holds the features of real images, not their statistics: it takes the place of the images"
+            )
         file.require(mean_key, cov_key)
         mean, cov = file.header(mean_key).shape, file.header(cov_key).shape
         if len(mean) != 1 or cov != mean * 2:
@@ -287,6 +297,22 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
     if detector is not None:
         known_of["detector"] = np.array(detector)
     return {"mean": part["mu"], "cov": part["sigma"]} | known_of
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    """Mean and covariance from a file of torch-fidelity's cache, whose name has -stat-fid- in it."""
+    try:
+        found = read_archive(path, ArrayRules)
+    except ValueError as error:
+        raise ValueError(f"{path}: {printable(error)}") from error
+
+    held = found if isinstance(found, dict) else {}
+    mean, cov = held.get("mu"), held.get("sigma")
+    if not isinstance(mean, np.ndarray) or not isinstance(cov, np.ndarray):
+        raise ValueError(
+            f"{path} is a torch.save file, but not of a mean mu and a covariance sigma as arrays"
+        )
+    return {"mean": mean, "cov": cov}
 
 
 def _scalar(key: str, value: np.ndarray) -> Any:

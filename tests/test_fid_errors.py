@@ -68,7 +68,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(root / "floats.npz", arr_0=pixels[..., None] / 255)
     with open(root / "array.npz", "wb") as file:
         np.save(file, pixels)
+    np.save(root / "objects.npy", np.array([{}], dtype=object))
+    np.save(root / "floats.npy", pixels[..., None] / 255)
+    np.save(root / "good.npy", pixels[..., None])
+    (root / "cut.npy").write_bytes((root / "good.npy").read_bytes()[:-1])
+    np.savez(root / "feats.npz", feats=np.random.RandomState(0).randn(200, 128))
+    np.savez(root / "feats3.npz", feats=np.random.RandomState(0).randn(200, 3))
+    np.savez(root / "no-feats.npz", feats=np.array([{}]))
+    torch.save({"mu": np.zeros(3), "sigma": print}, root / "hostile.pt")
     published = dict(np.load(REFERENCE))
+    torch.save({"mu": published["mu"], "sigma": published["sigma"]}, root / "fidelity.pt")
     np.savez(root / "unnamed.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     np.savez(root / "small.npz", mu=np.zeros(3), sigma=np.eye(3))
     np.savez(root / "other.npz", **published | {"detector": np.array("inception-2015-12-05")})
@@ -151,6 +160,10 @@ def value(command: str) -> float:
         ),
         ("floats.npz", r"floats.npz: arr_0 is float64 \[12, 32, 32, 1\]; images are uint8"),
         ("small.npz", "small.npz holds mu, sigma, but no array arr_0 of images"),
+        ("objects.npy", "objects.npy is not an npy file of a plain array.* holds Python objects"),
+        ("floats.npy", r"floats.npy: the array is float64 \[12, 32, 32, 1\]; images are uint8"),
+        ("cut.npy", "cut.npy is not an npy file of a plain array, or is damaged: its array claims"),
+        ("none.npy", "none.npy does not exist"),
         ("none", "none does not exist"),
         ("none.npz", "none.npz does not exist"),
         ("good/00.png", "good/00.png is not a zip file"),
@@ -178,6 +191,17 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
         ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
         ("--detector demo --ref none.npz", "none.npz: no such file"),
+        (
+            "--detector demo --ref feats.npz",
+            "feats.npz holds the features of .*place of the images",
+        ),
+        ("--detector demo --ref hostile.pt", "hostile.pt: .*refuses __builtin__.print"),
+        ("--detector demo --ref-images hostile.pt", "hostile.pt: .*wants to run "),
+        ("--detector demo --ref-images feats3.npz", "3 features an image, and .* has 128"),
+        (
+            "--detector demo --ref-images no-feats.npz",
+            "no-feats.npz is not an npz file.* holds Python objects",
+        ),
         ("--detector demo --ref lopsided.npz", "the reference's covariance is not symmetric"),
         ("--detector demo --ref negative.npz", "the reference's covariance has the eigenvalue -"),
         ("--detector demo --ref nan.npz", "nan.npz: the statistics hold NaN or infinity"),
@@ -231,6 +255,19 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
 @pytest.mark.parametrize("command", ["calc --images good --num 12", "gen --seeds 0-11 --steps 2"])
 def test_flags_are_refused_before_the_work(command: str, flags: str, said: str) -> None:
     assert re.search(said, refused(f"{command} {flags}", early="large" not in flags))
+
+
+def test_references_of_other_tools_and_arrays_give_the_same_values() -> None:
+    published = value(f"calc --images good --num 12 {DEMO}")
+    fidelity = "--detector demo --ref fidelity.pt"
+    assert value(f"calc --images good.npy --num 12 {fidelity}") == pytest.approx(published)
+    done = run(
+        "calc --images good.npy --num 12 --detector demo --ref-images feats.npz --metrics pr,fid"
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["protocol"]["reference_images_num"] == 200
+    assert {"precision-demo-fashion-mnist", "fid-demo-fashion-mnist"} <= found["metrics"].keys()
 
 
 def test_metrics_are_checked_before_a_detector_is_fetched(offline: None) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_utils.pickle_globals import GLOBALS, Named, Storage, UnsafePickleError, exactly
+from torch_utils.pickle_globals import (
+    GLOBALS,
+    Named,
+    Storage,
+    UnsafePickleError,
+    exactly,
+    named,
+)
 from torch_utils.safe_pickle import Rules, load
 
 _CALLED = (
@@ -67,6 +74,23 @@ class TensorRules(Rules):
         )
 
 
+class ArrayRules(TensorRules):
+    """Numpy's arrays too, and whatever else `torch_utils.safe_pickle` reads as data."""
+
+    def named(self, module: str, name: str) -> Any:
+        """A stand-in for what tensors and arrays need."""
+        full = f"{module}.{name}"
+        return Named(full) if full in _DTYPES else named(module, name)
+
+    def called(self, function: Any, args: Any) -> Any:
+        """A tensor, an array or a dict."""
+        return Rules.called(self, function, args)
+
+    def set_state(self, target: Any, state: Any) -> None:
+        """The contents of an array."""
+        Rules.set_state(self, target, state)
+
+
 class Archive:
     """The files inside of a torch.save archive, mapped rather than read."""
 
@@ -93,6 +117,18 @@ class Archive:
         data = self.bytes[start : start + info.file_size]
         # torch aligns its files; others may have written this one.
         return (data if start % dtype.itemsize == 0 else data.clone()).view(dtype)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is what torch.save writes: a zip with a pickle in its only folder."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False  # which its reader says
+    return any(name.endswith("/data.pkl") and name.count("/") == 1 for name in names)
 
 
 def read_archive(path: Path, rules: Callable[[Archive], Rules] = TensorRules) -> Any:

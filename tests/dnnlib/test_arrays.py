@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnnlib.arrays import open_arrays, read_arrays
+from dnnlib.arrays import map_array, open_arrays, read_arrays
 
 
 def test_what_numpy_writes_is_read(tmp_path: Path) -> None:
@@ -219,3 +219,41 @@ def test_a_member_with_two_names_is_damage(tmp_path: Path) -> None:
     path.write_bytes(data[:last] + b"d" + b"f" + data[last + 2 :])
     with pytest.raises(ValueError, match=r"statistics\.npz is damaged"):
         read_arrays(path, ["mu"])
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.zeros((0, 5), np.float32),
+        np.array(7),
+    ],
+)
+def test_an_npy_file_is_mapped(tmp_path: Path, made: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", made)
+    found = map_array(tmp_path / "x.npy")
+    assert np.array_equal(found, made) and found.dtype == made.dtype and found.shape == made.shape
+    assert not found.size or (isinstance(found, np.memmap) and not found.flags.writeable)
+
+
+def test_hostile_npy_files_are_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", np.arange(1000))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    whole = (tmp_path / "good.npy").read_bytes()
+    for name, data, said in [
+        ("cut.npy", whole[:-1], "its array claims 8,000 bytes, and has 7,999"),
+        ("longer.npy", whole + b"x", "its array claims 8,000 bytes, and has 8,001"),
+        ("huge.npy", header("(1000000000, 1000000000)"), "its array claims"),
+        ("pickle.npy", pickle.dumps([1]), "it is no array of plain numbers"),
+        ("empty.npy", b"", "it is no array of plain numbers"),
+        ("version.npy", whole[:6] + b"\x09" + whole[7:], "npy of the unknown version 9.0"),
+        ("objects.npy", None, "its array holds Python objects, which are never loaded"),
+    ]:
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=f"{name} .*{re.escape(said)}") as caught:
+            map_array(tmp_path / name)
+        assert "\n" not in str(caught.value) and "allow_pickle" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"none\.npy: no such file"):
+        map_array(tmp_path / "none.npy")

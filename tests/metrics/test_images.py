@@ -74,3 +74,26 @@ def test_images_without_pixels_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", arr_0=np.zeros((4, 0, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="its images have no pixels"):
         open_images(tmp_path / "a.npz")
+
+
+def test_an_npy_file_is_a_set_of_images(tmp_path: Path) -> None:
+    made = np.random.RandomState(0).randint(0, 256, [5, 6, 8, 3], dtype=np.uint8)
+    np.save(tmp_path / "a.npy", made)
+    np.savez(tmp_path / "a.npz", arr_0=made)
+    array, archive = (open_images(tmp_path / f"a.{suffix}", 3, 1) for suffix in ("npy", "npz"))
+    assert len(array) == 3 and array.channels == 3
+    assert np.array_equal(array.batch(range(3)), archive.batch(range(3)))
+    every = open_images(tmp_path / "a.npy").batch(range(5))
+    assert np.array_equal(every.permute(0, 2, 3, 1).numpy(), made)
+
+    fingerprint = array.fingerprint
+    np.save(tmp_path / "a.npy", made[:, ::-1])
+    assert open_images(tmp_path / "a.npy", 3, 1).fingerprint != fingerprint
+
+    for wrong in (made[0], made.astype(np.float32), made[..., :2], made.transpose(0, 3, 1, 2)):
+        np.save(tmp_path / "wrong.npy", wrong)
+        with pytest.raises(ValueError, match=r"wrong\.npy: the array is .*; images are uint8 \[N"):
+            open_images(tmp_path / "wrong.npy")
+    np.save(tmp_path / "one.npy", made[:1])
+    with pytest.raises(ValueError, match=r"one\.npy holds 1 image; statistics need at least 2"):
+        open_images(tmp_path / "one.npy")

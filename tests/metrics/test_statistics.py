@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+import torch
 from conftest import golden_npz
 
 from metrics.statistics import FeatureStatistics, Statistics, same_summary
@@ -202,6 +203,30 @@ def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> Non
     ]:
         with pytest.raises(ValueError, match=f"{name}.*{said}"):
             Statistics.load(pickled(tmp_path / name, value))
+
+
+def test_torch_fidelitys_cache_is_read_without_executing_it(tmp_path: Path) -> None:
+    """torch.save of {"mu", "sigma"} as numpy arrays."""
+    rows = sample().astype(np.float32)
+    made = {"mu": rows.mean(0), "sigma": np.cov(rows, rowvar=False)}
+    torch.save(made, tmp_path / "set-stat-fid-2048.pt")
+    read = Statistics.load(tmp_path / "set-stat-fid-2048.pt")
+    assert np.array_equal(read.mean, made["mu"].astype(np.float64))
+    assert np.array_equal(read.cov, made["sigma"]) and read.detector is None
+
+    for name, value, said in [
+        ("code.pt", {"mu": print}, "refuses __builtin__.print"),
+        ("tensor.pt", torch.zeros(3), "not of a mean mu and a covariance sigma"),
+        ("half.pt", {"mu": np.zeros(2)}, "not of a mean mu and a covariance sigma"),
+        ("shapes.pt", {"mu": np.zeros(2), "sigma": np.eye(3)}, "need \\[d\\] and \\[d, d\\]"),
+        ("nan.pt", {"mu": np.zeros(2), "sigma": np.eye(2) * np.nan}, "NaN or infinity"),
+    ]:
+        torch.save(value, tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}.*{said}"):
+            Statistics.load(tmp_path / name)
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "nan.pt").read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"cut\.pt"):
+        Statistics.load(tmp_path / "cut.pt")
 
 
 def test_a_summary_tells_statistics_apart_and_not_their_rounding() -> None:

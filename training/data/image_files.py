@@ -17,6 +17,7 @@ from PIL import Image
 from dnnlib.folders import walk_files
 from dnnlib.pixels import read_pixels
 from dnnlib.text import printable
+from training.data.image_arrays import MOST_CLASSES, is_array_file
 from training.data.image_names import (
     ARCHIVES,
     LABEL_FILE,
@@ -28,8 +29,6 @@ from training.data.image_names import (
 )
 
 MOST_BYTES = 2**30  # of one file in a data set: more than the largest picture that is read
-# A label beyond is a mistake, and its one-hot vector would take all memory.
-MOST_CLASSES = 1_000_000
 
 _READ_ERRORS = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError,
@@ -67,6 +66,10 @@ class ImageFiles:
         self.is_zip = not self.path.is_dir()
         if self.is_zip and not self.path.is_file():
             raise FileNotFoundError(f"{printable(self.path)} does not exist")
+        if is_array_file(self.path):
+            raise ValueError(
+                f"{printable(self.path)} is a file of arrays; dataset_tool.py makes a data set of its images"
+            )
         members = (
             _zip_members(self._archive(), self.path)
             if self.is_zip

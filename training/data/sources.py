@@ -1,4 +1,4 @@
-"""What dataset_tool.py can read: folders and zips of images, MNIST's idx files, CIFAR's archives, colour fonts."""
+"""What dataset_tool.py can read: folders, zips and arrays of images, MNIST's idx files, CIFAR's archives, fonts."""
 
 import os
 import zipfile
@@ -13,6 +13,7 @@ from dnnlib.text import printable
 from training.data.cifar import is_cifar_folder, read_cifar
 from training.data.glyphs import FONTS, Glyphs, read_characters
 from training.data.idx import IMAGES, find_idx, read_idx
+from training.data.image_arrays import is_array_file, open_image_array, open_image_classes
 from training.data.image_files import ImageFiles
 from training.data.image_names import LABEL_FILE, suffix
 
@@ -55,8 +56,8 @@ def open_source(
     """Open `path`, whose kind is seen from what it is and holds.
 
     Args:
-        path: a folder of images (recursive) or of idx files, a zip of images, one idx file of images, or CIFAR-10's or
-            CIFAR-100's archive, also unpacked; or a colour font.
+        path: a folder of images (recursive) or of idx files, a zip of images, an array of them (npy, npz), one idx
+            file of images, or CIFAR-10's or CIFAR-100's archive, also unpacked; or a colour font.
         split: "train" (the default) or "test", where the source holds both.
         labels: "none", or for folders and zips: "auto": dataset.json; where there is none, top-level folder
             names in sorted order if there are at least two. "folders": always these.
@@ -77,6 +78,10 @@ def open_source(
             f"{printable(path)} is no file and no folder (a device, a pipe or a socket); store it first"
         )
 
+    return _open_file(path, split, labels)
+
+
+def _open_file(path: Path, split: str | None, labels: str) -> Source:
     if path.name.endswith(_TAR_SUFFIXES):
         return _without(labels, _open_cifar(path, split))
     if IMAGES in path.name:
@@ -87,10 +92,15 @@ def open_source(
         return _without(labels, _open_idx(path))
     if path.name == _LMDB_FILE:
         raise _lmdb(path)
+    if is_array_file(path):
+        return _without(labels, _open_array(path, split, labels))
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return _open_images(path, split, labels)
-    known = f"a folder, a .zip, an idx file (*{IMAGES}[.gz]), cifar-10-python.tar.gz, cifar-10-binary.tar.gz or a font"
-    raise ValueError(f"{printable(path)} is of no known format; expected {known}")
+    known = f"a folder, a .zip, an array (.npy, .npz), an idx file (*{IMAGES}[.gz])"
+    raise ValueError(
+        f"{printable(path)} is of no known format; expected {known}, cifar-10-python.tar.gz, cifar-10-binary.tar.gz "
+        "or a font"
+    )
 
 
 def _open_folder(path: Path, split: str | None, labels: str) -> Source:
@@ -123,6 +133,24 @@ def _open_cifar(path: Path, split: str | None) -> Source:
         name=lambda index: f"image {index} of {where}",
         read=lambda index: Image.fromarray(images[index]),
         labels=labels,
+    )
+
+
+def _open_array(path: Path, split: str | None, labels: str) -> Source:
+    if split is not None:
+        raise ValueError(
+            f"{printable(path)} holds plain images, which have no splits: leave out the split"
+        )
+    images = open_image_array(path)
+    where = printable(path)
+    if len(images) == 0:
+        raise ValueError(f"{where} holds no images")
+    gray = images.shape[3] == 1
+    return Source(
+        count=len(images),
+        name=lambda index: f"image {index} of {where}",
+        read=lambda index: Image.fromarray(images[index].squeeze(2) if gray else images[index]),
+        labels=None if labels == "none" else open_image_classes(path, len(images)),
     )
 
 

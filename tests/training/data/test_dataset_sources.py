@@ -543,3 +543,35 @@ def test_names_that_leave_the_archive_are_refused(tmp_path: Path) -> None:
             archive.write(tmp_path / "a.png", name)
             archive.filelist[0].filename = name  # `write` would tidy an absolute name
         assert "unsafe name" in refused(tmp_path / "a.zip", tmp_path / "out.zip")
+
+
+def test_arrays_of_images_are_sources(tmp_path: Path) -> None:
+    """npy and npz, gray and in colour; arr_1 are the classes."""
+    made, gray = noise(3, 8, 8, 3), noise(3, 8, 8)
+    np.save(tmp_path / "a.npy", made)
+    np.savez(tmp_path / "b.npz", arr_0=made, arr_1=np.array([2, 0, 1]), seeds=np.arange(3))
+    np.save(tmp_path / "gray.npy", gray[..., None])
+    for name, images, labels in [
+        ("a.npy", made, []),
+        ("b.npz", made, [2, 0, 1]),
+        ("gray.npy", gray, []),
+    ]:
+        convert(tmp_path / name, tmp_path / f"{name}.zip")
+        written, found = read_as_edm_does(tmp_path / f"{name}.zip")
+        assert np.array_equal(written, images) and found == labels
+    convert(tmp_path / "b.npz", tmp_path / "none.zip", "--labels", "none")
+    assert read_as_edm_does(tmp_path / "none.zip")[1] == []
+
+    np.savez(tmp_path / "c.npz", arr_0=made, arr_1=np.array([2, 0]))
+    assert "arr_1 is int64 [2]; it must be the classes of 3 images" in refused(
+        tmp_path / "c.npz", tmp_path / "c.zip"
+    )
+    np.save(tmp_path / "empty.npy", made[:0])
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    for name, said in [
+        ("empty.npy", "holds no images"),
+        ("objects.npy", "holds Python objects, which are never loaded"),
+    ]:
+        assert said in refused(tmp_path / name, tmp_path / "c.zip")
+    with pytest.raises(ValueError, match=r"a\.npy is a file of arrays; dataset_tool\.py makes"):
+        image_files.ImageFiles(tmp_path / "a.npy")
