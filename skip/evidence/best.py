@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -75,9 +76,7 @@ def best_rho(
             at, None, None, None, Estimate.plain(sign * height, cells[chosen].error), gain, at_edge
         )
 
-    redrawn = bootstrap(
-        y, sign * np.array([cell.blocks for cell in cells]), np.random.default_rng(seed)
-    )
+    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in cells]), seed)
     places, heights = _minimum(x, redrawn)
     if one is not None:
         gain = Estimate.plain(sign * (height - y[one]), (heights - redrawn[:, one]).std(ddof=1))
@@ -123,15 +122,23 @@ def _minimum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(inside, vertex, place), np.where(inside, height, value)
 
 
-def bootstrap(y: np.ndarray, blocks: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def bootstrap(y: np.ndarray, blocks: np.ndarray, seed: int) -> np.ndarray:
     """Curves that other seeds might have given: y [R], blocks [R, B] -> [RESAMPLES, R].
 
     Drawing B of B blocks anew spreads by (B - 1) / B of the variance; the factor makes up for it.
     """
     count = blocks.shape[1]
     moves = (blocks - blocks.mean(1, keepdims=True)) * (count / (count - 1)) ** 0.5
+    return y + _resamples(count, seed) @ moves.T
+
+
+@lru_cache(maxsize=4)
+def _resamples(count: int, seed: int) -> np.ndarray:
+    """By how much each block counts in each resample, [RESAMPLES, count]; kept for the next curve."""
+    random = np.random.default_rng(seed)
     drawn = random.integers(count, size=(RESAMPLES, count)) + count * np.arange(RESAMPLES)[:, None]
-    weights = (
-        np.bincount(drawn.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
-    )
-    return y + weights @ moves.T
+    times = np.bincount(drawn.ravel(), minlength=RESAMPLES * count)
+
+    weights = times.reshape(RESAMPLES, count) / count
+    weights.setflags(write=False)
+    return weights

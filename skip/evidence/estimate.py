@@ -80,9 +80,9 @@ class Estimate:
         h = _vector(influence)
         if len(h) == 1:
             return cls.plain(value)
-        blocks = np.array_split(h, min(MAX_BLOCKS, len(h)))
         error = float(h.std(ddof=1)) / len(h) ** 0.5
-        return cls(float(value), error, tuple(float(value + block.mean()) for block in blocks))
+        blocks = value + _means_of_runs(h, min(MAX_BLOCKS, len(h)))
+        return cls(float(value), error, tuple(blocks.tolist()))
 
     @classmethod
     def of_jackknife(cls, value: float, without: Sequence[float]) -> "Estimate":
@@ -209,10 +209,21 @@ def _combined(value: float, a: Estimate, b: Estimate, weight_a: float, weight_b:
             np.array(b.blocks) - b.value
         )
         error = float(moves.std(ddof=1)) / len(moves) ** 0.5
-        return Estimate(value, error, tuple(float(value + move) for move in moves))
+        return Estimate(value, error, tuple((value + moves).tolist()))
     if a.error is None or b.error is None:
         return Estimate.plain(value)
     return Estimate.plain(value, math.hypot(weight_a * a.error, weight_b * b.error))
+
+
+def _means_of_runs(x: np.ndarray, runs: int) -> np.ndarray:
+    """Means of consecutive runs of a vector, the first ones longer by one where their number does not divide it."""
+    length, longer = divmod(len(x), runs)
+    first, rest = np.split(x, [longer * (length + 1)])
+    means = [
+        first.reshape(longer, length + 1).mean(1),
+        rest.reshape(runs - longer, length).mean(1),
+    ]
+    return np.concatenate(means)
 
 
 def _vector(values: ArrayLike) -> np.ndarray:

@@ -132,9 +132,7 @@ def vertex(
     sign = -1.0 if maximise else 1.0
     x = np.array(rhos)
     y = sign * np.array([cell.value for cell in estimates])
-    redrawn = bootstrap(
-        y, sign * np.array([cell.blocks for cell in estimates]), np.random.default_rng(0)
-    )
+    redrawn = bootstrap(y, sign * np.array([cell.blocks for cell in estimates]), seed=0)
 
     (at, *found), (height, *heights) = (
         part.tolist() for part in _vertices(x, np.vstack([y, redrawn]), low, high)

@@ -64,7 +64,7 @@ def test_a_minimum_at_the_edge_is_flagged(at: float, edge: float) -> None:
 
 def test_redrawn_curves_spread_as_the_mean_of_the_blocks_does() -> None:
     """Of two blocks, -1 and 1: s / sqrt(2) = 1 with s of n - 1; what is drawn spreads by sqrt(1 / 2) of that."""
-    redrawn = bootstrap(np.zeros(2), np.array([[-1.0, 1.0], [-3.0, 3.0]]), np.random.default_rng(0))
+    redrawn = bootstrap(np.zeros(2), np.array([[-1.0, 1.0], [-3.0, 3.0]]), seed=0)
     assert redrawn.std(0) == pytest.approx([1, 3], rel=0.08)  # 1000 draws
     assert np.allclose(redrawn[:, 1], 3 * redrawn[:, 0])  # the same blocks for every rho
 
