@@ -62,12 +62,11 @@ def iddpm_levels(M: int = 1000, C_1: float = 0.001, C_2: float = 0.008) -> Tenso
     if not 1 <= M <= MAX_LEVELS:
         raise ValueError(f"M is {M}; it must be from 1 to {MAX_LEVELS}")
 
-    def alpha_bar(j: int) -> Tensor:
-        return (0.5 * math.pi * torch.tensor(j) / M / (C_2 + 1)).sin() ** 2
-
     with torch.device("cpu"):  # real numbers even where a network is built on the meta device
-        u = torch.zeros(M + 1)
-        for j in range(M, 0, -1):
-            ratio = (alpha_bar(j - 1) / alpha_bar(j)).clip(min=C_1)
-            u[j - 1] = ((u[j] ** 2 + 1) / ratio - 1).sqrt()
-    return u
+        alpha_bar = (0.5 * math.pi * torch.arange(M + 1) / M / (C_2 + 1)).sin() ** 2
+        ratios = (alpha_bar[:-1] / alpha_bar[1:]).clip(min=C_1)
+
+        rising = [torch.zeros(())]
+        for ratio in reversed(ratios.unbind()):
+            rising.append(((rising[-1] ** 2 + 1) / ratio - 1).sqrt())
+        return torch.stack(rising[::-1])
