@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import test_networks as networks
 import torch
@@ -13,7 +13,7 @@ from standins_ldm import write_kl, write_ldm
 from standins_openai import written as write_openai
 from standins_uvit import write_uvit
 from tiny_network import tiny_network
-from torch import Tensor
+from torch import Tensor, nn
 
 from metrics.demo_detector.files import load_demo_detector
 from metrics.frechet import frechet
@@ -41,13 +41,19 @@ from training.training_loop import training_step
 
 STOCHASTIC = ("euler_a", "dpmpp_sde", "dpmpp_m_sde", "sa_solver")
 Case = Callable[[torch.device, Path], Tensor]
+Made = TypeVar("Made", bound=nn.Module)
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "demo"
 
 
-def before_the_device(make: Callable[..., Precond], *args: Any) -> Precond:
+def before_the_device(make: Callable[..., Made], *args: Any, **settings: Any) -> Made:
     """What `make` makes, on the CPU also where CUDA is faked, for which reading files means nothing."""
     with torch.utils._python_dispatch._disable_current_modes(), torch._C.DisableTorchFunction():
-        return make(*args)
+        return make(*args, **settings)
+
+
+def tiny_on(device: torch.device, **settings: Any) -> Precond:
+    """A `tiny_network` there."""
+    return before_the_device(tiny_network, **settings).to(device)
 
 
 def asked(
@@ -82,22 +88,25 @@ def denoised(net: Precond, device: torch.device) -> Tensor:
 
 def edm_network(name: str) -> Case:
     """One of the golden EDM networks."""
-    return lambda device, folder: denoised(networks.build(name), device)
+    return lambda device, folder: denoised(before_the_device(networks.build, name), device)
 
 
 def edm2_network(device: torch.device, folder: Path) -> Tensor:
-    net = EDM2Precond(
-        8,
-        3,
-        4,
-        model_channels=16,
-        channel_mult=[1, 2],
-        num_blocks=1,
-        attn_resolutions=[4],
-        channels_per_head=16,
-    )
-    fill_edm2(net)
-    return denoised(net.eval(), device)
+    def made() -> Precond:
+        net = EDM2Precond(
+            8,
+            3,
+            4,
+            model_channels=16,
+            channel_mult=[1, 2],
+            num_blocks=1,
+            attn_resolutions=[4],
+            channels_per_head=16,
+        )
+        fill_edm2(net)
+        return net.eval()
+
+    return denoised(before_the_device(made), device)
 
 
 def stored(kind: str, folder: Path) -> Precond:
@@ -148,12 +157,12 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
 def tuned(device: torch.device, folder: Path) -> Tensor:
     """rho by layer, noise level and window, in the loop of all programs."""
     scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
-    return images(SkipTuned(tiny_network().to(device), scale), SamplerSettings(steps=3), device)
+    return images(SkipTuned(tiny_on(device), scale), SamplerSettings(steps=3), device)
 
 
 def churn(device: torch.device, folder: Path) -> Tensor:
     settings = SamplerSettings(steps=3, S_churn=2)
-    return images(tiny_network().to(device), settings, device)
+    return images(tiny_on(device), settings, device)
 
 
 def images(net: Precond | SkipTuned, settings: SamplerSettings, device: torch.device) -> Tensor:
@@ -164,9 +173,7 @@ def images(net: Precond | SkipTuned, settings: SamplerSettings, device: torch.de
 
 
 def consistency(device: torch.device, folder: Path) -> Tensor:
-    return images(
-        tiny_network().to(device), SamplerSettings(sampler="consistency", sigmas="80,2"), device
-    )
+    return images(tiny_on(device), SamplerSettings(sampler="consistency", sigmas="80,2"), device)
 
 
 def stochastic(name: str) -> Case:
@@ -181,11 +188,11 @@ def stochastic(name: str) -> Case:
 
 def ablation(device: torch.device, folder: Path) -> Tensor:
     settings = SamplerSettings(sampler="ablation", steps=2, schedule="vp", scaling="vp")
-    return images(tiny_network().to(device), settings, device)
+    return images(tiny_on(device), settings, device)
 
 
 def guided(device: torch.device, folder: Path) -> Tensor:
-    net = tiny_network().to(device)
+    net = tiny_on(device)
     x, sigma, labels = asked(net, device)
     return Guided(bind(net, labels), bind(net), 1.5)(x.double(), sigma[0]).cpu()
 
@@ -205,7 +212,7 @@ def demo_detector(device: torch.device, folder: Path) -> Tensor:
     pixels = torch.randint(
         0, 256, (4, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    net = load_demo_detector(ASSETS / "detector.safetensors").to(device)
+    net = before_the_device(load_demo_detector, ASSETS / "detector.safetensors").to(device)
     return torch.cat([part.cpu() for part in net(pixels.to(device))], dim=1)
 
 
@@ -244,7 +251,11 @@ def neighbours(device: torch.device, folder: Path) -> Tensor:
 def kernels(device: torch.device, folder: Path) -> Tensor:
     real, made = features(device)
     return torch.tensor(
-        [*kid(made, real, subset_size=20), immd(made, real, 10.0), immd(made, real, None)]
+        [
+            *kid(made, real, subsets=3, subset_size=20),
+            immd(made, real, 10.0),
+            immd(made, real, None),
+        ]
     )
 
 
@@ -253,7 +264,7 @@ def kernels(device: torch.device, folder: Path) -> Tensor:
 
 def gradients(device: torch.device, folder: Path) -> Tensor:
     """Of EDM's loss at given noise; without dropout, which each device draws for itself."""
-    net = tiny_network(dropout=0).to(device).train().requires_grad_(True)
+    net = tiny_on(device, dropout=0).train().requires_grad_(True)
     x, sigma, labels = asked(net, device)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(device)
     losses = EDMLoss()(net, x.clamp(-1, 1), labels, sigma.reshape(-1, 1, 1, 1), noise)
@@ -270,7 +281,7 @@ def training(dtype: str, augment: float = 0) -> Case:
     """Whether the parameters are finite after two steps, whose draws are the device's own."""
 
     def case(device: torch.device, folder: Path) -> Tensor:
-        net = tiny_network(augment_dim=AUGMENT_DIM).to(device).train().requires_grad_(True)
+        net = tiny_on(device, augment_dim=AUGMENT_DIM).train().requires_grad_(True)
         average = copy.deepcopy(net).eval().requires_grad_(False)
         state = TrainingState(net, average, torch.optim.Adam(net.parameters(), lr=1e-3))
         config = TrainingConfig(data="", network={}, batch=3, dtype=dtype, augment=augment)

@@ -10,8 +10,9 @@ did it; the value that is read is made up. There are no gradients: `backward` do
 
 import collections
 import contextlib
-import traceback
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 ROOT = Path(__file__).resolve().parent.parent
 READS: dict[Any, Any] = {
@@ -31,6 +32,7 @@ READS: dict[Any, Any] = {
     Tensor.item: 1,
 }
 PACKAGES = ("skip", "sampling", "metrics", "training", "torch_utils")
+OURS = tuple(os.path.join(ROOT, package, "") for package in PACKAGES)
 
 
 def on_cuda(value: Any) -> bool:
@@ -40,11 +42,22 @@ def on_cuda(value: Any) -> bool:
 
 def place() -> str:
     """The innermost line of our own code, as file:line."""
-    for frame in reversed(traceback.extract_stack()):
-        path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES:
-            return f"{path.relative_to(ROOT)}:{frame.lineno}"
+    frame = sys._getframe()
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(OURS):
+            return f"{os.path.relpath(path, ROOT)}:{frame.f_lineno}"
+        frame = frame.f_back
     return "tests"
+
+
+def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among the arguments of an operator, and in its lists."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors(value)
 
 
 class FakeDevice(TorchDispatchMode):
@@ -70,7 +83,7 @@ class FakeDevice(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func.name().split("::")[-1].split(".")[0]
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = [*tensors(args), *tensors(kwargs.values())]
         target = kwargs.get("device")
         to_cuda = target is not None and torch.device(target).type == "cuda"
 
@@ -91,7 +104,8 @@ class FakeDevice(TorchDispatchMode):
             return args[0]
 
         kwargs.pop("generator", None)  # fake numbers need none
-        args, kwargs = tree_map(self._faked, (args, kwargs))
+        if not all(isinstance(tensor, FakeTensor) for tensor in inputs):
+            args, kwargs = tree_map(self._faked, (args, kwargs))
         return func(*args, **kwargs)
 
     def to_cuda(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -107,6 +121,7 @@ class FakeDevice(TorchDispatchMode):
         return value
 
 
+ASKED = {"device", "dtype", "non_blocking"}  # of a move that copies only where it must
 KNOWN = {*READS, Tensor.new_tensor, Tensor.copy_, Tensor.__getitem__, Tensor.__setitem__}
 
 
@@ -132,6 +147,8 @@ class FakeMoves(TorchFunctionMode):
         if func in (Tensor.to, Tensor.cuda, Tensor.cpu):
             target, dtype = _destination(func, args[1:], kwargs)
             waits = not kwargs.get("non_blocking")
+            if kwargs.keys() <= ASKED and _is_there(args[0], target, dtype):
+                return args[0]
             return self._moved(args[0], target, dtype, waits, lambda: func(*args, **kwargs))
         if func in (torch.tensor, torch.as_tensor) and not on_cuda(args[0]):
             target = kwargs.get("device")
@@ -231,6 +248,12 @@ def _destination(
         elif isinstance(value, Tensor):
             device, dtype = value.device, value.dtype
     return device, dtype
+
+
+def _is_there(tensor: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> bool:
+    """Whether this tensor on the device is what a move of it would give; most moves of a network are such."""
+    same_device = device is None or device.type == "cuda"
+    return on_cuda(tensor) and same_device and dtype in (None, tensor.dtype)
 
 
 def _indexed(device: FakeDevice, x: Tensor, index: Any) -> Tensor:

@@ -10,9 +10,9 @@ import test_networks as networks
 import torch
 from click.testing import CliRunner
 from conftest import relative_error
-from device_cases import CASES, ON_A_GPU_ONLY, STOCHASTIC, stored
+from device_cases import CASES, ON_A_GPU_ONLY, STOCHASTIC, stored, tiny_on
 from fake_cuda import fake_cuda
-from tiny_network import saved, tiny_network
+from tiny_network import saved
 
 import generate
 from dnnlib.pictures import decode_png
@@ -179,8 +179,8 @@ def test_a_batch_waits_for_the_device_once_for_each_denoiser(own_guide: bool, wa
     scale = SkipScale(bottom=0.7, time="decreasing", window=(0.05, 10))
     settings = SamplerSettings(steps=3, S_churn=2)
     with fake_cuda() as device:
-        net = SkipTuned(tiny_network().to("cuda"), scale)
-        guide = None if own_guide else tiny_network().to("cuda")
+        net = SkipTuned(tiny_on(CUDA), scale)
+        guide = None if own_guide else tiny_on(CUDA)
         batches = generate_batches(net, settings, range(2), "cuda", guidance=Guidance(1.5, guide))
         device.waits.clear()
         batch = next(batches)
@@ -197,7 +197,7 @@ def test_more_steps_send_no_more_numbers_to_the_device(sampler: str) -> None:
     for steps in (4, 5):
         settings = SamplerSettings(sampler=sampler, steps=steps, S_churn=churn)
         with fake_cuda() as device:
-            net = SkipTuned(tiny_network().to("cuda"), scale)
+            net = SkipTuned(tiny_on(CUDA), scale)
             batches = generate_batches(net, settings, range(2), "cuda", guidance=Guidance(1.5))
             device.uploads.clear()
             next(batches)
