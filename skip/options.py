@@ -18,6 +18,7 @@ from training.presets import NETWORKS_TOML, load_presets
 USUAL = (0, 2)  # skip coefficients: at 0 the skip is cut
 # What a list of noise levels leaves no choice of.
 _LEVELS = [field.name for field in fields(NoiseLevels) if field.name != "grid"]
+_GUIDED = ("guidance", "guide")  # defaults that are no settings of the sampler
 _OF_EVERY_SAMPLER = ("sigma_min", "sigma_max")
 
 
@@ -47,14 +48,16 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
 
     preset = load_presets().get(asked.network)
     defaults = dict(preset.defaults) if preset else {}
-    guidance = defaults.pop("guidance", None)
-    _check_defaults(asked.network, defaults, guidance)
+    guided = {name: defaults.pop(name) for name in _GUIDED if name in defaults}
+    _check_defaults(asked.network, defaults, guided)
+    if asked.guide_rho is not None:
+        guided.pop("guide", None)  # then the network guides itself
     return ImageSource(
         sampler=SamplerSettings(**with_defaults(sampler_settings(sampling), defaults)),
         scale=scale,
         skip_target=tuned.target or "full",
         skip_method=tuned.method,
-        **({"guidance": guidance} | given),
+        **(guided | given),
     )
 
 
@@ -84,13 +87,13 @@ def warn_beyond(rhos: Iterable[float]) -> None:
             return
 
 
-def _check_defaults(network: str, defaults: dict[str, Any], guidance: Any) -> None:
+def _check_defaults(network: str, defaults: dict[str, Any], guided: dict[str, Any]) -> None:
     """Refuse what configs/networks.toml says of a network's sampling, if it is no such setting or of another type."""
     try:
         unknown = sorted(defaults.keys() - {field.name for field in fields(SamplerSettings)})
         if unknown:
             raise ValueError(f"there is no setting {', '.join(unknown)}")
-        check_keywords(defaults | {"guidance": guidance}, [SamplerSettings, ImageSource])
+        check_keywords(defaults | guided, [SamplerSettings, ImageSource])
     except ValueError as error:
         raise ValueError(f"{NETWORKS_TOML}, the defaults of {network}: {error}") from error
 

@@ -99,20 +99,22 @@ def test_euler_over_its_levels_is_ddim_as_ldm_has_it(folder: Path, tmp_path: Pat
     assert (np.abs(images - expected) > 1).mean() < 0.01
 
 
-def test_latents_of_edm2_are_decoded(folder: Path, tmp_path: Path) -> None:
-    net = fill_edm2(
-        EDM2Precond(
-            8,
-            4,
-            4,
-            model_channels=16,
-            channel_mult=[1, 2],
-            num_blocks=1,
-            attn_resolutions=[4],
-            channels_per_head=16,
-        )
+def edm2_of_latents(path: Path, num_blocks: int = 1) -> None:
+    net = EDM2Precond(
+        8,
+        4,
+        4,
+        model_channels=16,
+        channel_mult=[1, 2],
+        num_blocks=num_blocks,
+        attn_resolutions=[4],
+        channels_per_head=16,
     )
-    (folder / "edm2.pkl").write_bytes(edm2_snapshot(net, latent_encoder=True))
+    path.write_bytes(edm2_snapshot(fill_edm2(net), latent_encoder=True))
+
+
+def test_latents_of_edm2_are_decoded(folder: Path, tmp_path: Path) -> None:
+    edm2_of_latents(folder / "edm2.pkl")
     own = ("--autoencoder", str(folder / "kl.pth"))
     plain = made(folder, tmp_path / "plain", "edm2.pkl", "--steps=3", *own)
     assert plain.shape == (4, 3, 16, 16) and plain.std() > 10
@@ -123,6 +125,32 @@ def test_latents_of_edm2_are_decoded(folder: Path, tmp_path: Path) -> None:
     assert without.exit_code == 2 and without.stderr.count("\n") == 1
     assert "its file holds no decoder: give that of its autoencoder" in without.stderr
     assert not (tmp_path / "without").exists()
+
+
+def test_a_preset_brings_its_guide_and_its_autoencoder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edm2_of_latents(folder / "edm2.pkl")
+    edm2_of_latents(folder / "weaker.pkl", num_blocks=2)
+    toml = tmp_path / "networks.toml"
+    toml.write_text(
+        f'[edm2-mine]\npath = "{folder / "edm2.pkl"}"\nlicence = "none"\n'
+        f'autoencoder = "{folder / "kl.pth"}"\n'
+        f'defaults = {{ steps = 3, guidance = 2.0, guide = "{folder / "weaker.pkl"}" }}\n'
+    )
+    presets = checkpoint.load_presets(toml)
+    for module in ("training.presets", "skip.options"):
+        monkeypatch.setattr(f"{module}.load_presets", lambda: presets)
+    arguments = ["--network=edm2-mine", "--outdir", str(tmp_path / "out"), "--seeds=0-1"]
+    result = CliRunner().invoke(generate.main, arguments)
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads((tmp_path / "out/run.json").read_text())["settings"]
+    assert settings["guidance"] == {
+        "scale": 2.0,
+        "guide_sha256": file_sha256(folder / "weaker.pkl"),
+    }
+    assert settings["autoencoder_sha256"] == file_sha256(folder / "kl.pth")
+    assert (settings["sampler"]["steps"], settings["sampler"]["nfe"]) == (3, 2 * 5)
 
 
 def test_the_record_tells_the_autoencoder(folder: Path, tmp_path: Path) -> None:

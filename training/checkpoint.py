@@ -244,7 +244,8 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
 
     defaults = []
     for name, value in facts["defaults"].items():
-        defaults.append(str(value) if name == "sampler" else f"{name} {value}")
+        shown = {"sampler": str(value), "guide": "a guide"}
+        defaults.append(shown.get(name, f"{name} {value}"))
 
     here = "yes" if facts["here"] else "no"
     return (

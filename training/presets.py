@@ -27,7 +27,8 @@ class Preset(Entry):
             file does not tell it and is unlike the published ones.
         dtype: what the network computes in on a CUDA device, "float16" or "bfloat16"; None: what its file says.
         defaults: sampler settings for those that the user does not choose: fields of
-            `sampling.settings.SamplerSettings`, and "guidance"; see `skip.options.image_source`.
+            `sampling.settings.SamplerSettings`, "guidance", and "guide", the network that guides; see
+            `skip.options.image_source`.
     """
 
     size: int | None = None
@@ -64,8 +65,9 @@ class Preset(Entry):
 
     @property
     def missing(self) -> list[Path]:
-        """Of its files, that of the autoencoder included, where those will be that are not here yet."""
-        places = [place for place in (self.url, self.path, self.autoencoder) if place is not None]
+        """Of its files, those of the autoencoder and the guide included, where those will be that are not here yet."""
+        asked = (self.url, self.path, self.autoencoder, self.defaults.get("guide"))
+        places = [place for place in asked if place is not None]
         return [file for file in map(local_file, places) if not file.is_file()]
 
     def autoencoder_file(self) -> Path | None:

@@ -18,13 +18,10 @@ ONE_STEP = {"sampler": "consistency", "sigmas": "80"}
 @pytest.mark.parametrize("preset", load_presets().values(), ids=lambda preset: preset.name)
 def test_the_shipped_defaults_are_settings_and_come_into_effect(preset: Preset) -> None:
     defaults = dict(preset.defaults)
-    guidance = defaults.pop("guidance", None)
+    guidance, guide = defaults.pop("guidance", None), defaults.pop("guide", None)
     found = source("--network", preset.name)
-    assert (
-        found.sampler == SamplerSettings(**defaults)
-        and found.guidance == guidance
-        and found.guide is None
-    )
+    assert found.sampler == SamplerSettings(**defaults)
+    assert (found.guidance, found.guide) == (guidance, guide)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +79,17 @@ def test_the_range_belongs_to_the_network_and_the_rest_to_its_sampler(
     defaults = {"sampler": "euler", "steps": 9, "sigma_min": 0.1, "sigma_max": 9.0}
     assert with_defaults(given, defaults) == expected
     assert defaults["steps"] == 9  # untouched
+
+
+def test_a_default_guide_gives_way() -> None:
+    args = ("--network", "edm2-img512-s-autog-fid")
+    guide = load_presets()[args[1]].defaults["guide"]
+    assert guide.endswith("/edm2-img512-xs-0134217-0.125.pkl")
+    assert (source(*args).guidance, source(*args).guide) == (2.1, guide)
+    assert source(*args, "--guide", "weak.pkl").guide == "weak.pkl"
+    assert source(*args, "--guidance", "1").scale_of_guidance == 1
+    own = source(*args, "--guide-rho", "1.1")
+    assert (own.guidance, own.guide, own.guide_rho) == (2.1, None, 1.1)
 
 
 def test_heun_is_the_sampler_of_defaults_that_name_none() -> None:

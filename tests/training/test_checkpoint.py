@@ -266,6 +266,7 @@ def test_list_tells_names_licences_and_sizes(
         "consistency distillation, L2",
     ]
     assert cells["uvit-h2-imagenet-256"][3] == "dpmpp, steps 50, guidance 1.4"
+    assert cells["edm2-img512-s-autog-fid"][3] == "steps 32, guidance 2.1, a guide"
     assert cells["diff-instruct-imagenet-64x64"][:2] == ["?", "no"]
     notes = " ".join(" ".join([head, *lines]).split())
     for preset in presets.load_presets().values():  # broken into lines, none is cut

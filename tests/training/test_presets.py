@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import math
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,19 +14,22 @@ from conftest import golden_json
 from dnnlib import catalogue
 from training import presets
 from training.checkpoint import load_network
+from training.families.edm2.unet import EDM2Precond
 from training.presets import Preset, load_presets, resolve
 
 
 def test_the_shipped_file_is_sound() -> None:
     found = load_presets()
-    assert list(found)[:4] == ["demo", "demo-uncond", "demo-cd", "demo-di"] and len(found) == 26
+    assert list(found)[:4] == ["demo", "demo-uncond", "demo-cd", "demo-di"] and len(found) == 62
     for preset in found.values():
         if preset.url is None:
             assert (preset.obtain == "") == preset.name.startswith("demo")
             assert preset.obtain == "" or str(preset.path).startswith("downloads/")
         elif preset.url.startswith("https://nvlabs-fi-cdn.nvidia.com/"):
             assert preset.licence == "CC BY-NC-SA 4.0"
-            assert Path(preset.url).stem.startswith(preset.name)
+            # EDM2's say in their last words what they were chosen for.
+            name = re.sub("(-guid|-autog)?-(fid|dino)$", "", preset.name)
+            assert re.fullmatch(rf"{name}(-\d{{7}}-\d\.\d{{3}})?", Path(preset.url).stem)
         elif preset.url.startswith("https://openaipublic.blob.core.windows.net/consistency/"):
             assert "research" in preset.licence
         else:
@@ -95,6 +100,54 @@ def test_sizes_are_those_of_the_published_tensors(
         for entry in shapes
     )
     assert load_presets()[name].size == round(size / 1e6)
+
+
+@cache
+def edm2_megabytes(model_channels: int, label_dim: int) -> int:
+    """Of a published file: float16; a channel of the image more or less does not count."""
+    with torch.device("meta"):
+        net = EDM2Precond(64, 4, label_dim, model_channels=model_channels)
+    return round(sum(2 * value.numel() for value in net.state_dict().values()) / 1e6)
+
+
+def test_the_presets_of_edm2_are_whole() -> None:
+    """What their names and addresses say: the architecture, whose size is computed here; a guide or none; latents."""
+    channels = {"xs": 128, "s": 192, "m": 256, "l": 320, "xl": 384, "xxl": 448}
+    found = {name: p for name, p in load_presets().items() if name.startswith("edm2-")}
+    kinds = [name.rpartition("-")[2] for name in found]
+    assert (kinds.count("fid"), kinds.count("dino"), len(found)) == (20, 16, 37)
+
+    for name, preset in found.items():
+        _, resolution, size, *more = name.split("-")
+        label_dim = 0 if "uncond" in more else 1000
+        assert preset.size == edm2_megabytes(channels[size], label_dim)
+        assert (preset.autoencoder is not None) == (resolution == "img512")
+
+        defaults = dict(preset.defaults)
+        assert defaults.pop("steps") == 32
+        if not {"guid", "autog"} & set(more):
+            assert defaults == {}
+            continue
+        guide, scale = Path(defaults.pop("guide")).stem, defaults.pop("guidance")
+        assert defaults == {} and 1 < scale < 3 and guide.startswith(f"edm2-{resolution}-")
+        length = Path(str(preset.url)).stem.split("-")[-1]
+        if "guid" in more:  # the same length of the EMA, and no classes
+            assert re.fullmatch(rf"edm2-img512-xs-uncond-2147483-{length}", guide)
+        else:  # less trained
+            assert int(guide.split("-")[-2]) < int(Path(str(preset.url)).stem.split("-")[-2])
+            assert ("uncond" in guide) == ("uncond" in more)
+
+
+def test_a_guide_that_is_not_here_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path))
+    preset = load_presets()["edm2-img512-s-autog-fid"]
+    assert len(preset.missing) == 3
+    for path in preset.missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert preset.missing == []
 
 
 def test_a_preset_cannot_be_changed() -> None:
