@@ -19,7 +19,8 @@ from dnnlib.cli import Group
 from dnnlib.files import check_writable
 from dnnlib.flags import COUNT, SEED, Flags, Program, add_flags, flag
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, shared, united
-from metrics.detector import DEFAULT, load_detector
+from metrics.detector import DEFAULT, load_detector, load_entries
+from metrics.detector_list import detector_facts, detector_lines
 from metrics.evaluation import Evaluation
 from metrics.images import open_images, require_same_colours
 from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
@@ -34,7 +35,7 @@ from torch_utils.precision import computed_in
 
 DETECTOR_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
-DETECTOR = "Feature network: a name in configs/detectors.toml, path or URL"
+DETECTOR = "Feature network: a name that `fid.py detectors` lists, path or URL"
 
 # fmt: off
 
@@ -104,6 +105,13 @@ class EvaluationFlags(Flags, heading="Computation"):
     features: str | None = flag("Keep the features here, and use those that are here  [default: a temporary folder in the cache]", metavar="DIR")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListFlags(Flags):
+    """How `detectors` answers."""
+
+    json: bool = flag("All that is known of each, as JSON", default=False)
+
+
 # fmt: on
 
 
@@ -127,6 +135,11 @@ def main() -> None:
     # The same on every GPU of this machine (the -- keeps torchrun from reading --num)
     torchrun --standalone --nproc_per_node=gpu -- fid.py calc --images out/50k --num 50000 \\
         --ref https://nvlabs-fi-cdn.nvidia.com/edm/fid-refs/imagenet-64x64.npz
+
+    \b
+    # FD-DINOv2, as EDM2 measures it
+    python fid.py calc --images out/50k --detector dinov2 \\
+        --ref https://nvlabs-fi-cdn.nvidia.com/edm2/dataset-refs/img64.pkl
 
     \b
     # Statistics of a data set
@@ -220,6 +233,18 @@ def gen(
             }
             _print(ev, result | {"protocol": _protocol(names, asked) | seeds} | origin)
             _tell(result)
+
+
+@main.command(cls=Program, context_settings={"max_content_width": 130})
+@add_flags(ListFlags)
+def detectors(flags: ListFlags) -> None:
+    """List the feature networks that --detector knows by name.
+
+    What each reads, whether its weights are on this machine (others are fetched when they are first used), their licence, and
+    which metrics it serves.
+    """
+    found = [detector_facts(entry) for entry in load_entries().values()]
+    click.echo(json.dumps(found, indent=2) if flags.json else "\n".join(detector_lines(found)))
 
 
 @contextlib.contextmanager

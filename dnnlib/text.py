@@ -1,6 +1,8 @@
 """Text that is not ours, made fit for a terminal: names in files, servers' answers, libraries' messages."""
 
 import re
+import textwrap
+from collections.abc import Sequence
 
 MOST = 200  # characters of one name or answer
 _UNSAFE = re.compile(
@@ -22,6 +24,24 @@ def printable(text: object, most: int = MOST) -> str:
     words = _cut(" ".join(_safe(str(text)).split()), most)
     shown = [character if character.isprintable() else _escaped(character) for character in words]
     return _cut("".join(shown), most)
+
+
+def in_columns(rows: Sequence[Sequence[str]], width: int = 130) -> list[str]:
+    """The lines of a table whose last column is broken to fit.
+
+    Args:
+        rows: of one length each, the headings first.
+        width: of a line, in characters.
+    """
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    left = sum(width + 2 for width in widths)
+
+    lines = []
+    for *cells, last in rows:
+        line = "".join(f"{cell:{width + 2}s}" for cell, width in zip(cells, widths, strict=True))
+        first, *more = textwrap.wrap(last, max(20, width - left), break_on_hyphens=False) or [""]
+        lines += [(line + first).rstrip(), *(" " * left + rest for rest in more)]
+    return lines
 
 
 def _safe(text: str) -> str:

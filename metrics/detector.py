@@ -14,7 +14,7 @@ from dnnlib.keywords import load_tables
 from dnnlib.places import ROOT
 from metrics.demo_detector.files import load_demo_detector
 from metrics.inception import load_inception
-from metrics.transformers_detector import load_transformers
+from metrics.transformers_detector import SIZE, TransformersDetector, load_transformers
 
 DEFAULT = "inception-2015-12-05"
 DETECTORS_TOML = ROOT / "configs" / "detectors.toml"
@@ -56,11 +56,15 @@ class DetectorEntry(Entry):
 
     Attributes:
         hub: the name of a model there.
+        features: of a model on the hub: how many it has of an image; what loads with others is refused.
+        size: of a model on the hub: pixels along an edge of what it reads.
         resize: of Inception-v3: "tensorflow" or "torch".
         floor: uint8 levels at or below it count as 0, see `Floored`; None leaves images as they are.
     """
 
     hub: str | None = None
+    features: int | None = None
+    size: int = SIZE
     resize: str = "tensorflow"
     floor: int | None = None
 
@@ -143,7 +147,7 @@ def _network(
 ) -> Detector:
     """The network itself, whatever an entry says of its images."""
     if entry is not None and entry.hub is not None:
-        return load_transformers(entry.hub, dtype).to(device)
+        return _from_hub(entry.hub, entry, dtype).to(device)
     path, _ = resolve(source, load_entries(), "detector", folders=True)
     if path.is_dir():
         return load_transformers(path, dtype).to(device)
@@ -154,6 +158,21 @@ def _network(
             )
         return load_demo_detector(path).to(device)
     return load_inception(path, entry.resize if entry else "tensorflow", dtype).to(device)
+
+
+def _from_hub(hub: str, entry: DetectorEntry, dtype: torch.dtype) -> TransformersDetector:
+    """A model from the hub, which must be what its entry says."""
+    found = load_transformers(hub, dtype, entry.size)
+    if entry.sha256 and not found.sha256.startswith(entry.sha256):
+        raise ValueError(
+            f"{hub}: expected weights of sha256 {entry.sha256}, found {found.sha256}; get them again"
+        )
+    if entry.features not in (None, found.feature_dim):
+        raise ValueError(
+            f"{hub} has {found.feature_dim} features, and the detector {entry.name} {entry.features}: "
+            "it is another network"
+        )
+    return found
 
 
 def _is_safetensors(path: Path) -> bool:

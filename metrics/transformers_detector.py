@@ -21,7 +21,8 @@ from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.pixels import as_rgb, check_images
 
-SIZE = 224
+FILES = ("config.json", "model.safetensors")
+SIZE = 224  # pixels along an edge, unless an entry says otherwise
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ FAMILIES: dict[str, Family] = {  # by model_type in config.json
 class TransformersDetector(nn.Module):
     """A vision network of transformers as detector; it has no logits.
 
-    Images are resized to 224 x 224, bicubic and antialiased, as NVIDIA's EDM2 does for FD-DINOv2. DINOv2's position
-    embedding is interpolated as Meta's own code does, which EDM2 and dgm-eval run; see `dinov2_positions`.
+    Images are resized to 224 x 224 (or `size`), bicubic and antialiased, as NVIDIA's EDM2 does for FD-DINOv2. DINOv2's
+    position embedding is interpolated as Meta's own code does, which EDM2 and dgm-eval run; see `dinov2_positions`.
 
     Reference: Stein et al., 2023, https://arxiv.org/abs/2306.04675
 
@@ -62,8 +63,9 @@ class TransformersDetector(nn.Module):
         net: whose output has pooler_output.
         kind: a key of FAMILIES.
         sha256: of the weights.
+        size: pixels along an edge of what it reads.
     Attributes:
-        name: such as dinov2-1024d; goes into every result.
+        name: such as dinov2-1024d, or clip-1024d-336px where the size is not 224; goes into every result.
         feature_dim, num_logits: length of the pooled output; 0.
     """
 
@@ -71,22 +73,23 @@ class TransformersDetector(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, kind: str, sha256: str = "") -> None:
+    def __init__(self, net: nn.Module, kind: str, sha256: str = "", size: int = SIZE) -> None:
         super().__init__()
-        self.net, self.kind, self.sha256 = net, kind, sha256
+        self.net, self.kind, self.sha256, self.size = net, kind, sha256, size
         config: Any = net.config
         if kind == "dinov2":
-            _store_positions(net)
+            _store_positions(net, size)
         self.feature_dim: int = config.hidden_sizes[-1] if kind == "resnet" else config.hidden_size
         for name, value in (("mean", FAMILIES[kind].mean), ("std", FAMILIES[kind].std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1))
 
     @property
     def name(self) -> str:
-        """The kind of network, the length of its features, and the dtype unless it is float32."""
+        """The kind of network, the length of its features, and what is unusual: size and dtype."""
         dtype = next(self.net.parameters()).dtype
+        size = "" if self.size == SIZE else f"-{self.size}px"
         suffix = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
-        return f"{self.kind}-{self.feature_dim}d{suffix}"
+        return f"{self.kind}-{self.feature_dim}d{size}{suffix}"
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,8 +108,8 @@ class TransformersDetector(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` with gradients, of grey levels of any type in [0, 255], unchecked."""
         x = as_rgb(images).float()
-        if x.shape[2:] != (SIZE, SIZE):
-            x = F.interpolate(x, size=(SIZE, SIZE), mode="bicubic", antialias=True)
+        if x.shape[2:] != (self.size, self.size):
+            x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True)
         x = (x / 255 - self.mean) / self.std
         features = (
             self.net(x.to(next(self.net.parameters()).dtype)).pooler_output.flatten(1).float()
@@ -144,21 +147,22 @@ def dinov2_positions(embedding: Tensor, side: int) -> Tensor:
     return torch.cat([embedding[:, :1], rows.to(embedding.dtype)], dim=1)
 
 
-def _store_positions(net: Any) -> None:
+def _store_positions(net: Any, size: int) -> None:
     """Interpolate the position embedding once: of the right size, transformers takes it as it is."""
-    side = SIZE // net.config.patch_size
+    side = size // net.config.patch_size
     old = net.embeddings.position_embeddings
     net.embeddings.position_embeddings = nn.Parameter(dinov2_positions(old.detach(), side))
 
 
 def load_transformers(
-    source: str | os.PathLike[str], dtype: torch.dtype = torch.float32
+    source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, size: int = SIZE
 ) -> TransformersDetector:
     """Load a network from a folder, or from the Hugging Face hub and its cache, on the CPU, ready for use.
 
     Args:
         source: a folder with config.json and model.safetensors, or the name of a model on the hub.
         dtype: of the network.
+        size: pixels along an edge of what it reads.
     Raises:
         FileNotFoundError: if the folder lacks a file.
         ValueError: if the network is of another kind, or the weights do not fit.
@@ -172,7 +176,7 @@ def load_transformers(
             f"{source} needs the package transformers: pip install '.[features]'"
         ) from error
     folder = Path(source) if Path(source).is_dir() else _fetch(transformers, str(source))
-    for name in ("config.json", "model.safetensors"):
+    for name in FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder} has no {name}; a folder as save_pretrained writes it is needed"
@@ -196,7 +200,8 @@ def load_transformers(
         missing = sorted(report["missing_keys"])
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     kind = "clip" if kind == "clip_vision_model" else kind
-    detector = TransformersDetector(net, kind, file_sha256(folder / "model.safetensors"))
+    sha256 = file_sha256(folder / "model.safetensors")
+    detector = TransformersDetector(net, kind, sha256, size)
     return detector.requires_grad_(False).eval()
 
 
@@ -214,12 +219,19 @@ def _kind(folder: Path) -> str:
     return kind
 
 
+def is_cached(hub: str) -> bool:
+    """Whether the files of a model on the hub are on this machine."""
+    try:
+        hub_library: Any = importlib.import_module("huggingface_hub")
+    except ImportError:
+        return False
+    files = [hub_library.try_to_load_from_cache(hub, name) for name in FILES]
+    return all(isinstance(file, str) and Path(file).is_file() for file in files)
+
+
 def _fetch(transformers: Any, hub: str) -> Path:
     try:
-        files = [
-            transformers.utils.cached_file(hub, name)
-            for name in ("model.safetensors", "config.json")
-        ]
+        files = [transformers.utils.cached_file(hub, name) for name in FILES]
     except OSError as error:
         raise RuntimeError(
             f"cannot get {hub} from the Hugging Face hub; try again, or download it and give the folder's path"

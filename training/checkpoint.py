@@ -5,7 +5,6 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import json
 import os
-import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dnnlib.cli import Group, warn
 from dnnlib.files import check_writable
 from dnnlib.flags import Flags, add_flags, flag
 from dnnlib.keywords import check_keywords
-from dnnlib.text import printable
+from dnnlib.text import in_columns, printable
 from dnnlib.util import copy_note, file_sha256
 from torch_utils.weights import assembled
 from training import own_format
@@ -29,7 +28,6 @@ from training.formats import format_of
 from training.precond import Precond
 from training.presets import NETWORKS_TOML, Preset, load_presets, resolve
 
-LINE = 130  # characters in a line of the list
 MAX_RESOLUTION = 8192  # of a network in a file: no shape tells it, and noise of that size is made
 
 
@@ -224,16 +222,7 @@ def _facts(preset: Preset) -> dict[str, Any]:
 def _table(presets: list[dict[str, Any]]) -> list[str]:
     """The lines of a table, with the notes in its last column broken to fit."""
     heads = ("name", "MB", "here", "licence", "defaults", "note")
-    rows = [heads, *(_row(preset) for preset in presets)]
-    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
-    left = sum(width + 2 for width in widths)
-
-    lines = []
-    for *cells, note in rows:
-        line = "".join(f"{cell:{width + 2}s}" for cell, width in zip(cells, widths, strict=True))
-        first, *more = textwrap.wrap(note, LINE - left, break_on_hyphens=False) or [""]
-        lines += [(line + first).rstrip(), *(" " * left + rest for rest in more)]
-    return lines
+    return in_columns([heads, *(_row(preset) for preset in presets)])
 
 
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:

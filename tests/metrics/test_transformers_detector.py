@@ -6,11 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.numpy import load_file
+from scipy.special import erf
 
-from metrics.detector import load_detector
+from metrics.detector import DetectorEntry, _from_hub, load_detector
 from metrics.transformers_detector import FAMILIES, dinov2_positions, load_transformers
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -113,6 +116,107 @@ def test_features_are_the_pooled_output(
     assert torch.allclose(detector(images[1:2])[0], features[1:2], atol=1e-5)
 
 
+def antialiased(old: int, new: int) -> np.ndarray:
+    """Weights [new, old] of Keys' cubic with a = -1/2, widened where it shrinks, and normalised at the edges."""
+    scale = max(old / new, 1.0)
+    weights = np.zeros([new, old])
+    for i in range(new):
+        for j in range(old):
+            t = abs((j + 0.5 - (i + 0.5) * old / new) / scale)
+            if t < 1:
+                weights[i, j] = (1.5 * t - 2.5) * t * t + 1
+            elif t < 2:
+                weights[i, j] = ((-0.5 * t + 2.5) * t - 4) * t + 2
+    return weights / weights.sum(1, keepdims=True)
+
+
+def normed(x: np.ndarray, state: dict[str, np.ndarray], name: str) -> np.ndarray:
+    centred = x - x.mean(-1, keepdims=True)
+    scaled = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-6)
+    return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def dense(x: np.ndarray, state: dict[str, np.ndarray], name: str) -> np.ndarray:
+    return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+
+def class_token(images: np.ndarray, state: dict[str, np.ndarray], heads: int) -> np.ndarray:
+    """FD-DINOv2's feature of images [N, 3, H, W], in numpy from the published steps and the weights by name."""
+    rows, columns = antialiased(images.shape[2], 224), antialiased(images.shape[3], 224)
+    x = rows @ images @ columns.T / 255
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    x = (x - mean[:, None, None]) / std[:, None, None]
+
+    # Patches of p pixels along an edge, as rows.
+    kernel = state["embeddings.patch_embeddings.projection.weight"]
+    width, p = len(kernel), kernel.shape[2]
+    side = 224 // p
+    patches = x.reshape(len(x), 3, side, p, side, p).transpose(0, 2, 4, 1, 3, 5)
+    x = patches.reshape(len(x), side * side, -1) @ kernel.reshape(width, -1).T
+    x = x + state["embeddings.patch_embeddings.projection.bias"]
+    token = np.broadcast_to(state["embeddings.cls_token"], (len(x), 1, width))
+    positions = by_the_formula(torch.from_numpy(state["embeddings.position_embeddings"]), side)
+    x = np.concatenate([token, x], 1) + positions.numpy()
+
+    layers = {name.partition(".norm1")[0] for name in state if name.endswith(".norm1.weight")}
+    for layer in sorted(layers):
+        h = normed(x, state, f"{layer}.norm1")
+        parts = []
+        for part in ("query", "key", "value"):
+            full = dense(h, state, f"{layer}.attention.attention.{part}")
+            parts.append(full.reshape(*full.shape[:2], heads, -1).transpose(0, 2, 1, 3))
+        q, k, v = parts
+        scores = np.exp(q @ k.swapaxes(2, 3) / q.shape[3] ** 0.5)
+        mixed = (scores / scores.sum(-1, keepdims=True)) @ v
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(x.shape)
+        mixed = dense(mixed, state, f"{layer}.attention.output.dense")
+        x = x + mixed * state[f"{layer}.layer_scale1.lambda1"]
+        h = dense(normed(x, state, f"{layer}.norm2"), state, f"{layer}.mlp.fc1")
+        h = h * (1 + erf(h / 2**0.5)) / 2
+        x = x + dense(h, state, f"{layer}.mlp.fc2") * state[f"{layer}.layer_scale2.lambda1"]
+    return normed(x, state, "layernorm")[:, 0]
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (300, 230), (224, 224)])
+def test_fd_dinov2s_features_by_an_independent_computation(
+    shape: tuple[int, int], transformers: Any, tmp_path: Path
+) -> None:
+    """From pixels to the class token: resize, ImageNet's mean and deviation, and the network itself."""
+    torch.manual_seed(0)
+    net = transformers.Dinov2Model(transformers.Dinov2Config(**VIT, image_size=168, patch_size=56))
+    with torch.no_grad():
+        for weight in net.parameters():  # which are 0 and 1 in part
+            weight.add_(0.1 * torch.randn_like(weight))
+    net.save_pretrained(tmp_path)
+    detector = load_detector(tmp_path, "cpu")
+
+    stored = load_file(tmp_path / "model.safetensors")
+    state = {name: weight.astype(np.float64) for name, weight in stored.items()}
+    pixels = np.random.RandomState(0).randint(0, 256, [2, 3, *shape], dtype=np.uint8)
+    expected = class_token(pixels.astype(np.float64), state, VIT["num_attention_heads"])
+    found = detector(torch.from_numpy(pixels))[0].numpy()
+    assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_an_entry_must_be_the_network_that_it_names(folders: dict[str, Path]) -> None:
+    def load(**told: Any) -> Any:
+        return _from_hub(
+            str(folders["dinov2"]), DetectorEntry("mine", "MIT", hub="a/b", **told), torch.float32
+        )
+
+    found = load(features=24)
+    assert load(sha256=found.sha256[:8]).name == "dinov2-24d"
+    with pytest.raises(ValueError, match="has 24 features, and the detector mine 1024"):
+        load(features=1024)
+    with pytest.raises(ValueError, match=f"expected weights of sha256 0000, found {found.sha256}"):
+        load(sha256="0000")
+    small = load(size=112)
+    assert (
+        small.name == "dinov2-24d-112px" and small.net.embeddings.position_embeddings.shape[1] == 5
+    )
+    assert small(torch.zeros(1, 3, 20, 20, dtype=torch.uint8))[0].shape == (1, 24)
+
+
 def test_grayscale_and_dtype(folders: dict[str, Path]) -> None:
     gray = torch.randint(0, 256, (2, 1, 224, 224), dtype=torch.uint8)
     detector = load_transformers(folders["dinov2"])
@@ -153,7 +257,7 @@ def test_mistakes_are_one_line(
     with pytest.raises(
         RuntimeError, match="cannot get facebook/dinov2-large from the Hugging Face hub"
     ):
-        load_detector("dinov2-vitl14", "cpu")
+        load_detector("dinov2", "cpu")
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

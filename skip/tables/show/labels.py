@@ -13,6 +13,8 @@ VALUES = {
     "weight_d": "norm of weights on d",
     "weight_ratio": "norm of weights, d over u",
 }
+# Of other detectors than Inception-v3, in publications
+OWN_NAMES = {"fid-dinov2-1024d": "FD-DINOv2"}
 FORMS = {"unbiased": "unbiased", "v": "V-statistic"}  # of MMD^2
 # Settings whose words in the files say little to a reader: in legends, captions and lists.
 PHRASES = {
@@ -65,6 +67,8 @@ def label(name: str, instead: str | None = None) -> str:
     text = instead or QUANTITIES[metric].label
     if not detector:
         return text
+    if name in OWN_NAMES:
+        return OWN_NAMES[name]
     if not detector.startswith("demo"):
         return f"{text} ({detector})"
     text = text if "demo" in text else f"demo {text}"

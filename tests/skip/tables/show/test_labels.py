@@ -23,6 +23,8 @@ from skip.tables.show.labels import FORMS, PHRASES, in_words, label, resolve
         ("precision-demo", "demo precision"),
         ("immd_median", "IMMD (median sigma)"),
         ("fid-clip-vitl14", "FID (clip-vitl14)"),
+        ("fid-dinov2-1024d", "FD-DINOv2"),
+        ("fid_inf-dinov2-1024d", "FID∞ (dinov2-1024d)"),
         ("resnet-101 loss", "resnet-101 loss"),
         ("gradient_norm", "gradient norm"),
     ],
