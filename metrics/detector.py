@@ -58,7 +58,7 @@ class DetectorEntry(Entry):
         hub: the name of a model there.
         features: of a model on the hub: how many it has of an image; what loads with others is refused.
         size: of a model on the hub: pixels along an edge of what it reads.
-        resize: of Inception-v3: "tensorflow" or "torch".
+        resize: of Inception-v3: "tensorflow", "torch" or "clean".
         floor: uint8 levels at or below it count as 0, see `Floored`; None leaves images as they are.
     """
 

@@ -36,7 +36,7 @@ class InceptionV3(nn.Module):
     """The network; state dict names as published. `load_inception` makes one that is ready for use.
 
     Args:
-        resize: "tensorflow" (EDM, ADM's evaluator, torch-fidelity) or "torch" (pytorch-fid).
+        resize: "tensorflow" (EDM, ADM's evaluator, torch-fidelity), "torch" (pytorch-fid) or "clean" (clean-fid).
         sha256: of the file of weights.
     Attributes:
         name: goes into every result: the weights, and what differs from the usual resize and dtype.
@@ -160,7 +160,7 @@ def load_inception(
 
     Args:
         path: the published state dict (.pth), or NVIDIA's TorchScript (.pt).
-        resize: "tensorflow" (as the published FIDs) or "torch".
+        resize: "tensorflow" (as the published FIDs), "torch" or "clean".
         dtype: of the convolutions: float32, bfloat16 or float64. Features come in float32, or float64.
     Returns:
         A module: uint8 [N, 1 or 3, H, W] -> features [N, 2048], logits without bias [N, 1008].

@@ -32,7 +32,8 @@ def test_the_shipped_file_is_sound() -> None:
     # The file's name holds the first digits.
     assert default.url and default.url.endswith(f"-{default.sha256}.pth")
     assert len(entries["inception-2015-12-05-torchscript"].sha256) == 64
-    assert entries["inception-2015-12-05-torch-resize"].resize == "torch"
+    for resize in ("torch", "clean"):
+        assert entries[f"inception-2015-12-05-{resize}-resize"].resize == resize
 
 
 @pytest.mark.parametrize(
