@@ -5,6 +5,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +38,44 @@ def fill(module: torch.nn.Module) -> torch.nn.Module:
     filled = {}
     for name, value in module.state_dict().items():
         last = name.rsplit(".", 1)[-1]
-        rng = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
-        r = np.asarray(rng.standard_normal(tuple(value.shape)), dtype=np.float32)
         if (
             "resample_filter" in name
             or last in ("u", "num_batches_tracked")
             or not value.is_floating_point()
         ):
             continue
-        if last == "freqs":
-            r = 16 * r
-        elif last == "running_mean":
-            r = np.float32(0.1) * r
-        elif last == "running_var":
-            r = 1 + np.float32(0.1) * np.abs(r)
-        elif r.ndim == 0:
-            r = 1 + np.float32(0.1) * r
-        elif r.ndim >= 2:
-            r = r / np.float32(np.sqrt(np.prod(r.shape[1:])))
-        elif name.endswith("weight"):
-            r = 1 + np.float32(0.1) * r
-        else:
-            r = np.float32(0.1) * r
-        filled[name] = torch.from_numpy(np.asarray(r, dtype=np.float32))
+        draw = kept_values if value.numel() <= KEPT else values
+        filled[name] = draw(name, tuple(value.shape))
     module.load_state_dict(filled, strict=False)
     return module
+
+
+def values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """The weights of this name."""
+    last = name.rsplit(".", 1)[-1]
+    rng = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF)
+    r = np.asarray(rng.standard_normal(shape), dtype=np.float32)
+    if last == "freqs":
+        r = 16 * r
+    elif last == "running_mean":
+        r = np.float32(0.1) * r
+    elif last == "running_var":
+        r = 1 + np.float32(0.1) * np.abs(r)
+    elif r.ndim == 0:
+        r = 1 + np.float32(0.1) * r
+    elif r.ndim >= 2:
+        r = r / np.float32(np.sqrt(np.prod(r.shape[1:])))
+    elif name.endswith("weight"):
+        r = 1 + np.float32(0.1) * r
+    else:
+        r = np.float32(0.1) * r
+    return torch.from_numpy(np.asarray(r, dtype=np.float32))
+
+
+KEPT = 40_000  # numbers in a tensor: larger ones are drawn each time
+kept_values = lru_cache(maxsize=2000)(
+    values
+)  # the tests fill the same small networks hundreds of times
 
 
 def relative_error(actual: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray) -> float:

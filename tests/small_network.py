@@ -18,12 +18,18 @@ SMALL = {
     "img_resolution": 8, "img_channels": 1, "label_dim": 3, "model_type": "DhariwalUNet",
     "model_channels": 32, "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "dropout": 0.1,
 }  # fmt: skip
+LEAST = SMALL | {"model_channels": 16, "channel_mult": [1], "attn_resolutions": []}
 
 
 def small(class_name: str = "EDMPrecond", **changes: Any) -> Precond:
     net = PRECONDS[class_name](**{**SMALL, **changes})
     fill(net)
     return net.eval()
+
+
+def least(class_name: str = "EDMPrecond", **changes: Any) -> Precond:
+    """One level without attention: for what trains any network, and has to make hundreds of steps."""
+    return small(class_name, **(LEAST | changes))
 
 
 def small_snapshot(**settings: Any) -> bytes:

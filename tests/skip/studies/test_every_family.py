@@ -1,13 +1,13 @@
 """Every study on every family of networks, against what the denoiser itself gives."""
 
+import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import relative_error
-from test_families import FILES
+from test_families import FILES, loaded
 from torch import Tensor
 
 from sampling.noise import SeedNoise
@@ -20,7 +20,6 @@ from skip.studies.norms import skip_norms, slice_norms
 from skip.studies.score_matching import losses, pixels, weight
 from skip.studies.wavelet import BANDS, band_features, bands
 from skip.tuned import SkipTuned
-from training.checkpoint import load_network
 
 SEEDS = [3, 4, 5]
 LEVELS = [0.3, 1.5, 6.0]
@@ -28,8 +27,8 @@ Inputs = tuple[Tensor, Tensor, Tensor | None]
 
 
 @pytest.fixture(params=FILES)
-def net(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return load_network(FILES[request.param](tmp_path))
+def net(request: pytest.FixtureRequest) -> Any:
+    return copy.deepcopy(loaded(request.param))
 
 
 def shape(net: Any) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_network import SMALL, image_folder, small
+from small_network import LEAST, image_folder, least
 from standins_distill import CPU, RUN, Gaussian
 from torch import Tensor, nn
 
@@ -33,20 +33,20 @@ def data(tmp_path: Path) -> Path:
 
 def teacher_file(tmp_path: Path, **changes: Any) -> str:
     path = tmp_path / "teacher.safetensors"
-    save_network(small(**changes), path)
+    save_network(least(**changes), path)
     return str(path)
 
 
 def test_student_is_the_identity_at_its_lowest_level() -> None:
     x = torch.randn(3, 1, 8, 8)
-    student = student_of(small(), 0.002, 80.0)
+    student = student_of(least(), 0.002, 80.0)
     assert type(student) is EDMConsistencyPrecond
     assert torch.equal(student(x, 0.002, torch.eye(3)), x)
     assert not torch.allclose(student(x, 0.01, torch.eye(3)), x, atol=1e-4)
 
 
 def test_student_begins_as_the_teacher() -> None:
-    sigma, labels, teacher = torch.tensor([80.0, 10.0, 1.0]), torch.eye(3), small()
+    sigma, labels, teacher = torch.tensor([80.0, 10.0, 1.0]), torch.eye(3), least()
     x = sigma.reshape(-1, 1, 1, 1) * torch.randn(3, 1, 8, 8)
     expected = teacher(x, sigma, labels)
     assert torch.allclose(student_of(teacher, 0.002, 80)(x, sigma, labels), expected, atol=0.005)
@@ -75,7 +75,7 @@ def test_scalings_are_those_of_consistency_models() -> None:
 @pytest.mark.parametrize("kind", ["VPPrecond", "VEPrecond", "iDDPMPrecond"])
 def test_other_teachers_are_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=f"a {kind} has no consistency model.*EDMPrecond"):
-        student_of(small(kind), 0.002, 80)
+        student_of(least(kind), 0.002, 80)
 
 
 def test_heun_step_is_of_third_order_locally() -> None:
@@ -248,11 +248,11 @@ def test_unconditional_teacher_sees_no_labels(data: Path, tmp_path: Path) -> Non
 
 
 def test_student_is_stored_with_its_levels(tmp_path: Path) -> None:
-    student = student_of(small(), 0.002, 80.0)
+    student = student_of(least(), 0.002, 80.0)
     save_network(student, tmp_path / "student.safetensors")
     loaded = load_network(tmp_path / "student.safetensors")
     assert type(loaded) is EDMConsistencyPrecond
-    assert loaded.init_kwargs == SMALL | {
+    assert loaded.init_kwargs == LEAST | {
         "use_fp16": False,
         "sigma_min": 0.002,
         "sigma_max": 80.0,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_network import small
+from small_network import least
 from standins_distill import CPU, RUN, Gaussian
 from torch import nn
 
@@ -16,7 +16,7 @@ from training.distillation.diff_instruct import DiffInstruct, DiffInstructConfig
 
 def method(tmp_path: Path, network: dict[str, Any] | None = None, **changes: Any) -> DiffInstruct:
     path = tmp_path / "teacher.safetensors"
-    save_network(small(**network or {}), path)
+    save_network(least(**network or {}), path)
     return DiffInstruct(DiffInstructConfig(teacher=str(path), **(RUN | changes)), CPU)
 
 
@@ -49,8 +49,8 @@ def test_value_is_half_the_squared_difference() -> None:
 def test_no_gradient_while_the_auxiliary_network_is_the_teacher() -> None:
     x = torch.randn(4, 1, 8, 8, requires_grad=True)
     losses = instruct(
-        small(),
-        small(),
+        least(),
+        least(),
         x,
         torch.eye(3)[[0, 1, 2, 0]],
         torch.full([4], 0.5),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import safetensors
 import torch
-from small_network import image_folder, small
+from small_network import image_folder, least
 from standins_distill import CPU, RUN
 from torch import Tensor, nn
 
@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def teacher(tmp_path: Path) -> Path:
     path = tmp_path / "teacher.safetensors"
-    save_network(small(), path)
+    save_network(least(), path)
     return path
 
 
@@ -166,7 +166,7 @@ def test_loss_falls(teacher: Path, data: Path, tmp_path: Path) -> None:
     losses = [
         json.loads(x)["loss"] for x in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()
     ]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]  # 0.73 without training: other noise levels are drawn
 
 
 def test_descent_takes_the_mean_gradient_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """Every family of networks behaves as any other: loaded by its file, stored, sampled and Skip-Tuned alike."""
 
+import copy
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ from training.families.ldm.unet import LDMUNet
 from training.families.table import FAMILIES
 from training.families.uvit.network import UViT
 from training.networks import SKIP_TARGETS
-from training.precond import EDMPrecond
+from training.precond import EDMPrecond, Precond
 
 
 def edm2(folder: Path, channels: int = 3) -> Path:
@@ -92,11 +95,17 @@ FILES: dict[str, Callable[[Path], Path]] = {
 NUM_SKIPS = dict.fromkeys(FILES, 4) | {"UViTPrecond": 3, "UViTImagePrecond": 3}
 
 
+@cache
+def loaded(kind: str) -> Precond:
+    """The network of a file of this family, for copies."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_network(FILES[kind](Path(folder)))
+
+
 @pytest.fixture(params=FILES)
-def net(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    loaded = load_network(FILES[request.param](tmp_path))
-    assert type(loaded) is FAMILIES[request.param]
-    return loaded
+def net(request: pytest.FixtureRequest) -> Any:
+    assert type(loaded(request.param)) is FAMILIES[request.param]
+    return copy.deepcopy(loaded(request.param))
 
 
 def inputs(net: Any, N: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
