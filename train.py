@@ -21,6 +21,7 @@ from dnnlib.flags import (
     Finite,
     Flags,
     IntList,
+    NumberList,
     Program,
     add_flags,
     flag,
@@ -99,6 +100,7 @@ class OptimisationFlags(Flags, heading="Optimisation"):
     lr: float             = flag("Learning rate", type=_POSITIVE, default=1e-3, metavar="FLOAT")
     lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=10, metavar="MIMG")
     ema: float            = flag("Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, metavar="MIMG")
+    power_ema: list[float] | None = flag("Lengths of power-function averages, as 0.05,0.1: stored with each snapshot, for python -m training.checkpoint reconstruct", type=NumberList(), metavar="LIST")
     augment: float | None = flag("Probability of each augmentation; 0 for none  [default: 0.12; of latents 0]", type=_FRACTION, metavar="FLOAT")
     label_dropout: float  = flag("Share of images whose class is left out: 0.1 for guidance", type=_FRACTION, default=0, metavar="FLOAT")
     xflip: bool           = flag("Count the data set twice, the second time mirrored", type=bool, default=False)
@@ -283,6 +285,7 @@ def training_config(flags: TrainingFlags, resolution: int = 0) -> TrainingConfig
         ema_rampup=0.0 if run.transfer else EMA_RAMPUP,
         dtype="float16" if compute.fp16 else compute.dtype,
         loss_scale=compute.ls,
+        power_ema=None if steps.power_ema is None else tuple(steps.power_ema),
         seed=run.seed,
         transfer=run.transfer,
         augment=augment,

@@ -99,6 +99,24 @@ class IntList(click.ParamType):
         return numbers
 
 
+class NumberList(click.ParamType):
+    """Finite numbers divided by commas, e.g. 0.05,0.1."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[float]:
+        """Parse `value`; a usage error if it is no such list."""
+        try:
+            numbers = [float(x) for x in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list like 0.05,0.1", param, ctx)
+        if not all(math.isfinite(number) for number in numbers):
+            self.fail(f"{value!r} has a number that is not finite", param, ctx)
+        return numbers
+
+
 COUNT = click.IntRange(min=1)
 SEED = click.IntRange(0, LARGEST_SEED)
 WORKERS = click.IntRange(0, 1024)  # processes

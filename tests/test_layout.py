@@ -177,6 +177,7 @@ FLOORS: dict[str, set[str]] = {
         "training.families",
         "training.latents",
         "training.loss",
+        "training.power_ema",
         "training.precond",
     },
     "training.autoencoder": {"training", "training.families.latent", "training.run"},

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dnnlib.cli import Group, warn
 from dnnlib.files import check_writable
-from dnnlib.flags import Flags, add_flags, flag
+from dnnlib.flags import COUNT, Finite, Flags, add_flags, flag
 from dnnlib.keywords import check_keywords
 from dnnlib.text import in_columns, printable
 from dnnlib.util import copy_note, file_sha256
@@ -25,6 +25,8 @@ from training.families.latent.decoder_files import read_decoder
 from training.families.latent.precond import LatentPrecond
 from training.families.table import FAMILIES
 from training.formats import format_of
+from training.power_ema import LENGTH, find_stored
+from training.power_ema import reconstruct as reconstruct_average
 from training.precond import Precond
 from training.presets import NETWORKS_TOML, Preset, load_presets, resolve
 
@@ -247,6 +249,17 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _check_target(target: Path) -> None:
+    """Refuse what a network cannot be stored as."""
+    if target.exists():
+        raise ValueError(f"{target} exists; delete it first, or choose another name")
+    if target.suffix.lower() not in ("", ".safetensors"):
+        raise ValueError(
+            f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors"
+        )
+    check_writable(target, "TARGET")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvertFlags(Flags):
     """How `convert` reads and writes."""
@@ -268,14 +281,7 @@ def convert(flags: ConvertFlags, source: str, target: Path) -> None:
     Example:
       python -m training.checkpoint convert network-snapshot.pkl network.safetensors
     """
-    if target.exists():
-        raise ValueError(f"{target} exists; delete it first, or choose another name")
-    if target.suffix.lower() not in ("", ".safetensors"):
-        raise ValueError(
-            f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors"
-        )
-    check_writable(target, "TARGET")
-
+    _check_target(target)
     net = load_network(source, autoencoder=flags.autoencoder)
     for param in net.parameters() if flags.half else ():
         param.data = param.data.half()
@@ -289,6 +295,39 @@ def convert(flags: ConvertFlags, source: str, target: Path) -> None:
     save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
     count = sum(p.numel() for p in net.parameters())
     click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructFlags(Flags):
+    """Which average `reconstruct` makes."""
+
+    # fmt: off
+    std: float         = flag("Its length: the spread of what it averages, as a share of the training.",
+                              type=Finite(), required=True, metavar="FLOAT")
+    images: int | None = flag("After how many images of training  [default: at the last that is stored]", type=COUNT,
+                              metavar="INT")
+    # fmt: on
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@add_flags(ReconstructFlags)
+def reconstruct(flags: ReconstructFlags, folder: Path, target: Path) -> None:
+    """Make an average of another length, after training, from those that it stored.
+
+    FOLDER is a run's of train.py --power-ema, or one of EDM2's raw snapshots. TARGET is a safetensors file.
+
+    \b
+    Example:
+      python -m training.checkpoint reconstruct runs/small network.safetensors --std 0.07
+    """
+    _check_target(target)
+    stored = find_stored(folder)
+    net = _build(*reconstruct_average(stored, flags.std, flags.images))
+    last = flags.images or stored[-1].images_seen
+    save_network(net, target, images_seen=last, **{LENGTH: flags.std})
+    click.echo(f"{target}: length {flags.std:g} after {last:,} images, from {len(stored)} files")
 
 
 if __name__ == "__main__":

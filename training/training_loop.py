@@ -6,7 +6,7 @@ have been consumed; so the weights, their average, the optimiser and one number 
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from training.checkpoint import save_network
 from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.latents import TrainingData, open_data
 from training.loss import DenoisingLoss, loss_of
+from training.power_ema import LENGTH, path_of
+from training.precond import Precond
 from training.run.config import TrainingConfig
 from training.run.loop import repeat
 from training.run.reporter import Reporter
@@ -27,6 +29,7 @@ from training.run.state import STATE_FILE, TrainingState, recorded, start
 from training.run.steps import generator
 
 PRELOAD_BYTES = 2**30
+LATEST = f"{SNAPSHOT}-latest.safetensors"
 
 OnSnapshot = Callable[[Path, int], None]
 
@@ -40,7 +43,8 @@ def train(
     """Train a network, or go on with the run in `outdir`; return the last snapshot's path.
 
     Writes network-snapshot-<thousand images>.safetensors (the averaged weights), training-state.pt, stats.jsonl and
-    config.json. A killed run resumes from its last state, of ten minutes ago at most, and ends with identical weights.
+    config.json, and with each snapshot the averages of `config.power_ema`, which `training.power_ema` reads. A killed
+    run resumes from its last state, of ten minutes ago at most, and ends with identical weights.
 
     Args:
         config: the run.
@@ -70,7 +74,18 @@ def train(
             def step() -> Tensor:
                 return training_step(config, state, module, loss_fn, next(batches))
 
-            return run_steps(config, state, step, outdir, device, {}, on_snapshot)
+            def store(ema: Precond, path: Path, **told: Any) -> None:
+                save_network(ema, path, **told)
+                if path.name != LATEST:
+                    _store_powers(state, outdir)
+
+            return run_steps(config, state, step, outdir, device, {}, on_snapshot, store)
+
+
+def _store_powers(state: TrainingState, outdir: Path) -> None:
+    for std, mean in zip(state.powers.stds, state.powers.means, strict=True):
+        told = {"images_seen": state.images_seen, LENGTH: std}
+        save_network(cast(Precond, mean), path_of(outdir, state.images_seen, std), **told)
 
 
 def check(config: TrainingConfig, outdir: str | Path, device: torch.device) -> None:
@@ -116,7 +131,7 @@ def run_steps(
         RuntimeError: if a loss, or what would be saved, is not finite; what was saved before is untouched.
         Stopped: at a signal, on every rank.
     """
-    latest = outdir / f"{SNAPSHOT}-latest.safetensors"
+    latest = outdir / LATEST
 
     def keep(snapshot: bool) -> None:
         state.check(device)
@@ -193,6 +208,7 @@ def training_step(
             )
     state.optimizer.step()
     _average(state, config.ema_beta(state.images_seen))
+    state.powers.follow(state.net, state.images_seen + config.batch, config.batch)
     return total / images.numel()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from dnnlib.numbers import LARGEST_SEED, check_positive
 from training.augment import AUGMENT_DIM, Augmentation
 from training.loss import TRAINABLE
+from training.power_ema import check_length
 
 MOST_BATCH = 1_000_000  # images a step; the largest published one is 4096
 
@@ -36,6 +37,8 @@ class TrainingConfig:
         augment: probability of `training.augment.Augmentation`; 0 for none. The network needs augment_dim then.
         xflip: the data set counts twice, the second time mirrored.
         label_dropout: share of the images whose class is left out, for classifier-free guidance.
+        power_ema: lengths of power-function averages, kept beside the other one and stored with each snapshot, from
+            which `training.power_ema.reconstruct` makes those of other lengths.
         transfer: name, path or URL of a network of the same shape whose weights the run begins with; layers of class
             and augment labels may differ, and begin anew then.
     """
@@ -62,6 +65,7 @@ class TrainingConfig:
     augment: float = 0.0
     xflip: bool = False
     label_dropout: float = 0.0
+    power_ema: tuple[float, ...] | None = None
 
     def check(self, ranks: int) -> None:
         """Refuse what cannot be trained.
@@ -100,6 +104,7 @@ class TrainingConfig:
             )
 
         self._check_labels()
+        self._check_averages()
 
     def _check_labels(self) -> None:
         if not 0 <= self.label_dropout <= 1:
@@ -107,6 +112,16 @@ class TrainingConfig:
         if self.label_dropout and not self.cond:
             raise ValueError(
                 f"label_dropout is {self.label_dropout}, but there are no labels to leave out: train with them"
+            )
+
+    def _check_averages(self) -> None:
+        lengths = self.power_ema or ()
+        for std in lengths:
+            check_length(std)
+        shown = [f"{std:.3f}" for std in lengths]  # as their files are called
+        if len(set(shown)) < len(shown):
+            raise ValueError(
+                f"power_ema is {', '.join(shown)}; no two lengths may be the same to three digits"
             )
 
     def learning_rate(self, images_seen: int) -> float:

@@ -5,7 +5,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from torch_utils.weights import check_like, check_names, read_saved, write_saved
 from training.checkpoint import load_network
 from training.families.table import FAMILIES
 from training.latents import TrainingData
+from training.power_ema import PowerAverages
 from training.precond import Precond
 from training.run.config import TrainingConfig
 from training.run.optimizer import adam, take_moments
@@ -38,7 +39,7 @@ NUMBERS: dict[str, type[int] | type[float]] = {
     "loss_steps": int,
 }
 # States of before they were kept lack them.
-_NEWER = {"seconds": 0.0, "loss_sum": 0.0, "loss_steps": 0}
+_NEWER: dict[str, Any] = {"seconds": 0.0, "loss_sum": 0.0, "loss_steps": 0, "powers": {}}
 MOST_IMAGES = 10**15  # that a run can have seen
 # None of them changes what a step does.
 _MAY_DIFFER = {"duration", "snap", "tick", "batch_gpu", "workers"}
@@ -54,10 +55,11 @@ class TrainingState:
         images_seen: over all ranks and sessions.
         seconds: training time, earlier sessions included.
         loss_sum, loss_steps: of the steps since the last line of stats.jsonl.
+        powers: further averages, of `config.power_ema`.
     """
 
     # Of the file, beside the numbers.
-    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer")
+    PARTS: ClassVar[tuple[str, ...]] = ("net", "ema", "optimizer", "powers")
 
     net: Precond
     ema: Precond
@@ -66,6 +68,7 @@ class TrainingState:
     seconds: float = 0.0
     loss_sum: float = 0.0
     loss_steps: int = 0
+    powers: PowerAverages = field(default_factory=PowerAverages)
 
     def check(self, device: torch.device) -> None:
         """Refuse to save what a run cannot go on from; every rank calls it.
@@ -159,7 +162,8 @@ def start(
     net.dtype = None if config.dtype == "float16" else getattr(torch, config.dtype)
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = adam(net.parameters(), config.lr)
-    state = TrainingState(net, ema, optimizer)
+    powers = PowerAverages(net, config.power_ema or ())
+    state = TrainingState(net, ema, optimizer, powers=powers)
     resume(config, state, outdir, device)
     return state
 
