@@ -4,15 +4,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dnnlib.text import printable
+from metrics.authenticity import AUTHPCT
 from metrics.extrapolated import FID_INF
 from metrics.frechet import FID
 from metrics.inception_score import IS
 from metrics.kernel import IMMD, KID
 from metrics.metric import Evidence, Metric, Need, Quantity, Value
 from metrics.precision_recall import DC, PR
+from metrics.vendi import VENDI
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD)
+    metric.name: metric for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT)
 }
 QUANTITIES: dict[str, Quantity] = {
     name: quantity for metric in METRICS.values() for name, quantity in metric.quantities.items()

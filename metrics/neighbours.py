@@ -87,6 +87,47 @@ def _search_radii(
     return torch.cat(doubtful) if doubtful else rows[:0]
 
 
+def nearest(
+    points: Tensor, centres: Tensor, dtype: torch.dtype, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """The centre nearest to each point; of several at one distance the first.
+
+    Args:
+        points, centres: [M, d] and [N, d].
+        dtype: of the search, float32 or float64.
+        chunk: points searched at a time.
+    Returns:
+        Its place among the centres, int64 [M], and its squared distance, float64 [M].
+    """
+    places = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    squares = torch.empty(len(points), dtype=torch.float64, device=points.device)
+    rows = torch.arange(len(points), device=points.device)
+    for precision in dict.fromkeys((dtype, torch.float64)):
+        x, y = _centred(points, centres, precision), _centred(centres, centres, precision)
+        margin = _margin(x, y).amax()
+        doubtful = [rows[:0]]
+        for part in rows.split(chunk):
+            tile = squared_distances(x[part], y)  # (chunk, N)
+            near = tile.topk(min(1 + SPARE, len(y)), dim=1, largest=False)  # (chunk, 1 + SPARE)
+            order = near.indices.sort(1)
+            exact = _exact(
+                points,
+                centres,
+                part[:, None].expand_as(order.values).flatten(),
+                order.values.flatten(),
+            ).view(order.values.shape)
+            best = exact.amin(1)
+            first = (exact <= best[:, None] * (1 + SAME)).int().argmax(1)
+            places[part] = order.values.gather(1, first[:, None])[:, 0]
+            squares[part] = best
+            # The others are no nearer than the last of these, but for rounding.
+            if near.indices.shape[1] < len(y):
+                hidden = near.values.amax(1).double() - margin <= best
+                doubtful.append(part[hidden])
+        rows = torch.cat(doubtful)
+    return places, squares
+
+
 def inside_balls(
     points: Tensor, centres: Tensor, radii: Tensor, closed: bool, dtype: torch.dtype, chunk: int
 ) -> Iterator[Tensor]:
