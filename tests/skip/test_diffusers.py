@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import io
+import pickle
 import re
 import runpy
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import skip
-from skip.diffusers import sigma_from_scheduler
+from skip.diffusers import remove, sigma_from_scheduler
 from skip.scale import SkipScale
 from training.families.latent.discrete import NoiseTable
 
@@ -435,6 +437,45 @@ def test_a_copy_stays_tuned_on_its_own_weights() -> None:
     twin.load_state_dict({name: value * 0.5 for name, value in unet.state_dict().items()})
     unet.load_state_dict(twin.state_dict())
     assert torch.equal(twin(**given).sample, by_hand(unet, RAMP.per_layer(4).float(), given))
+
+
+SCHEDULED: dict[str, Any] = {"scale": SkipScale(0.6, 1.1, window=(0.1, 1e9), time="increasing")}
+
+
+@pytest.mark.parametrize("more", [{}, SCHEDULED], ids=["constant", "timed"])
+@torch.inference_mode()
+def test_a_saved_unet_stays_tuned_until_it_is_removed(more: dict[str, Any]) -> None:
+    unet = text_unet()
+    given = inputs(unet)
+    plain = unet(**given).sample
+    file = io.BytesIO()
+    with skip.apply(unet, **{"scale": RAMP, "scheduler": diffusers.DDIMScheduler()} | more):
+        tuned = unet(**given).sample
+        torch.save(unet, file)
+    file.seek(0)
+    twins = [torch.load(file, weights_only=False), pickle.loads(pickle.dumps(unet))]
+    with skip.apply(unet, **{"scale": RAMP, "scheduler": diffusers.EDMEulerScheduler()} | more):
+        twins.append(pickle.loads(pickle.dumps(unet)))
+    assert torch.equal(twins[0](**given).sample, tuned) and not torch.equal(tuned, plain)
+    assert torch.equal(twins[1](**given).sample, plain)
+    with pytest.raises(ValueError, match=r"skip.diffusers.remove\(unet\)"):
+        skip.apply(twins[0], RAMP)
+    for twin in twins:
+        remove(twin)
+        assert torch.equal(twin(**given).sample, plain)
+        assert not [name for module in twin.modules() for name in vars(module) if "_skip_" in name]
+        with skip.apply(twin, **{"scale": RAMP, "scheduler": diffusers.DDIMScheduler()} | more):
+            assert torch.equal(twin(**given).sample, tuned)
+
+
+@torch.inference_mode()
+def test_a_tuned_unets_own_files_are_those_of_the_plain_one(tmp_path: Path) -> None:
+    unet = text_unet()
+    given = inputs(unet)
+    plain = unet(**given).sample
+    with skip.apply(unet, RAMP):
+        unet.save_pretrained(tmp_path)
+    assert torch.equal(type(unet).from_pretrained(tmp_path)(**given).sample, plain)
 
 
 class NoFourier(TorchDispatchMode):
