@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Denoiser, Finite, bind
 from sampling.guidance import AtCalls, Guidance, Guided, GuidedByItself, check_scale
-from sampling.noise import DrawnAhead, Labels, SeedNoise, first_draws
+from sampling.noise import DrawnAhead, Draws, Labels, SeedNoise, first_draws
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
 
@@ -90,37 +90,72 @@ def generate(
     check_labels(net, labels, class_idx)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    nodes = settings.nodes(net)
-    levels = settings.evaluated(net)  # refuses now what the solver would refuse later
-    guidance = guidance or Guidance()
-    check_guidance(net, guidance.scale, guidance.guide, nodes)
-    guided_calls = guidance.acts(levels)
-    shape = (net.img_channels, net.img_resolution, net.img_resolution)
+    make = ImageMaker(net, settings, device, guidance)
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(seeds), batch_size):
             part = list(seeds[start : start + batch_size])
             asked = part + part[-1:] * (batch_size - len(part)) if one_size else part
-            drawn, classes, random = first_draws(
-                asked, shape, net.label_dim, labels, class_idx, noise_device
-            )
-
-            noise = drawn.to(device)
-            one_hots = (
-                one_hot(torch.tensor(classes), net.label_dim).float().to(device)
-                if classes
-                else None
-            )
-
-            denoise = _Watched(net, one_hots, guidance, guided_calls, noise.device)
-            with torch.inference_mode(), _churn_noise(random, noise.device) as randn_like:
-                x = sample(settings.bound(net, randn_like), denoise, noise, nodes, settings.ending)
-                images = to_uint8(net.decode(x))
-                denoise.check()  # the one place where the device is waited for
-
-            yield Batch(images[: len(part)], classes[: len(part)], part, denoise.nfe)
+            drawn = first_draws(asked, make.shape, net.label_dim, labels, class_idx, noise_device)
+            images, nfe = make(drawn)
+            yield Batch(images[: len(part)], drawn.classes[: len(part)], part, nfe)
 
     return batches()
+
+
+class ImageMaker:
+    """Images of a network, sampled from what seeds drew.
+
+    Args:
+        net: the network, on `device`.
+        settings: solver and noise levels.
+        device: where the network is.
+        guidance: None is none.
+    Raises:
+        ValueError: if a setting or the guide does not fit the network.
+    """
+
+    def __init__(
+        self,
+        net: ImageNetwork,
+        settings: SamplerSettings,
+        device: torch.device | str,
+        guidance: Guidance | None = None,
+    ) -> None:
+        self._net, self._settings, self._device = net, settings, device
+        self._nodes = settings.nodes(net)
+        levels = settings.evaluated(net)  # refuses now what the solver would refuse later
+        self._guidance = guidance or Guidance()
+        check_guidance(net, self._guidance.scale, self._guidance.guide, self._nodes)
+        self._guided_calls = self._guidance.acts(levels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the noise of one image: [C, H, W]."""
+        return self._net.img_channels, self._net.img_resolution, self._net.img_resolution
+
+    def __call__(self, drawn: Draws) -> tuple[Tensor, int]:
+        """The images, uint8 [N, C, H, W] on the device, and the network evaluations of each.
+
+        Args:
+            drawn: noise and classes; its generators draw what the sampler needs later.
+        Raises:
+            RuntimeError: if the network returns NaN or infinity.
+        """
+        net, settings = self._net, self._settings
+        noise = drawn.noise.to(self._device)
+        one_hots = None
+        if drawn.classes:
+            labels = one_hot(torch.tensor(drawn.classes), net.label_dim)
+            one_hots = labels.float().to(self._device)
+
+        denoise = _Watched(net, one_hots, self._guidance, self._guided_calls, noise.device)
+        with torch.inference_mode(), _churn_noise(drawn.random, noise.device) as randn_like:
+            sampler = settings.bound(net, randn_like)
+            x = sample(sampler, denoise, noise, self._nodes, settings.ending)
+            images = to_uint8(net.decode(x))
+            denoise.check()  # the one place where the device is waited for
+        return images, denoise.nfe
 
 
 class _Watched:

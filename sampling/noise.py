@@ -34,6 +34,19 @@ class SeedNoise:
         if not self.generators:
             raise ValueError("random draws need at least one seed")
 
+    @classmethod
+    def by(cls, generators: Sequence[torch.Generator]) -> "SeedNoise":
+        """Draws of generators that are there, one per image and all of one device; one may serve several images.
+
+        Raises:
+            ValueError: without generators.
+        """
+        if not generators:
+            raise ValueError("random draws need at least one generator")
+        noise = cls.__new__(cls)
+        noise.device, noise.generators = generators[0].device, list(generators)
+        return noise
+
     def randn(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal draws.
 
@@ -102,18 +115,31 @@ def first_draws(
     Raises:
         ValueError: without seeds.
     """
-    random = SeedNoise(seeds, device)
-    noise = random.randn([len(seeds), *shape])
+    classes = None
+    if class_idx is not None:
+        classes = [class_idx] * len(seeds)
+    elif labels == "balanced" and label_dim > 0:
+        classes = [seed % label_dim for seed in seeds]
+    return draws(SeedNoise(seeds, device), shape, label_dim, classes)
+
+
+def draws(
+    random: SeedNoise, shape: Sequence[int], label_dim: int, classes: Sequence[int] | None = None
+) -> Draws:
+    """The noise, and the classes, by generators.
+
+    Args:
+        random: one generator per image.
+        shape, label_dim: as of `first_draws`.
+        classes: of the images instead of those that are drawn.
+    """
+    noise = random.randn([len(random.generators), *shape])
     if label_dim == 0:
         return Draws(noise, [], random)
 
     # Drawn even where it is not used, so that later draws stay the same.
-    classes = [int(c) for c in random.randint(label_dim)]
-    if class_idx is not None:
-        classes = [class_idx] * len(seeds)
-    elif labels == "balanced":
-        classes = [seed % label_dim for seed in seeds]
-    return Draws(noise, classes, random)
+    drawn = [int(c) for c in random.randint(label_dim)]
+    return Draws(noise, drawn if classes is None else list(classes), random)
 
 
 class DrawnAhead:

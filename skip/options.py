@@ -46,10 +46,7 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
     if asked.guidance_sigma is not None:
         given["guidance_sigma"] = _pair("--guidance-sigma", asked.guidance_sigma)
 
-    preset = load_presets().get(asked.network)
-    defaults = dict(preset.defaults) if preset else {}
-    guided = {name: defaults.pop(name) for name in _GUIDED if name in defaults}
-    _check_defaults(asked.network, defaults, guided)
+    defaults, guided = network_defaults(asked.network)
     if asked.guide_rho is not None:
         guided.pop("guide", None)  # then the network guides itself
     return ImageSource(
@@ -87,8 +84,15 @@ def warn_beyond(rhos: Iterable[float]) -> None:
             return
 
 
-def _check_defaults(network: str, defaults: dict[str, Any], guided: dict[str, Any]) -> None:
-    """Refuse what configs/networks.toml says of a network's sampling, if it is no such setting or of another type."""
+def network_defaults(network: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a network's entry in configs/networks.toml says of its sampling: fields of SamplerSettings, and of guidance.
+
+    Raises:
+        ValueError: if it is no such setting, or of another type.
+    """
+    preset = load_presets().get(network)
+    defaults = dict(preset.defaults) if preset else {}
+    guided = {name: defaults.pop(name) for name in _GUIDED if name in defaults}
     try:
         unknown = sorted(defaults.keys() - {field.name for field in fields(SamplerSettings)})
         if unknown:
@@ -96,6 +100,7 @@ def _check_defaults(network: str, defaults: dict[str, Any], guided: dict[str, An
         check_keywords(defaults | guided, [SamplerSettings, ImageSource])
     except ValueError as error:
         raise ValueError(f"{NETWORKS_TOML}, the defaults of {network}: {error}") from error
+    return defaults, guided
 
 
 def sampler_settings(sampling: SamplingFlags) -> dict[str, Any]:

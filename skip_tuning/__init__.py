@@ -20,6 +20,7 @@ from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 _NAMES = {  # what this package gives -> where it is
+    "EDMPipeline": "skip.diffusers.pipeline",  # needs diffusers
     "ImageSource": "skip.source",
     "SamplerSettings": "sampling.settings",
     "SkipScale": "skip.scale",

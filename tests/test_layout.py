@@ -126,7 +126,7 @@ FLOORS: dict[str, set[str]] = {
     "metrics": {"metrics.demo_detector"},
     "skip.methods": set(),
     "skip": {"skip.methods", "skip.diffusers"},  # the latter is what `import skip` offers
-    "skip.diffusers": {"skip"},
+    "skip.diffusers": {"skip", "skip.methods"},
     "skip.evidence": set(),
     "skip.studies": {"skip"},
     "skip.finetune": {"skip", "skip.studies"},

@@ -1,6 +1,6 @@
-"""diffusers' models, schedulers and pipelines: Skip-Tuning inside them. Nothing here is of our own networks' making.
+"""diffusers: Skip-Tuning inside its models (`apply`), and our networks inside a pipeline of its kind (pipeline.py).
 
-`apply` and what it needs know diffusers' classes by name and import nothing of it.
+`apply` and what it needs know diffusers' classes by name and import nothing of it; pipeline.py needs it.
 """
 
 from skip.diffusers.apply import Applied, apply, remove
