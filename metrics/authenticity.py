@@ -19,7 +19,7 @@ def authentic(
 
     Of several at one distance the first counts. AuthPct is 100 times the mean of a.
 
-    Reference: Alaa et al., 2022, section 3.3, https://arxiv.org/abs/2102.08921; as dgm-eval computes it, Stein et al.,
+    Reference: Alaa et al., 2022, https://arxiv.org/abs/2102.08921; as dgm-eval computes it, Stein et al.,
         2023, https://arxiv.org/abs/2306.04675
 
     Args:

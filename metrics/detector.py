@@ -58,6 +58,7 @@ class DetectorEntry(Entry):
         hub: the name of a model there.
         features: of a model on the hub: how many it has of an image; what loads with others is refused.
         size: of a model on the hub: pixels along an edge of what it reads.
+        projected: of CLIP on the hub: its embedding of length 1 behind the projection.
         resize: of Inception-v3: "tensorflow", "torch" or "clean".
         floor: uint8 levels at or below it count as 0, see `Floored`; None leaves images as they are.
     """
@@ -65,6 +66,7 @@ class DetectorEntry(Entry):
     hub: str | None = None
     features: int | None = None
     size: int = SIZE
+    projected: bool = False
     resize: str = "tensorflow"
     floor: int | None = None
 
@@ -162,7 +164,7 @@ def _network(
 
 def _from_hub(hub: str, entry: DetectorEntry, dtype: torch.dtype) -> TransformersDetector:
     """A model from the hub, which must be what its entry says."""
-    found = load_transformers(hub, dtype, entry.size)
+    found = load_transformers(hub, dtype, entry.size, entry.projected)
     if entry.sha256 and not found.sha256.startswith(entry.sha256):
         raise ValueError(
             f"{hub}: expected weights of sha256 {entry.sha256}, found {found.sha256}; get them again"

@@ -23,8 +23,8 @@ from metrics.detector import Detector
 from metrics.feature_store import Batches, FeatureStore, extract
 from metrics.gaussian import Gaussian
 from metrics.images import Images
-from metrics.measure import INCEPTION, Measured, measure, needed
-from metrics.metric import Evidence
+from metrics.measure import Measured, measure, needed
+from metrics.metric import INCEPTION, Evidence
 from metrics.statistics import Statistics
 from metrics.stored_features import StoredFeatures
 from torch_utils import distributed

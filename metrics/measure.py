@@ -5,6 +5,7 @@ from typing import Any
 
 from dnnlib.text import printable
 from metrics.authenticity import AUTHPCT
+from metrics.cmmd import CMMD
 from metrics.extrapolated import FID_INF
 from metrics.frechet import FID
 from metrics.inception_score import IS
@@ -14,13 +15,12 @@ from metrics.precision_recall import DC, PR
 from metrics.vendi import VENDI
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT)
+    metric.name: metric for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT, CMMD)
 }
 QUANTITIES: dict[str, Quantity] = {
     name: quantity for metric in METRICS.values() for name, quantity in metric.quantities.items()
 }
 NEED_REAL_IMAGES = [name for name, metric in METRICS.items() if "real images" in metric.needs]
-INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
 
 
 def parse_metrics(text: str) -> list[str]:
@@ -52,14 +52,12 @@ class Measured:
 
     Attributes:
         found: by name; a distance between features of another network than Inception-v3 is not FID, and carries the
-            detector's name, as in "fid-demo".
-        suffix: that name, with its dash.
+            detector's name, as in "fid-demo". Likewise for other metrics and `Metric.detector`.
         refused: metric -> why it has no value, or lacks one of its values.
         warnings: what to tell with the values.
     """
 
     found: dict[str, Value] = field(default_factory=dict)
-    suffix: str = ""
     refused: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -68,8 +66,9 @@ class Measured:
         """All numbers, what is told beside each among them."""
         flat: dict[str, float] = {}
         for name, value in self.found.items():
+            _, dash, detector = name.partition("-")
             flat[name] = value.value
-            flat |= {key + self.suffix: number for key, number in value.beside.items()}
+            flat |= {f"{key}{dash}{detector}": number for key, number in value.beside.items()}
         return flat
 
     def as_json(self) -> dict[str, Any]:
@@ -92,9 +91,9 @@ def measure(names: list[str], evidence: Evidence, detector: str) -> Measured:
     Raises:
         ValueError: if there is no value at all.
     """
-    suffix = "" if detector.startswith(INCEPTION) else f"-{detector}"
-    measured = Measured(suffix=suffix)
+    measured = Measured()
     for name in names:
+        suffix = "" if detector.startswith(METRICS[name].detector) else f"-{detector}"
         for compute in METRICS[name].compute:
             try:
                 values = compute(evidence)

@@ -9,6 +9,7 @@ from torch import Tensor
 from metrics.features import ArrayLike
 from metrics.gaussian import Gaussian
 
+INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
 Need = Literal["statistics", "logits", "real images"]
 
 
@@ -88,6 +89,8 @@ class Metric:
         by_image: whether all its values have an influence: their error then needs no groups of images left out.
         check_count: refuses too few images (ValueError), by their number and that of the features, before there are
             any; None takes what comes.
+        detector: how the name of the feature network begins with which a value has its published name; of another
+            network it carries that one's name.
     """
 
     name: str
@@ -97,3 +100,4 @@ class Metric:
     compute: tuple[Callable[[Evidence], dict[str, Value]], ...]
     by_image: bool = False
     check_count: Callable[[int, int], None] | None = None
+    detector: str = INCEPTION

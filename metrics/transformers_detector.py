@@ -64,8 +64,9 @@ class TransformersDetector(nn.Module):
         kind: a key of FAMILIES.
         sha256: of the weights.
         size: pixels along an edge of what it reads.
+        projected: of CLIP: take the embedding behind the projection, scaled to length 1, in place of the pooled output.
     Attributes:
-        name: such as dinov2-1024d, or clip-1024d-336px where the size is not 224; goes into every result.
+        name: such as dinov2-1024d, or clip-768d-projected-336px where the size is not 224; goes into every result.
         feature_dim, num_logits: length of the pooled output; 0.
     """
 
@@ -73,21 +74,35 @@ class TransformersDetector(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, kind: str, sha256: str = "", size: int = SIZE) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        kind: str,
+        sha256: str = "",
+        size: int = SIZE,
+        projected: bool = False,
+    ) -> None:
         super().__init__()
-        self.net, self.kind, self.sha256, self.size = net, kind, sha256, size
+        self.net, self.kind, self.sha256 = net, kind, sha256
+        self.size, self.projected = size, projected
         config: Any = net.config
         if kind == "dinov2":
             _store_positions(net, size)
-        self.feature_dim: int = config.hidden_sizes[-1] if kind == "resnet" else config.hidden_size
+        if projected:
+            self.feature_dim: int = config.projection_dim
+        elif kind == "resnet":
+            self.feature_dim = config.hidden_sizes[-1]
+        else:
+            self.feature_dim = config.hidden_size
         for name, value in (("mean", FAMILIES[kind].mean), ("std", FAMILIES[kind].std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1))
 
     @property
     def name(self) -> str:
-        """The kind of network, the length of its features, and what is unusual: size and dtype."""
+        """The kind of network, the length of its features, and what is unusual: projection, size and dtype."""
         dtype = next(self.net.parameters()).dtype
-        size = "" if self.size == SIZE else f"-{self.size}px"
+        size = "-projected" if self.projected else ""
+        size += "" if self.size == SIZE else f"-{self.size}px"
         suffix = "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
         return f"{self.kind}-{self.feature_dim}d{size}{suffix}"
 
@@ -111,9 +126,11 @@ class TransformersDetector(nn.Module):
         if x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True)
         x = (x / 255 - self.mean) / self.std
-        features = (
-            self.net(x.to(next(self.net.parameters()).dtype)).pooler_output.flatten(1).float()
-        )
+        found = self.net(x.to(next(self.net.parameters()).dtype))
+        if self.projected:
+            features = F.normalize(found.image_embeds.float(), dim=1)
+        else:
+            features = found.pooler_output.flatten(1).float()
         return features, features.new_empty(len(features), 0)
 
 
@@ -155,7 +172,10 @@ def _store_positions(net: Any, size: int) -> None:
 
 
 def load_transformers(
-    source: str | os.PathLike[str], dtype: torch.dtype = torch.float32, size: int = SIZE
+    source: str | os.PathLike[str],
+    dtype: torch.dtype = torch.float32,
+    size: int = SIZE,
+    projected: bool = False,
 ) -> TransformersDetector:
     """Load a network from a folder, or from the Hugging Face hub and its cache, on the CPU, ready for use.
 
@@ -163,6 +183,7 @@ def load_transformers(
         source: a folder with config.json and model.safetensors, or the name of a model on the hub.
         dtype: of the network.
         size: pixels along an edge of what it reads.
+        projected: of CLIP, its embedding of length 1 behind the projection.
     Raises:
         FileNotFoundError: if the folder lacks a file.
         ValueError: if the network is of another kind, or the weights do not fit.
@@ -182,10 +203,15 @@ def load_transformers(
                 f"{folder} has no {name}; a folder as save_pretrained writes it is needed"
             )
     kind = _kind(folder)
+    model = FAMILIES[kind].model
+    if projected:
+        if FAMILIES[kind] is not _CLIP:
+            raise ValueError(f"{folder} holds a network of type {kind}, which has no projection")
+        model += "WithProjection"
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # else it lists each weight of CLIP's text half, which is not needed
     try:
-        net, report = getattr(transformers, FAMILIES[kind].model).from_pretrained(
+        net, report = getattr(transformers, model).from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -201,7 +227,7 @@ def load_transformers(
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     kind = "clip" if kind == "clip_vision_model" else kind
     sha256 = file_sha256(folder / "model.safetensors")
-    detector = TransformersDetector(net, kind, sha256, size)
+    detector = TransformersDetector(net, kind, sha256, size, projected)
     return detector.requires_grad_(False).eval()
 
 

@@ -25,7 +25,7 @@ def vendi_score(features: ArrayLike) -> Value:
     too small by a quarter with fewer images than features. N images are worth fewer than infinitely many, and that
     bias is not in it. Compare sets of one size.
 
-    Reference: Friedman and Dieng, 2023, Eq. 1 and 4, https://arxiv.org/abs/2210.02410; on a detector's features,
+    Reference: Friedman and Dieng, 2023, https://arxiv.org/abs/2210.02410; on a detector's features,
         Stein et al., 2023, https://arxiv.org/abs/2306.04675
 
     Args:

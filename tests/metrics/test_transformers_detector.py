@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,14 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 from scipy.special import erf
 
-from metrics.detector import DetectorEntry, _from_hub, load_detector
-from metrics.transformers_detector import FAMILIES, dinov2_positions, load_transformers
+from metrics.cmmd import CMMD
+from metrics.detector import DetectorEntry, _from_hub, load_detector, load_entries
+from metrics.transformers_detector import (
+    FAMILIES,
+    TransformersDetector,
+    dinov2_positions,
+    load_transformers,
+)
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -196,6 +203,42 @@ def test_fd_dinov2s_features_by_an_independent_computation(
     expected = class_token(pixels.astype(np.float64), state, VIT["num_attention_heads"])
     found = detector(torch.from_numpy(pixels))[0].numpy()
     assert np.abs(found - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_cmmds_embedding_is_clips_behind_its_projection(
+    transformers: Any, folders: dict[str, Path]
+) -> None:
+    entry = DetectorEntry("mine", "MIT", hub=str(folders["clip"]), projected=True)
+    detector = _from_hub(str(folders["clip"]), entry, torch.float32)
+    images = torch.randint(0, 256, (3, 3, 50, 60), dtype=torch.uint8)
+    features = detector(images)[0]
+    assert detector.name == f"clip-{detector.feature_dim}d-projected"
+    assert features.shape == (3, detector.feature_dim)
+    assert torch.allclose(features.norm(dim=1), torch.ones(3))
+
+    # The whole CLIP's own answer to pixels that were resized as JAX and PIL do: Keys' cubic, antialiased.
+    rows, columns = (torch.from_numpy(antialiased(n, 224)).float() for n in (50, 60))
+    x = rows @ images.float() @ columns.T / 255
+    mean, std = (
+        torch.tensor(t).view(3, 1, 1) for t in (FAMILIES["clip"].mean, FAMILIES["clip"].std)
+    )
+    whole = transformers.CLIPModel.from_pretrained(folders["clip"]).eval()
+    with torch.no_grad():
+        vision = whole.vision_model((x - mean) / std).pooler_output
+        expected = vision @ whole.visual_projection.weight.T
+    expected = expected / expected.square().sum(1, keepdim=True).sqrt()
+    assert torch.allclose(features, expected, atol=1e-5)
+
+    with pytest.raises(ValueError, match="of type dinov2, which has no projection"):
+        load_transformers(folders["dinov2"], projected=True)
+
+
+def test_the_papers_clip_has_the_name_that_cmmd_asks_for() -> None:
+    entry = load_entries()["clip-vitl14-336"]
+    assert (entry.features, entry.size, entry.projected) == (768, 336, True)
+    net = torch.nn.Linear(1, 1)
+    net.config = SimpleNamespace(projection_dim=768)  # type: ignore[assignment]
+    assert TransformersDetector(net, "clip", "", entry.size, True).name == CMMD.detector
 
 
 def test_an_entry_must_be_the_network_that_it_names(folders: dict[str, Path]) -> None:
