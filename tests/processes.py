@@ -54,6 +54,7 @@ def run(
         command: what would follow `python`: a path or -m and a module's name, and arguments.
         folder: where it runs.
         ranks: processes that work together, told so as torchrun does; but none is ended for the failure of another.
+            Of torchrun itself, its machines.
         kill_at: function, as "package.module:name", and number: `kill -9` when it returns for the so manieth time.
             A program that ends before fails the test.
         patches: other values for names of ours, written likewise.
@@ -102,12 +103,15 @@ def _joined(folder: Path, name: str) -> str:
 
 
 def _ranks(count: int, port: int) -> list[dict[str, str]]:
-    """What torchrun tells the processes of a group by their environment; nothing to one alone."""
+    """What torchrun tells the processes of a group by their environment, and is itself told; nothing to one alone."""
     if count == 1:
         return [{}]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
              "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}  # fmt: skip
-    return [group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    return [
+        group | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PET_NODE_RANK": str(rank)}
+        for rank in range(count)
+    ]
 
 
 @dataclass(frozen=True)

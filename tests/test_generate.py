@@ -5,8 +5,6 @@ import os
 import re
 import shlex
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from training.checkpoint import save_network
 from training.dataset import ImageDataset
 
 PROGRAM = str(Path(generate.__file__).resolve())
+TORCHRUN = ["-m", "torch.distributed.run"]
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +61,6 @@ def made(networks: Path, outdir: Path, args: str, network: str = "tiny") -> Path
     result = run(networks, outdir, args, network)
     assert result.exit_code == 0, result.stderr
     return outdir
-
-
-def torchrun(networks: Path, outdir: Path, args: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        PROGRAM,
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, *arguments(networks, outdir, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
 
 
 def pixels(outdir: Path) -> dict[str, np.ndarray]:
@@ -459,8 +443,7 @@ def test_a_batch_with_a_gap_is_computed_whole(
 
 
 def test_the_process_ends_with_status_2(networks: Path, tmp_path: Path) -> None:
-    command = [sys.executable, PROGRAM, *arguments(networks, tmp_path / "out", "--steps=1")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = processes.run(PROGRAM, *arguments(networks, tmp_path / "out", "--steps=1"))
     assert (result.returncode, result.stdout) == (2, "") and re.fullmatch(
         r"Error: [^\n]+\n", result.stderr
     )
@@ -486,24 +469,12 @@ def test_two_machines_make_the_files_of_one_process(networks: Path, tmp_path: Pa
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     args = "--seeds 0-4 --steps 2 --batch 2"
-    launcher = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=static",
-        "--master-addr=127.0.0.1", f"--master-port={port}",
-    ]  # fmt: skip
-    machines = []
-    for number in range(2):
-        command = [*launcher, f"--node-rank={number}", PROGRAM]
-        machines.append(
-            subprocess.Popen(
-                [*command, *arguments(networks, tmp_path / "two", args)],
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
-        )
-    for machine in machines:
-        said = machine.communicate(timeout=300)[1]
-        assert machine.returncode == 0, said
+    machine = ["--nnodes=2", "--nproc_per_node=1", "--rdzv-backend=static", "--master-addr=127.0.0.1",
+               f"--master-port={port}"]  # fmt: skip
+    result = processes.run(
+        *TORCHRUN, *machine, PROGRAM, *arguments(networks, tmp_path / "two", args), ranks=2
+    )
+    assert result.returncode == 0, result.stderr
     assert_same_images(made(networks, tmp_path / "one", args), tmp_path / "two")
     (session,) = record(tmp_path / "two")["sessions"]
     assert (session["ranks"], session["images"]) == (2, 5)
@@ -524,7 +495,10 @@ def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) ->
     outdir = tmp_path / "out"
     outdir.mkdir()
     (outdir / "001000").write_text("in the way of rank 1")
-    result = torchrun(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs")
+    args = "--seeds 0,1000 --steps 3 --subdirs"
+    result = processes.run(
+        *TORCHRUN, "--standalone", "--nproc_per_node=2", PROGRAM, *arguments(networks, outdir, args)
+    )
     assert (
         result.returncode != 0
         and f"Error: [Errno 17] File exists: '{outdir}/001000'\n" in result.stderr
@@ -533,7 +507,7 @@ def test_an_error_on_one_rank_ends_the_others(networks: Path, tmp_path: Path) ->
     # Rank 0 may be ended early.
     assert not record(outdir)["complete"] and set(pixels(outdir)) <= {"000000/000000.png"}
     (outdir / "001000").unlink()
-    assert record(made(networks, outdir, "--seeds 0,1000 --steps 3 --subdirs"))["complete"]
+    assert record(made(networks, outdir, args))["complete"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,12 +50,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A Python that has the wheel, and the packages of this one but for the project itself."""
-    folder = tmp_path_factory.mktemp("installed")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the wheel is installed to."""
+    folder = tmp_path_factory.mktemp("installed") / "site"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    start = f"import sys; sys.path[:0] = [{str(folder / 'site')!r}, *{site.getsitepackages()!r}]; "
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python(installed: Path) -> list[str]:
+    """A Python that has the wheel, and the packages of this one but for the project itself."""
+    start = f"import sys; sys.path[:0] = [{str(installed)!r}, *{site.getsitepackages()!r}]; "
     return [sys.executable, "-S", "-P", "-c", start]
 
 
@@ -95,16 +102,17 @@ def test_one_name_in_site_packages_and_a_small_file(wheel: Path) -> None:
     assert "torchrun --standalone --nproc_per_node=gpu -m -- skip_tuning fid calc" in text
 
 
-def test_programs_run_from_another_folder(python: list[str], tmp_path: Path) -> None:
-    done = command(
-        python, tmp_path, "generate", "--outdir", "out", "--seeds", "0-1", "--steps", "2"
-    )
+def test_programs_run_from_another_folder(installed: Path, tmp_path: Path) -> None:
+    program = ["-m", "skip_tuning"]
+    where: dict[str, Any] = {"folder": tmp_path, "PYTHONPATH": str(installed)}
+    generated = ["generate", "--outdir", "out", "--seeds", "0-1", "--steps", "2"]
+    done = processes.run(*program, *generated, **where)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "000000.png",
         "000001.png",
     ]
-    listed = command(python, tmp_path, "tables", "show", "table2", "--format", "csv")
+    listed = processes.run(*program, "tables", "show", "table2", "--format", "csv", **where)
     assert listed.returncode == 0 and "fid" in listed.stdout
     assert not (tmp_path / "results").exists()
 
@@ -137,7 +145,7 @@ print(json.dumps({"file": skip_tuning.__file__, "apply": skip_tuning.apply.__nam
     assert str(ROOT) not in told["file"] and "/site/skip_tuning/" in told["file"]
 
 
-def test_a_networks_answer_is_the_checkouts(python: list[str], tmp_path: Path) -> None:
+def test_a_networks_answer_is_the_checkouts(installed: Path, tmp_path: Path) -> None:
     import torch
 
     from training.checkpoint import load_network
@@ -148,7 +156,8 @@ net = skip_tuning.load_network("demo")
 x = torch.linspace(-1, 1, 1024).reshape(1, 1, 32, 32)
 print(float(net(x, torch.tensor(1.0), torch.eye(10)[:1]).sum()))
 """
-    done = run(python, code, tmp_path)
+    (tmp_path / "answer.py").write_text(code)
+    done = processes.run(tmp_path / "answer.py", folder=tmp_path, PYTHONPATH=str(installed))
     assert done.returncode == 0, done.stderr
     x = torch.linspace(-1, 1, 1024).reshape(1, 1, 32, 32)
     expected = float(load_network("demo")(x, torch.tensor(1.0), torch.eye(10)[:1]).sum())
