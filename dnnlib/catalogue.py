@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from dnnlib import hub
 from dnnlib.places import ROOT
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 
@@ -86,7 +87,7 @@ def resolve(
     A name comes before a file of the same name; write ./NAME for the file.
 
     Args:
-        source: a name, a path or a URL.
+        source: a name, a path, a URL, or a file of the Hugging Face Hub; see `dnnlib.hub`.
         entries: what has a name.
         what: it is, as messages call it: "network".
         folders: whether it may be a folder.
@@ -95,13 +96,15 @@ def resolve(
     Raises:
         FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names.
         ValueError: if it is a pipe or a device, or has another hash than its entry says.
-        RuntimeError, OSError: if a download fails; see `dnnlib.util.fetch`.
+        RuntimeError, OSError: if a download fails; see `dnnlib.util.fetch` and `dnnlib.hub.fetch`.
     """
     entry = entries.get(str(source))
     if entry is not None:
         return entry.file(), entry
     if is_url(source):
         return fetch(str(source)), None
+    if hub.is_hub(source):
+        return hub.fetch(source), None
 
     path = Path(source)
     if path.is_file() or (folders and path.is_dir()):

@@ -16,6 +16,8 @@ LATE_IMPORTS: dict[tuple[str, str], str] = {
         "training.data.cifar",
         "torch_utils",
     ): "torch takes seconds to import, and only pickles need it",
+    ("dnnlib.hub", "huggingface_hub"): "it is optional, and takes a second to import",
+    ("dnnlib.hub", "huggingface_hub.errors"): "the same",
 }
 
 

@@ -5,6 +5,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import click
 import torch
 from torch import Tensor
 
+from dnnlib import hub
 from dnnlib.cli import Group, warn
 from dnnlib.files import check_writable
 from dnnlib.flags import COUNT, Finite, Flags, add_flags, flag
@@ -46,7 +48,8 @@ def load_network(
     The format is told from the content of the file, not from its name. Nothing in the file is executed.
 
     Args:
-        source: a name in configs/networks.toml, a path, or a URL (which is fetched into the cache).
+        source: a name in configs/networks.toml, a path, a URL (which is fetched into the cache), or a file of the
+            Hugging Face Hub, hf://OWNER/NAME/FILE.
         device: where the network goes.
         autoencoder: path or URL of the autoencoder that decodes a latent network; None: that of the network's file or
             entry, if there is one.
@@ -164,16 +167,25 @@ def save_network(net: Precond, path: str | os.PathLike[str], **provenance: Any) 
 
     Args:
         net: one of FAMILIES.
-        path: the file to create or replace.
+        path: the file to create or replace; hf://OWNER/NAME/FILE is on the Hugging Face Hub, see `dnnlib.hub.upload`.
         provenance: what is worth knowing of the weights and JSON can hold, as licence="CC BY-NC-SA 4.0".
     Raises:
         ValueError: if the class of `net` is not in FAMILIES.
         OSError: if the file cannot be written.
+        FileNotFoundError, RuntimeError: if the Hub does not take it.
     """
     name = type(net).__name__
     if name not in FAMILIES:
         raise ValueError(f"cannot store a {name}; known are {', '.join(FAMILIES)}")
-    own_format.write(path, (name, net.init_kwargs, net.state_dict()), provenance)
+    content = name, net.init_kwargs, net.state_dict()
+    if not hub.is_hub(path):
+        own_format.write(path, content, provenance)
+        return
+    file = hub.parse(path).file  # refuses now what would be refused after the work
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / Path(file).name
+        own_format.write(local, content, provenance)
+        hub.upload(local, path)
 
 
 # ---- command line
@@ -251,13 +263,20 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
 
 def _check_target(target: Path) -> None:
     """Refuse what a network cannot be stored as."""
+    _written(target)
     if target.exists():
         raise ValueError(f"{target} exists; delete it first, or choose another name")
     if target.suffix.lower() not in ("", ".safetensors"):
         raise ValueError(
             f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors"
         )
-    check_writable(target, "TARGET")
+    if not hub.is_hub(target):
+        check_writable(target, "TARGET")
+
+
+def _written(target: Path) -> str:
+    """TARGET as it was given: of hf://OWNER/NAME/FILE a Path keeps one slash."""
+    return str(hub.parse(target) if hub.is_hub(target) else target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,11 +294,12 @@ class ConvertFlags(Flags):
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @add_flags(ConvertFlags)
 def convert(flags: ConvertFlags, source: str, target: Path) -> None:
-    """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET.
+    """Rewrite the network SOURCE (a name, path or URL) as the safetensors file TARGET, which may be on the Hub.
 
     \b
-    Example:
+    Examples:
       python -m training.checkpoint convert network-snapshot.pkl network.safetensors
+      python -m training.checkpoint convert network-snapshot.pkl hf://OWNER/NAME/network.safetensors
     """
     _check_target(target)
     net = load_network(source, autoencoder=flags.autoencoder)
@@ -294,7 +314,9 @@ def convert(flags: ConvertFlags, source: str, target: Path) -> None:
 
     save_network(net, target, source=source, source_sha256=facts["sha256"], licence=licence, **more)
     count = sum(p.numel() for p in net.parameters())
-    click.echo(f"{target}: {type(net).__name__}, {count:,} parameters; licence: {licence}")
+    click.echo(
+        f"{_written(target)}: {type(net).__name__}, {count:,} parameters; licence: {licence}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +349,9 @@ def reconstruct(flags: ReconstructFlags, folder: Path, target: Path) -> None:
     net = _build(*reconstruct_average(stored, flags.std, flags.images))
     last = flags.images or stored[-1].images_seen
     save_network(net, target, images_seen=last, **{LENGTH: flags.std})
-    click.echo(f"{target}: length {flags.std:g} after {last:,} images, from {len(stored)} files")
+    click.echo(
+        f"{_written(target)}: length {flags.std:g} after {last:,} images, from {len(stored)} files"
+    )
 
 
 if __name__ == "__main__":
