@@ -31,6 +31,7 @@ _NAMES = {  # what this package gives -> where it is
     "load_scale": "skip.scale_file",
     "sample": "sampling.samplers",
     "save_network": "training.checkpoint",
+    "tune_pipeline": "skip.diffusers.tune",
 }
 
 __all__ = [*_NAMES, "part"]  # names of a literal table

@@ -128,7 +128,7 @@ FLOORS: dict[str, set[str]] = {
     "metrics": {"metrics.demo_detector"},
     "skip.methods": set(),
     "skip": {"skip.methods", "skip.diffusers"},  # the latter is what `import skip` offers
-    "skip.diffusers": {"skip", "skip.methods"},
+    "skip.diffusers": {"skip", "skip.evidence", "skip.methods", "skip.search"},
     "skip.evidence": set(),
     "skip.studies": {"skip"},
     "skip.finetune": {"skip", "skip.studies"},
