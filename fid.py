@@ -23,7 +23,7 @@ from metrics.detector import DEFAULT, load_detector, load_entries
 from metrics.detector_list import detector_facts, detector_lines
 from metrics.evaluation import Evaluation
 from metrics.images import open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, parse_metrics
+from metrics.measure import METRICS, NEED_REAL_IMAGES, QUANTITIES, needed, parse_metrics
 from metrics.references import References, has_statistics
 from metrics.uncertainty import spread
 from skip.evidence.estimate import Estimate, as_text
@@ -46,6 +46,7 @@ class ReferenceFlags(Flags, heading="Images"):
 
     data: str       = flag("Real images", required=True, metavar="DIR|ZIP|NPZ|NPY")
     dest: str       = flag("Where the statistics go", required=True, metavar="NPZ")
+    spatial: bool   = flag("With mu_s and sigma_s, which sfid needs", default=False)
     overwrite: bool = flag("Replace the file that is there", default=False)
 
 
@@ -154,7 +155,7 @@ def ref(asked: ReferenceFlags, networks: NewDetectorFlags, compute: EvaluationFl
     with program(compute) as device:
         _check_destination(asked.dest, asked.overwrite)
         images = open_images(asked.data)
-        ev = _evaluation(compute, networks.detector, device)
+        ev = _evaluation(compute, networks.detector, device, asked.spatial)
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
         if distributed.rank() == 0:
@@ -179,7 +180,7 @@ def calc(
         names, asked = _asked(metrics)
         images = open_images(stored.images, stored.num, stored.seed)
         _check_colours(images.channels, asked)
-        ev = _evaluation(compute, _detector(networks, asked), device)
+        ev = _evaluation(compute, _detector(networks, asked), device, "spatial" in needed(names))
         reference = asked.fitting(ev.detector)
         with (
             ev.compared_with(names, reference, asked.real) as target,
@@ -208,7 +209,7 @@ def gen(
         ranges = _disjoint(images.seeds)
         source = image_source(sampling, skip).load(device, networks.compile)
         _check_colours(source.net.image_channels, asked)
-        ev = _evaluation(compute, _detector(networks, asked), device)
+        ev = _evaluation(compute, _detector(networks, asked), device, "spatial" in needed(names))
         reference = asked.fitting(ev.detector)
 
         def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
@@ -262,10 +263,12 @@ def _detector(networks: DetectorFlags, asked: References) -> str:
     return source
 
 
-def _evaluation(compute: EvaluationFlags, detector: str, device: torch.device) -> Evaluation:
+def _evaluation(
+    compute: EvaluationFlags, detector: str, device: torch.device, spatial: bool
+) -> Evaluation:
     """The detector at work, loaded when the other flags are known to be right: it may be a download."""
     loaded = load_detector(detector, device, DETECTOR_DTYPES[compute.detector_dtype])
-    return Evaluation(loaded, device, compute.batch, compute.features)
+    return Evaluation(loaded, device, compute.batch, compute.features, spatial)
 
 
 def _check_destination(dest: str, overwrite: bool) -> None:
@@ -317,11 +320,11 @@ def _asked(flags: MetricFlags) -> tuple[list[str], References]:
                 raise ValueError(
                     f"{name} compares images with images: give the real ones as --ref-images"
                 )
-            if flags.ref is None and "statistics" in METRICS[name].needs:
+            if flags.ref is None and {"statistics", "spatial"} & METRICS[name].needs:
                 raise ValueError(
                     f"{name} needs the real images' statistics: give --ref, or the images as --ref-images"
                 )
-    return names, References(flags.ref, flags.ref_images)
+    return names, References(flags.ref, flags.ref_images, "spatial" in needed(names))
 
 
 def _protocol(names: list[str], asked: References) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -47,6 +47,22 @@ class Detector(Protocol):
         Raises:
             ValueError: if the detector cannot read such images.
         """
+        ...
+
+
+@runtime_checkable
+class SpatialDetector(Detector, Protocol):
+    """A detector with spatial features, which sFID is of: Inception-v3.
+
+    Attributes:
+        spatial_dim: how many of an image.
+    """
+
+    @property
+    def spatial_dim(self) -> int: ...
+
+    def with_spatial(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As a call, and the spatial features [N, spatial_dim]."""
         ...
 
 

@@ -32,6 +32,8 @@ def detector_facts(entry: DetectorEntry) -> dict[str, Any]:
     }
     facts |= _shape(entry)
     gives: set[Need] = {"statistics", "real images"}
+    if entry.hub is None and not _is_ours(entry) and not _is_script(entry):
+        gives.add("spatial")
     if facts["classes"]:
         gives.add("logits")
     facts["metrics"] = [name for name, metric in METRICS.items() if metric.needs <= gives]
@@ -49,6 +51,16 @@ def _is_here(entry: DetectorEntry) -> bool:
     return entry.local_path is not None and entry.local_path.is_file()
 
 
+def _is_ours(entry: DetectorEntry) -> bool:
+    """Whether the file is in our own format, of a demo detector."""
+    return entry.local_path is not None and entry.local_path.suffix == ".safetensors"
+
+
+def _is_script(entry: DetectorEntry) -> bool:
+    """Whether the file is NVIDIA's TorchScript, which is run as it is."""
+    return entry.local_path is not None and entry.local_path.suffix == ".pt"
+
+
 def _shape(entry: DetectorEntry) -> dict[str, Any]:
     """Length of the features, size and resize of the images, and the number of classes."""
     if entry.hub is not None:
@@ -58,7 +70,7 @@ def _shape(entry: DetectorEntry) -> dict[str, Any]:
             "resize": "bicubic",
             "classes": 0,
         }
-    if entry.local_path is not None and entry.local_path.suffix == ".safetensors":
+    if _is_ours(entry):
         return _demo_shape(entry)
     return {
         "features": InceptionV3.feature_dim,

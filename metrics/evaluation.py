@@ -19,8 +19,8 @@ from torch import Tensor
 from dnnlib.claims import locked
 from dnnlib.seeds import format_seeds
 from dnnlib.util import scratch_folder
-from metrics.detector import Detector
-from metrics.feature_store import Batches, FeatureStore, extract
+from metrics.detector import Detector, SpatialDetector
+from metrics.feature_store import SPATIAL, Batches, FeatureStore, extract
 from metrics.gaussian import Gaussian
 from metrics.images import Images
 from metrics.measure import Measured, measure, needed
@@ -38,10 +38,12 @@ class Target:
     Attributes:
         reference: mean and covariance of the real images, or None.
         features: of the real images, on rank 0; None where no metric asks for them.
+        spatial: mean and covariance of the real images' spatial features; None where no metric asks for them.
     """
 
     reference: Gaussian | None = None
     features: Tensor | None = None
+    spatial: Gaussian | None = None
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,23 @@ class Evaluation:
         device: where images go.
         batch: images at a time.
         folder: where the features of the generated images stay; None keeps them in the cache until they are measured.
+        spatial: whether spatial features are made beside the others.
+    Raises:
+        ValueError: if the detector has none.
     """
 
     detector: Detector
     device: torch.device
     batch: int = 64
     folder: str | os.PathLike[str] | None = None
+    spatial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.spatial and not isinstance(self.detector, SpatialDetector):
+            raise ValueError(
+                f"sfid needs Inception-v3's spatial features, and {self.detector.name} has none; drop it, or change "
+                "the detector"
+            )
 
     @contextlib.contextmanager
     def features(
@@ -80,6 +93,8 @@ class Evaluation:
         }
         if computed_in(self.device)["tf32"]:
             settings["tf32"] = True
+        if self.spatial:
+            settings["spatial"] = True
         if self.folder is not None:
             store = FeatureStore(self.folder, settings)
             extract(store, self.detector, ids, batches, self.device)
@@ -118,9 +133,21 @@ class Evaluation:
             yield store
 
     def statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
-        """Mean and covariance over the ids."""
+        """Mean and covariance over the ids; with those of the spatial features, where they are made."""
+        found = self._statistics(store, ids)
+        if not self.spatial:
+            return found
+        return dataclasses.replace(found, spatial=self._spatial_statistics(store, ids))
+
+    def _statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
+        """Mean and covariance of the features alone."""
         gathered = store.statistics(ids, self.detector.feature_dim, self.device)
         return gathered.result(self.detector.name, self.detector.sha256)
+
+    def _spatial_statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
+        """Mean and covariance of the spatial features."""
+        assert isinstance(self.detector, SpatialDetector)
+        return store.statistics(ids, self.detector.spatial_dim, self.device, SPATIAL).result()
 
     @contextlib.contextmanager
     def compared_with(
@@ -154,21 +181,46 @@ class Evaluation:
                 raise ValueError(f"the reference does not fit the detector: {error}") from error
             gaussian = Gaussian(reference, "the reference's covariance", self.device)
             _ = gaussian.root  # found now, so that a matrix which is no covariance is refused before there are images
+
+        spatial = self._spatial_reference(names, reference, real)
         if real is None:
-            yield Target(gaussian)
+            yield Target(gaussian, spatial=spatial)
             return
         if isinstance(real, StoredFeatures):
-            yield self._target(gaussian, real)
+            yield dataclasses.replace(self._target(gaussian, real), spatial=spatial)
             return
         # These stay until all is measured, for a killed run to go on; and they have no place in the others' folder.
         with dataclasses.replace(self, folder=None).features_of(real, "real") as store:
             ids = range(len(real))
             if gaussian is None:
                 gaussian = Gaussian(
-                    self.statistics(store, ids), "the real images' covariance", self.device
+                    self._statistics(store, ids), "the real images' covariance", self.device
                 )
+            if self.spatial and spatial is None:
+                name = "the real images' spatial covariance"
+                spatial = Gaussian(self._spatial_statistics(store, ids), name, self.device)
             features = self._at_hand(store.load(ids)[0]) if distributed.rank() == 0 else None
-            yield Target(gaussian, features)
+            yield Target(gaussian, features, spatial)
+
+    def _spatial_reference(
+        self,
+        names: list[str],
+        reference: Statistics | None,
+        real: Images | StoredFeatures | None,
+    ) -> Gaussian | None:
+        """The reference's statistics of spatial features; None where no metric needs them, or `real` has them."""
+        if "spatial" not in needed(names):
+            return None
+        if reference is not None and reference.spatial is not None:
+            found = Gaussian(reference.spatial, "the reference's spatial covariance", self.device)
+            _ = found.root
+            return found
+        if real is None or isinstance(real, StoredFeatures):
+            raise ValueError(
+                "sfid needs mu_s and sigma_s of the real images, which the reference lacks: give the images "
+                "themselves too, or a reference with them, as ADM's are"
+            )
+        return None
 
     def _target(self, reference: Gaussian | None, real: StoredFeatures) -> Target:
         """What is known of real images whose features are kept."""
@@ -207,11 +259,14 @@ class Evaluation:
             ValueError: if no metric has a value.
         """
         needs = needed(names)
-        generated = None
+        generated, spatial = None, None
         if "statistics" in needs:  # a sum over all ranks
             generated = Gaussian(
-                self.statistics(store, ids), "the generated images' covariance", self.device
+                self._statistics(store, ids), "the generated images' covariance", self.device
             )
+        if "spatial" in needs:  # the same
+            name = "the generated images' spatial covariance"
+            spatial = Gaussian(self._spatial_statistics(store, ids), name, self.device)
         if distributed.rank() != 0:
             return Measured()
 
@@ -225,12 +280,19 @@ class Evaluation:
             self._at_hand(features),
             self._at_hand(logits),
             target.features,
+            None if spatial is None else self._spatial_evidence(spatial, store, ids, target),
         )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = measure(names, evidence, self.detector.name)
         said = {str(warning.message) for warning in caught} | self._doubts(target.reference)
         return dataclasses.replace(found, warnings=sorted(said))
+
+    def _spatial_evidence(
+        self, generated: Gaussian, store: FeatureStore, ids: Sequence[int], target: Target
+    ) -> Evidence:
+        """What sFID is computed from."""
+        return Evidence(generated, target.spatial, self._at_hand(store.spatial(ids)))
 
     def _at_hand(self, rows: np.ndarray | Tensor) -> Tensor:
         """Features or logits where metrics are computed: on this rank's device if it has float64."""

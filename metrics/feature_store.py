@@ -21,7 +21,7 @@ from dnnlib.arrays import open_arrays, read_arrays
 from dnnlib.claims import claim
 from dnnlib.files import atomic_write, remove_partial_files
 from dnnlib.json_files import read_json_object, write_json
-from metrics.detector import Detector
+from metrics.detector import Detector, SpatialDetector
 from metrics.statistics import FeatureStatistics
 from torch_utils import distributed
 
@@ -32,6 +32,7 @@ CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0
 BLOCK = 1000
 
 ARRAYS = ("ids", "features", "logits", "digests")
+SPATIAL = "spatial"  # the array of a store whose settings have that
 
 # Ids -> (ids, uint8 images [N, C, H, W]) ...
 Batches = Callable[[Sequence[int]], Iterable[tuple[list[int], Tensor]]]
@@ -45,12 +46,14 @@ class Part:
         ids: n of them.
         features, logits: [n, d] and [n, l].
         digests: of the pixels, uint64 [n]; see `pixel_digests`.
+        spatial: [n, s], where they were asked for.
     """
 
     ids: list[int]
     features: Tensor
     logits: Tensor
     digests: np.ndarray
+    spatial: Tensor | None = None
 
 
 def pixel_digests(images: Tensor) -> np.ndarray:
@@ -68,7 +71,8 @@ class FeatureStore:
 
     Args:
         folder: where they are; created when the first file is written.
-        settings: what determines the features, as JSON; a folder with others is refused.
+        settings: what determines the features, as JSON; a folder with others is refused. With {"spatial": true}, chunks
+            have spatial features [n, s] too.
     Raises:
         ValueError: if the folder holds features of other images or of another detector.
     """
@@ -76,6 +80,7 @@ class FeatureStore:
     def __init__(self, folder: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings, allow_nan=False))
+        self.has_spatial = bool(self.settings.get(SPATIAL))
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -128,14 +133,16 @@ class FeatureStore:
     def add(self, part: Part) -> None:
         """Write one chunk, atomically."""
         ids = part.ids
+        arrays = {
+            "ids": np.array(ids),
+            "features": part.features.cpu().numpy(),
+            "logits": part.logits.cpu().numpy(),
+            "digests": part.digests,
+        }
+        if part.spatial is not None:
+            arrays[SPATIAL] = part.spatial.cpu().numpy()
         with atomic_write(self.folder / f"{ids[0]:09d}-{ids[-1]:09d}-{len(ids)}.npz") as file:
-            np.savez(
-                file,
-                ids=np.array(ids),
-                features=part.features.cpu().numpy(),
-                logits=part.logits.cpu().numpy(),
-                digests=part.digests,
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes a name for allow_pickle
 
     def chunks(self) -> list[Path]:
         """The chunks' files, in an order that all processes agree on."""
@@ -148,12 +155,13 @@ class FeatureStore:
             What was wrong with each, in one line that names it.
         """
         found = []
+        needed = (*ARRAYS, SPATIAL) if self.has_spatial else ARRAYS
         for path in self.chunks():
             try:
                 with open_arrays(path) as arrays:
-                    arrays.require(*ARRAYS)
+                    arrays.require(*needed)
                     arrays.check()
-                    lengths = {arrays.header(name).shape[:1] for name in ARRAYS}
+                    lengths = {arrays.header(name).shape[:1] for name in needed}
                     if len(lengths) != 1:
                         raise ValueError(f"{path} holds arrays of different lengths")
             except ValueError as error:
@@ -205,19 +213,25 @@ class FeatureStore:
         places = self._places()
         return self._rows("features", ids, places), self._rows("logits", ids, places)
 
+    def spatial(self, ids: Sequence[int]) -> np.ndarray:
+        """Spatial features of these ids, in their order: [N, s]."""
+        return self._rows(SPATIAL, ids, self._places())
+
     def by_content(self, ids: Sequence[int]) -> np.ndarray:
         """The order of these images by `pixel_digests`: positions in `ids`, int64 [N]."""
         return np.argsort(self._rows("digests", ids, self._places()), kind="stable")
 
-    def statistics(self, ids: Sequence[int], dim: int, device: torch.device) -> FeatureStatistics:
-        """Mean and covariance of these ids' features, shared out over the ranks; every rank must call it.
+    def statistics(
+        self, ids: Sequence[int], dim: int, device: torch.device, array: str = "features"
+    ) -> FeatureStatistics:
+        """Mean and covariance of these ids' rows of an array, shared out over the ranks; every rank must call it.
 
         Rounding depends on the ids, their order and the number of ranks, and not on the chunks.
         """
         places = self._places()
         gathered = FeatureStatistics(dim, "cpu" if device.type == "mps" else device)
         for start in range(distributed.rank() * BLOCK, len(ids), distributed.world_size() * BLOCK):
-            gathered.update(self._rows("features", ids[start : start + BLOCK], places))
+            gathered.update(self._rows(array, ids[start : start + BLOCK], places))
         return gathered.all_reduced()
 
     def remove(self) -> None:
@@ -258,7 +272,8 @@ def extract(
         with tqdm(
             total=len(share), initial=there, unit="img", desc="features", disable=hidden
         ) as bar:
-            for part in _chunked(_detected(detector, batches(missing), device, bar)):
+            found = _detected(detector, batches(missing), device, bar, store.has_spatial)
+            for part in _chunked(found):
                 store.add(part)
                 chunks += 1
         written = int(distributed.all_reduce_sum(torch.tensor(chunks, device=device)))
@@ -281,10 +296,16 @@ def _detected(
     batches: Iterable[tuple[list[int], Tensor]],
     device: torch.device,
     bar: "tqdm[Any]",
+    has_spatial: bool,
 ) -> Iterator[Part]:
     for ids, images in batches:
-        features, logits = detector(images.to(device))
-        yield Part(ids, features, logits, pixel_digests(images))
+        spatial = None
+        if has_spatial:
+            assert isinstance(detector, SpatialDetector)  # as who asks for them has seen
+            features, logits, spatial = detector.with_spatial(images.to(device))
+        else:
+            features, logits = detector(images.to(device))
+        yield Part(ids, features, logits, pixel_digests(images), spatial)
         bar.update(len(ids))
 
 
@@ -308,9 +329,11 @@ def _chunked(parts: Iterable[Part]) -> Iterator[Part]:
 
 
 def _joined(parts: list[Part]) -> Part:
+    spatial = [part.spatial for part in parts if part.spatial is not None]
     return Part(
         [i for part in parts for i in part.ids],
         torch.cat([part.features for part in parts]),
         torch.cat([part.logits for part in parts]),
         np.concatenate([part.digests for part in parts]),
+        torch.cat(spatial) if spatial else None,
     )

@@ -20,6 +20,7 @@ from metrics.weights import load_weights
 from torch_utils.weights import OldTorchError, load_pickled
 
 NAME = "inception-2015-12-05"
+SPATIAL_CHANNELS = 7
 # How the SHA-256 of the published files begins: the state dict's, which its own name tells, and the TorchScript's
 PUBLISHED = ("6726825d", "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4")
 
@@ -40,13 +41,14 @@ class InceptionV3(nn.Module):
         sha256: of the file of weights.
     Attributes:
         name: goes into every result: the weights, and what differs from the usual resize and dtype.
-        feature_dim, num_logits: 2048; 1008.
+        feature_dim, num_logits, spatial_dim: 2048; 1008; 2023.
     Raises:
         ValueError: if `resize` is unknown.
     """
 
     feature_dim = 2048
     num_logits = 1008
+    spatial_dim = 17 * 17 * SPATIAL_CHANNELS
 
     def __init__(self, resize: str = "tensorflow", sha256: str = "") -> None:
         super().__init__()
@@ -108,6 +110,21 @@ class InceptionV3(nn.Module):
         check_images(images, self.name)
         return self.embed(images)
 
+    @torch.inference_mode()
+    def with_spatial(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward`, and the spatial features that sFID is of.
+
+        They are the first 7 channels of what the ADM evaluator calls mixed_6/conv, after its ReLU, without averaging,
+        in TensorFlow's order: row, column, channel.
+
+        Args:
+            images: as of `forward`.
+        Returns:
+            features [N, 2048], logits [N, 1008], spatial features [N, 2023].
+        """
+        taps = self.taps(self.prepare(images), spatial=True)
+        return taps["2048"], taps["logits_unbiased"], taps["spatial"]
+
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` with gradients, of grey levels of any type in [0, 255], unchecked."""
         taps = self.taps(self._resized(images))
@@ -122,24 +139,30 @@ class InceptionV3(nn.Module):
         x = PREPARATIONS[self.resize](as_rgb(images), self.fc.weight.dtype)
         return x.to(self.dtype, memory_format=torch.channels_last)
 
-    def taps(self, x: Tensor) -> dict[str, Tensor]:
+    def taps(self, x: Tensor, spatial: bool = False) -> dict[str, Tensor]:
         """Features at the four usual depths, averaged over the image, and logits; differentiable.
 
         Args:
             x: [N, 3, 299, 299] in [-1, 1], in the network's dtype.
+            spatial: give the features of `with_spatial` too.
         Returns:
-            "64", "192", "768" and "2048" [N, that many]; "logits_unbiased" and "logits" [N, 1008].
+            "64", "192", "768" and "2048" [N, that many]; "logits_unbiased" and "logits" [N, 1008]; "spatial" [N, 2023].
         """
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x1 = F.max_pool2d(x, 3, stride=2)  # [N, 64, 73, 73]
         # [N, 192, 35, 35].
         x2 = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x1)), 3, stride=2)
         x = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x2))))
-        x3 = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))  # [N, 768, 17, 17]
+        x = self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x)))
+        x3 = self.Mixed_6e(x)  # [N, 768, 17, 17]
         x4 = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x3)))  # [N, 2048, 8, 8]
         taps = {
             str(x.shape[1]): x.mean((2, 3), dtype=self.fc.weight.dtype) for x in (x1, x2, x3, x4)
         }
+        if spatial:
+            # A block's first channels are those of its 1x1 branch, the graph's mixed_6/conv.
+            part = x[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1)
+            taps["spatial"] = part.flatten(1).to(self.fc.weight.dtype)
         taps["logits_unbiased"] = F.linear(taps["2048"], self.fc.weight)
         taps["logits"] = taps["logits_unbiased"] + self.fc.bias
         return taps

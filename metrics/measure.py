@@ -12,10 +12,12 @@ from metrics.inception_score import IS
 from metrics.kernel import IMMD, KID
 from metrics.metric import Evidence, Metric, Need, Quantity, Value
 from metrics.precision_recall import DC, PR
+from metrics.spatial import SFID
 from metrics.vendi import VENDI
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT, CMMD)
+    metric.name: metric
+    for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT, CMMD, SFID)
 }
 QUANTITIES: dict[str, Quantity] = {
     name: quantity for metric in METRICS.values() for name, quantity in metric.quantities.items()

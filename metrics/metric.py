@@ -10,7 +10,7 @@ from metrics.features import ArrayLike
 from metrics.gaussian import Gaussian
 
 INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
-Need = Literal["statistics", "logits", "real images"]
+Need = Literal["statistics", "logits", "real images", "spatial"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,7 @@ class Evidence:
         features: of the generated images, [N, d], on the device where metrics are computed.
         logits: of the generated images, in an order that has nothing to do with their classes.
         real: features of the real images, [M, d].
+        spatial: generated, reference and features of the spatial features.
     """
 
     generated: Gaussian | None = None
@@ -30,6 +31,7 @@ class Evidence:
     features: ArrayLike | None = None
     logits: ArrayLike | None = None
     real: ArrayLike | None = None
+    spatial: "Evidence | None" = None
 
     def both(self, metric: str) -> tuple[ArrayLike, ArrayLike]:
         """Features of the generated and of the real images, for a metric that compares images with images.

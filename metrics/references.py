@@ -23,6 +23,7 @@ class References:
     Args:
         ref: statistics, a path or URL; None takes those of `ref_images`.
         ref_images: images, a path, or their features as another tool has kept them; None where no metric needs them.
+        spatial: read the statistics of spatial features too, where they are.
     Attributes:
         statistics: of `ref`, or those in the file of `ref_images`; None if there are none. Of a file for two detectors
             they are Inception's: `fitting` knows better.
@@ -32,7 +33,8 @@ class References:
         FileNotFoundError, ValueError, RuntimeError: if a file is missing, damaged or of another kind.
     """
 
-    def __init__(self, ref: str | None, ref_images: str | None) -> None:
+    def __init__(self, ref: str | None, ref_images: str | None, spatial: bool = False) -> None:
+        self._spatial = spatial
         self.own = ref is None and ref_images is not None and has_statistics(located(ref_images))
         self._path: Path | None = None
         self.statistics: Statistics | None = None
@@ -94,7 +96,7 @@ class References:
     def _read(self, detector: str | None) -> Statistics | None:
         """The statistics of a detector; before it is known, whichever there are, to find damage early."""
         assert self._path is not None
-        return Statistics.load(self._path, detector=detector)
+        return Statistics.load(self._path, detector=detector, spatial=self._spatial)
 
 
 def _open(path: Path) -> Images | StoredFeatures:

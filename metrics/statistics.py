@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Statistics:
         detector_hash: sha256 of its weights, or what else tells two of the same name apart; None if unknown.
         detector_source: how the detector was named when they were made: a name, path or URL; None if unknown.
         channels: of the images, 1 (grayscale) or 3 (RGB); None where a file does not tell.
+        spatial: of the spatial features of the same images, as ADM's reference batches have them; None without.
     Raises:
         ValueError: if the shapes do not belong together or a value is not finite.
     """
@@ -53,6 +54,7 @@ class Statistics:
     detector_hash: str | None = None
     channels: int | None = None
     detector_source: str | None = None
+    spatial: "Statistics | None" = None
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.cov.shape != (self.mean.size, self.mean.size):
@@ -84,8 +86,13 @@ class Statistics:
                 )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an npz that EDM's programs read (keys mu and sigma); what else is known goes beside them."""
+        """Write an npz that EDM's programs read (keys mu and sigma); what else is known goes beside them.
+
+        The spatial features' are mu_s and sigma_s, as in ADM's reference batches.
+        """
         extra = {key: np.array(value) for key in KNOWN if (value := getattr(self, key)) is not None}
+        if self.spatial is not None:
+            extra |= {"mu_s": self.spatial.mean, "sigma_s": self.spatial.cov}
         _save(path, {"mu": self.mean, "sigma": self.cov, **extra})
 
     @classmethod
@@ -95,6 +102,7 @@ class Statistics:
         mean_key: str = "mu",
         cov_key: str = "sigma",
         detector: str | None = None,
+        spatial: bool = False,
     ) -> "Statistics":
         """Read statistics that this class or another tool wrote; nothing in the file is executed.
 
@@ -104,6 +112,7 @@ class Statistics:
             mean_key, cov_key: mu_s and sigma_s for the spatial statistics of an ADM reference batch.
             detector: name of the feature network that they are needed for: a pickle holds those of two. None takes
                 what comes first, to find damage before a network is loaded.
+            spatial: read the spatial features' too, where an npz has them.
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is none of these, lacks the keys, or its arrays are no statistics.
@@ -114,7 +123,14 @@ class Statistics:
             arrays = _read_torch(Path(path))
         else:
             arrays = _read_npz(path, mean_key, cov_key)
+        found = cls._of(arrays, path)
+        if spatial and _has_spatial(path):
+            return replace(found, spatial=cls._of(_read_npz(path, "mu_s", "sigma_s"), path))
+        return found
 
+    @classmethod
+    def _of(cls, arrays: dict[str, np.ndarray], path: str | os.PathLike[str]) -> "Statistics":
+        """Statistics from arrays of the file at `path`."""
         try:
             for key in ("mean", "cov"):
                 if arrays[key].dtype.kind not in "fiu":
@@ -255,6 +271,14 @@ def _read_npz(path: str | os.PathLike[str], mean_key: str, cov_key: str) -> dict
             )
         known = {name: file.read(name, most_bytes=10_000) for name in KNOWN if name in file}
         return {"mean": file.read(mean_key), "cov": file.read(cov_key)} | known
+
+
+def _has_spatial(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of statistics is an npz with those of spatial features."""
+    if _is_pickle(path) or is_archive(Path(path)):
+        return False
+    with open_arrays(path) as file:
+        return "mu_s" in file and "sigma_s" in file
 
 
 def _is_pickle(path: str | os.PathLike[str]) -> bool:

@@ -10,7 +10,14 @@ from fid import main
 from metrics.detector import load_detector, load_entries
 from metrics.detector_list import HEADS, detector_facts
 from metrics.inception import InceptionV3
+from metrics.measure import METRICS
 from metrics.transformers_detector import is_cached
+
+SPATIAL = [
+    "inception-2015-12-05",
+    "inception-2015-12-05-torch-resize",
+    "inception-2015-12-05-clean-resize",
+]
 
 
 def listed(*flags: str) -> str:
@@ -28,7 +35,9 @@ def test_every_detector_is_in_both_forms() -> None:
     for one in facts:
         (line,) = (line for line in lines if line.split()[0] == one["name"])
         assert one["licence"] in line and str(one["features"]) in line
-        assert ("all but is" in line) == (one["classes"] == 0)
+        assert ("is" in one["metrics"]) == (one["classes"] != 0)
+        assert ("sfid" in one["metrics"]) == (one["name"] in SPATIAL)
+        assert ("all but" in line) == (len(one["metrics"]) < len(METRICS))
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-resnet", "demo-floor3"])

@@ -91,6 +91,30 @@ def test_features_do_not_depend_on_the_batch(net: InceptionV3) -> None:
         assert relative_error(torch.cat([x for _, x in parts]), logits) < BATCH_TOLERANCE
 
 
+def test_spatial_features_are_the_graphs_mixed_6_conv(
+    net: InceptionV3, files: dict[str, Path]
+) -> None:
+    """The first 7 channels behind convolution, batch norm and ReLU, by their weights' names; row, column, channel."""
+    kept: list[Tensor] = []
+    hook = net.Mixed_6c.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    features, logits, spatial = net.with_spatial(images())
+    hook.remove()
+    assert spatial.shape == (3, 2023) and net.spatial_dim == 2023
+    for found, usual in zip((features, logits), net(images()), strict=True):
+        assert torch.equal(found, usual)
+
+    state = {
+        name.removeprefix("Mixed_6d.branch1x1."): w.double()
+        for name, w in torch.load(files["gain"]).items()
+        if name.startswith("Mixed_6d.branch1x1.")
+    }
+    x = torch.einsum("oi,nihw->nhwo", state["conv.weight"][:7, :, 0, 0], kept[0].double())
+    x = (x - state["bn.running_mean"][:7]) / (state["bn.running_var"][:7] + 0.001).sqrt()
+    x = (x * state["bn.weight"][:7] + state["bn.bias"][:7]).clamp(min=0)
+    assert x.shape == (3, 17, 17, 7) and (x > 0).any() and (x == 0).any()
+    assert relative_error(spatial, x.reshape(3, -1).numpy()) < TOLERANCE
+
+
 def test_grayscale_is_repeated(net: InceptionV3) -> None:
     gray = images()[:, :1]
     assert torch.equal(net(gray)[0], net(gray.repeat(1, 3, 1, 1))[0])
@@ -128,7 +152,7 @@ def test_what_a_result_says_of_it(files: dict[str, Path], net: InceptionV3) -> N
 def test_only_the_published_weights_have_their_name() -> None:
     """By the hash of the file: pytorch-fid's, whose name begins with it, and NVIDIA's TorchScript."""
     published = [entry for name, entry in load_entries().items() if name.startswith("inception")]
-    assert len(published) == 3
+    assert len(published) == 4
     for entry in published:
         assert weights_name(f"{entry.sha256:0<64}") == "inception-2015-12-05"
     other = weights_name("1" * 64)

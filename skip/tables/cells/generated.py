@@ -16,7 +16,7 @@ from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images as ReferenceImages
 from metrics.images import open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured
+from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured, needed
 from metrics.metric import Value
 from metrics.statistics import Statistics
 from sampling.churn import churned
@@ -164,7 +164,9 @@ class Images(Generated):
             check_count = METRICS[name].check_count
             if check_count is not None:
                 check_count(self.count, detector.feature_dim)
-        with Evaluation(detector, cpu).compared_with(list(self.metrics), reference, None):
+        names = list(self.metrics)
+        evaluation = Evaluation(detector, cpu, spatial="spatial" in needed(names))
+        with evaluation.compared_with(names, reference, None):
             pass
 
     def measure(self, job: Job, what: ImageSource) -> dict[str, Estimate]:
@@ -172,8 +174,9 @@ class Images(Generated):
         source, detector, reference, real = self._loaded(
             job.device, what, lambda source: job.load(source, job.compile)
         )
-        evaluation = Evaluation(detector, job.device, job.batch, job.folder)
         names = list(self.metrics)
+        spatial = "spatial" in needed(names)
+        evaluation = Evaluation(detector, job.device, job.batch, job.folder, spatial)
         grouped = [name for name in names if not METRICS[name].by_image]
 
         def batches(seeds: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -209,7 +212,8 @@ class Images(Generated):
             FileNotFoundError, ValueError: if a file is missing or damaged, or grayscale would be compared with RGB.
         """
         detector = load_detector(self.detector, device)
-        reference = load_statistics(self.reference, detector.name)
+        spatial = "spatial" in needed(list(self.metrics))
+        reference = load_statistics(self.reference, detector.name, spatial)
         real = self._real_images()
         source = load(what)
 
@@ -253,9 +257,10 @@ def _estimate(value: Value, name: str, without: list[Measured]) -> Estimate:
     return Estimate.plain(value.value, value.error)
 
 
-def load_statistics(source: str, detector: str | None = None) -> Statistics:
+def load_statistics(source: str, detector: str | None = None, spatial: bool = False) -> Statistics:
     """Statistics of real images, from a path or URL; of another detector than the named one they are refused."""
-    return Statistics.load(fetch(source) if is_url(source) else located(source), detector=detector)
+    path = fetch(source) if is_url(source) else located(source)
+    return Statistics.load(path, detector=detector, spatial=spatial)
 
 
 @dataclass(frozen=True, kw_only=True)
