@@ -131,10 +131,12 @@ def _without_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 LONG = {
     "test_paper_profile.py",
-    "test_training_loop.py",
-    "test_fid_killed.py",
-    "test_tune.py",
     "test_generate.py",
+    "test_samplers_golden.py",
+    "test_devices.py",
+    "test_training_loop.py",
+    "test_tune.py",
+    "test_finetune.py",
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import fill
+from few_images import few_images
 from PIL import Image
 from torch import Tensor
 
@@ -41,7 +42,6 @@ from training.checkpoint import load_network, save_network
 from training.precond import EDMPrecond
 
 CPU = torch.device("cpu")
-DATA = "assets/demo/images.zip"
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def small(tmp_path: Path) -> FineTuning:
                      attn_resolutions=[], dropout=0.5)  # fmt: skip
     fill(net)
     save_network(net, tmp_path / "small.safetensors")
-    return FineTuning(str(tmp_path / "small.safetensors"), DATA, "demo", batch=8, lr=0.02)
+    return FineTuning(
+        str(tmp_path / "small.safetensors"), few_images(tmp_path), "demo", batch=8, lr=0.02
+    )
 
 
 def some_examples(count: int = 4) -> Examples:
@@ -64,7 +66,7 @@ def some_examples(count: int = 4) -> Examples:
 def on_the_cpu(small: FineTuning, where: str, place: Path) -> list[str]:
     """Flags of both programs; `where` names their result."""
     return [
-        "--network", small.network, "--batch", "8", "--device", "cpu", where, str(place),
+        "--network", small.network, "--data", small.data, "--batch", "8", "--device", "cpu", where, str(place),
     ]  # fmt: skip
 
 
@@ -429,7 +431,7 @@ def on_two_ranks(*args: str) -> dict[str, Any]:
 
 def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> None:
     flags = [
-        "--network", small.network, "--batch", "8", "--duration-images", "24", "--bounded",
+        "--network", small.network, "--data", small.data, "--batch", "8", "--duration-images", "24", "--bounded",
         "--rho-start", "0.5",
     ]  # fmt: skip
     two = on_two_ranks("rho", *flags, "--lr", "0.1", "--out", str(tmp_path / "two.json"))
@@ -441,7 +443,9 @@ def test_two_ranks_agree_with_one_on_rho(small: FineTuning, tmp_path: Path) -> N
 
 def test_two_ranks_agree_with_one_on_weights(small: FineTuning, tmp_path: Path) -> None:
     """By the losses: where a gradient is 0, Adam makes steps of its rounding, and no weight is the same."""
-    flags = ["--network", small.network, "--batch", "8", "--duration-images", "24", "--lr", "0.001"]
+    flags = [
+        "--network", small.network, "--data", small.data, "--batch", "8", "--duration-images", "24", "--lr", "0.001",
+    ]  # fmt: skip
     two = on_two_ranks("network", *flags, "--out", str(tmp_path / "two"))
     assert two["snapshots"] == [str(tmp_path / "two" / "network-snapshot-000000-024.safetensors")]
     tune_network(replace(small, lr=0.001), 24, 24, tmp_path / "one", CPU)
@@ -489,7 +493,8 @@ def test_the_program_writes_what_generate_reads(small: FineTuning, tmp_path: Pat
 def test_nonsense_is_refused_in_one_line(
     small: FineTuning, tmp_path: Path, flags: str, message: str
 ) -> None:
-    args = [*flags.split(), *on_the_cpu(small, "--out", tmp_path / "x")]
+    command, *wrong = flags.split()
+    args = [command, *on_the_cpu(small, "--out", tmp_path / "x"), *wrong]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]

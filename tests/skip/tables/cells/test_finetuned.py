@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import fill
+from few_images import few_images
 
 from skip.finetune.objectives import tune_rho
 from skip.scale import SkipScale
@@ -66,7 +67,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
     save_network(net, tmp_path / "small.safetensors")
     return {
         "network": str(tmp_path / "small.safetensors"), "detector": "demo", "reference": "assets/demo/reference.npz",
-        "data": "assets/demo/images.zip", "seeds": "0-7", "sampler": "unipc", "steps": 3, "train_batch": 4,
+        "data": few_images(tmp_path), "seeds": "0-7", "sampler": "unipc", "steps": 3, "train_batch": 4,
     }  # fmt: skip
 
 
