@@ -96,28 +96,30 @@ class Model:
     Attributes:
         blocks: those that take one, deepest first.
         timestep: the name of the argument that tells the time, and where it stands; None: there are several times.
+        maps: whether a skip joins maps of features [N, C, H, W] that a hook can reach: not tokens, nor within a block.
     """
 
     blocks: Callable[[Any], list[Found]]
     timestep: tuple[str, int] | None = ("timestep", 1)
+    maps: bool = True
 
 
 _UNET = Model(_up_blocks)
 
 MODELS: dict[str, Model] = {
     "AudioLDM2UNet2DConditionModel": _UNET,
-    "HunyuanDiT2DModel": Model(_second_half),
+    "HunyuanDiT2DModel": Model(_second_half, maps=False),
     "I2VGenXLUNet": _UNET,
     "Kandinsky3UNet": Model(_up_blocks_after_the_first),
-    "StableCascadeUNet": Model(_heads_of_up_blocks, ("timestep_ratio", 1)),
-    "UNet1DModel": _UNET,
+    "StableCascadeUNet": Model(_heads_of_up_blocks, ("timestep_ratio", 1), maps=False),
+    "UNet1DModel": Model(_up_blocks, maps=False),
     "UNet2DConditionModel": _UNET,
     "UNet2DModel": _UNET,
     "UNet3DConditionModel": _UNET,
     "UNetControlNetXSModel": _UNET,
     "UNetMotionModel": _UNET,
     "UNetSpatioTemporalConditionModel": _UNET,
-    "UniDiffuserModel": Model(_skips_of_out_blocks, None),
+    "UniDiffuserModel": Model(_skips_of_out_blocks, None, maps=False),
 }
 
 
@@ -129,11 +131,13 @@ class Site:
         block: inside torch.compile's wrapper, if there is one.
         join: how it is handed them.
         count: their number.
+        level: of those with maps, their resolution's: 0 the lowest of the model, and each block has the next.
     """
 
     block: nn.Module
     join: Join
     count: int
+    level: int
 
 
 def model_of(model: object) -> Model | None:
@@ -161,7 +165,8 @@ def sites(model: Any, entry: Model) -> list[Site]:
             )
         if join.holds == "joined":
             join = Join(join.argument, join.position, join.holds, _channels(model, len(found)))
-        found.append(Site(block, join, len(block.resnets) if join.holds == "each" else 1))
+        count = len(block.resnets) if join.holds == "each" else 1
+        found.append(Site(block, join, count, len(found)))
     return found
 
 

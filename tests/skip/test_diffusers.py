@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import relative_error
+from tiny_network import tiny_network
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -555,6 +556,8 @@ def test_compiled_code_notices_behind_a_replaced_forward(monkeypatch: pytest.Mon
             lambda: diffusers.DDIMPipeline(pixel_unet(), diffusers.DDIMScheduler()),
             "DDIMPipeline.*; pass its .unet",
         ),
+        (lambda: torch.nn.DataParallel(pixel_unet()), "a DataParallel, .*; pass its .module$"),
+        (lambda: tiny_network(), "an? EDMPrecond, .*; a network of this package is tuned by"),
         (lambda: text_unet(**K_BLOCKS), r"up_blocks\[1\] is a KUpBlock2D, .*BLOCKS$"),
     ],
 )

@@ -1,6 +1,7 @@
 """skip.apply on a tiny random configuration of every model that it knows, against torch.cat with skips multiplied."""
 
 import ast
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import relative_error
 from torch import Tensor
 
 import skip
+from skip.diffusers import remove
 from skip.diffusers.joins import BLOCKS, MODELS, model_of
+from skip.methods.table import parse_methods
 from skip.scale import SkipScale
 
 diffusers: Any = None
@@ -341,6 +345,121 @@ def test_residuals_of_a_controlnet_are_scaled_with_the_skips_they_are_added_to()
         expected = output(net, given)
     with skip.apply(net, RAMP):
         assert torch.equal(output(net, given), expected)
+
+
+# ---- other methods on the skips
+
+
+# Of those with maps: the level of each skip, 0 the lowest resolution of the model.
+LEVELS: dict[Callable[[], Made], list[int]] = {
+    motion: [0, 0, 1, 1],
+    three_d: [0, 0, 1, 1],
+    spatio_temporal: [0, 0, 1, 1],
+    i2vgen: [0, 0, 1, 1],
+    kandinsky3: [0, 1, 2],
+    audio: [0, 0, 1, 1],
+    controlled: [0, 0, 0, 1, 1, 1],
+    dreamlite: [0, 0, 1, 1, 2, 2],
+}
+METHODS = "freeu2:b1=1.4,b2=1.3,s1=0.7,s2=0.8+scalelong:kappa=0.9"
+
+
+@contextmanager
+def skips_joined(where: set[str], act: Callable[[int, Tensor, Tensor], Any]) -> Iterator[None]:
+    """As `skips_multiplied`, with a function of (layer, features, skip) instead of factors."""
+    real, layer = torch.cat, 0
+
+    def cat(tensors: Any, *args: Any, **kwargs: Any) -> Tensor:
+        nonlocal layer
+        caller = sys._getframe(1)
+        of = type(caller.f_locals.get("self")).__name__
+        if caller.f_code.co_name == "forward" and of in where:
+            torch.cat = real
+            tensors = act(layer, *tensors)
+            torch.cat = cat  # type: ignore[assignment]
+            layer += 1
+        return real(tensors, *args, **kwargs)
+
+    torch.cat = cat  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.cat = real
+
+
+@pytest.mark.parametrize("maker", LEVELS)
+@torch.inference_mode()
+def test_methods_act_before_the_skips_are_scaled(maker: Callable[[], Made]) -> None:
+    num_skips, where = CASES[maker]
+    net, given = made(maker)
+    before = [{**vars(module)} for module in net.modules()]
+    plain = output(net, given)
+    methods, rho = parse_methods(METHODS), RAMP.per_layer(num_skips).float()
+
+    def act(layer: int, u: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        for method in methods:
+            u, d = method.join(u, d, layer, LEVELS[maker], torch.ones(()))
+        return u, rho[layer] * d
+
+    with skips_joined(where, act):
+        expected = output(net, given)
+    with skip.apply(net, RAMP, methods=METHODS) as applied:
+        assert applied.num_skips == num_skips
+        twin = pickle.loads(pickle.dumps(net))
+        for copy in (net, twin):
+            assert torch.equal(output(copy, given), expected)
+    assert not torch.allclose(expected, plain)
+    assert [vars(module) for module in net.modules()] == before
+    remove(twin)
+    assert torch.equal(output(twin, given), plain)
+    for nothing in ("", "freeu:b1=1", ()):
+        with skip.apply(net, SkipScale(), methods=nothing):
+            assert torch.equal(output(net, given), plain)
+
+
+@pytest.mark.parametrize("maker", [motion, three_d, i2vgen])
+@torch.inference_mode()
+def test_freeu_is_that_of_the_library(maker: Callable[[], Made]) -> None:
+    net, given = made(maker)
+    plain = output(net, given)
+    net.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    theirs = output(net, given)
+    net.disable_freeu()
+    with skip.apply(net, SkipScale(), methods="freeu:s1=0.9,s2=0.2,b1=1.2,b2=1.4"):
+        assert relative_error(output(net, given), theirs) < 1e-5
+    assert relative_error(theirs, plain) > 1e-3
+
+
+@torch.inference_mode()
+def test_methods_act_where_the_scale_says() -> None:
+    """Two videos, one inside of the window and one outside; and half as strong halfway in time."""
+    net, given = made(motion)
+    plain = output(net, given).reshape(2, -1)
+    with skip.apply(net, RAMP, methods=METHODS):
+        tuned = output(net, given).reshape(2, -1)
+    times = given | {"timestep": torch.tensor([500, 500])}
+    sigmas = torch.tensor([0.5, 5.0]).double()
+    window = SkipScale(RAMP.bottom, RAMP.top, window=(1, 9))
+    with skip.apply(net, window, sigma_of_timestep=lambda t: sigmas, methods=METHODS):
+        found = output(net, times).reshape(2, -1)
+        with pytest.raises(RuntimeError, match=r"call unet\(...\)"):
+            net.forward(**times)
+    assert relative_error(found[0], plain[0]) < 1e-5 and relative_error(found[1], tuned[1]) < 1e-5
+
+    half = SkipScale(time="decreasing", axis="sigma", sigma_min=1, sigma_max=3)
+    with skip.apply(net, half, sigma_of_timestep=lambda t: t * 0.0 + 2, methods="freeu:b1=1.4"):
+        found = output(net, given)
+    with skip.apply(net, SkipScale(), methods="freeu:b1=1.2"):
+        assert relative_error(output(net, given), found) < 1e-5
+
+
+@pytest.mark.parametrize("maker", [cascade, hunyuan, sound, unidiffuser])
+def test_methods_need_maps(maker: Callable[[], Made]) -> None:
+    net, _ = made(maker)
+    with pytest.raises(ValueError, match=r"methods act on the maps .*; a \w+ has none, or"):
+        skip.apply(net, SkipScale(), methods="scalelong:kappa=0.9")
+    with pytest.raises(ValueError, match="unknown method 'free'"):
+        skip.apply(net, SkipScale(), methods="free:b=1")
 
 
 # ---- the tables
