@@ -301,9 +301,10 @@ def _read_pickle(path: str | os.PathLike[str], detector: str | None) -> dict[str
 
     held = found if isinstance(found, dict) else {}
     known = [key for key in PICKLED.values() if key in held]
-    fitting = [
-        PICKLED[begin] for begin in PICKLED if detector is not None and detector.startswith(begin)
-    ]
+    fitting = []
+    # EDM2 resizes as TensorFlow does: what another resize gives is not comparable.
+    if detector is not None and "-resize" not in detector:
+        fitting = [PICKLED[begin] for begin in PICKLED if detector.startswith(begin)]
     entry = next(iter(known if detector is None else fitting), None)
     if entry not in held:
         names = ", ".join(known) or "neither fid nor fd_dinov2"

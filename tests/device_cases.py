@@ -15,6 +15,8 @@ from standins_uvit import write_uvit
 from tiny_network import tiny_network
 from torch import Tensor, nn
 
+from metrics.authenticity import authentic
+from metrics.cmmd import cmmd
 from metrics.demo_detector.files import load_demo_detector
 from metrics.frechet import frechet
 from metrics.gaussian import Gaussian
@@ -22,6 +24,7 @@ from metrics.inception import InceptionV3
 from metrics.kernel import immd, kid
 from metrics.precision_recall import density_coverage, precision_recall
 from metrics.statistics import FeatureStatistics
+from metrics.vendi import vendi_score
 from sampling.denoiser import bind
 from sampling.generate import generate
 from sampling.guidance import Guided
@@ -259,6 +262,18 @@ def kernels(device: torch.device, folder: Path) -> Tensor:
     )
 
 
+def by_image(device: torch.device, folder: Path) -> Tensor:
+    """Metrics of embeddings, their errors, and what each image adds to them."""
+    real, made = features(device)
+    few = made[:4]  # fewer rows than columns go another way
+    parts = [authentic(real, made).double().cpu()]
+    for found in (vendi_score(made), vendi_score(few), cmmd(made, real, 1.0)):
+        assert found.influence is not None and found.error is not None
+        parts.append(torch.tensor([found.value, found.error], dtype=torch.float64))
+        parts.append(found.influence.cpu())
+    return torch.cat(parts)
+
+
 # ---- training
 
 
@@ -323,6 +338,7 @@ CASES: dict[str, Case] = {
 ON_A_GPU_ONLY: dict[str, Case] = {
     "distance": distance,
     "neighbours": neighbours,
+    "metrics by image": by_image,
     "gradients": gradients,
     "training augmented": training("float32", augment=0.5),
 }

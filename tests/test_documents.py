@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from dnnlib.start import PROGRAMS
 from metrics.detector import load_entries
-from metrics.measure import parse_metrics
+from metrics.measure import METRICS, parse_metrics
 from sampling.samplers import SOLVERS
 from skip.flags import SamplingFlags, SkipFlags
 from skip.options import image_source
@@ -281,6 +281,20 @@ def test_commands_are_found() -> None:
             'A="--x 1"\nfor n in 2 3; do\n  torchrun --np=2 -- fid.py $A $n && make x > y\ndone'
         )
     ) == [("fid.py", ["--x", "1", "2"])]
+
+
+def test_every_metric_has_its_row_with_its_values_and_every_flag_for_a_detector_is_one() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+    rows = {}
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            name, values = [cell.strip() for cell in line.strip("|").split("|")][:2]
+            rows[name.strip("`")] = re.findall(r"`(\w+)`", values)
+    assert {name: list(metric.quantities) for name, metric in METRICS.items()} == {
+        name: rows[name] for name in METRICS
+    }
+    for name in re.findall(r"--detector ([\w-]+)", text):
+        assert name in load_entries(), name
 
 
 def test_every_solver_has_its_row_with_its_settings_and_its_grid() -> None:

@@ -87,8 +87,9 @@ class ArrayRules(TensorRules):
         return Rules.called(self, function, args)
 
     def set_state(self, target: Any, state: Any) -> None:
-        """The contents of an array."""
-        Rules.set_state(self, target, state)
+        """The contents of an array; a state_dict has attributes, but no use for them here."""
+        if type(target) is not dict:
+            Rules.set_state(self, target, state)
 
 
 class Archive:

@@ -46,6 +46,14 @@ def test_the_nearest_whatever_rounding_hides() -> None:
     assert nearest(torch.tensor([[2.0]]), twice, torch.float32, 1)[0].tolist() == [1]
 
 
+@pytest.mark.parametrize("unit", [1.0, 0.1, 1e20])
+def test_as_far_as_the_real_ones_are_apart_is_a_copy_still(unit: float) -> None:
+    real = np.array([[0.0], [2.0], [50.0]]) * unit
+    made = np.array([[-2.0], [-2.01], [-1.99], [4.0], [98.0], [98.1]]) * unit
+    expected = [False, True, False, False, False, True]
+    assert authentic(real, made).tolist() == expected
+
+
 def test_copies_are_none_and_strangers_all() -> None:
     real = np.random.RandomState(2).randn(20, 4)
     value = AUTHPCT.compute[0](Evidence(features=real, real=real))["authpct"]

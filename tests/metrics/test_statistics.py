@@ -188,6 +188,11 @@ def test_edm2s_references_are_read_without_executing_them(tmp_path: Path) -> Non
         ValueError, match="no statistics for the detector demo-x; it holds fid, fd_dinov2"
     ):
         Statistics.load(path, detector="demo-x")
+    assert Statistics.load(path, detector="inception-2015-12-05-bfloat16").dim == 4
+    with pytest.raises(
+        ValueError, match=r"no statistics for the detector .*clean-resize; it holds"
+    ):
+        Statistics.load(path, detector="inception-2015-12-05-clean-resize")
     alone = pickled(tmp_path / "alone.pkl", {"fid": inception})
     with pytest.raises(
         ValueError,
@@ -216,6 +221,7 @@ def test_torch_fidelitys_cache_is_read_without_executing_it(tmp_path: Path) -> N
 
     for name, value, said in [
         ("code.pt", {"mu": print}, "refuses __builtin__.print"),
+        ("weights.pt", torch.nn.Linear(2, 2).state_dict(), "not of a mean mu and a covariance"),
         ("tensor.pt", torch.zeros(3), "not of a mean mu and a covariance sigma"),
         ("half.pt", {"mu": np.zeros(2)}, "not of a mean mu and a covariance sigma"),
         ("shapes.pt", {"mu": np.zeros(2), "sigma": np.eye(3)}, "need \\[d\\] and \\[d, d\\]"),
