@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dnnlib import hub
 from dnnlib.places import ROOT
 from dnnlib.util import cached_path, fetch, file_sha256, is_url
 
@@ -96,15 +95,13 @@ def resolve(
     Raises:
         FileNotFoundError: if there is no such file; a mistyped name is answered with the list of names.
         ValueError: if it is a pipe or a device, or has another hash than its entry says.
-        RuntimeError, OSError: if a download fails; see `dnnlib.util.fetch` and `dnnlib.hub.fetch`.
+        RuntimeError, OSError: if a download fails; see `dnnlib.util.fetch`.
     """
     entry = entries.get(str(source))
     if entry is not None:
         return entry.file(), entry
     if is_url(source):
         return fetch(str(source)), None
-    if hub.is_hub(source):
-        return hub.fetch(source), None
 
     path = Path(source)
     if path.is_file() or (folders and path.is_dir()):

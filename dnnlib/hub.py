@@ -77,6 +77,22 @@ def fetch(source: str | os.PathLike[str]) -> Path:
     return Path(found)
 
 
+def cached_path(source: str | os.PathLike[str]) -> Path:
+    """Where a file is in the Hub's cache; a place where no file is, if it is not there.
+
+    Raises:
+        ValueError: as `fetch`.
+        RuntimeError: if the package huggingface_hub is missing.
+    """
+    wanted = parse(source)
+    hub = _package(str(source))
+    found = hub.try_to_load_from_cache(wanted.repository, wanted.file, revision=wanted.revision)
+    if isinstance(found, str):
+        return Path(found)
+    owner, name = wanted.repository.split("/")
+    return Path(hub.constants.HF_HUB_CACHE) / f"models--{owner}--{name}" / wanted.file
+
+
 def upload(path: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Store a local file on the Hub, in a repository that is there and that the user's token may write.
 

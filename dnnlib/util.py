@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import filelock
 import tqdm
 
+from dnnlib import hub
 from dnnlib.claims import FOREVER, locked
 from dnnlib.cli import warn
 from dnnlib.download import check_content, download
@@ -23,9 +24,12 @@ CHUNK_BYTES = 1 << 20
 SETTLED_SECONDS = 5.0
 
 
+_HTTP = ("http://", "https://")
+
+
 def is_url(source: str | os.PathLike[str]) -> bool:
-    """Whether `source` is an http or https URL."""
-    return str(source).startswith(("http://", "https://"))
+    """Whether `source` is an http or https URL, or a file of the Hugging Face Hub (hf://OWNER/NAME/FILE)."""
+    return str(source).startswith(_HTTP) or hub.is_hub(source)
 
 
 def cache_folder() -> Path:
@@ -89,7 +93,7 @@ def mirrored(url: str) -> str:
     mirror = os.environ.get("SKIP_TUNING_MIRROR")
     if not mirror or not url.startswith("https://"):
         return url
-    if not is_url(mirror):
+    if not mirror.startswith(_HTTP):
         raise ValueError(
             f"SKIP_TUNING_MIRROR is {mirror!r}; set it to a URL such as http://HOST:PORT, or unset it"
         )
@@ -97,10 +101,12 @@ def mirrored(url: str) -> str:
 
 
 def cached_path(url: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The file in which `url` is kept, whether it is there or not.
+    """The file in which `url` is kept, whether it is there or not; of the Hub's files in the Hub's own cache.
 
     A digest of the URL goes first, as two servers may call different files by the same name.
     """
+    if hub.is_hub(url):
+        return hub.cached_path(url)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])[-150:]
     folder = Path(cache_dir) if cache_dir is not None else cache_folder()
     return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
@@ -148,7 +154,7 @@ def fetch(
     used where it was kept before: a page to log in, a server's excuse, half of an archive; see `check_content`.
 
     Args:
-        url: http or https.
+        url: http or https; or hf, which is the business of `dnnlib.hub.fetch`.
         sha256: what the file must hash to, or how that begins, if it is known: up to 64 hexadecimal digits.
         cache_dir: the folder of the copy; None means `cache_folder()`.
     Returns:
@@ -160,12 +166,19 @@ def fetch(
     """
     if not is_url(url):
         raise ValueError(f"not an http or https URL: {url}")
+    if hub.is_hub(url):
+        return _as_expected(url, hub.fetch(url), sha256)
     path = cached_path(url, cache_dir)
     if not _usable(path):
         _require_writable(path.parent)
         with _locked(path):
             if not _usable(path):  # another process may have been faster
                 download(url, path, mirrored(url))
+    return _as_expected(url, path, sha256)
+
+
+def _as_expected(url: str, path: Path, sha256: str | None) -> Path:
+    """The copy of `url`, if it has that hash; it is deleted if not."""
     if sha256 is not None and not (found := file_sha256(path)).startswith(sha256.lower()):
         path.unlink(missing_ok=True)
         raise ValueError(

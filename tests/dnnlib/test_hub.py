@@ -2,6 +2,7 @@
 
 import builtins
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,11 @@ from tiny_network import saved, tiny_network
 
 import generate
 from dnnlib import hub
+from dnnlib.catalogue import Entry
+from dnnlib.places import ROOT
+from dnnlib.util import file_sha256
+from metrics.references import References
+from skip.tables.sources import local_path, location
 from training.checkpoint import describe, load_network, main, save_network
 
 package: Any = None
@@ -34,8 +40,13 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, st
         calls.append((repo_id, filename, revision))
         return str(tmp_path / "hub" / filename)
 
+    def cached(repo_id: str, filename: str, revision: str | None = None) -> str | None:
+        path = tmp_path / "hub" / filename
+        return str(path) if path.exists() else None
+
     (tmp_path / "hub").mkdir()
     monkeypatch.setattr(package, "hf_hub_download", download)
+    monkeypatch.setattr(package, "try_to_load_from_cache", cached)
     return calls
 
 
@@ -91,6 +102,23 @@ def test_programs_take_it(tmp_path: Path, asked: list[Any]) -> None:
     result = CliRunner().invoke(generate.main, [*command, "--seeds", "0-1", "--steps", "2"])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "000001.png").is_file()
+
+
+def test_whatever_takes_a_url_takes_it(tmp_path: Path, asked: list[Any]) -> None:
+    """References and detectors, entries of configs/ and cells of tables."""
+    shutil.copy(ROOT / "assets/demo/reference.npz", tmp_path / "hub" / "ref.npz")
+    source = "hf://me/nets/ref.npz"
+    assert References(source, None).record["reference"] == source
+    assert location("network", source) == source
+    assert local_path("network", source) == tmp_path / "hub" / "ref.npz"
+    absent = local_path("network", "hf://me/nets/deep/other.npz")
+    assert absent is not None and not absent.exists()
+
+    sha256 = file_sha256(tmp_path / "hub" / "ref.npz")
+    entry = Entry("mine", "CC0", url=source, sha256=sha256[:8])
+    assert entry.file() == entry.local_path == tmp_path / "hub" / "ref.npz"
+    with pytest.raises(ValueError, match="expected sha256 00, found"):
+        Entry("mine", "CC0", url=source, sha256="00").file()
 
 
 def test_a_pickle_of_the_hub_is_not_executed(tmp_path: Path, asked: list[Any]) -> None:
