@@ -5,7 +5,7 @@ Appendix F, https://arxiv.org/abs/2206.00364
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,24 +33,33 @@ class Init:
 
     def draw(self, shape: Sequence[int], fan_in: int, fan_out: int, factor: float) -> Tensor:
         """Random values of `shape` with the variance that the mode prescribes, times `factor`."""
-        size = list(shape)
-        # In place: on the meta device arithmetic that makes a tensor imports half of torch's compiler, for seconds.
         if self.mode == "xavier_uniform":
-            return torch.rand(size).mul_(2).sub_(1).mul_(math.sqrt(6 / (fan_in + fan_out)) * factor)
+            spread = math.sqrt(6 / (fan_in + fan_out)) * factor
+            return drawn(torch.rand, *shape).mul_(2).sub_(1).mul_(spread)
         if self.mode == "kaiming_uniform":
-            return torch.rand(size).mul_(2).sub_(1).mul_(math.sqrt(3 / fan_in) * factor)
+            return drawn(torch.rand, *shape).mul_(2).sub_(1).mul_(math.sqrt(3 / fan_in) * factor)
         if self.mode == "kaiming_normal":
-            return torch.randn(size).mul_(math.sqrt(1 / fan_in) * factor)
+            return drawn(torch.randn, *shape).mul_(math.sqrt(1 / fan_in) * factor)
         if self.mode == "normal":
-            return torch.randn(size).mul_(factor)
+            return drawn(torch.randn, *shape).mul_(factor)
         raise ValueError(
             f"unknown initialisation {self.mode!r}: xavier_uniform, kaiming_uniform, kaiming_normal or normal"
         )
 
 
+def drawn(draw: Callable[..., Tensor], *size: int) -> Tensor:
+    """Random numbers of `draw`, torch.rand or torch.randn; on the meta device, which has no numbers, an empty tensor.
+
+    There draws import half of torch's compiler, a second of each start, as does arithmetic unless it is in place.
+    """
+    if torch.get_default_device().type == "meta":
+        return torch.empty(size)
+    return draw(size)
+
+
 def embedding(rows: int, features: int) -> nn.Embedding:
-    """A table of normal values, made without the in-place draw that imports torch's compiler on the meta device."""
-    return nn.Embedding.from_pretrained(torch.randn(rows, features), freeze=False)
+    """A table of normal values, made without the draw in place of torch's own; see `drawn`."""
+    return nn.Embedding.from_pretrained(drawn(torch.randn, rows, features), freeze=False)
 
 
 class Linear(nn.Module):
@@ -232,7 +241,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, num_channels: int, scale: float = 16) -> None:
         super().__init__()
-        self.register_buffer("freqs", torch.randn(num_channels // 2) * scale)
+        self.register_buffer("freqs", drawn(torch.randn, num_channels // 2).mul_(scale))
 
     def forward(self, labels: Tensor) -> Tensor:
         """Map noise labels [N] to [N, num_channels]: cosines, then sines."""

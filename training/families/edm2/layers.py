@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.blocks.layers import drawn
 from training.blocks.resample import double, filter_of, halve, is_box
 from training.kernels import compute
 from training.kernels.kept import Kept
@@ -65,7 +66,7 @@ class MPConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(
-            torch.randn([out_channels, in_channels, *([kernel] * 2 if kernel else [])])
+            drawn(torch.randn, out_channels, in_channels, *([kernel] * 2 if kernel else []))
         )
         self._kept = Kept()
 
@@ -96,9 +97,8 @@ class MPFourier(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        # In place, for the sake of the meta device: see Init.
-        self.register_buffer("freqs", torch.randn(num_channels).mul_(2 * math.pi))
-        self.register_buffer("phases", torch.rand(num_channels).mul_(2 * math.pi))
+        self.register_buffer("freqs", drawn(torch.randn, num_channels).mul_(2 * math.pi))
+        self.register_buffer("phases", drawn(torch.rand, num_channels).mul_(2 * math.pi))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map noise labels [N] to float32 [N, num_channels]."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.blocks.layers import Conv2d, Init, Linear, PositionalEmbedding, embedding
+from training.blocks.layers import Conv2d, Init, Linear, PositionalEmbedding, drawn, embedding
 from training.blocks.raw_network import RawNetwork
 from training.blocks.skip_block import SkipBlock, SkipJoin, scaled
 from training.blocks.transformer import Dense, LayerNorm, class_token
@@ -171,9 +171,8 @@ class UViT(RawNetwork):
         self.extras, self.null_class = 1 + (num_classes > 0), null_class
         block = partial(Block, embed_dim, num_heads, mlp_ratio, qkv_bias)
 
-        self.pos_embed = nn.Parameter(
-            torch.randn(1, self.extras + (img_size // patch_size) ** 2, embed_dim).mul_(0.02)
-        )
+        tokens = self.extras + (img_size // patch_size) ** 2
+        self.pos_embed = nn.Parameter(drawn(torch.randn, 1, tokens, embed_dim).mul_(0.02))
         self.patch_embed = PatchEmbedding(patch_size, in_chans, embed_dim)
         self.embed_time = PositionalEmbedding(embed_dim)
         self.time_embed: nn.Sequential | None = None
