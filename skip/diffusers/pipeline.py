@@ -18,7 +18,7 @@ from sampling.settings import SamplerSettings
 from skip.methods.table import parse_methods
 from skip.options import network_defaults, with_defaults
 from skip.scale import SkipScale
-from skip.source import ready_network, warn_without_class
+from skip.source import DTYPES, ready_network, warn_without_class
 from skip.tuned import SkipTuned
 from training.checkpoint import save_network
 from training.precond import Precond
@@ -26,7 +26,7 @@ from training.precond import Precond
 _CPU = torch.device("cpu")
 FILE = "network.safetensors"  # of a folder that `save_pretrained` made
 OUTPUTS = ("pil", "np", "pt")
-Rho = float | Sequence[float] | SkipScale
+Rho = float | Sequence[float] | Tensor | SkipScale
 
 Generators = torch.Generator | list[torch.Generator]
 
@@ -85,7 +85,7 @@ class EDMPipeline(DiffusionPipeline):
         for part in (net, guide):
             if part is not None:
                 # What it computes in is settled where it is called: it may be moved until then.
-                part.dtype = torch_dtype
+                part.dtype = _of_networks(torch_dtype)
         return cls(net, guide, defaults | guided)
 
     def save_pretrained(  # type: ignore[override]  # its other arguments are of sharded files and the Hub
@@ -111,7 +111,7 @@ class EDMPipeline(DiffusionPipeline):
         """Move the network to a device; a dtype is what it computes in, and leaves the rest float32."""
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.dtype):
-                self._dtype = value
+                self._dtype = _of_networks(value)
                 continue
             for part in self._parts:
                 part.to(torch.device(value))
@@ -159,6 +159,10 @@ class EDMPipeline(DiffusionPipeline):
             raise ValueError(
                 f"unknown output_type {output_type!r}; choose from {', '.join(OUTPUTS)}"
             )
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number, 1 or more")
+        if num_inference_steps is not None and "steps" in settings:
+            raise ValueError("num_inference_steps and steps are one setting; give one of them")
         if num_inference_steps is not None:
             settings["steps"] = num_inference_steps
         make = self._maker(settings, rho, skip_method, guidance_scale)
@@ -202,7 +206,11 @@ class EDMPipeline(DiffusionPipeline):
         known = self.unet.label_dim
         if known == 0:
             raise ValueError(f"class_labels is {labels}, but the network is unconditional")
-        classes = [int(c) for c in torch.as_tensor(labels).reshape(-1)]
+        given = labels.tolist() if isinstance(labels, Tensor) else labels
+        classes = [given] if isinstance(given, int | str) else list(given)
+        for c in classes:
+            if type(c) is not int:
+                raise ValueError(f"class {c!r} is asked for; a class is a whole number")
         if len(classes) == 1:
             classes *= batch_size
         if len(classes) != batch_size:
@@ -213,6 +221,14 @@ class EDMPipeline(DiffusionPipeline):
                     f"class {c} is asked for; the network has classes 0 to {known - 1}"
                 )
         return classes
+
+
+def _of_networks(dtype: torch.dtype | None) -> torch.dtype | None:
+    if dtype is not None and dtype not in DTYPES.values():
+        raise ValueError(
+            f"unknown dtype {dtype!r}; choose from {', '.join(map(str, DTYPES.values()))}"
+        )
+    return dtype
 
 
 def _check_settings(settings: dict[str, Any]) -> None:
@@ -230,19 +246,26 @@ def _scale(rho: Rho | None) -> SkipScale:
         return SkipScale()
     if isinstance(rho, SkipScale):
         return rho
+    if isinstance(rho, Tensor):
+        rho = rho.tolist()
+    rhos = [rho] if isinstance(rho, int | float | str) else list(rho)
+    for one in rhos:
+        if isinstance(one, bool) or not isinstance(one, int | float):
+            raise ValueError(f"rho is {one!r}; give a number, one for each layer, or a SkipScale")
     if isinstance(rho, int | float):
         return SkipScale(float(rho))
-    return SkipScale(layers=tuple(float(r) for r in rho))
+    return SkipScale(layers=tuple(rhos))
 
 
 def _one_per_image(generator: Generators | None, batch_size: int) -> list[torch.Generator]:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     if generator is None:
         seeds = torch.randint(2**31, (batch_size,)).tolist()
         return [torch.Generator().manual_seed(seed) for seed in seeds]
     if isinstance(generator, torch.Generator):
         return [generator] * batch_size
+    for one in generator if isinstance(generator, list | tuple) else [generator]:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(f"a generator is {one!r}; give torch.Generator().manual_seed(seed)")
     if len(generator) != batch_size:
         raise ValueError(f"{len(generator)} generators for {batch_size} images; give one for each")
     return list(generator)

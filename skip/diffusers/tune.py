@@ -51,7 +51,7 @@ class TunedPipeline:
 
 def tune_pipeline(
     pipe: Any,
-    prompts: Sequence[Prompt],
+    prompts: str | Sequence[Prompt],
     metric: Metric,
     low: float = 0.6,
     high: float = 1.0,
@@ -70,7 +70,8 @@ def tune_pipeline(
 
     Args:
         pipe: a pipeline whose `unet` or `transformer` `skip.apply` knows, or an EDMPipeline. It is left as it was.
-        prompts: texts, or the arguments of a call, as {"prompt_embeds": ...} or, of a pipeline without any, {}.
+        prompts: a text, or several; or the arguments of a call, as {"prompt_embeds": ...}; of a pipeline without any,
+            [{}].
         metric: gets images as the pipeline gives them, and their prompts, and returns a number for each image.
         low, high, points: of the grid of rhos.
         images: of each point in the first round.
@@ -85,6 +86,8 @@ def tune_pipeline(
         ValueError: if there are no prompts, the range, the budget or the model does not fit, `scale` lists its layers,
             or the metric does not return a finite number for each image.
     """
+    if isinstance(prompts, str):
+        prompts = [prompts]
     if not prompts:
         raise ValueError(
             "there are no prompts; give one or more, or [{}] for a pipeline without any"

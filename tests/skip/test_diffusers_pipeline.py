@@ -48,6 +48,7 @@ def theirs(pipe: Any, *seeds: int, **how: Any) -> Tensor:
     [
         ({}, {}),
         ({"scale": SkipScale(0.7)}, {"rho": 0.7}),
+        ({"scale": SkipScale(0.75)}, {"rho": torch.tensor(0.75)}),
         ({"scale": SkipScale(layers=(0.5, 0.6, 0.7, 0.8))}, {"rho": [0.5, 0.6, 0.7, 0.8]}),
         ({"scale": SkipScale(0.7, window=(1, 9))}, {"rho": SkipScale(0.7, window=(1, 9))}),
         ({"skip_method": "freeu:b1=1.3"}, {"skip_method": "freeu:b1=1.3"}),
@@ -163,7 +164,19 @@ def test_a_weaker_network_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("call", "message"),
     [
         ({"output_type": "latent"}, "unknown output_type 'latent'; choose from pil, np, pt"),
-        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number, 1 or more"),
+        ({"batch_size": 1.5}, "batch_size is 1.5; it must be a whole number, 1 or more"),
+        ({"class_labels": "cat"}, "class 'cat' is asked for; a class is a whole number"),
+        (
+            {"class_labels": torch.tensor([1.5])},
+            "class 1.5 is asked for; a class is a whole number",
+        ),
+        ({"rho": "a"}, "rho is 'a'; give a number, one for each layer, or a SkipScale"),
+        ({"rho": [True]}, "rho is True; give a number"),
+        ({"generator": 5}, "a generator is 5; give torch.Generator().manual_seed(seed)"),
+        ({"generator": [5]}, "a generator is 5; give torch.Generator().manual_seed(seed)"),
+        ({"num_inference_steps": 3, "steps": 3}, "num_inference_steps and steps are one setting"),
+        ({"guidance_scale": float("nan")}, "the guidance scale is nan"),
         ({"class_labels": 10}, "class 10 is asked for; the network has classes 0 to 9"),
         ({"class_labels": [1, 2, 3]}, "3 class_labels for 1 images"),
         ({"generator": []}, "0 generators for 1 images; give one for each"),
@@ -185,6 +198,15 @@ def test_what_does_not_fit_is_refused_in_one_line(call: dict[str, Any], message:
 def test_classes_of_a_network_without_any() -> None:
     with pytest.raises(ValueError, match="class_labels is 1, but the network is unconditional"):
         EDMPipeline(tiny_network(label_dim=0))(class_labels=1)
+
+
+def test_a_dtype_of_no_network(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown dtype torch.int8; choose from torch.float32, torch.float16"
+    ):
+        EDMPipeline(tiny_network()).to(torch.int8)
+    with pytest.raises(ValueError, match="unknown dtype 'half'"):
+        EDMPipeline.from_pretrained(saved(tmp_path), torch_dtype="half")
 
 
 def test_a_network_that_is_not_there(tmp_path: Path) -> None:

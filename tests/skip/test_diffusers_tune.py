@@ -62,7 +62,7 @@ def test_the_best_rho_of_a_parabola_is_found() -> None:
     assert {steps for *_, steps in pipe.calls} == {4}
     assert "_skip_tuning" not in vars(pipe.unet)
 
-    down = skip.tune_pipeline(Toy(0.83), ["a"], lambda i, p: [-x for x in i], steps=4)
+    down = skip.tune_pipeline(Toy(0.83), "a", lambda i, p: [-x for x in i], steps=4)
     assert down.rho == pytest.approx(found.rho)
 
 
