@@ -7,6 +7,7 @@ It asks for torchvision, which only its data sets and other networks use, so it 
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
 
@@ -19,6 +20,7 @@ from metrics.inception_score import inception_score
 from metrics.kernel import kid
 from metrics.precision_recall import precision_recall
 from metrics.statistics import FeatureStatistics, Statistics
+from metrics.stored_features import StoredFeatures
 
 ABSENT = (
     "torchvision",
@@ -92,3 +94,22 @@ def test_precision_recall(metric: dict[str, ModuleType]) -> None:
     expected = judge["precision"], judge["recall"]
     # It averages in float32.
     assert precision_recall(real, generated, k=4) == pytest.approx(expected, rel=1e-6)
+
+
+def test_its_cache_is_read(metric: dict[str, ModuleType], tmp_path: Path) -> None:
+    """Statistics and features, as its own functions write them."""
+    features = samples()[0].float()
+    utils = importlib.import_module("torch_fidelity.utils")
+    asked = {"cache": True, "cache_root": str(tmp_path), "verbose": False}
+    utils.cache_lookup_group_recompute_all_on_any_miss(
+        "set-features-", ["24"], lambda: {"24": features}, **asked
+    )
+    made = utils.cache_lookup_one_recompute_on_miss(
+        "set-stat-fid-24", lambda: metric["fid"].fid_features_to_statistics(features), **asked
+    )
+    kept = StoredFeatures(tmp_path / "set-features-24.pt")
+    assert torch.equal(kept.features, features)
+    for found in (Statistics.load(tmp_path / "set-stat-fid-24.pt"), kept.statistics()):
+        # It averages in float32.
+        assert found.mean == pytest.approx(made["mu"], rel=1e-5)
+        assert found.cov == pytest.approx(made["sigma"], rel=1e-5)
