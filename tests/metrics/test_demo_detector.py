@@ -53,10 +53,8 @@ def run(*args: object) -> Result:
 
 def test_it_learns_and_repeats() -> None:
     images, classes = stripes(100)
-    nets = [
-        train(images, classes, epochs=epochs, batch=20, seed=seed)
-        for epochs, seed in ((2, 1), (2, 1), (2, 2))
-    ]
+    few = images[:40], classes[:40]
+    nets = [train(*few, epochs=2, batch=20, seed=seed) for seed in (1, 1, 2)]
     assert accuracy(train(images, classes, epochs=12, batch=20), images, classes) > 0.9
     states = [net.state_dict() for net in nets]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -83,9 +83,9 @@ def test_the_call_gives_pool3_and_logits_without_bias(net: InceptionV3) -> None:
 
 
 def test_features_do_not_depend_on_the_batch(net: InceptionV3) -> None:
-    batch = torch.cat([images(), images().flip(3), images().flip(2)])
+    batch = torch.cat([images(), images().flip(3)])[:5]
     features, logits = net(batch)
-    for sizes in ([2, 7], [8, 1]):
+    for sizes in ([2, 3], [4, 1]):
         parts = [net(part) for part in batch.split(sizes)]
         assert relative_error(torch.cat([f for f, _ in parts]), features) < BATCH_TOLERANCE
         assert relative_error(torch.cat([x for _, x in parts]), logits) < BATCH_TOLERANCE

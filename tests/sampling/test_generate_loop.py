@@ -133,14 +133,14 @@ def test_an_image_does_not_depend_on_its_batch(settings: SamplerSettings) -> Non
     net = tiny_network()
     whole = collected(net, settings, seeds, batch_size=64)
     for other in (
-        collected(net, settings, seeds, batch_size=1),
+        collected(net, settings, seeds[:16], batch_size=1),
         collected(net, settings, seeds, batch_size=7),
         collected(net, settings, seeds[::-1], batch_size=64),
     ):
-        order = [other.seeds.index(seed) for seed in seeds]
-        difference = (whole.images.int() - other.images[order].int()).abs()
+        order = [whole.seeds.index(seed) for seed in other.seeds]
+        difference = (whole.images[order].int() - other.images.int()).abs()
         assert difference.max() <= 1 and (difference == 0).float().mean() >= 0.999
-        assert whole.classes == [other.classes[i] for i in order]
+        assert other.classes == [whole.classes[i] for i in order]
 
 
 @pytest.mark.parametrize("sampler", SOLVERS)

@@ -1,13 +1,11 @@
 """Devices by name, a process that is alone, and what several agree on; see also tests/test_generate.py."""
 
-import os
 import socket
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 import torch.distributed as dist
@@ -150,6 +148,9 @@ def test_what_shows_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 RANK = textwrap.dedent("""
     import os, sys
     from torch_utils import distributed
+    os.chdir(f"machine{os.environ['RANK']}")
+    os.environ["MASTER_PORT"] = sys.argv[2]
+    del os.environ["TORCHELASTIC_USE_AGENT_STORE"]  # not started by torchrun: rank 0 opens the port
     distributed.TOKEN_SECONDS = 0.2
     distributed.init("cpu")
     assert distributed.as_rank_0_says([distributed.rank() == 0, False]) == [True, False]
@@ -164,36 +165,26 @@ RANK = textwrap.dedent("""
 
 def test_a_folder_that_is_another_one_on_each_machine_is_refused(tmp_path: Path) -> None:
     """Two processes in folders of their own, as on two machines; one of their folders is shared."""
-    environment = os.environ | {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(free_port()),
-    }
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ranks = []
+    (tmp_path / "rank.py").write_text(RANK)
     for rank in range(2):
-        here = tmp_path / f"machine{rank}"
-        here.mkdir()
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, "-c", RANK, str(tmp_path / "shared")],
-                cwd=here,
-                env=environment | {"RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    for process in ranks:
-        told, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        (line,) = told.splitlines()
+        (tmp_path / f"machine{rank}").mkdir()
+    done = processes.run(
+        *(tmp_path / "rank.py", tmp_path / "shared", str(free_port())),
+        folder=tmp_path,
+        ranks=2,
+        PYTHONPATH=str(ROOT),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
         assert line.startswith(
             "out is not one folder for all ranks: 1 of 2 do not see what rank 0 writes to it on "
         )
         assert line.endswith(
             "choose one that all machines share (for the cache: SKIP_TUNING_CACHE)"
         )
-    assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == []
+    assert [p.name for p in tmp_path.rglob("*") if not p.is_dir()] == ["rank.py"]
 
 
 def free_port() -> int:
