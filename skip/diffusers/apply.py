@@ -107,6 +107,11 @@ def _acting(
 ) -> tuple[SkipMethod, ...]:
     """The methods that do something."""
     given = parse_methods(methods) if isinstance(methods, str) else tuple(methods)
+    for method in given:
+        if not hasattr(method, "is_identity"):
+            raise ValueError(
+                f"{method!r} is no method; give a text such as 'freeu:b1=1.2', or objects of skip.methods"
+            )
     acting = tuple(method for method in given if not method.is_identity)
     if acting and not entry.maps:
         raise ValueError(
