@@ -7,12 +7,11 @@ from pathlib import Path
 import processes
 import pytest
 from click.testing import CliRunner, Result
-from small_network import image_folder
-from tiny_network import saved
+from small_network import image_folder, least
 
 import distill
 import generate
-from training.checkpoint import load_network
+from training.checkpoint import load_network, save_network
 
 FLAGS = {
     "consistency": ["--levels", "6", "--distance", "huber"],
@@ -28,7 +27,9 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def teacher(tmp_path: Path) -> str:
-    return saved(tmp_path, label_dim=3)
+    path = tmp_path / "least.safetensors"
+    save_network(least(), path)
+    return str(path)
 
 
 def arguments(method: str, teacher: str, data: Path, outdir: Path, *more: str) -> list[str]:
