@@ -20,7 +20,7 @@ search() {
 
 search skip-tuning --bottom 0.6,1 --num 200 --budget 2000 "$@"
 search scalelong --skip-method scalelong:kappa=0.8..1 --num 200 --budget 2000 "$@"
-search freeu --skip-method freeu:b1=1..1.3,s1=0.7..1,b2=1..1.3,s2=0.7..1 --points 3 --num 160 --budget 500 "$@"
-search freeu2 --skip-method freeu2:b1=1..1.3,s1=0.7..1,b2=1..1.3,s2=0.7..1 --points 3 --num 160 --budget 500 "$@"
-search skip-tuning-freeu2 --bottom 0.6,1 --points 3 --num 130 --budget 400 \
-    --skip-method freeu2:b1=1..1.3,s1=0.7..1,b2=1..1.3,s2=0.7..1 "$@"
+search freeu --skip-method freeu:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 --points 4 --num 125 --budget 500 "$@"
+search freeu2 --skip-method freeu2:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 --points 4 --num 125 --budget 500 "$@"
+search skip-tuning-freeu2 --bottom 0.6,1 --points 4 --num 100 --budget 400 \
+    --skip-method freeu2:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 "$@"
