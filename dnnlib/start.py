@@ -20,7 +20,8 @@ from dnnlib.places import INSTALLED, ROOT
 INTERRUPTED = 130  # the exit status that shells give to a program ended by Ctrl-C
 COMMAND = "skip_tuning.__main__"  # all of PROGRAMS under one name
 PROGRAMS = (
-    "autoencoder.py", "dataset_tool.py", "demo.py", "distill.py", "fid.py", "generate.py", "tables.py", "train.py",
+    "autoencoder.py", "dataset_tool.py", "demo.py", "distill.py", "explore.py", "fid.py", "generate.py",
+    "tables.py", "train.py",
     "metrics/demo_detector/__main__.py", "skip/finetune/__main__.py",
     "training/checkpoint.py", "training/plot.py",
 )  # fmt: skip

@@ -7,6 +7,7 @@ from skip_tuning import part
 
 COMMANDS = {  # what is typed -> its module, and what it does
     "demo": ("demo", "the bundled network, plain and Skip-Tuned, in one picture"),
+    "explore": ("explore", "Skip-Tuning by sliders, in the browser"),
     "generate": ("generate", "images from a network, plain or Skip-Tuned"),
     "fid": ("fid", "FID and other metrics; statistics of real images"),
     "tables": ("tables", "the paper's tables and figures; the best rho of a network"),

@@ -130,6 +130,7 @@ FLOORS: dict[str, set[str]] = {
     "skip": {"skip.methods", "skip.diffusers"},  # the latter is what `import skip` offers
     "skip.diffusers": {"skip", "skip.evidence", "skip.methods", "skip.search"},
     "skip.evidence": set(),
+    "skip.explore": {"skip"},
     "skip.studies": {"skip"},
     "skip.finetune": {"skip", "skip.studies"},
     "skip.tables.cells": {"skip", "skip.evidence", "skip.finetune", "skip.studies"},

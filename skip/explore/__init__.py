@@ -1,0 +1,1 @@
+"""Skip-Tuning by sliders: a live page, and one of images made before."""
