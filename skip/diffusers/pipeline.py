@@ -261,11 +261,12 @@ def _one_per_image(generator: Generators | None, batch_size: int) -> list[torch.
     if generator is None:
         seeds = torch.randint(2**31, (batch_size,)).tolist()
         return [torch.Generator().manual_seed(seed) for seed in seeds]
-    if isinstance(generator, torch.Generator):
-        return [generator] * batch_size
-    for one in generator if isinstance(generator, list | tuple) else [generator]:
-        if not isinstance(one, torch.Generator):
+    given: list[Any] = [generator] * batch_size
+    if isinstance(generator, list | tuple):
+        given = list(generator)
+    for one in given:
+        if not hasattr(one, "initial_seed"):
             raise ValueError(f"a generator is {one!r}; give torch.Generator().manual_seed(seed)")
-    if len(generator) != batch_size:
-        raise ValueError(f"{len(generator)} generators for {batch_size} images; give one for each")
-    return list(generator)
+    if len(given) != batch_size:
+        raise ValueError(f"{len(given)} generators for {batch_size} images; give one for each")
+    return given

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import relative_error
+from fake_cuda import fake_cuda
 from torch import Tensor
 
 import skip
@@ -462,6 +463,26 @@ def test_methods_need_maps(maker: Callable[[], Made]) -> None:
         skip.apply(net, SkipScale(), methods="free:b=1")
     with pytest.raises(ValueError, match="'freeu:b1=2' is no method; give a text such as"):
         skip.apply(net, SkipScale(), methods=["freeu:b1=2"])  # type: ignore[list-item]
+
+
+@torch.inference_mode()
+def test_on_a_gpu_nothing_is_waited_for() -> None:
+    """Neither by rho and the methods nor by the noise level of a timestep; and no two devices meet."""
+    levels = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    net = diffusers.UNet2DModel(**SMALL | levels, add_attention=False)
+    scale = SkipScale(0.9, time="increasing", window=(0.1, 10))
+    with fake_cuda() as device:
+        net = net.to("cuda")
+        given = {
+            "sample": torch.zeros(2, 3, 8, 8, device="cuda"),
+            "timestep": torch.tensor([5, 500], device="cuda"),
+        }
+        with skip.apply(net, scale, diffusers.DDIMScheduler(), methods=METHODS):
+            net(**given)
+            device.waits.clear()
+            device.uploads.clear()
+            assert net(**given).sample.device.type == "cuda"
+        assert device.waits.total() == device.uploads.total() == 0
 
 
 # ---- the tables

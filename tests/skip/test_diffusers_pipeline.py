@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from fake_cuda import fake_cuda
 from tiny_network import saved, tiny_network
 from torch import Tensor
 
@@ -198,6 +199,15 @@ def test_what_does_not_fit_is_refused_in_one_line(call: dict[str, Any], message:
 def test_classes_of_a_network_without_any() -> None:
     with pytest.raises(ValueError, match="class_labels is 1, but the network is unconditional"):
         EDMPipeline(tiny_network(label_dim=0))(class_labels=1)
+
+
+def test_on_a_gpu() -> None:
+    with fake_cuda():
+        pipe = EDMPipeline(tiny_network(), tiny_network()).to("cuda")
+        assert pipe.device.type == "cuda"
+        call: dict[str, Any] = {"num_inference_steps": 2, "class_labels": 1, "S_churn": 3.0}
+        found = pipe(**call, rho=0.8, guidance_scale=2.0, output_type="pt", generator=seeded(1))
+        assert found.images.device.type == "cuda" and found.images.shape == (1, 1, 8, 8)
 
 
 def test_a_dtype_of_no_network(tmp_path: Path) -> None:
