@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sampling.churn import check_strength
+from sampling.churn import MOST, check_strength
 from sampling.denoiser import Denoiser
 from sampling.sigmas import falling
 from sampling.solver import Solver
@@ -52,7 +52,7 @@ def euler_a(
         ValueError: for noise levels or eta out of range.
     """
     levels = falling(sigmas, "euler_a")
-    check_strength("eta", eta)
+    check_strength("eta", eta, MOST)
     sigmas = sigmas.to(x)
     for i, (level, end) in enumerate(itertools.pairwise(levels)):
         D = denoise(x, sigmas[i])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+MOST = 100.0  # of eta and tau: the steps forget all but the last denoised image
+
 
 def churned(
     levels: list[float],
@@ -28,9 +30,10 @@ def churned(
     Returns:
         M levels.
     Raises:
-        ValueError: if S_churn is negative, or not 0 on increasing levels.
+        ValueError: if S_churn is negative, or not 0 on increasing levels, or S_min is above S_max.
     """
     check_strength("S_churn", S_churn)
+    check_window(S_min, S_max)
     if S_churn > 0 and levels[-1] > levels[0]:
         raise ValueError(f"S_churn must be 0 where the noise level increases, got {S_churn}")
     gamma = min(S_churn / (len(levels) - 1), math.sqrt(2) - 1)
@@ -41,14 +44,32 @@ def churned(
     return [max(level, hat) for level, hat in zip(levels, rounded, strict=False)]
 
 
-def check_strength(name: str, value: float) -> None:
+def check_strength(name: str, value: float, most: float = math.inf) -> None:
     """Refuse an amount of noise that is none.
 
+    Args:
+        name: of the setting.
+        value: of it; finite, from 0 to `most`.
+        most: beyond it there is nothing but noise.
     Raises:
         ValueError: naming it.
     """
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be 0 or more, got {value}")
+    if value > most:
+        raise ValueError(f"{name} must be {most:g} or less, got {value:g}")
+
+
+def check_window(S_min: float, S_max: float) -> None:
+    """Refuse a range of noise levels without any.
+
+    Raises:
+        ValueError: naming both ends.
+    """
+    if not S_min <= S_max:
+        raise ValueError(
+            f"S_min is {S_min:g} and S_max {S_max:g}: no noise level would receive noise"
+        )
 
 
 def stir(

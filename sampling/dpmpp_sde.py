@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sampling.ancestral import ancestral_step
-from sampling.churn import check_strength
+from sampling.churn import MOST, check_strength
 from sampling.denoiser import Denoiser
 from sampling.dpmpp import dpmpp_step
 from sampling.multistep import Scheme, multistep, positive_steps, step_orders
@@ -67,7 +67,7 @@ def dpmpp_sde(
         ValueError: for noise levels or eta out of range.
     """
     levels = falling(sigmas, "dpmpp_sde")
-    check_strength("eta", eta)
+    check_strength("eta", eta, MOST)
     middles = [math.sqrt(a * b) for a, b in itertools.pairwise(levels)]
     sigmas, sigmas_mid = sigmas.to(x), torch.tensor(middles, dtype=torch.float64).to(x)
     for i, (level, middle, end) in enumerate(zip(levels, middles, levels[1:], strict=False)):
@@ -128,7 +128,7 @@ def dpmpp_m_sde(
         ValueError: for noise levels, an order or eta out of range.
     """
     falling(sigmas, "dpmpp_m_sde")
-    check_strength("eta", eta)
+    check_strength("eta", eta, MOST)
 
     def scheme(levels: list[float]) -> Scheme:
         orders = step_orders("dpmpp_m_sde", levels, order, 3, lower_order_final)

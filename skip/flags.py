@@ -99,7 +99,7 @@ class LevelFlags(Flags, heading="Noise levels"):
     """The noise levels."""
 
     steps: int | None        = flag("Number of noise levels N  [default: 18]", type=COUNT, metavar="INT")
-    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc, dpmpp and dpm_singlestep]", metavar="NAME|LIST")
+    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc, dpmpp, dpm_singlestep and sa_solver]", metavar="NAME|LIST")
     sigma_min: float | None  = flag("Lowest noise level  [default: 0.002; vp 0.0105, ve 0.02]", name="--sigma_min", type=POSITIVE, metavar="FLOAT")
     sigma_max: float | None  = flag("Highest noise level  [default: 80; vp 152, ve 100, iddpm 81]", name="--sigma_max", type=POSITIVE, metavar="FLOAT")
     exponent: float | None   = flag("EDM's time step exponent, above 1; the skip coefficient is --rho-bottom  [default: 7; time_uniform 1]", name="--rho", type=POSITIVE, metavar="FLOAT")

@@ -93,6 +93,8 @@ def test_churn_keeps_the_distribution() -> None:
 
 
 def test_nonsense_churn_is_refused() -> None:
+    with pytest.raises(ValueError, match="S_min is 9 and S_max 1: no noise level would receive"):
+        heun(gaussian.denoise, gaussian.state(20.0), SIGMAS_USED, S_churn=1, S_min=9, S_max=1)
     with pytest.raises(ValueError, match="S_churn must be 0 or more, got -1"):
         heun(gaussian.denoise, gaussian.state(20.0), SIGMAS_USED, S_churn=-1)
     with pytest.raises(

@@ -111,6 +111,7 @@ def test_grids_by_default_are_those_a_solver_was_published_with() -> None:
         "unipc",
         "dpmpp",
         "dpm_singlestep",
+        "sa_solver",
     }
 
 

@@ -240,6 +240,21 @@ def test_tau_belongs_to_the_end_of_a_step_and_does_not_move_draws() -> None:
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
+def test_the_strongest_noise_leaves_the_last_denoised_image(name: str) -> None:
+    sigmas, D = torch.tensor([20.0, 4.0, 1.0], dtype=torch.float64), torch.ones(1, 4, 1, 1).double()
+    strength = {"tau": 100.0, **EVERYWHERE} if name == "sa_solver" else {"eta": 100.0}
+    if "order" in SOLVERS[name].names:
+        strength["order"] = 1
+    noise = 0.25 * torch.ones_like(D)
+    got = SOLVERS[name].function(
+        lambda x, sigma: D, 9 * D, sigmas, randn_like=lambda x: noise, **strength
+    )
+    # Both halves of a step's Brownian path are given alike.
+    whole = 1.0 if name != "dpmpp_sde" else (1 + math.sqrt(2)) / math.sqrt(3)
+    assert torch.allclose(got, D + whole * noise, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
 @pytest.mark.parametrize("ending", ["zero", "sigma_min"])
 def test_number_of_evaluations_and_of_draws(name: str, ending: Any) -> None:
     sigmas = with_ending(SIGMAS["edm"](6, 0.05, 20.0), ending)
@@ -269,10 +284,14 @@ def test_what_makes_no_sense_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="decreasing noise levels: it cannot lead from images"):
         run(torch.tensor([1.0, 2.0]))
     strength = "tau" if name == "sa_solver" else "eta"
+    with pytest.raises(ValueError, match=f"{strength} must be 100 or less, got 1e\\+200"):
+        run(torch.tensor([1.0, 0.5, 0.0]), **{strength: 1e200})
     for value in (-0.1, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"{strength} must be 0 or more, got {value}"):
             run(torch.tensor([1.0, 0.5, 0.0]), **{strength: value})
     if name == "sa_solver":
+        with pytest.raises(ValueError, match=r"S_min is 50 and S_max 25\.1: no noise level"):
+            run(torch.tensor([1.0, 0.5, 0.0]), S_min=50)
         with pytest.raises(ValueError, match="corrector of sa_solver has orders 1 to 4, or 0"):
             run(torch.tensor([1.0, 0.5, 0.0]), order=1, corrector_order=5)
     if "order" in SOLVERS[name].names:
