@@ -11,7 +11,7 @@ from skip.tables.results import Results, unique
 from skip.tables.show.markdown import overview, section
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
-from skip.tables.spec import load_item
+from skip.tables.spec import item_names, load_item
 from tables import paper_items
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def test_no_result_is_of_other_files() -> None:
 def test_every_result_belongs_to_a_cell() -> None:
     cells = unique(
         cell
-        for name in [*paper_items(), "calibrate_unipc", "calibrate_latent"]
+        for name in item_names()
         for cell in item(name).cells
     )
     assert set(RESULTS.folder.glob("*.json")) <= {RESULTS.path(cell) for cell in cells}
