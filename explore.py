@@ -5,6 +5,7 @@ import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 # isort: split
 import json
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
@@ -12,9 +13,10 @@ import click
 from dnnlib.cli import Command
 from dnnlib.files import check_writable
 from dnnlib.flags import Flags, add_flags, flag
+from sampling.noise import Labels
 from skip.explore.compare import Comparer
 from skip.explore.live import STYLE, build, gradio_module
-from skip.explore.sheets import write_page
+from skip.explore.sheets import GRIDS, Grid, write_page
 from skip.explore.state import State
 from skip.flags import DeviceFlags
 from torch_utils import distributed
@@ -27,10 +29,10 @@ from training.checkpoint import load_network
 class ExploreFlags(Flags, heading="Page"):
     """What is explored, and where the page is."""
 
-    network: str     = flag("Name (python -m training.checkpoint list), path or URL", default="demo", metavar="NAME|PATH|URL")
-    host: str        = flag("Address to serve at; 0.0.0.0 lets others in", default="127.0.0.1", metavar="ADDRESS")
-    port: int        = flag("Port to serve at; 0 takes a free one", type=click.IntRange(0, 65535), default=7860, metavar="INT")
-    page: str | None = flag("Serve nothing: write a page of images of the bundled networks, made before, to open as a file", metavar="HTML")
+    network: str | None = flag("Name (python -m training.checkpoint list), path or URL  [default: demo; of --page, demo and demo-color]", metavar="NAME|PATH|URL")
+    host: str           = flag("Address to serve at; 0.0.0.0 lets others in", default="127.0.0.1", metavar="ADDRESS")
+    port: int           = flag("Port to serve at; 0 takes a free one", type=click.IntRange(0, 65535), default=7860, metavar="INT")
+    page: str | None    = flag("Serve nothing: write a page of images made before, to open as a file", metavar="HTML")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +61,15 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     device = compute.device.init()
     if asked.page is not None:
         check_writable(asked.page, "--page")
-        size = write_page(asked.page, device)
+        size = write_page(asked.page, device, _grids(asked.network))
         click.echo(json.dumps({"page": asked.page, "bytes": size}))
         distributed.shutdown()
         return
 
     gradio = gradio_module()
-    classes = load_network(asked.network).label_dim
-    first = State(network=asked.network, labels="balanced" if classes else "random")
+    network = asked.network or "demo"
+    classes = load_network(network).label_dim
+    first = State(network=network, labels=_labels(classes))
     check_free(asked.host, asked.port)
     page = build(Comparer(device), first, classes)
     local = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
@@ -80,8 +83,20 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
         quiet=True,
         prevent_thread_lock=True,
     )
-    click.echo(f"Skip-Tuning of {asked.network} on {device}: {page.local_url} (Ctrl-C ends it)")
+    click.echo(f"Skip-Tuning of {network} on {device}: {page.local_url} (Ctrl-C ends it)")
     page.block_thread()
+
+
+def _grids(network: str | None) -> Sequence[Grid]:
+    """What a page of images shows: of one network, or of the bundled ones."""
+    if network is None:
+        return GRIDS
+    return [Grid(network, network, labels=_labels(load_network(network).label_dim))]
+
+
+def _labels(classes: int) -> Labels:
+    """How a network of so many classes is asked for them."""
+    return "balanced" if classes else "random"
 
 
 def check_free(host: str, port: int) -> None:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The parameters of configs/rivals.toml: what each method on the long skips is best at, found with 2,000 images each.
+# What each method on the long skips is best at, found with 2,000 images each: for a table of rivals, which is not there yet.
 #
 #     bash benchmarks/rivals.sh demo 9 out/rivals           # a network, its evaluations, a folder
 #     bash benchmarks/rivals.sh demo-ldm 9 out/rivals --ref assets/demo/reference.npz

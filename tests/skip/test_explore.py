@@ -126,6 +126,18 @@ def test_the_page_of_sheets(tmp_path: Path) -> None:
     assert re.findall(r"""(?:src|href)=["'](?!data:|#|https://arxiv)[^"']+""", text) == []
 
 
+def test_a_page_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explore, "write_page", lambda path, device, grids: len(grids))
+    asked = explore._grids("demo-uncond")
+    assert asked == [Grid("demo-uncond", "demo-uncond", labels="random")]
+    outcome = CliRunner().invoke(explore.main, ["--page", str(tmp_path / "x.html")])
+    assert json.loads(outcome.output)["bytes"] == 2
+    outcome = CliRunner().invoke(
+        explore.main, ["--network", "nobody", "--page", str(tmp_path / "x.html")]
+    )
+    assert outcome.exit_code == 2 and "nobody" in outcome.output
+
+
 def test_without_gradio_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     outcome = CliRunner().invoke(explore.main, [])
