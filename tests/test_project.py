@@ -51,6 +51,17 @@ def test_every_dependency_is_pinned() -> None:
     assert names - {pyproject()["name"]} <= pins
 
 
+def test_the_citation_is_of_this_version_and_of_the_paper() -> None:
+    yaml = pytest.importorskip("yaml", reason="of the extra `dev`")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = pyproject()
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]["text"]
+    paper = citation["preferred-citation"]
+    assert paper["url"] in (ROOT / "README.md").read_text()
+    assert all({"given-names", "family-names"} == set(author) for author in paper["authors"])
+
+
 def test_files_of_tests_have_names_of_their_own() -> None:
     """Folders of tests are no packages, so that pytest takes two files of one name for one."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
