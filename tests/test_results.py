@@ -78,9 +78,5 @@ def test_no_result_is_of_other_files() -> None:
 
 
 def test_every_result_belongs_to_a_cell() -> None:
-    cells = unique(
-        cell
-        for name in item_names()
-        for cell in item(name).cells
-    )
+    cells = unique(cell for name in item_names() for cell in item(name).cells)
     assert set(RESULTS.folder.glob("*.json")) <= {RESULTS.path(cell) for cell in cells}
