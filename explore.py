@@ -20,7 +20,6 @@ from skip.explore.sheets import GRIDS, Grid, write_page
 from skip.explore.state import State
 from skip.flags import DeviceFlags
 from torch_utils import distributed
-from training.checkpoint import load_network
 
 # fmt: off
 
@@ -59,19 +58,20 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     python explore.py --page out/explore.html
     """
     device = compute.device.init()
+    comparer = Comparer(device)
     if asked.page is not None:
         check_writable(asked.page, "--page")
-        size = write_page(asked.page, device, _grids(asked.network))
+        size = write_page(asked.page, comparer, _grids(asked.network, comparer))
         click.echo(json.dumps({"page": asked.page, "bytes": size}))
         distributed.shutdown()
         return
 
     gradio = gradio_module()
     network = asked.network or "demo"
-    classes = load_network(network).label_dim
+    classes = comparer.classes(network)
     first = State(network=network, labels=_labels(classes))
     check_free(asked.host, asked.port)
-    page = build(Comparer(device), first, classes)
+    page = build(comparer, first, classes)
     local = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     theme = gradio.themes.Default(font=local[0], font_mono=local[1])  # fonts from this machine
     page.queue(default_concurrency_limit=1).launch(
@@ -87,11 +87,11 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     page.block_thread()
 
 
-def _grids(network: str | None) -> Sequence[Grid]:
+def _grids(network: str | None, comparer: Comparer) -> Sequence[Grid]:
     """What a page of images shows: of one network, or of the bundled ones."""
     if network is None:
         return GRIDS
-    return [Grid(network, network, labels=_labels(load_network(network).label_dim))]
+    return [Grid(network, network, labels=_labels(comparer.classes(network)))]
 
 
 def _labels(classes: int) -> Labels:

@@ -191,12 +191,14 @@ def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
         check_writable(pictures, "--pictures", folder=True)
     if output.outdir is not None:
         check_writable(Path(output.outdir), "--outdir", folder=True)
+
     results = _results(asked.results, every_kind())
     measured = [MeasuredItem.read(item, results, seed_ranges=True) for item in items]
     text = render.FORMATS[output.format](measured, pictures)
     if output.outdir is None:
         click.echo(text, nl=False)
         return
+
     path = Path(output.outdir) / render.FILES[output.format]
     with atomic_write(path) as file:
         file.write(text.encode())

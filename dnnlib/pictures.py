@@ -1,5 +1,6 @@
 """Images as files: PNG, contact sheets, and sheets side by side; and the way to matplotlib."""
 
+import base64
 import contextlib
 import importlib
 import io
@@ -210,6 +211,18 @@ def side_by_side(
         page.paste(sheet, (left, head))
         left += sheet.width + gap
     return page
+
+
+def encoded(image: Image.Image) -> bytes:
+    """A Pillow image as a small PNG."""
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def data_url(picture: bytes, kind: str = "png") -> str:
+    """An encoded picture as the text of an address, so that a page needs no file beside it; kind: png or svg+xml."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:

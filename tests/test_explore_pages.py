@@ -12,6 +12,7 @@ import pytest
 import torch
 from in_browser import CONTRAST, chromium, opened
 
+from skip.explore.compare import Comparer
 from skip.explore.sheets import Grid, write_page
 
 pytestmark = pytest.mark.browser
@@ -31,7 +32,7 @@ def sheets(tmp_path_factory: pytest.TempPathFactory) -> str:
         Grid("demo", "clothes", (3, 4), (1.0, 0.7), "0-3"),
         Grid("demo-uncond", "more clothes", (3,), (1.0, 0.8), "0-3", "random"),
     ]
-    write_page(str(path), torch.device("cpu"), grids)
+    write_page(str(path), Comparer(torch.device("cpu")), grids)
     return path.as_uri()
 
 

@@ -1,7 +1,5 @@
 """The same seeds plain and Skip-Tuned, and how they differ, as pictures."""
 
-import base64
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +70,10 @@ class Comparer:
             time.monotonic() - start,
         )
 
+    def classes(self, network: str) -> int:
+        """How many classes a network has, 0 for none; it stays loaded. Errors as of a call."""
+        return self._network(network, self.device, None, None).label_dim
+
     def tuned(self, state: State) -> tuple[np.ndarray, int]:
         """The tuned half alone: images uint8 [N, C, H, W] and the evaluations of each; errors as of a call."""
         return self._made(state.source(), tuple(state.parsed_seeds))
@@ -88,10 +90,3 @@ def sheet(images: Sequence[np.ndarray] | np.ndarray, columns: int) -> Image.Imag
     """Images in rows, each pixel enlarged by a whole factor so that the sheet is about SIDE wide."""
     zoom = max(1, SIDE // (columns * images[0].shape[-1]))
     return contact_sheet(list(images), columns, zoom)
-
-
-def data_url(image: Image.Image) -> str:
-    """A picture as the text of an address."""
-    file = io.BytesIO()
-    image.save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from skip.explore.compare import Compared, Comparer, data_url
-from skip.explore.state import SAMPLERS, State
+from dnnlib.pictures import data_url, encoded
+from skip.explore.compare import Compared, Comparer
+from skip.explore.state import SAMPLERS, State, written
 
 PLAIN, DIFFERENCE = "plain beside tuned", "difference"
 STYLE = """
@@ -117,8 +118,8 @@ def _controls(gradio: Any, first: State, classes: int) -> list[Any]:
         gradio.Slider(0.0, 1.5, first.rho_top, step=0.01, label="rho, towards the top"),
         gradio.Slider(2, 64, first.steps, step=1, label="Steps"),
         gradio.Dropdown(list(SAMPLERS), value=first.sampler, label="Sampler"),
-        gradio.Textbox(_shown(first.sigma_low), label="Tune only above sigma"),
-        gradio.Textbox(_shown(first.sigma_high), label="Tune only up to sigma"),
+        gradio.Textbox(written(first.sigma_low), label="Tune only above sigma"),
+        gradio.Textbox(written(first.sigma_high), label="Tune only up to sigma"),
         gradio.Dropdown(choices, value="", label="Class", visible=classes > 0),
         gradio.Textbox(first.seeds, label="Seeds", info="such as 0-15 or 3,7,20-29"),
         gradio.Slider(1.0, 5.0, first.guidance, step=0.1, label="Guidance (1 is none)"),
@@ -136,21 +137,15 @@ def _values(state: State) -> list[Any]:
     found = [getattr(state, name) for name in NAMES]
     as_text = {"sigma_low", "sigma_high", "class_idx"}
     return [
-        _shown(value) if name in as_text else value
+        written(value) if name in as_text else value
         for name, value in zip(NAMES, found, strict=True)
     ]
 
 
 def _state(first: State, values: tuple[Any, ...]) -> State:
     """The state that the controls show."""
-    query = {name: _shown(value) for name, value in zip(NAMES, values, strict=True)}
+    query = {name: written(value) for name, value in zip(NAMES, values, strict=True)}
     return State.from_query(query, network=first.network, labels=first.labels)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _pictures(compared: Compared, state: State, view: str) -> str:
@@ -166,7 +161,8 @@ def _pictures(compared: Compared, state: State, view: str) -> str:
         sheets = [(compared.difference, text, f"the difference of {number} images")]
 
     figures = [
-        f'<figure><img alt="{escape(alt)}" src="{data_url(image)}"><figcaption>{escape(text)}</figcaption></figure>'
+        f'<figure><img alt="{escape(alt)}" src="{data_url(encoded(image))}">'
+        f"<figcaption>{escape(text)}</figcaption></figure>"
         for image, text, alt in sheets
     ]
     line = (

@@ -8,13 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from dnnlib.files import atomic_write
-from dnnlib.pictures import contact_sheet
+from dnnlib.pictures import contact_sheet, data_url, encoded
 from sampling.noise import Labels
-from skip.explore.compare import Comparer, data_url
+from skip.explore.compare import Comparer
 from skip.explore.state import State
 
 ASSETS = Path(__file__).resolve().parent
@@ -46,12 +45,12 @@ GRIDS = (
 )
 
 
-def write_page(path: str, device: torch.device, grids: Sequence[Grid] = GRIDS) -> int:
+def write_page(path: str, comparer: Comparer, grids: Sequence[Grid] = GRIDS) -> int:
     """Make the images and write the page.
 
     Args:
         path: of the file.
-        device: where the images are made.
+        comparer: makes the images.
         grids: what is shown.
     Returns:
         Bytes written.
@@ -59,7 +58,6 @@ def write_page(path: str, device: torch.device, grids: Sequence[Grid] = GRIDS) -
         FileNotFoundError, ValueError, RuntimeError: as `ImageSource.load`.
         OSError: if the file cannot be written.
     """
-    comparer = Comparer(device)
     number = sum(len(grid.evaluations) * len(grid.rhos) for grid in grids)
     with tqdm(total=number, unit="sheet") as bar:
         data = [_sheets(grid, comparer, bar) for grid in grids]
@@ -87,7 +85,7 @@ def _sheets(grid: Grid, comparer: Comparer, bar: Any) -> dict[str, Any]:
             images, _ = comparer.tuned(state)
             # As small as they are: the browser enlarges them.
             sheet = contact_sheet(list(images), state.columns, gap=1)
-            pictures[str(steps)][f"{rho:g}"] = data_url(sheet)
+            pictures[str(steps)][f"{rho:g}"] = data_url(encoded(sheet))
             bar.update()
     return {
         "network": grid.network,

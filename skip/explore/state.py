@@ -95,15 +95,15 @@ class State:
             f"python generate.py --network={shlex.quote(self.network)} --outdir=out/explored",
             f"--seeds={self.seeds.replace(' ', '')}",
             f"--sampler={self.sampler} --steps={self.steps}",
-            f"--rho-bottom={self.rho_bottom:g} --rho-top={self.rho_top:g}",
+            f"--rho-bottom={written(self.rho_bottom)} --rho-top={written(self.rho_top)}",
         ]
         if self.window is not None:
-            words.append(f"--rho-sigma={self.sigma_low:g},{self.sigma_high:g}")
+            words.append(f"--rho-sigma={written(self.sigma_low)},{written(self.sigma_high)}")
         words.append(
             f"--labels={self.labels}" if self.class_idx is None else f"--class={self.class_idx}"
         )
         if self.guidance != 1:
-            words.append(f"--guidance={self.guidance:g}")
+            words.append(f"--guidance={written(self.guidance)}")
         if self.columns * self.rows == len(self.parsed_seeds):
             words.append(f"--grid={self.columns}x{self.rows}")
         return " ".join(words)
@@ -121,12 +121,14 @@ class State:
         else:
             arguments["class_idx"] = str(self.class_idx)
         if self.guidance != 1:
-            arguments["guidance"] = f"{self.guidance:g}"
+            arguments["guidance"] = repr(self.guidance)
+
         lines = "\n".join(f"    {name}={value}," for name, value in arguments.items())
         seeds = list(self.parsed_seeds)
         told = f"range({seeds[0]}, {seeds[-1] + 1})"
         if seeds != list(range(seeds[0], seeds[-1] + 1)):
             told = str(seeds)
+
         first = "from math import inf\n\n" if self.window is not None else ""
         return (
             f"{first}"
@@ -150,7 +152,7 @@ class State:
     def query(self) -> str:
         """What of it is not the default, as the query of a link."""
         changed = {
-            field.name: _written(getattr(self, field.name))
+            field.name: written(getattr(self, field.name))
             for field in fields(self)
             if field.name in _READERS and getattr(self, field.name) != field.default
         }
@@ -198,10 +200,10 @@ _READERS: dict[str, Any] = {
 }
 
 
-def _written(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def written(value: Any) -> str:
+    """A value as a link, a control or a flag says it, which `State.from_query` reads back to the last digit."""
+    text = "" if value is None else str(value)
+    return text.removesuffix(".0") if isinstance(value, float) else text
 
 
 def _call(settings: Any) -> str:

@@ -1,6 +1,5 @@
 """Measured items as one page that needs nothing beside it: tables sort, verdicts filter, curves tell their values."""
 
-import base64
 import json
 import re
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dnnlib.pictures import data_url
 from skip.evidence.estimate import Estimate, as_text
 from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
@@ -184,6 +184,7 @@ def _stated(item: Item) -> list[str]:
     ]
     if not rows:
         return []
+
     setting, metric, value, where = (list(texts) for texts in zip(*rows, strict=True))
     columns = [
         Column("setting", setting, "left"),
@@ -204,11 +205,8 @@ def _figure(measured: MeasuredItem, pictures: Path | None) -> str:
     if picture is None:
         return ""
     kind, content = picture
-    data = base64.b64encode(content).decode()
     text = escape(f"{heading(measured.item)}, as measured; its numbers are in the table below")
-    return (
-        f'<figure><img alt="{text}" loading="lazy" src="data:image/{kind};base64,{data}"></figure>'
-    )
+    return f'<figure><img alt="{text}" loading="lazy" src="{data_url(content, kind)}"></figure>'
 
 
 def _curves(measured: MeasuredItem) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from dnnlib import pictures
 from dnnlib.files import atomic_write
 from dnnlib.pictures import matplotlib_module, save_png
 from skip.evidence.estimate import Estimate, ratio
@@ -236,15 +237,14 @@ def save(measured: MeasuredItem, folder: Path) -> list[Path]:
 
 def encoded(measured: MeasuredItem) -> tuple[str, bytes] | None:
     """An item's picture as a page embeds it: "png" of sheets or "svg+xml" of curves, and its bytes; None of nothing."""
-    file = io.BytesIO()
     page = sheets(measured)
     if page is not None:
-        page.save(file, format="PNG", optimize=True)
-        return "png", file.getvalue()
+        return "png", pictures.encoded(page)
 
     figure = plot(measured)
     if figure is None:
         return None
+    file = io.BytesIO()
     _write_svg(figure, measured.item.name, file)
     return "svg+xml", file.getvalue()
 
