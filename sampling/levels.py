@@ -106,8 +106,9 @@ class NoiseLevels:
 
         nodes = net.round_sigma(nodes).to("cpu", torch.float64)
         if (nodes.diff() >= 0).any():
+            others = " or ".join(["fewer steps", *getattr(net, "sigma_grids", {})])
             raise ValueError(
-                f"{len(nodes)} steps are more than the network has noise levels for; use fewer steps"
+                f"{len(nodes)} steps are more than the network has noise levels for; use {others}"
             )
         return nodes
 

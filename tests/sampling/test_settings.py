@@ -264,6 +264,15 @@ def test_grids_of_the_network_itself() -> None:
         SamplerSettings(sigmas="ddim", sigma_max=5.0)
 
 
+def test_two_levels_that_round_to_one_are_answered_with_the_networks_own_grids() -> None:
+    class Whole(Table):
+        def round_sigma(self, sigma: float | torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(sigma).round()
+
+    with pytest.raises(ValueError, match=r"6 steps are more than .*; use fewer steps or ddim$"):
+        SamplerSettings(sigmas="logsnr", steps=6).nodes(Whole())
+
+
 def test_absurd_numbers_of_steps_are_refused_at_once() -> None:
     SamplerSettings(steps=10_000)
     for steps in (10_001, 10**7, 10**30):

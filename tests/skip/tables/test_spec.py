@@ -8,12 +8,14 @@ import pytest
 
 from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
+from skip.tables.cells.generated import Generated
 from skip.tables.item import nfe, setting
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome, Results, key
 from skip.tables.show.plots import plot
 from skip.tables.show.verdicts import verdicts
 from skip.tables.spec import CONFIGS, item_names, load_item
+from training.checkpoint import load_network
 from training.families.latent.discrete import NoiseTable
 
 PROFILES = """
@@ -71,6 +73,19 @@ def test_claims_and_plots_fit_the_cells_once_these_are_measured(name: str, profi
     for judged in verdicts(measured):  # a claim that does not fit is a ValueError
         assert judged.seen is not None and judged.rows, judged.says
     assert (plot(measured) is None) == (item.plot is None or item.requires is not None)
+
+
+def test_every_sampler_of_the_demo_profile_fits_its_network() -> None:
+    asked = {}
+    for name in item_names():
+        for cell in load_item(name, "demo").cells:
+            if isinstance(cell.settings, Generated):
+                asked[cell.settings.network, cell.settings.sampler] = name
+
+    networks = {network: load_network(network, "cpu") for network, _ in asked}
+    assert {"demo", "demo-ldm", "demo-uvit"} <= networks.keys()
+    for (network, sampler), name in asked.items():
+        assert sampler.nodes(networks[network]).numel() >= 1, (name, network, sampler)
 
 
 def test_the_latent_networks_have_settings_of_their_own(tmp_path: Path) -> None:
