@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import copy2, copytree
 from typing import Any
 
 import edm_pickles
@@ -24,15 +23,12 @@ from standins_ldm import write_kl, write_ldm
 from standins_openai import written as write_openai
 from standins_uvit import write_uvit
 
+from metrics.detector import DETECTORS_TOML
 from metrics.inception import InceptionV3
 from training.families.edm2.unet import EDM2Precond
 from training.precond import EDMPrecond
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ["tables.py", "configs", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]
-PUBLISHED = 'PUBLISHED = ("6726825d", '
 HASH = 'sha256 = "6726825d"\n'  # of the real Inception, which the stand-in cannot have
-CHUNK = "CHUNK_IMAGES, CHUNK_SECONDS = 256, 30.0"
 
 
 def network(facts: str = "fullsize_edm_imagenet64_cond_adm") -> bytes:
@@ -195,22 +191,22 @@ def mirror() -> Iterator[Mirror]:
         server.shutdown()
 
 
-def programs(folder: Path) -> Path:
-    """A copy of what tables.py runs with, in which three lines differ.
+def patches(folder: Path) -> dict[str, Any]:
+    """What differs from the programs as they are, by name as `processes.run` takes it.
 
     The default Inception has no hash, since the stand-in's is another one, and passes for the published one; and
     features are written every 2 images and not every 256, so that there is something between the beginning and the end
     of a run of 4.
+
+    Args:
+        folder: where a list of detectors goes.
     """
-    folder.mkdir()
-    for name in PARTS:
-        (copy2 if name.endswith(".py") else copytree)(ROOT / name, folder / name)
-    entries, store = folder / "configs/detectors.toml", folder / "metrics/feature_store.py"
-    first, default, rest = entries.read_text().partition("[inception-2015-12-05]\n")
-    assert rest.count(HASH) and store.read_text().count(CHUNK) == 1
+    first, default, rest = DETECTORS_TOML.read_text().partition("[inception-2015-12-05]\n")
+    assert HASH in rest
+    entries = folder / "detectors.toml"
     entries.write_text(first + default + rest.replace(HASH, "", 1))
-    store.write_text(store.read_text().replace(CHUNK, "CHUNK_IMAGES, CHUNK_SECONDS = 2, 30.0"))
-    inception = folder / "metrics/inception.py"
-    assert inception.read_text().count(PUBLISHED) == 1
-    inception.write_text(inception.read_text().replace(PUBLISHED, 'PUBLISHED = ("", '))
-    return folder
+    return {
+        "metrics.detector:load_entries.__wrapped__.__defaults__": (entries,),
+        "metrics.inception:PUBLISHED": ("",),
+        "metrics.feature_store:CHUNK_IMAGES": 2,
+    }

@@ -1,9 +1,10 @@
 """The paper's profile from end to end: only the weights differ from the real thing, see paper_standins."""
 
 import json
+import pkgutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +12,65 @@ import numpy as np
 import paper_standins
 import processes
 import pytest
+from click.testing import CliRunner, Result
 
+from metrics.detector import load_entries
+from tables import main
+
+ROOT = Path(__file__).resolve().parents[1]
 CELL = ["--cells", "steps=3,rho=0.9", "--num", "4"]
 RUN = ["run", "table2", "--profile", "paper", *CELL, "--batch", "2", "--device", "cpu"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The programs in a folder of their own, with a mirror as their only source of files.
+    """A folder to run programs in, with a mirror as their only source of files.
 
     Args:
-        folder: of the programs; the cache and the folders of results are in it.
+        folder: where they run; the cache and the folders of results are in it.
         mirror: its URL.
+        patches: what differs from the programs as they are.
     """
 
     folder: Path
     mirror: str
+    patches: dict[str, Any]
 
-    def run(self, *args: str, cache: str = "cache", **how: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, **how: Any) -> subprocess.CompletedProcess[str]:
+        """tables.py as a process of its own."""
         return processes.run(
-            "tables.py", *args, folder=self.folder, SKIP_TUNING_MIRROR=self.mirror,
-            SKIP_TUNING_CACHE=str(self.folder / cache), **how,
+            ROOT / "tables.py", *args, folder=self.folder, patches=self.patches,
+            **self._environment("cache"), **how,
         )  # fmt: skip
 
-    def tables(self, *args: str, cache: str = "cache", **how: Any) -> str:
-        done = self.run(*args, cache=cache, **how)
-        assert done.returncode == 0, done.stderr
+    def invoke(self, *args: str, cache: str = "cache") -> Result:
+        """tables.py in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name, value in self._environment(cache).items():
+                patch.setenv(name, value)
+            for place, value in self.patches.items():
+                owner, _, name = place.replace(":", ".").rpartition(".")
+                patch.setattr(pkgutil.resolve_name(owner), name, value)
+            load_entries.cache_clear()
+            try:
+                return CliRunner().invoke(main, args)
+            finally:
+                load_entries.cache_clear()
+
+    def tables(self, *args: str, cache: str = "cache") -> str:
+        """What tables.py prints in this process."""
+        done = self.invoke(*args, cache=cache)
+        assert done.exit_code == 0, done.stderr
         return done.stdout
 
     def result(self, results: str) -> Path:
+        """The file of the one cell that was measured."""
         (path,) = (self.folder / results).glob("*.json")
         return path
+
+    def _environment(self, cache: str) -> dict[str, str]:
+        return {"SKIP_TUNING_MIRROR": self.mirror, "SKIP_TUNING_CACHE": str(self.folder / cache)}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +81,8 @@ def served() -> Iterator[paper_standins.Mirror]:
 
 @pytest.fixture(scope="module")
 def machine(served: paper_standins.Mirror, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return Machine(
-        paper_standins.programs(tmp_path_factory.mktemp("machine") / "programs"), served.url
-    )
+    folder = tmp_path_factory.mktemp("machine")
+    return Machine(folder, served.url, paper_standins.patches(folder))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +94,9 @@ def whole(machine: Machine) -> dict[str, Any]:
 
 
 def test_a_dry_run_needs_nothing(machine: Machine) -> None:
-    nowhere = Machine(machine.folder, "http://127.0.0.1:1")
-    lines = nowhere.tables(
-        "run", "table2", "--profile", "paper", "--dry-run", cache="empty"
-    ).splitlines()
+    nowhere = replace(machine, mirror="http://127.0.0.1:1")
+    asked = ["run", "table2", "--profile", "paper", "--dry-run", "--results", "none"]
+    lines = nowhere.tables(*asked, cache="empty").splitlines()
     assert "0/34" in lines[0] and "37.1 M evaluations to go" in lines[0]
     cells = [line.split() for line in lines[1:35]]
     assert [cell[0] for cell in cells] == [str(number) for number in range(34)]
@@ -80,7 +107,7 @@ def test_a_dry_run_needs_nothing(machine: Machine) -> None:
     missing = "\n".join(lines[36:])
     assert len(lines[36:]) == 3 and "imagenet-64x64.npz" in missing
     assert "edm-imagenet-64x64-cond-adm" in missing and "inception-2015-12-05" in missing
-    assert not (machine.folder / "empty").exists() and not (machine.folder / "results").exists()
+    assert not (machine.folder / "empty").exists() and not (machine.folder / "none").exists()
 
 
 def test_a_cell_is_measured_from_the_published_formats(
@@ -151,8 +178,9 @@ def test_a_killed_run_ends_with_the_same_file(machine: Machine, whole: dict[str,
 
 
 def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> None:
-    printed = machine.tables(*RUN, "--results", "two", ranks=2)
-    assert json.loads(printed) == {"measured": 1, "results": "two"}, "one of the ranks reports"
+    done = machine.run(*RUN, "--results", "two", ranks=2)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"measured": 1, "results": "two"}, "one of the ranks reports"
     two = json.loads(machine.result("two").read_text())
     assert two["values"].keys() == whole["values"].keys()
     for name, value in whole["values"].items():
@@ -166,18 +194,20 @@ def test_two_ranks_agree_with_one(machine: Machine, whole: dict[str, Any]) -> No
 
 
 def test_a_network_that_nothing_fetches_is_asked_for(machine: Machine) -> None:
-    done = machine.run(
+    done = machine.invoke(
         "run", "figure13", "--profile", "paper", "--results", "none", "--device", "cpu"
     )
-    assert done.returncode == 2
+    assert done.exit_code == 2
     told = "uvit-h2-imagenet-256 is not here: its authors release imagenet256_uvit_huge.pth"
     assert told in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def with_uvit(machine: Machine) -> Machine:
+    """A machine whose user saved by hand what nothing fetches."""
     paper_standins.put_uvit(machine.folder)
-    return machine
+    own = {"dnnlib.catalogue:ROOT": machine.folder}
+    return replace(machine, patches=machine.patches | own)
 
 
 @pytest.mark.parametrize(
