@@ -17,9 +17,15 @@ def tiny_network(
     **settings: Any,
 ) -> Precond:
     """A DDPM++ of deterministic weights; from 5 steps on half of its pixels are neither black nor white."""
+    layout: dict[str, Any] = {
+        "model_channels": 16,
+        "channel_mult": [1, 2],
+        "num_blocks": 1,
+        "attn_resolutions": [],
+    }
     net = kind(
-        img_resolution=resolution, img_channels=channels, label_dim=label_dim, model_type="SongUNet", model_channels=16,
-        channel_mult=[1, 2], num_blocks=1, attn_resolutions=[], **settings,
+        img_resolution=resolution, img_channels=channels, label_dim=label_dim, model_type="SongUNet",
+        **layout | settings,
     )  # fmt: skip
     fill(net)
     return net.eval().requires_grad_(False)

@@ -221,9 +221,11 @@ def test_gradients_reach_rho(net: Any) -> None:
 
 @torch.inference_mode()
 def test_every_sampler_takes_it(net: Any) -> None:
-    x, _, labels = inputs(net)
+    """Every solver with times that are rounded and with any; the others see no more of a network than these."""
+    x, _, labels = inputs(net, 1)
     tuned = SkipTuned(net, SkipScale(0.8))
-    for name in SOLVERS:
+    every = type(net).__name__ in ("LDMPrecond", "EDMPrecond")
+    for name in SOLVERS if every else ("heun", "unipc", "dpmpp"):
         settings = SamplerSettings(
             sampler=name, steps=4, order=2 if "order" in SOLVERS[name].names else None
         )
@@ -283,7 +285,7 @@ class Called(TorchFunctionMode):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: EDMPrecond(16, 1),
+        lambda: EDMPrecond(16, 1, model_channels=16, channel_mult=[1], num_blocks=1),
         lambda: EDM2Precond(
             16, 1, model_channels=16, channel_mult=[1], num_blocks=1, channels_per_head=16
         ),
