@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_network import saved
 
 import fid
 from skip.monitor import METRICS_FILE, Monitor
@@ -17,11 +18,12 @@ CPU = torch.device("cpu")
 
 
 def test_the_number_is_that_of_fid_py(tmp_path: Path) -> None:
+    network = saved(tmp_path, resolution=32)
     monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), "demo")
-    monitor(DEMO, 1000)
+    monitor(Path(network), 1000)
     line = json.loads((tmp_path / METRICS_FILE).read_text())
     flags = [
-        "--network", str(DEMO), "--seeds", "0-5", "--ref", str(REFERENCE), "--detector", "demo",
+        "--network", network, "--seeds", "0-5", "--ref", str(REFERENCE), "--detector", "demo",
     ]  # fmt: skip
     result = CliRunner().invoke(fid.main, ["gen", *flags])
     assert result.exit_code == 0, result.output
