@@ -22,7 +22,7 @@ from metrics.references import detector_of
 from skip.flags import ComputeFlags, SamplingFlags
 from skip.methods.table import parse_ranges, written
 from skip.options import image_source, warn_beyond
-from skip.search.plot import plot_search
+from skip.search.plot import draw
 from skip.search.report import told
 from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.tables import plan
@@ -256,7 +256,7 @@ def _search_settings(flags: SearchFlags) -> SearchSettings:
 def _tell(search: Search, summary: dict[str, Any]) -> None:
     """Draw the curve, if pictures can be drawn here, and say what was found."""
     try:
-        plot_search(search.stages, search.metric, search.folder / "curve.png")
+        draw(search, search.folder / "curve.png")
     except RuntimeError as error:
         click.echo(f"no curve.png: {error}", err=True)
     for line in told(summary):

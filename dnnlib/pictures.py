@@ -1,8 +1,7 @@
-"""Images as files: PNG, contact sheets, and sheets side by side; and the way to matplotlib."""
+"""Images as files: PNG, contact sheets, and sheets side by side."""
 
 import base64
 import contextlib
-import importlib
 import io
 import math
 import os
@@ -10,7 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFile, ImageFont
@@ -229,15 +228,3 @@ def save_png(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write a Pillow image as PNG, atomically."""
     with atomic_write(path) as file:
         image.save(file, format="png")
-
-
-def matplotlib_module(module: str) -> Any:
-    """A module of matplotlib.
-
-    Raises:
-        RuntimeError: if it is not installed.
-    """
-    try:
-        return importlib.import_module(module)  # not at the top: the package is optional
-    except ImportError as error:
-        raise RuntimeError("pictures need the package matplotlib: pip install '.[plot]'") from error

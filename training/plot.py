@@ -8,21 +8,24 @@ from typing import Any
 
 import click
 
+from dnnlib import plot_style
 from dnnlib.cli import Command
 from dnnlib.files import atomic_write, check_writable
 from dnnlib.json_files import read_json_lines
-from dnnlib.pictures import matplotlib_module
+from dnnlib.text import printable
+from dnnlib.words import on_axis, written
 
 FORMATS = ("png", "pdf", "svg")
 Lines = list[dict[str, float]]
 
 
-def curves(stats: Lines, metrics: Lines | None = None) -> Any:
+def curves(stats: Lines, metrics: Lines | None = None, of: str = "") -> Any:
     """Loss over images seen and, below it, FID with its standard errors.
 
     Args:
         stats: lines of stats.jsonl.
         metrics: lines of metrics.jsonl.
+        of: the network or run, for the title.
     Returns:
         A matplotlib Figure.
     Raises:
@@ -32,26 +35,31 @@ def curves(stats: Lines, metrics: Lines | None = None) -> Any:
     if not stats:
         raise ValueError("the run has no statistics yet; wait for its first tick")
 
-    figure = matplotlib_module("matplotlib.figure").Figure(
-        figsize=(7, 7 if metrics else 4), layout="constrained"
-    )
-    panels = figure.subplots(2 if metrics else 1, sharex=True, squeeze=False)[:, 0]
-    panels[0].plot(_column(stats, "images", 1000), _column(stats, "loss"), linewidth=1)
-    panels[0].set_ylabel("loss")
+    rows = 2 if metrics else 1
+    note = "Error bars: ± one standard error over the images" if metrics else ""
+    figure = plot_style.new_figure(f"Training of {of}" if of else "Training", rows, note=note)
+    loss = plot_style.add_panel(figure, (rows, 1, 1), on_axis("images_seen"), on_axis("loss"))
+    seen = _column(stats, "images", 1000)
+    plot_style.draw_curve(loss, seen, _column(stats, "loss"), None, plot_style.look(0))
+    plot_style.log_scale(loss, "y")
 
     if metrics:
         names = [key for key in metrics[0] if key.startswith("fid") and "standard_error" not in key]
         name = names[0] if names else "fid"
-        error = name.replace("fid", "fid_standard_error", 1)
-        bars = [x.get(error, 0.0) for x in metrics]
-        at = _column(metrics, "images", 1000)
-        panels[1].errorbar(at, _column(metrics, name), bars, marker="o", markersize=3, linewidth=1)
-        panels[1].set_ylabel(f"{name}, +- standard error")
-    panels[-1].set_xlabel("images seen (thousand)")
-    for axes in panels:
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3, which="both")
+        below = plot_style.add_panel(figure, (rows, 1, 2), on_axis("images_seen"), _in_words(name))
+        errors = [line.get(name.replace("fid", "fid_standard_error", 1), 0.0) for line in metrics]
+        measured, values = _column(metrics, "images", 1000), _column(metrics, name)
+        plot_style.draw_curve(below, measured, values, errors, plot_style.look(0))
+        plot_style.log_scale(below, "y")
+        below.sharex(loss)
+    plot_style.add_legend(figure, note)
     return figure
+
+
+def _in_words(name: str) -> str:
+    """A metric as metrics.jsonl has it: "fid-demo" -> "FID (detector demo)"."""
+    metric, _, detector = name.partition("-")
+    return f"{written(metric)} (detector {detector})" if detector else written(metric)
 
 
 def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
@@ -66,14 +74,17 @@ def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
 @click.command(cls=Command)
 @click.argument("stats", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
-def main(stats: Path, picture: Path) -> None:
+@click.option(
+    "--of", metavar="TEXT", help="What was trained, for the title  [default: the run's folder]"
+)
+def main(stats: Path, picture: Path, of: str | None) -> None:
     """Draw a run's curves into PICTURE, a png, pdf or svg as its suffix says.
 
     STATS is the run's stats.jsonl; a metrics.jsonl beside it is drawn too.
 
     \b
     Example:
-      python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png
+      python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png --of "network demo"
     """
     kind = picture.suffix[1:].lower()
     if kind not in FORMATS:
@@ -82,9 +93,13 @@ def main(stats: Path, picture: Path) -> None:
         )
     check_writable(picture, "PICTURE")
     metrics = stats.with_name("metrics.jsonl")
-    figure = curves(read_json_lines(stats), read_json_lines(metrics) if metrics.exists() else None)
+    figure = curves(
+        read_json_lines(stats),
+        read_json_lines(metrics) if metrics.exists() else None,
+        printable(stats.absolute().parent.name if of is None else of),
+    )
     with atomic_write(picture) as file:
-        figure.savefig(file, format=kind, dpi=120)
+        plot_style.write(figure, file, kind)
     click.echo(str(picture))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from dnnlib.words import written
 from skip.evidence.claim import Claim, ClaimKind
 from skip.evidence.comparison import (
     Cells,
@@ -15,7 +16,7 @@ from skip.evidence.comparison import (
 )
 from skip.evidence.estimate import Estimate, difference, scaled
 from skip.evidence.significance import lies
-from skip.evidence.words import Setting, written
+from skip.evidence.words import Setting
 
 
 def beats(claim: Claim, cells: Cells, groups: int) -> Finding:

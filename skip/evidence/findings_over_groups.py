@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from dnnlib.words import written
 from skip.evidence.best import Best, best_rho
 from skip.evidence.claim import Claim, ClaimKind
 from skip.evidence.comparison import (
@@ -19,7 +20,7 @@ from skip.evidence.comparison import (
 from skip.evidence.estimate import Estimate, as_text, difference
 from skip.evidence.findings import least_inside
 from skip.evidence.significance import lies
-from skip.evidence.words import Setting, moved, named, written
+from skip.evidence.words import Setting, moved, named
 
 Findings = dict[str, Finding]  # by what they are called; "" is of all groups
 

@@ -1,15 +1,9 @@
 """Settings and differences in words."""
 
+from dnnlib.words import written
 from skip.evidence.estimate import Estimate, as_text
 
 Setting = float | str | None
-# settings that sentences write otherwise than the files do
-WRITTEN = {"nfe": "NFE", "s_churn": "S_churn", "window_top": "window up to"}
-
-
-def written(name: str) -> str:
-    """A setting's name in words."""
-    return WRITTEN.get(name.lower(), name.replace("_", " "))
 
 
 def named(name: str, value: Setting) -> str:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from dnnlib.colours import LIGHT
 from dnnlib.pictures import data_url, encoded
 from skip.explore.compare import Compared, Comparer
 from skip.explore.state import SAMPLERS, State, written
 
 PLAIN, DIFFERENCE = "plain beside tuned", "difference"
-STYLE = """
-.pair { display: flex; flex-wrap: wrap; gap: 1rem; }
-.pair figure { flex: 1 1 16rem; margin: 0; max-width: 34rem; }
-.pair img { width: 100%; image-rendering: pixelated; border-radius: .3rem; }
-.refused { border-left: .3rem solid #b42318; padding-left: .8rem; }
+STYLE = f"""
+.pair {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.pair figure {{ flex: 1 1 16rem; margin: 0; max-width: 34rem; }}
+.pair img {{ width: 100%; image-rendering: pixelated; border-radius: .3rem; }}
+.refused {{ border-left: .3rem solid {LIGHT["not"]}; padding-left: .8rem; }}
 """
 GRADIO_MISSING = (
     "the live page needs the package gradio: pip install -c constraints.txt '.[explore]'; --page FILE writes one of "

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dnnlib import colours
 from dnnlib.files import atomic_write
 from dnnlib.pictures import contact_sheet, data_url, encoded
 from sampling.noise import Labels
@@ -100,4 +101,5 @@ def _sheets(grid: Grid, comparer: Comparer, bar: Any) -> dict[str, Any]:
 def _page(data: Sequence[dict[str, Any]], command: str) -> str:
     embedded = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     text = (ASSETS / "sheets.html").read_text(encoding="utf-8")
+    text = text.replace("COLOURS", colours.style_sheet())
     return text.replace("COMMAND", escape(command)).replace("DATA", embedded)

@@ -1,12 +1,14 @@
 """What values and settings are called where people read them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnnlib.util import is_url
+from dnnlib.words import written
 from metrics.demo_detector.network import NAME
 from metrics.measure import QUANTITIES
-from skip.evidence.words import written
+from skip.tables.item import Item
 
 VALUES = {
     "weight_u": "norm of weights on u",
@@ -22,11 +24,21 @@ PHRASES = {
     ("across", "constant"): "one rho in every layer",
     ("sampler", "unipc"): "UniPC",
     ("sampler", "heun"): "Heun",
+    ("sampler", "euler"): "Euler",
+    ("sampler", "dpm_2"): "DPM-2",
+    ("sampler", "dpmpp"): "DPM-Solver++",
+    ("sampler", "dpm_singlestep"): "DPM-Solver, singlestep",
+    ("sampler", "ipndm"): "iPNDM",
+    ("sampler", "ipndm_v"): "iPNDM_v",
+    ("sampler", "deis"): "DEIS",
     ("sampler", "consistency"): "one step",
     ("input", "noise"): "pure noise",
     ("input", "data"): "noisy images",
     ("function", "raw"): "the raw network",
     ("function", "denoiser"): "the denoiser D",
+    ("time", "constant"): "rho constant in time",
+    ("time", "increasing"): "rho rising with noise",
+    ("time", "decreasing"): "rho falling with noise",
     ("axis", "edm"): "on EDM's step coordinate",
     ("axis", "time"): "linear in the network's own time",
     ("axis", "sigma"): "linear in sigma",
@@ -42,6 +54,22 @@ PHRASES = {
     ("target", "norm_input"): "the first norm's input alone",
     ("target", "norm_output"): "the first norm's output alone",
 }
+
+
+def heading(item: Item) -> str:
+    """ "Table 2: Few steps", the name as the paper writes it."""
+    found = re.fullmatch(r"(table|figure)(\d+)", item.name)
+    name = item.name if found is None else f"{found[1].capitalize()} {found[2]}"
+    return f"{name}: {item.title}"
+
+
+def title(item: Item) -> str:
+    """The heading of an item's picture, with its network where all that is drawn is of one."""
+    drawn = [cell for cell in item.cells if cell.by_name.get("network")]
+    networks = {shown(cell.by_name["network"]) for cell in drawn}
+    if len(networks) != 1:
+        return heading(item)
+    return f"{heading(item)} (network {networks.pop()})"
 
 
 def label(name: str, instead: str | None = None) -> str:
@@ -111,6 +139,8 @@ def in_words(settings: Mapping[str, Any]) -> str:
     told = {name: value for name, value in settings.items() if value is not None}
     if not told.get("train_images", 1):
         del told["train_images"]
+    if settings.get("train_lr", 0) is None:  # nothing is trained, or as it is by default
+        told.pop("train_factor", None)
     if told.get("rho") == 1:  # of every layer
         told.pop("across", None)
     return ", ".join(_phrase(name, value) for name, value in told.items())

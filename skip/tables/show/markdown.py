@@ -1,7 +1,6 @@
 """Items as Markdown: a section each, with what was measured beside what the paper states."""
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import kind_in_words
 from skip.tables.show.choices import made_of
-from skip.tables.show.labels import in_words, label
+from skip.tables.show.labels import heading, in_words, label
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.table import (
     Column,
@@ -162,13 +161,6 @@ def command(item: Item) -> str:
         return f"python tables.py run {item.name}{item.flags}"
     run = f"tables.py run {item.name} --profile {item.profile}{item.flags}"
     return f"torchrun --standalone --nproc_per_node=gpu -- {run}"
-
-
-def heading(item: Item) -> str:
-    """ "Table 2: Few steps", the name as the paper writes it."""
-    found = re.fullmatch(r"(table|figure)(\d+)", item.name)
-    name = item.name if found is None else f"{found[1].capitalize()} {found[2]}"
-    return f"{name}: {item.title}"
 
 
 def computed_elsewhere(measured: MeasuredItem) -> list[str]:

@@ -7,20 +7,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from dnnlib import colours
 from dnnlib.pictures import data_url
 from skip.evidence.estimate import Estimate, as_text
 from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.show import plots
 from skip.tables.show.choices import made_of
-from skip.tables.show.labels import in_words, label
+from skip.tables.show.labels import heading, in_words, label
 from skip.tables.show.markdown import (
     READING,
     best_in_words,
     command,
     comparisons,
     computed_elsewhere,
-    heading,
     main_table,
 )
 from skip.tables.show.sweeps import sweeps
@@ -53,7 +53,8 @@ def html(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
 
     profile = items[0].item.profile if items else ""
     title = f"Skip-Tuning: results, profile {profile}"
-    data = json.dumps({"colours": plots.COLOURS, "items": curves}, separators=(",", ":"))
+    looks = {"colours": colours.CURVES, "marks": colours.MARKS, "dashes": colours.DASHES}
+    data = json.dumps(looks | {"items": curves}, separators=(",", ":"))
     data = data.replace("<", "\\u003c")  # "</script" would end the element, wherever it stands
     return "\n".join(
         [
@@ -63,7 +64,7 @@ def html(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title>",
-            f"<style>\n{_asset('report.css')}</style>",
+            f"<style>\n{colours.style_sheet()}{_asset('report.css')}</style>",
             "</head>",
             "<body>",
             _navigation(items),
@@ -218,7 +219,7 @@ def _curves(measured: MeasuredItem) -> list[dict[str, Any]]:
         {
             "title": panel.title,
             "ylabel": panel.ylabel,
-            "xlabel": how.xlabel or "rho",
+            "xlabel": plots.xlabel(how),
             "curves": [
                 {"name": name, "points": [_point(point) for point in curve]}
                 for name, curve in panel.curves.items()

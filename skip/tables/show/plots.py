@@ -4,25 +4,21 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from dnnlib import pictures
+from dnnlib import pictures, plot_style
 from dnnlib.files import atomic_write
-from dnnlib.pictures import matplotlib_module, save_png
+from dnnlib.pictures import save_png
+from dnnlib.words import on_axis
 from skip.evidence.estimate import Estimate, ratio
-from skip.evidence.words import written
 from skip.tables.item import Cell, Plot
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.labels import in_words, label, resolve, shown
+from skip.tables.show.labels import in_words, label, resolve, shown, title
 from skip.tables.show.sheets import sheets
 
-# Okabe and Ito, 2008: seven colours that the colour-blind can tell apart; yellow is left out, too pale on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
-STYLES = ("-", "--", ":")  # of the first seven curves, the next seven, ...
+BARS = "Error bars: ± one standard error over the images"
 
 
 class CurvePoint(NamedTuple):
@@ -43,6 +39,7 @@ class Panel(NamedTuple):
     title: str
     ylabel: str
     curves: Curves
+    relative: bool = False  # to rho 1
 
 
 def plot(measured: MeasuredItem) -> Any:
@@ -63,36 +60,30 @@ def plot(measured: MeasuredItem) -> Any:
 
     columns = len(found) if how.split is None else min(len(found), 2)
     rows = math.ceil(len(found) / columns)
-    figure = matplotlib_module("matplotlib.figure").Figure(
-        figsize=(1 + 6 * columns, 4.2 * rows), layout="constrained"
-    )
     order = list(dict.fromkeys(name for panel in found for name in panel.curves))
-    for number, (title, ylabel, drawn) in enumerate(found):
-        axes = figure.add_subplot(
-            rows,
-            columns,
-            number + 1,
-            title=title,
-            xlabel=how.xlabel or written(how.x),
-            ylabel=ylabel,
+    note = _about_errors(found)
+    figure = plot_style.new_figure(title(measured.item), rows, columns, _legend(found), note)
+    for number, panel in enumerate(found, 1):
+        axes = plot_style.add_panel(
+            figure, (rows, columns, number), xlabel(how), panel.ylabel, panel.title
         )
+        draw_curves(axes, panel.curves, order)
         if how.logx:
-            axes.set_xscale("log")
-        if how.logy and number == 0:  # multiples of one value are near 1
-            axes.set_yscale("log")
-        draw_curves(axes, drawn, order if how.split else None)
+            plot_style.log_scale(axes, "x")
+        if how.logy and number == 1:  # multiples of one value are near 1
+            plot_style.log_scale(axes, "y")
+        if how.x == "index":
+            plot_style.whole_numbers(axes)
         if how.x == "rho":
-            axes.axvline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+            axes.axvline(1.0, color=plot_style.RULE, linewidth=0.8, linestyle=":", zorder=0)
 
-    if how.split:
-        _add_legend_below(figure)
-        return figure
-    named: list[str] = []
-    for axes, panel in zip(figure.axes, found, strict=True):
-        if list(panel.curves) != named:
-            _add_legend(axes)
-        named = list(panel.curves)
+    plot_style.add_legend(figure, note)
     return figure
+
+
+def xlabel(how: Plot) -> str:
+    """What stands along x."""
+    return how.xlabel or on_axis(how.x)
 
 
 def panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
@@ -104,7 +95,7 @@ def panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
     relative = _split(how, multiples)
 
     found = []
-    for title, outcomes in _split(how, done).items():
+    for heading, outcomes in _split(how, done).items():
         for y in (",".join(how.y), *how.beside):
             names = tuple(name.strip() for name in y.split(","))
             own = how
@@ -112,11 +103,11 @@ def panels(how: Plot, measured: MeasuredItem) -> list[Panel]:
                 own = replace(how, y=names, ylabel=", ".join(map(label, names)))
             curves = _by_index(own, outcomes) if how.x == "index" else _by_setting(own, outcomes)
             if curves:
-                found.append(Panel(title, _ylabel(own, outcomes), curves))
+                found.append(Panel(heading, _ylabel(own, outcomes), curves))
 
-        if found and relative.get(title):
+        if found and relative.get(heading):
             ylabel = f"{_ylabel(how, outcomes)}, relative to rho 1"
-            found.append(Panel(title, ylabel, _by_setting(how, relative[title])))
+            found.append(Panel(heading, ylabel, _by_setting(how, relative[heading]), True))
     return found
 
 
@@ -131,8 +122,8 @@ def _split(how: Plot, outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
         return {"": list(outcomes)}
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        title = in_words({how.split: outcome.cell.by_name.get(how.split)})
-        found.setdefault(title, []).append(outcome)
+        heading = in_words({how.split: outcome.cell.by_name.get(how.split)})
+        found.setdefault(heading, []).append(outcome)
     return found
 
 
@@ -146,28 +137,30 @@ def _ylabel(how: Plot, outcomes: Sequence[Outcome]) -> str:
     return label(how.y[0], how.ylabel)
 
 
-def _add_legend(axes: Any) -> None:
-    """Name the curves, unless there is one without a name."""
-    _, names = axes.get_legend_handles_labels()
-    if names:
-        axes.legend(frameon=False, fontsize="small", ncols=1 if len(names) < 8 else 2)
+def _legend(found: Sequence[Panel]) -> list[str]:
+    """What the legend will name, each once."""
+    names: dict[str, None] = {}
+    for panel in found:
+        for name, curve in panel.curves.items():
+            if name:
+                names[name] = None
+            if any(point.stated is not None for point in curve):
+                names[_of_the_paper(name)] = None
+    return list(names)
 
 
-def _add_legend_below(figure: Any) -> None:
-    """Name the curves of all panels together, each once."""
-    named: dict[str, Any] = {}
-    for axes in figure.axes:
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            named.setdefault(name, handle)
-    if named:
-        figure.legend(
-            list(named.values()),
-            list(named),
-            loc="outside lower center",
-            frameon=False,
-            fontsize="small",
-            ncols=2,
-        )
+def _of_the_paper(name: str) -> str:
+    return f"{name}, paper" if name else "paper"
+
+
+def _about_errors(found: Sequence[Panel]) -> str:
+    """What the error bars are, where there are any."""
+    if not any(
+        point.y.error for panel in found for curve in panel.curves.values() for point in curve
+    ):
+        return ""
+    paired = "; of multiples, of the same seeds" if any(panel.relative for panel in found) else ""
+    return BARS + paired
 
 
 def draw_curves(axes: Any, curves: Curves, order: Sequence[str] | None = None) -> None:
@@ -178,38 +171,23 @@ def draw_curves(axes: Any, curves: Curves, order: Sequence[str] | None = None) -
         curves: by name.
         order: names whose places say what a curve looks like, for several panels; None takes those of the curves.
     """
-    looks = [
-        (colour, marker, style)
-        for style in STYLES
-        for colour, marker in zip(COLOURS, MARKERS, strict=True)
-    ]
-    look_of = dict(zip(order or curves, cycle(looks), strict=False))
+    places = {name: number for number, name in enumerate(order or curves)}
     for name, curve in curves.items():
-        colour, marker, style = look_of[name]
-        axes.errorbar(
+        drawn = plot_style.look(places[name])
+        plot_style.draw_curve(
+            axes,
             [point.x for point in curve],
             [point.y.value for point in curve],
             [point.y.error or 0.0 for point in curve],
-            color=colour,
-            marker=marker,
-            linestyle=style,
-            label=name,
-            linewidth=1.4,
-            markersize=5,
-            capsize=2.5,
-            elinewidth=1,
+            drawn,
+            name,
         )
 
         stated = [point for point in curve if point.stated is not None]
         if stated:
             x, y = [point.x for point in stated], [point.stated for point in stated]
-            said = f"{name}, paper" if name else "paper"
-            axes.plot(x, y, "x", color=colour, markersize=9, markeredgewidth=2, label=said)
-
-    axes.grid(alpha=0.3, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+            said = _of_the_paper(name)
+            axes.plot(x, y, "x", color=drawn.colour, markersize=9, markeredgewidth=2, label=said)
 
 
 def save(measured: MeasuredItem, folder: Path) -> list[Path]:
@@ -228,10 +206,9 @@ def save(measured: MeasuredItem, folder: Path) -> list[Path]:
     figure = plot(measured)
     if figure is None:
         return []
-    with atomic_write(png) as file:
-        figure.savefig(file, format="png", dpi=120)
-    with atomic_write(svg) as file:
-        _write_svg(figure, name, file)
+    for path, kind in ((png, "png"), (svg, "svg")):
+        with atomic_write(path) as file:
+            plot_style.write(figure, file, kind, name)
     return [png, svg]
 
 
@@ -245,14 +222,8 @@ def encoded(measured: MeasuredItem) -> tuple[str, bytes] | None:
     if figure is None:
         return None
     file = io.BytesIO()
-    _write_svg(figure, measured.item.name, file)
+    plot_style.write(figure, file, "svg", measured.item.name)
     return "svg+xml", file.getvalue()
-
-
-def _write_svg(figure: Any, name: str, file: IO[bytes]) -> None:
-    """Equal figures of one name make equal files."""
-    with matplotlib_module("matplotlib").rc_context({"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from dnnlib.words import written
 from skip.evidence.estimate import Estimate, as_text, difference, ratio, rounded
-from skip.evidence.words import written
 from skip.tables.cells.registry import OF_SHEETS
 from skip.tables.item import Cell
 from skip.tables.measured import MeasuredItem

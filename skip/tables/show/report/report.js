@@ -106,18 +106,28 @@ function extent(values) {
   return [low - margin, high + margin];
 }
 
-function shape(kind, x, y, attributes, parent) {
-  const d = [
-    `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0`,
-    `M${x - 4.5} ${y - 4.5}h9v9h-9z`,
-    `M${x} ${y - 6}l6 6l-6 6l-6 -6z`,
-    `M${x} ${y - 6}l5.5 10h-11z`,
-    `M${x} ${y + 6}l5.5 -10h-11z`,
-  ][kind % 5];
-  return element("path", { d, ...attributes }, parent);
+const SHAPES = {
+  circle: (x, y) => `M${x - 5} ${y}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0`,
+  square: (x, y) => `M${x - 4.5} ${y - 4.5}h9v9h-9z`,
+  diamond: (x, y) => `M${x} ${y - 6}l6 6l-6 6l-6 -6z`,
+  up: (x, y) => `M${x} ${y - 6}l5.5 10h-11z`,
+  down: (x, y) => `M${x} ${y + 6}l5.5 -10h-11z`,
+  plus: (x, y) => `M${x - 2} ${y - 6}h4v4h4v4h-4v4h-4v-4h-4v-4h4z`,
+  star: (x, y) => `M${x} ${y - 7}l2 4.8l5 .4l-3.8 3.3l1.2 5l-4.4 -2.7l-4.4 2.7l1.2 -5l-3.8 -3.3l5 -.4z`,
+  left: (x, y) => `M${x - 6} ${y}l10 5.5v-11z`,
+};
+
+// The looks of curves are those of the figures: dnnlib/colours.py.
+function look(index) {
+  const colour = DATA.colours[index % DATA.colours.length];
+  return {
+    colour: colour === "#000000" ? "currentColor" : colour,
+    shape: SHAPES[DATA.marks[index % DATA.marks.length]],
+    dashes: DATA.dashes[index % DATA.dashes.length].map((one) => one * 1.8).join(" "),
+  };
 }
 
-function drawPanel(panel, parent, colours) {
+function drawPanel(panel, parent) {
   const box = document.createElement("div");
   if (panel.title) {
     const title = document.createElement("h3");
@@ -136,10 +146,6 @@ function drawPanel(panel, parent, colours) {
   parent.append(box);
 
   const shown = panel.curves.map(() => true);
-  const look = (index) => {
-    const colour = colours[index % colours.length];
-    return colour === "#000000" ? "currentColor" : colour;
-  };
 
   function draw() {
     const visible = panel.curves.filter((_, index) => shown[index]);
@@ -173,9 +179,9 @@ function drawPanel(panel, parent, colours) {
 
     panel.curves.forEach((curve, index) => {
       if (!shown[index]) return;
-      const colour = look(index);
+      const { colour, shape, dashes } = look(index);
       const path = curve.points.map((one, at) => `${at ? "L" : "M"}${px(one.x)} ${py(one.y)}`).join("");
-      element("path", { d: path, fill: "none", stroke: colour, "stroke-width": 1.8 }, svg);
+      element("path", { d: path, fill: "none", stroke: colour, "stroke-width": 1.8, "stroke-dasharray": dashes }, svg);
       for (const one of curve.points) {
         const x = px(one.x), y = py(one.y);
         if (one.error) {
@@ -190,8 +196,8 @@ function drawPanel(panel, parent, colours) {
         const paper = one.stated === undefined ? "" : `; paper ${one.stated}`;
         const name = curve.name ? `${curve.name}: ` : "";
         const text = `${name}${panel.ylabel} ${one.text} at ${panel.xlabel} ${one.x}${images}${paper}`;
-        const mark = shape(index, x, y, {
-          fill: colour, class: "hit", tabindex: 0, role: "img", "aria-label": text,
+        const mark = element("path", {
+          d: shape(x, y), fill: colour, class: "hit", tabindex: 0, role: "img", "aria-label": text,
         }, svg);
         element("title", {}, mark, text);
         for (const event of ["mouseenter", "focus", "click"]) {
@@ -207,9 +213,12 @@ function drawPanel(panel, parent, colours) {
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "true");
-    const swatch = document.createElement("span");
-    swatch.className = "swatch";
-    swatch.style.background = look(index);
+    const swatch = document.createElementNS(SVG, "svg");
+    const { colour, shape, dashes } = look(index);
+    swatch.setAttribute("class", "swatch");
+    swatch.setAttribute("viewBox", "0 0 36 16");
+    element("path", { d: "M0 8H36", stroke: colour, "stroke-width": 1.8, "stroke-dasharray": dashes }, swatch);
+    element("path", { d: shape(18, 8), fill: colour }, swatch);
     button.append(swatch, curve.name);
     button.addEventListener("click", () => {
       shown[index] = !shown[index];
@@ -227,5 +236,5 @@ function drawPanel(panel, parent, colours) {
 }
 
 for (const holder of document.querySelectorAll(".curves")) {
-  for (const panel of DATA.items[holder.dataset.item]) drawPanel(panel, holder, DATA.colours);
+  for (const panel of DATA.items[holder.dataset.item]) drawPanel(panel, holder);
 }

@@ -41,7 +41,11 @@ def test_a_curve_for_each_series_with_error_bars(desk: Desk) -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("rho of the deepest layer", "demo FID")
     bars = axes.containers[0].lines[2][0].get_segments()
     assert [[float(end[1]) for end in bar] for bar in bars] == [[3.75, 4.25], [5.5, 6.5]]
-    assert axes.get_legend() is not None
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["9 steps", "5 steps"]
+    assert legend.get_title().get_text().startswith("Error bars: ± one standard error")
+    assert axes.get_legend() is None, "a legend inside may lie over data"
+    assert axes.figure.get_suptitle() == "Table 2: Few steps (network net)"
     assert drawn(relative) == {
         "9 steps": ([0.8, 1.0], [4 / 6, 1.0]),
         "5 steps": ([0.9, 1.0], [6.5 / 7, 1.0]),
@@ -64,7 +68,11 @@ def test_several_metrics_and_logarithms(desk: Desk) -> None:
         desk.read(desk.item(*cells, plot=Plot("nfe", ("fid", "gradient_norm"), logx=True)))
     ).axes
     assert drawn(axes) == {"FID": ([5, 9], [6.0, 6.0]), "gradient norm": ([5, 9], [2.0, 2.0])}
-    assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == ("NFE", "log", "linear")
+    assert (axes.get_xlabel(), axes.get_xscale(), axes.get_yscale()) == (
+        "network evaluations (NFE)",
+        "log",
+        "linear",
+    )
 
 
 def test_words_along_x_keep_their_order(desk: Desk) -> None:

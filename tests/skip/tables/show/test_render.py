@@ -13,7 +13,8 @@ from small_items import Desk
 from skip.evidence.claim import Claim
 from skip.evidence.estimate import Estimate
 from skip.tables.item import Published, Quoted
-from skip.tables.show.markdown import command, heading
+from skip.tables.show.labels import heading
+from skip.tables.show.markdown import command
 from skip.tables.show.render import FORMATS, as_csv, as_json, markdown
 
 LOWER = Claim(
