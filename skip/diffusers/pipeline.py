@@ -59,7 +59,7 @@ class EDMPipeline(DiffusionPipeline):
         self._dtype = unet.dtype
 
     @classmethod
-    def from_pretrained(  # the base class takes anything
+    def from_pretrained(
         cls,
         name: str | os.PathLike[str],
         autoencoder: str | os.PathLike[str] | None = None,
@@ -88,9 +88,7 @@ class EDMPipeline(DiffusionPipeline):
                 part.dtype = _of_networks(torch_dtype)
         return cls(net, guide, defaults | guided)
 
-    def save_pretrained(  # its other arguments are of sharded files and the Hub
-        self, save_directory: str | os.PathLike[str], **provenance: Any
-    ) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **provenance: Any) -> None:
         """Store the network in a folder, for `from_pretrained`.
 
         Args:
