@@ -2,7 +2,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 GPU ?= $(firstword $(wildcard /dev/nvidia0) $(shell command -v nvidia-smi))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# The tests start a hundred programs, which would each compile our modules anew where compiled ones are not kept.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 
 .PHONY: help demo test report coverage lint format clean
