@@ -113,7 +113,7 @@ def test_items_that_cannot_run_say_so(tmp_path: Path) -> None:
 
 def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
     assert set(item_names()) - set(paper_items()) == {
-        "calibrate_unipc", "calibrate_latent", "edm2", "guidance",
+        "calibrate_unipc", "calibrate_latent", "edm2", "guidance", "rivals",
     }  # fmt: skip
     planned = tables(
         "run", "edm2", "--profile", "paper", "--dry-run", "--results", tmp_path

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class FreeU:
         version: 1 or 2, see above.
     """
 
+    title: ClassVar[str] = "FreeU"
     b1: float = 1.0
     b2: float = 1.0
     s1: float = 1.0
@@ -69,6 +70,7 @@ class FreeU:
 class FreeU2(FreeU):
     """FreeU whose backbone factor follows the structure of the features: version 2."""
 
+    title: ClassVar[str] = "FreeU 2"
     version: Literal[1, 2] = 2
 
 

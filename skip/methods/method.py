@@ -1,13 +1,19 @@
 """What a method that acts on long skips is, and several of them as one."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 
 class SkipMethod(Protocol):
-    """A frozen dataclass of numbers, 1 (or nothing) in each of which leaves the network as it is."""
+    """A frozen dataclass of numbers, 1 (or nothing) in each of which leaves the network as it is.
+
+    Attributes:
+        title: its name in tables.
+    """
+
+    title: ClassVar[str]
 
     @property
     def is_identity(self) -> bool:

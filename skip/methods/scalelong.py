@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class ScaleLong:
         kappa: the base; 1 leaves the network as it is.
     """
 
+    title: ClassVar[str] = "ScaleLong"
     kappa: float = 1.0
 
     @property

@@ -6,11 +6,13 @@ from functools import cached_property
 from typing import Any
 
 from skip.evidence.claim import Claim
+from skip.methods.table import parse_methods
 from skip.tables.cells.generated import Generated
-from skip.tables.cells.settings import Study
+from skip.tables.cells.settings import NetworkSettings, Study
 from skip.tables.cells.words import record_of, values_of
 
-DERIVED = ("nfe", "window_top")  # follow from the settings of a cell, and can be named like one
+# What follows from the settings of a cell, and can be named like one.
+DERIVED = ("nfe", "window_top", "method")
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,17 @@ class Cell:
 
     @cached_property
     def by_name(self) -> dict[str, Any]:
-        """Every setting, and what follows from them: "nfe", and "window_top", the upper end of the window; or None."""
+        """Every setting, and what follows from them, or None.
+
+        "nfe"; "window_top", the upper end of the window; "method", what acts on the skips: "Skip-Tuning + FreeU".
+        """
         found = values_of(self.settings)
         window = found.get("window")
-        return found | {"nfe": nfe(self), "window_top": None if window is None else window[1]}
+        return found | {
+            "nfe": nfe(self),
+            "window_top": None if window is None else window[1],
+            "method": method(self),
+        }
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,16 @@ def nfe(cell: Cell) -> int | None:
     """Network evaluations per image, of cells that generate images."""
     study = cell.settings
     return study.evaluations_per_image() if isinstance(study, Generated) else None
+
+
+def method(cell: Cell) -> str | None:
+    """What acts on the long skips, in the words of tables; None of what is plain, or no network."""
+    study = cell.settings
+    if not isinstance(study, NetworkSettings):
+        return None
+    titles = [] if study.scale.is_identity else ["Skip-Tuning"]
+    titles += [one.title for one in parse_methods(study.skip_method) if not one.is_identity]
+    return " + ".join(titles) or None
 
 
 def setting(cell: Cell, name: str) -> Any:

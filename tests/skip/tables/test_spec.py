@@ -142,7 +142,7 @@ def test_the_latent_networks_have_both_readings_of_the_time_axis(
     assert {match["axis"] for match in claimed} == {"time"}
 
 
-BESIDE = {"background", "bias", "calibrate_latent", "calibrate_unipc", "edm2", "guidance"}
+BESIDE = {"background", "bias", "calibrate_latent", "calibrate_unipc", "edm2", "guidance", "rivals"}
 
 
 def test_there_is_an_item_for_everything_in_the_paper() -> None:
