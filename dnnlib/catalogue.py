@@ -51,23 +51,19 @@ class Entry:
         if self.url is not None:
             return fetch(self.url, self.sha256 or None)
 
-        file = self.by_hand(str(self.path), self.name)
-        if (
-            self.sha256
-            and file.is_file()
-            and not (found := file_sha256(file)).startswith(self.sha256)
-        ):
+        return self.by_hand(str(self.path), self.name, self.sha256)
+
+    def by_hand(self, path: str, what: str, sha256: str) -> Path:
+        """A file that nothing fetches, its hash compared; FileNotFoundError with the way to get it."""
+        file = ROOT / path
+        if not file.exists():
+            way = f"{self.obtain}; save it as " if self.obtain else "there is no file "
+            raise FileNotFoundError(f"{what} is not here: {way}{file}")
+        if sha256 and file.is_file() and not (found := file_sha256(file)).startswith(sha256):
             raise ValueError(
-                f"{file} is damaged: expected sha256 {self.sha256}, found {found}; get the file again"
+                f"{file} is damaged: expected sha256 {sha256}, found {found}; get the file again"
             )
         return file
-
-    def by_hand(self, path: str, what: str) -> Path:
-        """A file that nothing fetches; FileNotFoundError with the way to get it."""
-        if (ROOT / path).exists():
-            return ROOT / path
-        way = f"{self.obtain}; save it as " if self.obtain else "there is no file "
-        raise FileNotFoundError(f"{what} is not here: {way}{ROOT / path}")
 
 
 Named = TypeVar("Named", bound=Entry)

@@ -23,6 +23,7 @@ class Preset(Entry):
     Attributes:
         size: of the file in MB, about: parameters times their bytes; None if unknown.
         autoencoder: the second file that a latent network needs: a URL, or a path as `path`.
+        autoencoder_sha256: of that, as `sha256`.
         num_heads, head_channels: of the network's attention, how many heads or how many channels in each, where its
             file does not tell it and is unlike the published ones.
         dtype: what the network computes in on a CUDA device, "float16" or "bfloat16"; None: what its file says.
@@ -33,6 +34,7 @@ class Preset(Entry):
 
     size: int | None = None
     autoencoder: str | None = None
+    autoencoder_sha256: str = ""
     num_heads: int | None = None
     head_channels: int | None = None
     dtype: str | None = None
@@ -75,8 +77,9 @@ class Preset(Entry):
         if self.autoencoder is None:
             return None
         if is_url(self.autoencoder):
-            return fetch(self.autoencoder)
-        return self.by_hand(self.autoencoder, f"the autoencoder of {self.name}")
+            return fetch(self.autoencoder, self.autoencoder_sha256 or None)
+        what = f"the autoencoder of {self.name}"
+        return self.by_hand(self.autoencoder, what, self.autoencoder_sha256)
 
 
 @cache

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -253,9 +254,27 @@ def test_a_network_is_here_with_its_autoencoder(
 
 
 def test_an_autoencoder_may_be_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "fetch", lambda url: Path(f"copy of {url}"))
+    monkeypatch.setattr(presets, "fetch", lambda url, sha256: Path(f"copy of {url}, {sha256}"))
     preset = Preset("a", "MIT", url="https://host/a.pth", autoencoder="https://host/b.pth")
-    assert preset.autoencoder_file() == Path("copy of https://host/b.pth")
+    assert preset.autoencoder_file() == Path("copy of https://host/b.pth, None")
+    checked = replace(preset, autoencoder_sha256="12ab")
+    assert checked.autoencoder_file() == Path("copy of https://host/b.pth, 12ab")
+
+
+def test_a_damaged_autoencoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    (tmp_path / "b.pth").write_bytes(b"cut")
+    preset = Preset("a", "MIT", path="a.pth", autoencoder="b.pth", autoencoder_sha256="12ab")
+    with pytest.raises(ValueError, match=r"b\.pth is damaged: expected sha256 12ab, found "):
+        preset.autoencoder_file()
+
+
+def test_what_is_bundled_is_checked() -> None:
+    bundled = [one for one in load_presets().values() if str(one.path).startswith("assets/")]
+    assert len(bundled) >= 8
+    for preset in bundled:
+        assert len(preset.sha256) == 64, preset.name
+        assert preset.autoencoder is None or len(preset.autoencoder_sha256) == 64, preset.name
 
 
 def test_urls_and_presets_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
