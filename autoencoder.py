@@ -29,7 +29,7 @@ from dnnlib.flags import (
 )
 from metrics.perceptual import BUNDLED_SHAPE, Perceptual, bundled_perceptual
 from sampling.generate import to_uint8
-from skip.flags import POSITIVE, DeviceFlags
+from skip.flags import POSITIVE, DeviceFlags, SinkFlags
 from torch_utils import distributed
 from training.autoencoder.encode import encode, reconstruct
 from training.autoencoder.train import AutoencoderConfig, train_autoencoder
@@ -80,6 +80,7 @@ class ReportFlags(Flags, heading="Reports and computation"):
     snap: int    = flag("Ticks between snapshots, each a place to resume from", type=COUNT, default=10, metavar="TICKS")
     workers: int = flag("Processes that decode images of large data sets", type=WORKERS, default=1)
     device: DeviceFlags
+    sinks: SinkFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ def train_command(
 
     A run that was killed goes on when the same command is given again, and ends with the same weights.
     """
-    device = reports.device.init()
+    sinks, device = reports.sinks.targets(), reports.device.init()
     config = AutoencoderConfig(
         data=run.data,
         network=_network(network),
@@ -151,7 +152,7 @@ def train_command(
     )
 
     distance = _distance(config, device) if config.perceptual else None
-    snapshot = train_autoencoder(config, run.outdir, device, distance)
+    snapshot = train_autoencoder(config, run.outdir, device, distance, sinks)
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()

@@ -15,7 +15,7 @@ from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, a
 from metrics.perceptual import BUNDLED_SHAPE, bundled_perceptual
 from sampling.levels import MOST_STEPS
 from sampling.sigmas import SIGMAS
-from skip.flags import DeviceFlags
+from skip.flags import DeviceFlags, SinkFlags
 from torch_utils import distributed
 from training.distillation.consistency import (
     DISTANCES,
@@ -49,6 +49,7 @@ class RunFlags(Flags):
     snap: int                             = flag("Ticks between snapshots", type=COUNT, default=50, metavar="TICKS")
     seed: int                             = flag("Of order, classes and noise", type=SEED, default=0)
     device: DeviceFlags
+    sinks: SinkFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def main() -> None:
 @add_flags(RunFlags, ConsistencyFlags)
 def consistency(run: RunFlags, flags: ConsistencyFlags) -> None:
     """Consistency distillation (Song et al., 2023): the student gives the end of the teacher's path from any point."""
-    device = run.device.init()
+    sinks, device = run.sinks.targets(), run.device.init()
     config = ConsistencyConfig(
         **_common(run),
         data=flags.data,
@@ -118,16 +119,16 @@ def consistency(run: RunFlags, flags: ConsistencyFlags) -> None:
         raise ValueError(
             f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber"
         )
-    _report(distill(method, run.outdir, device))
+    _report(distill(method, run.outdir, device, sinks))
 
 
 @main.command("diff-instruct", resumes=True, context_settings={"max_content_width": 110})
 @add_flags(RunFlags, DiffInstructFlags)
 def diff_instruct(run: RunFlags, flags: DiffInstructFlags) -> None:
     """Diff-Instruct (Luo et al., 2023): the student's images have the teacher's scores at every noise level."""
-    device = run.device.init()
+    sinks, device = run.sinks.targets(), run.device.init()
     config = DiffInstructConfig(**_common(run), sigma_init=flags.sigma_init, aux_lr=flags.aux_lr)
-    _report(distill(DiffInstruct(config, device), run.outdir, device))
+    _report(distill(DiffInstruct(config, device), run.outdir, device, sinks))
 
 
 def _distance(name: str, device: torch.device) -> Distance:

@@ -16,10 +16,12 @@ from dnnlib.files import atomic_write, check_writable
 from dnnlib.flags import COUNT, Finite, Flags, Program, add_flags, flag
 from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
+from dnnlib.sinks.mirror import Mirror
+from dnnlib.sinks.sink import Subject
 from metrics.detector import DEFAULT
 from metrics.measure import QUANTITIES
 from metrics.references import detector_of
-from skip.flags import ComputeFlags, SamplingFlags
+from skip.flags import ComputeFlags, SamplingFlags, SinkFlags
 from skip.methods.table import parse_ranges, written
 from skip.options import image_source, warn_beyond
 from skip.search.plot import draw
@@ -27,6 +29,7 @@ from skip.search.report import told
 from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.tables import plan
 from skip.tables.cells.generated import load_statistics
+from skip.tables.entries import UNIT, entries
 from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
@@ -60,6 +63,7 @@ class DryRunFlags(Flags, heading="Computation"):
     """Whether `run` runs at all."""
 
     dry_run: bool = flag("Only say what would run, its evaluations and downloads", default=False)
+    sinks: SinkFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,9 @@ def run(
     asked: CellFlags, trial: DryRunFlags, compute: ComputeFlags, names: tuple[str, ...]
 ) -> None:
     """Measure the cells of ITEM... that are not done; killed and started again, it goes on."""
-    items = _items(paper_items() if names == ("all",) else names, asked)
+    named = paper_items() if names == ("all",) else names
+    items = _items(named, asked)
+    sinks = trial.sinks.targets()
     cells = [cell for item in items for cell in item.cells]
     device = compute.place.device.init()
     results = _results(asked.results, [computed_in(device)], new=True)
@@ -172,7 +178,20 @@ def run(
         for line in plan.nothing_to_do(measured, results.folder):
             click.echo(line, err=True)
     check(cells, results)
-    made = run_cells(cells, results, device, compute.batch, compile=compute.place.compile)
+    told = {"profile": asked.profile, "items": " ".join(names)}
+    subject = Subject(results.folder, UNIT, told, ordered=False)
+    wanted = sinks if distributed.rank() == 0 else []
+    whole = _items(named, replace(asked, cells=None))  # cells keep their numbers
+    with Mirror(wanted, subject, lambda: entries(whole, results)) as mirror:
+        mirror.update()
+        made = run_cells(
+            cells,
+            results,
+            device,
+            compute.batch,
+            compile=compute.place.compile,
+            on_result=mirror.update,
+        )
     if distributed.rank() == 0:
         click.echo(f'{{"measured": {made}, "results": "{results.folder}"}}')
     distributed.shutdown()

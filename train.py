@@ -26,7 +26,7 @@ from dnnlib.flags import (
     add_flags,
     flag,
 )
-from skip.flags import DeviceFlags
+from skip.flags import DeviceFlags, SinkFlags
 from skip.monitor import Monitor
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
@@ -128,6 +128,7 @@ class ReportFlags(Flags, heading="Reports"):
     ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
     autoencoder: str | None = flag("What decodes latents for pictures and FID  [default: the one that --data names]", metavar="PATH|URL")
     detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL")
+    sinks: SinkFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +167,7 @@ def main(flags: TrainingFlags) -> None:
     """
     run, reports = flags.run, flags.reports
     config = training_config(flags)  # refuses what contradicts itself, before anything is read
+    sinks = reports.sinks.targets()
 
     data = open_data(run.data, use_labels=False)
     if flags.network.arch == "ldm":
@@ -188,7 +190,7 @@ def main(flags: TrainingFlags) -> None:
         distributed.shutdown()
         return
 
-    snapshot = train(config, run.outdir, device, monitor)
+    snapshot = train(config, run.outdir, device, monitor, sinks)
     if distributed.rank() == 0:
         click.echo(snapshot)
     distributed.shutdown()

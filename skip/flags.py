@@ -7,6 +7,7 @@ import click
 import torch
 
 from dnnlib.flags import COUNT, Flags, flag
+from dnnlib.sinks.mirror import Target
 from sampling.ablation import Rule, Scaling, Schedule
 from sampling.adams import Variant as DEISVariant
 from sampling.levels import GRIDS
@@ -41,6 +42,21 @@ class DeviceFlags(Flags):
     def init(self) -> torch.device:
         """This rank's device, ready; errors: see `torch_utils.distributed.init`."""
         return distributed.init(self.name, self.tf32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkFlags(Flags):
+    """Where curves and pictures go besides the files that hold them."""
+
+    tensorboard: bool   = flag("Curves and pictures also for TensorBoard, in its folder tensorboard; needs the extra `log`", default=False)
+    wandb: str | None   = flag("Also to this project of Weights & Biases; needs the extra `wandb`", metavar="PROJECT")
+    trackio: str | None = flag("Also to this project of trackio; needs the extra `trackio`", metavar="PROJECT")
+
+    def targets(self) -> list[Target]:
+        """The sinks that are wanted; errors: see `dnnlib.sinks.mirror.Target`."""
+        projects = {"wandb": self.wandb, "trackio": self.trackio}
+        found = [Target("tensorboard")] if self.tensorboard else []
+        return [*found, *(Target(name, project) for name, project in projects.items() if project is not None)]
 
 
 @dataclass(frozen=True, kw_only=True)

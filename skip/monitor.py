@@ -18,9 +18,9 @@ from metrics.references import detector_of
 from metrics.statistics import Statistics
 from skip.source import ImageSource
 from torch_utils import distributed
+from training.run.entries import METRICS_FILE, PICTURE
 from training.run.snapshots import SNAPSHOT
 
-METRICS_FILE = "metrics.jsonl"
 BATCH = 64
 
 
@@ -97,7 +97,7 @@ class Monitor:
                 for batch in loaded.batches(range(count), BATCH)
                 for image in batch.images.cpu().numpy()
             ]
-            name = snapshot.stem.replace(SNAPSHOT, "images")
+            name = snapshot.stem.replace(SNAPSHOT, PICTURE)
             save_png(contact_sheet(made, self.columns), self.outdir / f"{name}.png")
         if not self.fid_num:
             return

@@ -9,7 +9,9 @@ import processes
 import pytest
 from click.testing import CliRunner, Result
 
-from skip.tables.spec import item_names
+from dnnlib.sinks.sink import Entry, Kind
+from dnnlib.sinks.table import SINKS
+from skip.tables.spec import item_names, load_item
 from tables import main, paper_items
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,14 +27,39 @@ def results(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"))
 
 
-def test_run_then_show(tmp_path: Path) -> None:
-    ran = tables("run", *CELLS, "--results", tmp_path, "--batch", "8")
+class Told:
+    """A sink in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.write = self.entries.append
+
+    def has(self, entry: Entry) -> bool:
+        return False
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_run_then_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    monkeypatch.setitem(SINKS, "tensorboard", Kind("json", "log", lambda subject, project: told))
+    ran = tables("run", *CELLS, "--results", tmp_path, "--batch", "8", "--tensorboard")
     assert ran.exit_code == 0, ran.stderr
     assert json.loads(ran.stdout) == {"measured": 1, "results": str(tmp_path)}
     assert len(results(tmp_path)) == 1
     assert not list((tmp_path / ".partial").iterdir())
-    again = tables("run", *CELLS, "--results", tmp_path)
+    again = tables("run", *CELLS, "--results", tmp_path, "--tensorboard")
     assert json.loads(again.stdout)["measured"] == 0
+    # The cell as soon as it is done, and to those who come later.
+    (cell, later) = told.entries
+    assert (cell.kind, cell) == ("table2", later)
+    varies = load_item("table2", "demo").cells[cell.step].varies
+    assert (varies["rho"], varies["steps"], varies["sampler"]) == (0.9, 5, "unipc")
+    assert cell.values["rho"] == 0.9 and any(name.startswith("fid") for name in cell.values)
     shown = tables("show", "table2", "--num", "16", "--results", tmp_path)
     value = next(
         v

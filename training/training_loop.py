@@ -4,7 +4,8 @@ Everything random in step k of rank r is drawn from (seed, k, r), and the order 
 have been consumed; so the weights, their average, the optimiser and one number are all that a resumed run needs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from dnnlib.sinks.mirror import Mirror, Target
+from dnnlib.sinks.sink import Subject
 from torch_utils import distributed
 from training.augment import Augmentation
 from training.checkpoint import save_network
@@ -22,6 +25,7 @@ from training.loss import DenoisingLoss, loss_of
 from training.power_ema import LENGTH, path_of
 from training.precond import Precond
 from training.run.config import TrainingConfig
+from training.run.entries import UNIT, entries
 from training.run.loop import repeat
 from training.run.reporter import Reporter
 from training.run.snapshots import SNAPSHOT, snapshot_path
@@ -39,6 +43,7 @@ def train(
     outdir: str | Path,
     device: torch.device,
     on_snapshot: OnSnapshot | None = None,
+    sinks: Sequence[Target] = (),
 ) -> Path:
     """Train a network, or go on with the run in `outdir`; return the last snapshot's path.
 
@@ -52,6 +57,7 @@ def train(
         device: of this rank.
         on_snapshot: called on every rank with each snapshot and the images seen, before the state is saved: if the run
             is killed meanwhile, it is called again.
+        sinks: what else gets curves and pictures.
     Raises:
         ValueError: if a setting is out of range or `outdir` was made with other settings.
         RuntimeError: if another run is at work in `outdir`.
@@ -79,7 +85,7 @@ def train(
                 if path.name != LATEST:
                     _store_powers(state, outdir)
 
-            return run_steps(config, state, step, outdir, device, {}, on_snapshot, store)
+            return run_steps(config, state, step, outdir, device, {}, on_snapshot, store, sinks)
 
 
 def _store_powers(state: TrainingState, outdir: Path) -> None:
@@ -110,6 +116,7 @@ def run_steps(
     provenance: Mapping[str, Any],
     on_snapshot: OnSnapshot | None = None,
     store: Callable[..., None] = save_network,
+    sinks: Sequence[Target] = (),
 ) -> Path:
     """Repeat a step to the end of the run; report, and keep what a killed run goes on from.
 
@@ -125,6 +132,7 @@ def run_steps(
         provenance: what snapshots tell of where they come from.
         on_snapshot: see `train`.
         store: called as store(averaged weights, path, **what a snapshot tells), on rank 0.
+        sinks: what else gets curves and pictures; one that fails does not end the run.
     Returns:
         The last snapshot's path.
     Raises:
@@ -142,12 +150,20 @@ def run_steps(
             distributed.barrier()
             distributed.wait_for(path.exists)
             on_snapshot(path, state.images_seen)
+        mirror.update()
         if distributed.rank() == 0:
             state.save(outdir / STATE_FILE)
         if distributed.rank() == 0 and snapshot:
             latest.unlink(missing_ok=True)
 
-    with Reporter(config, outdir, state) as report:
+    subject = Subject(outdir, UNIT, asdict(config))
+    mirror = Mirror(
+        sinks if distributed.rank() == 0 else (),
+        subject,
+        lambda: entries(outdir, state.images_seen),
+    )
+
+    with mirror, Reporter(config, outdir, state, mirror) as report:
         repeat(step, state, config.duration, config.batch, config.snap, device, report.step, keep)
     return snapshot_path(outdir, state.images_seen)
 

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def run(
     batch: int,
     features: Path | None = None,
     compile: bool = False,
+    on_result: Callable[[], None] | None = None,
 ) -> int:
     """Measure the cells that are not done; every rank calls it with the same cells.
 
@@ -39,6 +40,7 @@ def run(
         batch: images at a time.
         features: where partial results stay, for cells that differ in their seeds alone to share; None removes them.
         compile: torch.compile the networks that images are sampled with.
+        on_result: called after each cell.
     Returns:
         How many were measured now.
     Raises:
@@ -76,6 +78,8 @@ def run(
             raise ValueError(
                 f"another run is measuring this cell ({error.lock_file}); wait for it, or choose other --cells"
             ) from None
+        if on_result is not None:
+            on_result()
     return made
 
 

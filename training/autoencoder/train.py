@@ -9,7 +9,7 @@ Reference: Rombach et al., 2022, Appendix G, https://arxiv.org/abs/2112.10752, w
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dnnlib.sinks.mirror import Target
 from torch_utils import distributed
 from training.autoencoder.encode import encoded
 from training.dataset import ImageDataset
@@ -80,6 +81,7 @@ def train_autoencoder(
     outdir: str | Path,
     device: torch.device,
     distance: Distance | None = None,
+    sinks: Sequence[Target] = (),
 ) -> Path:
     """Train an autoencoder, or go on with the run in `outdir`; return the last snapshot's path.
 
@@ -90,6 +92,7 @@ def train_autoencoder(
         outdir: its folder.
         device: of this rank.
         distance: d of two batches of images in [-1, 1]: [N], with gradients; needed if config.perceptual is not 0.
+        sinks: what else gets the curves.
     Raises:
         ValueError: if a setting is out of range, the images do not fit, or `outdir` was made with other settings.
         RuntimeError: if another run is at work in `outdir`, or a loss is not finite.
@@ -112,7 +115,8 @@ def train_autoencoder(
                 return autoencoder_step(config, state, next(batches)[0], distance)
 
             return run_steps(
-                config, state, step, outdir, device, {"data": dataset.name}, store=_with_scale(dataset, device)
+                config, state, step, outdir, device, {"data": dataset.name},
+                store=_with_scale(dataset, device), sinks=sinks,
             )  # fmt: skip
 
 

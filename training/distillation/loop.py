@@ -5,7 +5,7 @@ last snapshot and ends with the same weights.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dnnlib.sinks.mirror import Target
 from torch_utils import distributed
 from training.checkpoint import describe, load_network
 from training.precond import Precond
@@ -60,7 +61,9 @@ class Distillation(Protocol):
         ...
 
 
-def distill(method: Distillation, outdir: str | Path, device: torch.device) -> Path:
+def distill(
+    method: Distillation, outdir: str | Path, device: torch.device, sinks: Sequence[Target] = ()
+) -> Path:
     """Distil, or go on with the run in `outdir`; return the last snapshot's path.
 
     Writes what `training.training_loop.train` writes; a snapshot's provenance tells the teacher and the settings.
@@ -84,9 +87,11 @@ def distill(method: Distillation, outdir: str | Path, device: torch.device) -> P
         resume(config, state, outdir, device)
         with recorded(config, state, outdir):
             batches = method.batches()
-            return run_steps(
-                config, state, lambda: method.step(*next(batches)), outdir, device, provenance
-            )
+
+            def step() -> Tensor:
+                return method.step(*next(batches))
+
+            return run_steps(config, state, step, outdir, device, provenance, sinks=sinks)
 
 
 def load_teacher(config: DistillConfig, device: torch.device) -> Precond:

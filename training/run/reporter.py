@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from dnnlib.files import atomic_write
 from dnnlib.json_files import json_line, read_json_lines
+from dnnlib.sinks.mirror import Mirror
 from torch_utils import distributed
 from training.run.config import TrainingConfig, crossed
+from training.run.entries import STATS_FILE
 from training.run.state import TrainingState
-
-STATS_FILE = "stats.jsonl"
 
 
 class Reporter:
@@ -24,10 +24,14 @@ class Reporter:
         config: the run's settings.
         outdir: where stats.jsonl is; lines of a killed session beyond its last state are dropped.
         state: of the run, read and counted in at each step.
+        mirror: brought up to date after each line.
     """
 
-    def __init__(self, config: TrainingConfig, outdir: Path, state: TrainingState) -> None:
+    def __init__(
+        self, config: TrainingConfig, outdir: Path, state: TrainingState, mirror: Mirror
+    ) -> None:
         self.config, self.state, self.path = config, state, outdir / STATS_FILE
+        self.mirror = mirror
         self.quiet = distributed.rank() != 0
         self.began = time.monotonic() - state.seconds
         self._new_tick()
@@ -84,6 +88,7 @@ class Reporter:
         if not self.quiet:
             self.bar.set_postfix(loss=f"{mean:.4f}")
             _append(self.path, line)
+            self.mirror.update()
 
         state.loss_sum, state.loss_steps = 0.0, 0
         self._new_tick()

@@ -29,12 +29,13 @@ def snapshot_path(outdir: Path, images_seen: int) -> Path:
     goes into the name.
     """
     path = outdir / snapshot_name(images_seen - images_seen % 1000)
-    if not path.exists() or _images_seen(path) == images_seen:
+    if not path.exists() or seen_by(path) == images_seen:
         return path
     return outdir / snapshot_name(images_seen)
 
 
-def _images_seen(snapshot: Path) -> object:
+def seen_by(snapshot: Path) -> object:
+    """How many images the network in a snapshot has seen; None if that is not to be read."""
     try:
         with safetensors.safe_open(snapshot, framework="pt") as file:
             return json.loads(file.metadata()["provenance"])["images_seen"]
