@@ -135,7 +135,7 @@ FLOORS: dict[str, set[str]] = {
     "skip.studies": {"skip"},
     "skip.finetune": {"skip", "skip.studies"},
     "skip.tables.cells": {"skip", "skip.evidence", "skip.finetune", "skip.studies"},
-    "skip.tables": {"skip", "skip.evidence", "skip.tables.cells"},
+    "skip.tables": {"skip", "skip.evidence", "skip.methods", "skip.tables.cells"},
     "skip.tables.show": {"skip.evidence", "skip.studies", "skip.tables", "skip.tables.cells"},
     "skip.search": {
         "skip",
