@@ -13,8 +13,8 @@ import torch
 from dnnlib.cli import Group
 from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, add_flags, flag
 from metrics.perceptual import BUNDLED_SHAPE, bundled_perceptual
-from sampling.levels import MOST_STEPS
-from sampling.sigmas import SIGMAS
+from sampling.levels import SIGMAS
+from sampling.names import MOST_STEPS
 from skip.flags import DeviceFlags, SinkFlags
 from torch_utils import distributed
 from training.distillation.consistency import (

@@ -13,7 +13,7 @@ import click
 from dnnlib.cli import Command
 from dnnlib.files import check_writable
 from dnnlib.flags import Flags, add_flags, flag
-from sampling.noise import Labels
+from sampling.names import Labels
 from skip.explore.compare import Comparer
 from skip.explore.live import STYLE, build, gradio_module
 from skip.explore.sheets import GRIDS, Grid, write_page

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from skip_tuning.__main__ import COMMANDS  # noqa: E402
 
-FOLDERS = ("dnnlib", "metrics", "sampling", "skip", "torch_utils", "training")
+FOLDERS = ("dnnlib", "metrics", "programs", "sampling", "skip", "torch_utils", "training")
 DATA = ("assets", "configs", "results")
 APP = "skip_tuning._app"
 PROGRAMS = {module: name for name, (module, _) in COMMANDS.items() if "." not in module}

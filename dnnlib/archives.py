@@ -81,6 +81,3 @@ def check_archive(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path} is damaged ({printable(error)})") from error
     if damaged is not None:
         raise ValueError(f"{path} is damaged (in {printable(damaged)})")
-
-
-ARCHIVES: dict[str, Writer] = {"zip": write_zip, "npz": write_npz}

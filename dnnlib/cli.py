@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import IO, Any
 
 import click
-import tqdm
 
 from dnnlib import start
 from dnnlib.interrupts import Stopped
@@ -58,8 +57,11 @@ class Interrupted(click.ClickException):
 def warn(message: str) -> None:
     """Print a line on stderr, once for all ranks."""
     if _first_rank():
-        # Above bars, not into them.
-        tqdm.tqdm.write(f"Warning: {printable(message, MOST)}", file=sys.stderr)
+        line = f"Warning: {printable(message, MOST)}"
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)  # above bars, not into them
+        else:
+            print(line, file=sys.stderr)
 
 
 def _first_rank() -> bool:
@@ -104,7 +106,9 @@ def _told(error: Exception) -> Failure:
 
 def _close_bars() -> None:
     """End the lines of progress bars, so that a message gets one of its own."""
-    for bar in list(getattr(tqdm.tqdm, "_instances", ())):
+    if "tqdm" not in sys.modules:
+        return
+    for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
         bar.close()
 
 

@@ -3,22 +3,25 @@
 import contextlib
 import json
 import os
+import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dnnlib.archives import ARCHIVES, check_archive
+from dnnlib.archives import Writer, check_archive
 from dnnlib.claims import Claim, claim
 from dnnlib.files import atomic_write, remove_partial_files
 from dnnlib.json_files import read_json_object, write_json
+from dnnlib.names import ARCHIVES, RECORD, SHEET
 from dnnlib.seed_images import IMAGE, SeedImages
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, united, without
 from dnnlib.text import printable
 
-RECORD, SHEET = "run.json", "grid.png"
-FORMATS = ("png", *ARCHIVES)
+WRITERS: dict[str, Writer] = {
+    kind: pkgutil.resolve_name(f"{__package__}.{place}") for kind, place in ARCHIVES.items()
+}
 MOST_BYTES = 64 * 2**20  # of a record: some hundred bytes a session
 
 
@@ -159,7 +162,7 @@ class RunFolder:
         """
         seeds, archive = self.seeds(), self._archive(self.kind)
         with atomic_write(archive) as file:
-            ARCHIVES[self.kind](file, map(self.images.png, seeds), seeds, classes)
+            WRITERS[self.kind](file, map(self.images.png, seeds), seeds, classes)
             file.flush()
             check_archive(file.name)
         self.images.remove(seeds)

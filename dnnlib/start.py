@@ -1,8 +1,11 @@
-"""Imported first by every program, before what takes seconds to import: Ctrl-C in that time ends it in one line.
+"""Imported first by every program, before all else: Ctrl-C while it imports ends it in one line.
 
 So does a package that is missing, as outside of .venv. And before torch, which reads its settings of threads as it
 is loaded. Streams that are closed are opened, before a file of ours gets their number; what stderr cannot take is
 dropped.
+
+What takes seconds to import, as torch does, a program imports when its command line is known to be right, so that
+a question of how it is used and a misspelt flag are answered at once: in its command, with `importing`.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -41,13 +45,16 @@ def say_what_is_missing(
     if not isinstance(error, ModuleNotFoundError) or os.environ.get("SKIP_TUNING_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
         return
+    with contextlib.suppress(OSError):
+        os.write(2, f"Error: {_missing(error)}\n".encode())
+    os._exit(2)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
     cure = "source .venv/bin/activate, which make demo sets up, or pip install -c constraints.txt '.[programs]'"
     if INSTALLED:
         cure = "pip install 'skip-tuning-edm[programs]'"
-    message = f"Error: {sys.executable} lacks the package {error.name}: {cure}\n"
-    with contextlib.suppress(OSError):
-        os.write(2, message.encode())
-    os._exit(2)
+    return f"{sys.executable} lacks the package {error.name}: {cure}"
 
 
 def open_closed_streams() -> None:
@@ -117,8 +124,30 @@ def is_program() -> bool:
     return Path(file).resolve() in {ROOT / name for name in PROGRAMS}
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """In this block a command imports what its work needs; nothing has begun that Ctrl-C could leave half done.
+
+        with importing():
+            from skip.options import image_source
+
+    Raises:
+        RuntimeError: for a package that is not installed.
+    """
+    waiting = is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if waiting:
+        signal.signal(signal.SIGINT, stop_importing)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise RuntimeError(_missing(error)) from error
+    finally:
+        if waiting:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def imported() -> None:
-    """Everything is imported: from here on Ctrl-C is a KeyboardInterrupt, as Python has it."""
+    """The command line can be read: from here on Ctrl-C is a KeyboardInterrupt, as Python has it."""
     if signal.getsignal(signal.SIGINT) is stop_importing:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.excepthook is say_what_is_missing:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnnlib.run_folder import RECORD, SHEET
+from dnnlib.names import RECORD, SHEET
 from dnnlib.util import file_sha256
 from training.data.image_arrays import is_array_file, open_image_array
 from training.data.image_files import ImageFiles

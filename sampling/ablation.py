@@ -3,20 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sampling.churn import churned, stir
 from sampling.denoiser import Denoiser
+from sampling.names import Rule, Scaling, Schedule
 from sampling.sigmas import checked
 from sampling.solver import Solver
 from sampling.time_axes import LinearTime, TimeAxis, VETime, VPTime
-
-Rule = Literal["euler", "heun"]
-Schedule = Literal["vp", "ve", "linear"]
-Scaling = Literal["vp", "none"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def ablation(
         schedule: sigma(t): `linear` t, `ve` sqrt(t), `vp` see `sampling.time_axes.VPTime`.
         scaling: s(t): `none` 1, `vp` 1 / sqrt(1 + sigma ** 2).
         alpha: in (0, 1]: 1 is Heun's rule, 1/2 the midpoint rule, 2/3 Ralston's.
-        S_churn, S_min, S_max, S_noise, randn_like, round_sigma: as for `sampling.samplers.heun`.
+        S_churn, S_min, S_max, S_noise, randn_like, round_sigma: as for `sampling.onestep.heun`.
         sigma_range: (sigma_min, sigma_max) that the vp schedule is fitted to; None: the ends of `sigmas`.
             They differ where the grid, or the network's rounding, does not meet its range.
         epsilon_s: VP time of sigma_min.

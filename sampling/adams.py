@@ -3,7 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,10 +11,9 @@ from torch import Tensor
 from sampling.denoiser import Denoiser
 from sampling.lagrange import lagrange_weights, legendre
 from sampling.multistep import Scheme, Step, multistep, positive_steps, step_orders
+from sampling.names import DEISVariant as Variant
 from sampling.solver import Solver
 from sampling.time_axes import VPTime
-
-Variant = Literal["tab", "rhoab", "logrho"]
 
 PUBLISHED_POINTS = 10_000  # evenly spaced in VP time over each step, both ends included
 # Weights of Adams-Bashforth for equal steps, newest derivative first, by order.

@@ -11,7 +11,8 @@ from torch.nn.functional import one_hot
 
 from sampling.denoiser import Counted, Denoiser, Finite, bind
 from sampling.guidance import AtCalls, Guidance, Guided, GuidedByItself, check_scale
-from sampling.noise import DrawnAhead, Draws, Labels, SeedNoise, first_draws
+from sampling.names import Labels
+from sampling.noise import DrawnAhead, Draws, SeedNoise, first_draws
 from sampling.samplers import sample
 from sampling.settings import SamplerSettings
 

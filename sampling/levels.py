@@ -1,19 +1,21 @@
 """Which noise levels a sampler visits: a grid within a network's range, a grid of the network's own, or a list."""
 
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sampling.sigmas import SIGMAS, default_range, explicit
+from sampling import names
+from sampling.names import GRIDS, MOST_STEPS, NETWORK_GRIDS
+from sampling.sigmas import default_range, explicit
 
-# Of networks with a table of times: net.sigma_grids[name](steps).
-NETWORK_GRIDS = ("ddim", "timesteps")
-GRIDS = (*SIGMAS, *NETWORK_GRIDS)
+SIGMAS: dict[str, Callable[..., Tensor]] = {
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.SIGMAS.items()
+}
 DEFAULT_STEPS = 18
-# Ten times the levels of networks with a table; more are a slip of the keyboard.
-MOST_STEPS = 10_000
 
 
 class NoiseRange(Protocol):

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Labels = Literal["random", "balanced"]
+from sampling.names import Labels
 
 
 class SeedNoise:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sampling.levels import NoiseLevels, NoiseRange
+from sampling.names import Ending
 from sampling.samplers import SOLVERS, Sampler, sample
-from sampling.sigmas import Ending, with_ending
+from sampling.sigmas import with_ending
 
 
 @dataclass(frozen=True)

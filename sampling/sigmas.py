@@ -2,17 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from sampling.names import SIGMAS, Ending
 from sampling.time_axes import VPTime
 
 LEAST, MOST = 1e-18, 1e18  # noise levels; see `_check_range`
-
-Ending = Literal["zero", "sigma_min", "denoise"]
 
 
 def edm(num_steps: int, sigma_min: float, sigma_max: float, exponent: float = 7.0) -> Tensor:
@@ -151,16 +150,6 @@ def explicit(values: str | Sequence[float]) -> Tensor:
         )
     _check_range(levels[-1], levels[0])
     return torch.tensor(levels, dtype=torch.float64)
-
-
-SIGMAS: dict[str, Callable[..., Tensor]] = {
-    "edm": edm,
-    "logsnr": logsnr,
-    "vp": vp,
-    "ve": logsnr,  # EDM's Table 1 spaces sigma ** 2 geometrically, which spaces sigma geometrically
-    "iddpm": iddpm,
-    "time_uniform": time_uniform,
-}
 
 
 def default_range(name: str) -> tuple[float, float]:

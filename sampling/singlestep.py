@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sampling.denoiser import Denoiser, Thresholded
 from sampling.multistep import Step, positive_steps
+from sampling.names import Prediction
 from sampling.sigmas import checked
 from sampling.solver import Solver
-from sampling.unipc import Prediction
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from sampling.denoiser import Denoiser, Thresholded
 from sampling.multistep import Scheme, Step, multistep, positive_steps, step_orders
+from sampling.names import Prediction
+from sampling.names import UniPCVariant as Variant
 from sampling.solver import Solver
-
-Variant = Literal["bh1", "bh2"]
-Prediction = Literal["x0", "noise"]
 
 
 @dataclass(frozen=True)

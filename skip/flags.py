@@ -1,26 +1,32 @@
 """Command-line flags that the programs share: where to compute, what to sample and how, and how to tune the skips."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
-import torch
 
 from dnnlib.flags import COUNT, Flags, flag
-from dnnlib.sinks.mirror import Target
-from sampling.ablation import Rule, Scaling, Schedule
-from sampling.adams import Variant as DEISVariant
-from sampling.levels import GRIDS
-from sampling.noise import Labels
-from sampling.samplers import SOLVERS
-from sampling.sigmas import Ending
-from sampling.unipc import Prediction
-from sampling.unipc import Variant as UniPCVariant
-from skip.methods.table import METHODS
-from skip.scale import Axis, Spacing, Time
-from skip.source import BATCH, DTYPES
-from torch_utils import distributed
-from training.networks import SkipTarget
+from dnnlib.start import importing
+from sampling.names import (
+    GRIDS,
+    SOLVERS,
+    DEISVariant,
+    Ending,
+    Labels,
+    Prediction,
+    Rule,
+    Scaling,
+    Schedule,
+    UniPCVariant,
+)
+from skip.methods.names import METHODS
+from skip.names import BATCH, DTYPES, Axis, Spacing, Time
+from training.names import SkipTarget
+
+if TYPE_CHECKING:
+    import torch
+
+    from dnnlib.sinks.mirror import Target
 
 Variant = Literal[UniPCVariant, DEISVariant]
 Discretisation = Literal["vp", "ve", "iddpm", "edm"]
@@ -39,8 +45,10 @@ class DeviceFlags(Flags):
     name: str | None = flag("cpu, cuda, cuda:1  [default: cuda where there is one]", name="--device", metavar="DEVICE")
     tf32: bool       = flag("On CUDA: let float32 be TF32: several times faster, off by 1e-3", default=False)
 
-    def init(self) -> torch.device:
+    def init(self) -> "torch.device":
         """This rank's device, ready; errors: see `torch_utils.distributed.init`."""
+        with importing():
+            from torch_utils import distributed
         return distributed.init(self.name, self.tf32)
 
 
@@ -52,8 +60,10 @@ class SinkFlags(Flags):
     wandb: str | None   = flag("Also to this project of Weights & Biases; needs the extra `wandb`", metavar="PROJECT")
     trackio: str | None = flag("Also to this project of trackio; needs the extra `trackio`", metavar="PROJECT")
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> "list[Target]":
         """The sinks that are wanted; errors: see `dnnlib.sinks.mirror.Target`."""
+        with importing():
+            from dnnlib.sinks.mirror import Target
         projects = {"wandb": self.wandb, "trackio": self.trackio}
         found = [Target("tensorboard")] if self.tensorboard else []
         return [*found, *(Target(name, project) for name, project in projects.items() if project is not None)]
@@ -81,7 +91,7 @@ class NetworkFlags(Flags, heading="Network"):
 
     network: str             = flag("Name (python -m training.checkpoint list: some have defaults of their own), path or URL", default="demo", metavar="NAME|PATH|URL")
     autoencoder: str | None  = flag("Of a latent network: what decodes it  [default: that of the network's file or entry]", metavar="PATH|URL")
-    dtype: str | None        = flag("What it computes in  [default: float32; on CUDA what the network's entry or file says]", type=click.Choice(list(DTYPES)))
+    dtype: str | None        = flag("What it computes in  [default: float32; on CUDA what the network's entry or file says]", type=click.Choice(DTYPES))
     class_idx: int | None    = flag("Class of every image", name="--class", type=click.IntRange(min=0), metavar="INT")
     labels: Labels | None    = flag("Without --class: draw classes from the seeds, or seed modulo classes  [default: random]")
     guidance: float | None   = flag("Scale w of guidance, D_guide + w (D - D_guide), 1 for none; twice the evaluations  [default: none]")

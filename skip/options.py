@@ -7,7 +7,8 @@ from typing import Any
 
 from dnnlib.cli import warn
 from dnnlib.keywords import check_keywords
-from sampling.levels import GRIDS, NoiseLevels
+from sampling.levels import NoiseLevels
+from sampling.names import GRIDS
 from sampling.settings import SamplerSettings
 from skip.flags import LevelFlags, SamplingFlags, SkipFlags
 from skip.scale import SkipScale

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-Spacing = Literal["paper", "one-based", "inclusive"]
-Time = Literal["constant", "increasing", "decreasing"]
-Axis = Literal["edm", "sigma", "log-sigma", "time"]
+from skip.names import Axis, Spacing, Time
+
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 TIMES: tuple[Time, ...] = get_args(Time)
 AXES: tuple[Axis, ...] = get_args(Axis)

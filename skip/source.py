@@ -9,9 +9,11 @@ import torch
 from dnnlib.cli import warn
 from sampling.generate import Batch, check_guidance, check_labels, generate
 from sampling.guidance import Guidance
-from sampling.noise import Labels, first_draws
+from sampling.names import Labels
+from sampling.noise import first_draws
 from sampling.settings import NoiseRange, SamplerSettings
 from skip.methods.table import parse_methods, record_of_methods
+from skip.names import BATCH, DTYPES, LEAST_BATCH, MOST_BATCH
 from skip.scale import SkipScale, as_json
 from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
@@ -21,10 +23,7 @@ from training.families.latent.precond import LatentPrecond
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
 
-BATCH = 64
 PIXELS = BATCH * 64**2  # of what the network denoises: images, or latents
-LEAST_BATCH, MOST_BATCH = 16, 256
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 # Arguments as of `ready_network`.
@@ -53,7 +52,7 @@ def ready_network(
             raise ValueError(
                 f"{source}: its tensor {name} holds NaN or infinity: get the checkpoint again"
             )
-    net.set_dtype(DTYPES[dtype] if dtype else net.compute_dtype(device))
+    net.set_dtype(getattr(torch, dtype) if dtype else net.compute_dtype(device))
     if compile:
         net.model.compile()
         if isinstance(net, LatentPrecond) and net.first_stage_model is not None:

@@ -31,7 +31,7 @@ READS: dict[Any, Any] = {
     Tensor.__bool__: True,
     Tensor.item: 1,
 }
-PACKAGES = ("skip", "sampling", "metrics", "training", "torch_utils")
+PACKAGES = ("programs", "skip", "sampling", "metrics", "training", "torch_utils")
 OURS = tuple(os.path.join(ROOT, package, "") for package in PACKAGES)
 
 

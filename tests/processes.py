@@ -35,6 +35,23 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ["torch._dynamo", "click", "filelock", "matplotlib.figure", "PIL.Image", "requests", "safetensors.torch",
             "scipy.linalg", "scipy.special", "tqdm.auto"]  # fmt: skip
 
+# What follows `python` so that a program comes to its work, for which it imports torch or numpy.
+AT_WORK = {
+    "autoencoder.py": "autoencoder.py encode --autoencoder x --data x --dest x.npz",
+    "dataset_tool.py": "dataset_tool.py --source x --dest x.zip",
+    "demo.py": "demo.py",
+    "distill.py": "distill.py diff-instruct --outdir x --teacher x",
+    "explore.py": "explore.py",
+    "fid.py": "fid.py calc --images x --ref x",
+    "generate.py": "generate.py --outdir x",
+    "tables.py": "tables.py list",
+    "train.py": "train.py --outdir x --data x",
+    "metrics/demo_detector/__main__.py": "-m metrics.demo_detector train --data x --dest x",
+    "skip/finetune/__main__.py": "-m skip.finetune rho --duration-images 32 --dest x",
+    "training/checkpoint.py": "-m training.checkpoint convert x y",
+    "training/plot.py": "-m training.plot assets/demo/stats.jsonl x.png",
+}
+
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PACKAGES)
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = (
-    "assets", "configs", "dnnlib", "metrics", "results", "sampling", "skip", "skip_tuning",
+    "assets", "configs", "dnnlib", "metrics", "programs", "results", "sampling", "skip", "skip_tuning",
     "torch_utils", "training",
 )  # fmt: skip
 
@@ -96,7 +96,9 @@ def test_one_name_in_site_packages_and_a_small_file(wheel: Path) -> None:
     assert "skip-tuning = skip_tuning.__main__:main" in scripts
     assert wheel.stat().st_size < 36e6  # nearly all of it the demo networks
     assert not re.search(
-        r"^(from|import) (skip|sampling|metrics|training|torch_utils|dnnlib)\b", text, re.MULTILINE
+        r"^(from|import) (programs|skip|sampling|metrics|training|torch_utils|dnnlib)\b",
+        text,
+        re.MULTILINE,
     )
     assert "python fid.py" not in text and "skip-tuning fid gen --detector demo" in text
     assert "torchrun --standalone --nproc_per_node=gpu -m -- skip_tuning fid calc" in text

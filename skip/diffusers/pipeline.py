@@ -222,10 +222,9 @@ class EDMPipeline(DiffusionPipeline):
 
 
 def _of_networks(dtype: torch.dtype | None) -> torch.dtype | None:
-    if dtype is not None and dtype not in DTYPES.values():
-        raise ValueError(
-            f"unknown dtype {dtype!r}; choose from {', '.join(map(str, DTYPES.values()))}"
-        )
+    known = [getattr(torch, name) for name in DTYPES]
+    if dtype is not None and dtype not in known:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join(map(str, known))}")
     return dtype
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dnnlib import colours
 from dnnlib.files import atomic_write
 from dnnlib.pictures import contact_sheet, data_url, encoded
-from sampling.noise import Labels
+from sampling.names import Labels
 from skip.explore.compare import Comparer
 from skip.explore.state import State
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from dnnlib.seeds import Seeds, parse_seeds
 from dnnlib.text import printable
-from sampling.noise import Labels
+from sampling.names import Labels
 from sampling.samplers import SOLVERS
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale

@@ -1,20 +1,17 @@
 """The table of methods, and how they are written: "freeu2:b1=1.1,s1=0.9", several of them with a + between."""
 
 import math
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from dnnlib.keywords import shown
-from skip.methods.freeu import FreeU, FreeU2
+from skip.methods import names
 from skip.methods.method import SkipMethod
-from skip.methods.scalelong import ScaleLong
 
-# Skip-Tuning itself is skip.scale.SkipScale, beside which these act.
 METHODS: dict[str, Any] = {
-    "freeu": FreeU,
-    "freeu2": FreeU2,
-    "scalelong": ScaleLong,
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.METHODS.items()
 }
 MOST_FACTOR = 1000.0
 
@@ -132,9 +129,9 @@ def _numbers(method: Any) -> list[Field[Any]]:
 
 def record_of_methods(methods: Sequence[SkipMethod]) -> dict[str, dict[str, float]]:
     """Methods and their parameters as JSON, those that do nothing left out; equal methods give equal records."""
-    names = {kind: name for name, kind in METHODS.items()}
+    called = {kind: name for name, kind in METHODS.items()}
     return {
-        names[type(method)]: {
+        called[type(method)]: {
             field.name: float(getattr(method, field.name)) for field in _numbers(method)
         }
         for method in methods

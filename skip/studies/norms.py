@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sampling.samplers import euler, sample
+from sampling.onestep import euler
+from sampling.samplers import sample
 from training.blocks.skip_block import SkipBlock
 
 See = Callable[[SkipBlock, Tensor, Tensor, Tensor | None], Tensor]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dnnlib.archives import ARCHIVES, write_npz, write_zip
+from dnnlib.archives import write_npz, write_zip
 from dnnlib.pictures import encode_png
+from dnnlib.run_folder import WRITERS
 from training.dataset import ImageDataset
 
 SEEDS = [3, 5, 1004]
@@ -59,9 +60,9 @@ def test_npz_holds_images_classes_and_seeds(tmp_path: Path, classes: list[int] |
         assert (arrays["arr_1"].tolist() == classes) if classes else ("arr_1" not in arrays)
 
 
-@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_equal_images_make_equal_bytes(kind: str) -> None:
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:
-        ARCHIVES[kind](file, map(encode_png, images(1)), SEEDS, [0, 1, 2])
+        WRITERS[kind](file, map(encode_png, images(1)), SEEDS, [0, 1, 2])
     assert files[0].getvalue() == files[1].getvalue()

@@ -142,7 +142,7 @@ def test_pillows_open_is_called_in_one_place_only() -> None:
     assert not opens_pictures(ast.parse("open(0)\nzipfile.open(0)\narchive.open(0)"))
 
     folders = [
-        "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib", "benchmarks",
+        "programs", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib", "benchmarks",
         "examples",
     ]  # fmt: skip
     files = [

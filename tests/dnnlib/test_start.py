@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import processes
 import pytest
 
 from dnnlib.start import COMMAND, PROGRAMS, ROOT, is_program
@@ -30,27 +31,27 @@ def interrupted_at_import(folder: Path, *args: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_no_traceback_during_imports(program: str, tmp_path: Path) -> None:
-    module = ["-m", program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")]
-    result = interrupted_at_import(tmp_path, *(module if "/" in program else [program]))
+    result = interrupted_at_import(tmp_path, *processes.AT_WORK[program].split())
     assert (result.returncode, result.stderr) == (130, "\nInterrupted\n")
 
 
-@pytest.mark.parametrize("program", [["generate.py"], ["-m", "skip.finetune"]])
-def test_a_missing_package_is_one_line(program: list[str], tmp_path: Path) -> None:
-    for name in ("torch.py", "click.py", "numpy.py"):
-        (tmp_path / name).write_text(f"raise ModuleNotFoundError('no', name='{name[:-3]}')\n")
+@pytest.mark.parametrize("program", ["generate.py", "skip/finetune/__main__.py"])
+@pytest.mark.parametrize("package", ["click", "torch"])
+def test_a_missing_package_is_one_line(program: str, package: str, tmp_path: Path) -> None:
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('no', name='{package}')\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run(
-        [sys.executable, *program], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, *processes.AT_WORK[program].split()]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "lacks the package" in result.stderr and ".venv" in result.stderr
+    assert f"lacks the package {package}: " in result.stderr and ".venv" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
 def test_others_scripts_keep_their_keyboard_interrupt(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("try:\n    import skip\nexcept KeyboardInterrupt:\n    print('caught')\n")
+    script.write_text(
+        "try:\n    from skip import SkipScale\nexcept KeyboardInterrupt:\n    print('caught')\n"
+    )
     result = interrupted_at_import(tmp_path, str(script))
     assert (result.returncode, result.stdout) == (0, "caught\n")
 
@@ -100,7 +101,14 @@ def test_programs_open_closed_streams(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import os, sys\nos._exit(7 if sys.stderr is None else 0)\n")
     (tmp_path / "numpy.py").write_text((tmp_path / "torch.py").read_text())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "generate.py"]
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" 2>&-',
+        "sh",
+        sys.executable,
+        *processes.AT_WORK["generate.py"].split(),
+    ]
     assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 
 
@@ -142,7 +150,14 @@ def test_programs_go_on_where_notes_cannot_be_written(tmp_path: Path) -> None:
     )
     (tmp_path / "numpy.py").write_text((tmp_path / "torch.py").read_text())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    command = ["sh", "-c", 'exec "$@" 2>/dev/full', "sh", sys.executable, "generate.py"]
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" 2>/dev/full',
+        "sh",
+        sys.executable,
+        *processes.AT_WORK["generate.py"].split(),
+    ]
     assert subprocess.run(command, cwd=ROOT, env=environment).returncode == 7
 
 

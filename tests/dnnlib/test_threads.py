@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from dnnlib import threads
@@ -119,11 +120,12 @@ def seen_by_torch(folder: Path, *args: str) -> str:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_set_before_torch_is_loaded(program: str, tmp_path: Path) -> None:
-    module = ["-m", program.removesuffix(".py").removesuffix("/__main__").replace("/", ".")]
-    assert seen_by_torch(tmp_path, *(module if "/" in program else [program])) == "10000\n"
+    assert seen_by_torch(tmp_path, *processes.AT_WORK[program].split()) == "10000\n"
 
 
-@pytest.mark.parametrize("code", ["import skip", "from training.checkpoint import load_network"])
+@pytest.mark.parametrize(
+    "code", ["from skip import SkipScale", "from training.checkpoint import load_network"]
+)
 def test_left_alone_in_others_programs(code: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(code)
     assert seen_by_torch(tmp_path, str(tmp_path / "script.py")) == "None\n"

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sampling.denoiser import Counted, bind
 from sampling.guidance import Guided
-from sampling.samplers import SAMPLERS, heun
+from sampling.onestep import heun
+from sampling.samplers import SAMPLERS
 from sampling.sigmas import edm, with_ending
 
 GUIDE_MEAN = -0.4 * MEAN.flip(1)

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from sampling.denoiser import bind
 from sampling.generate import Batch, generate, to_uint8
 from sampling.guidance import AtCalls, Guidance, Guided, GuidedByItself
-from sampling.samplers import heun
+from sampling.onestep import heun
 from sampling.settings import SamplerSettings
 from sampling.sigmas import edm, with_ending
 

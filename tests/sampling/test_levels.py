@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from sampling.levels import GRIDS, NoiseLevels
-from sampling.sigmas import SIGMAS
+from sampling.levels import SIGMAS, NoiseLevels
+from sampling.names import GRIDS
 
 
 class Network:

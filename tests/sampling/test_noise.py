@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import golden_json, golden_npz
 
-from sampling.noise import DrawnAhead, Labels, SeedNoise, first_draws
+from sampling.names import Labels
+from sampling.noise import DrawnAhead, SeedNoise, first_draws
 
 ENTRIES = golden_json("rng")["entries"]
 TOLERANCE = 1e-5  # processors without AVX2 take other logarithms and cosines: up to 2e-6

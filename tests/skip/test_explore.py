@@ -48,7 +48,7 @@ def test_the_command_asks_generate_for_the_same(
         found.append(image_source(*groups))
         raise ValueError("enough")
 
-    monkeypatch.setattr(generate, "image_source", keep)
+    monkeypatch.setattr("programs.generate.work.image_source", keep)
     outcome = CliRunner().invoke(generate.main, arguments)
     assert "enough" in outcome.output and found == [state.source()]
 

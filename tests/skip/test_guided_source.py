@@ -15,7 +15,8 @@ from sampling.denoiser import bind
 from sampling.generate import to_uint8
 from sampling.guidance import Guided
 from sampling.noise import SeedNoise
-from sampling.samplers import heun, sample
+from sampling.onestep import heun
+from sampling.samplers import sample
 from sampling.settings import SamplerSettings
 from skip.scale import SkipScale
 from skip.source import ImageSource, LoadedSource

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2402.15170
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.blocks.layers import Conv2d, GroupNorm, Init, Linear, attention
 from training.blocks.skip_block import SkipBlock, scaled
+from training.names import SkipTarget
 
-SkipTarget = Literal["full", "shortcut", "norm_input", "norm_output"]
 SKIP_TARGETS: tuple[SkipTarget, ...] = get_args(SkipTarget)
 
 

@@ -20,8 +20,7 @@ from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured, needed
 from metrics.metric import Value
 from metrics.statistics import Statistics
 from sampling.churn import churned
-from sampling.levels import NETWORK_GRIDS
-from sampling.noise import Labels
+from sampling.names import NETWORK_GRIDS, Labels
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.source import ImageSource, LoadedSource

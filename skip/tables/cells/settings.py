@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dnnlib.cli import warn
 from dnnlib.seeds import Seeds, parse_seeds
-from sampling.levels import NETWORK_GRIDS
+from sampling.names import NETWORK_GRIDS
 from sampling.sigmas import edm
 from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sampling.consistency import consistency
 from sampling.denoiser import bind
-from sampling.samplers import heun, sample
+from sampling.onestep import heun
+from sampling.samplers import sample
 from sampling.sigmas import edm
 from skip.studies.norms import skip_norms
 from torch_utils.weights import check_names

@@ -14,7 +14,8 @@ from standins_edm2 import FACTS, edm2_snapshot, fill_edm2, published
 from torch import Tensor
 
 from sampling.denoiser import bind
-from sampling.samplers import heun, sample
+from sampling.onestep import heun
+from sampling.samplers import sample
 from sampling.sigmas import edm
 from skip.studies.norms import skip_norms, slice_norms
 from training.blocks.layers import Conv2d

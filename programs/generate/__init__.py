@@ -1,0 +1,1 @@
+"""generate.py: the flags of its own, and what it does."""
