@@ -14,6 +14,7 @@ import click
 from dnnlib.cli import Group
 from dnnlib.files import atomic_write, check_writable
 from dnnlib.flags import COUNT, Finite, Flags, Program, add_flags, flag
+from dnnlib.names import MOST_ZOOM
 from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
 from dnnlib.sinks.mirror import Mirror
@@ -74,6 +75,7 @@ class ShowFlags(Flags, heading="Output"):
     format: str          = flag("Of the tables", type=click.Choice(list(render.FORMATS)), default="markdown")
     outdir: str | None   = flag("Write it here instead of to stdout, as index.html, results.md, results.csv or results.json", old=["--out"], metavar="DIR")
     pictures: str | None = flag("Also draw here: plots as PNG and SVG, sheets of images as PNG; needs the extra `tables`", metavar="DIR")
+    zoom: int | None     = flag("Enlarge sheets of images by this whole factor  [default: small ones until a row fills the page]", type=click.IntRange(1, MOST_ZOOM), metavar="INT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,10 @@ def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
         raise ValueError("name the items to show, or give --all")
     items = _items(names or paper_items(), asked)
     pictures = Path(output.pictures) if output.pictures else None
+    if output.zoom is not None and pictures is None and output.format != "html":
+        raise ValueError(
+            f"--zoom={output.zoom} enlarges pictures, and none are drawn; add --pictures"
+        )
     if pictures is not None:
         check_writable(pictures, "--pictures", folder=True)
     if output.outdir is not None:
@@ -213,7 +219,7 @@ def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
 
     results = _results(asked.results, every_kind())
     measured = [MeasuredItem.read(item, results, seed_ranges=True) for item in items]
-    text = render.FORMATS[output.format](measured, pictures)
+    text = render.FORMATS[output.format](measured, pictures, output.zoom)
     if output.outdir is None:
         click.echo(text, nl=False)
         return

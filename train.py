@@ -26,6 +26,7 @@ from dnnlib.flags import (
     add_flags,
     flag,
 )
+from dnnlib.names import MOST_ZOOM, ROW
 from skip.flags import DeviceFlags, SinkFlags
 from skip.monitor import Monitor
 from torch_utils import distributed
@@ -124,6 +125,7 @@ class ReportFlags(Flags, heading="Reports"):
     tick: int            = flag("Thousand images between lines of stats.jsonl", type=COUNT, default=50, metavar="KIMG")
     snap: int            = flag("Ticks between snapshots, each a place to resume from", type=COUNT, default=50, metavar="TICKS")
     grid: str            = flag("A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", metavar="SIZE")
+    zoom: int | None     = flag(f"Enlarge the images of --grid by this whole factor  [default: small ones until a row has about {ROW} pixels]", type=click.IntRange(1, MOST_ZOOM), metavar="INT")
     fid_num: int         = flag("Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, metavar="INT")
     ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
     autoencoder: str | None = flag("What decodes latents for pictures and FID  [default: the one that --data names]", metavar="PATH|URL")
@@ -177,7 +179,8 @@ def main(flags: TrainingFlags) -> None:
     torch.backends.cudnn.benchmark = True
     _check_kind(flags.network.arch, data, config.data)
     monitor = Monitor(
-        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector, _decoder(reports, data)
+        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector, _decoder(reports, data),
+        reports.zoom,
     )  # fmt: skip
     monitor.check(data.shown_shape)
     if "model_type" in config.network:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFile, ImageFont
 
 from dnnlib.files import atomic_write
+from dnnlib.names import MOST_ZOOM, ROW
 from dnnlib.text import printable
 
 # What Pillow decodes by itself. Left to choose, it hands an EPS file of any name to Ghostscript, which is an
@@ -22,6 +23,8 @@ from dnnlib.text import printable
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 MOST_TILES = 10_000  # of a contact sheet
+MOST_PIXELS = 100_000_000  # of a contact sheet
+FONT = 18  # pixels, of captions
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -172,19 +175,58 @@ def sheet_size(text: str) -> tuple[int, int]:
     return int(columns), int(rows)
 
 
+def fitting_zoom(width: int, row: int = ROW) -> int:
+    """The largest whole factor, at least 1, at which what is `width` pixels wide is at most `row` wide."""
+    return min(MOST_ZOOM, max(1, row // width))
+
+
+def check_sheet(columns: int, rows: int, width: int, height: int, zoom: int | None) -> None:
+    """Refuse a contact sheet that is too large to be made or looked at.
+
+    Args:
+        columns, rows: of images.
+        width, height: of an image.
+        zoom: as that of `contact_sheet`.
+    Raises:
+        ValueError: if it has more than MOST_PIXELS pixels.
+    """
+    factor = fitting_zoom(columns * width) if zoom is None else zoom
+    across, down = columns * width * factor, rows * height * factor
+    if across * down > MOST_PIXELS:
+        raise ValueError(
+            f"a sheet of {columns}x{rows} images of {width}x{height} pixels, each {factor} times as large, would have "
+            f"{across}x{down} pixels; take fewer images or a smaller factor"
+        )
+
+
+def enlarged(image: Image.Image, zoom: int) -> Image.Image:
+    """Each pixel becomes zoom x zoom pixels: nothing is smoothed.
+
+    Raises:
+        ValueError: if there would be more than MOST_PIXELS pixels.
+    """
+    size = image.width * zoom, image.height * zoom
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"{image.width}x{image.height} pixels enlarged by {zoom} are too many; take a smaller factor"
+        )
+    return image.resize(size, Image.Resampling.NEAREST) if zoom > 1 else image
+
+
 def contact_sheet(
-    images: Sequence[np.ndarray], columns: int, zoom: int = 1, gap: int = 2
+    images: Sequence[np.ndarray], columns: int, zoom: int | None = None, gap: int = 2
 ) -> Image.Image:
     """Lay images [C, H, W] of one shape out in rows, left to right, with white gaps.
 
     Args:
         images: at least one.
         columns: images a row.
-        zoom: each pixel becomes zoom x zoom pixels.
+        zoom: each pixel becomes zoom x zoom pixels; None enlarges small images until a row is about ROW pixels wide.
         gap: pixels between images.
     """
-    tiles = [to_pil(image) for image in images]
-    tiles = [t.resize((t.width * zoom, t.height * zoom), Image.Resampling.NEAREST) for t in tiles]
+    if zoom is None:
+        zoom = fitting_zoom(columns * images[0].shape[-1])
+    tiles = [enlarged(to_pil(image), zoom) for image in images]
     width, height = tiles[0].size
     rows = math.ceil(len(tiles) / columns)
     size = (columns * (width + gap) + gap, rows * (height + gap) + gap)
@@ -198,17 +240,67 @@ def contact_sheet(
 def side_by_side(
     sheets: Sequence[Image.Image], captions: Sequence[str], gap: int = 24
 ) -> Image.Image:
-    """Sheets of one size next to each other, each under its caption."""
-    font = ImageFont.load_default(size=18)
-    head = 34
+    """Sheets next to each other, each under its caption; one that is wider than its sheet is broken into lines."""
+    font = ImageFont.load_default(size=FONT)
+    wrapped = [wrap(caption, sheet.width) for sheet, caption in zip(sheets, captions, strict=True)]
+    head = 14 + (FONT + 2) * max(text.count("\n") + 1 for text in wrapped)
     width = sum(sheet.width for sheet in sheets) + gap * (len(sheets) - 1)
     page = Image.new("RGB", (width, max(sheet.height for sheet in sheets) + head), "white")
     draw = ImageDraw.Draw(page)
     left = 0
-    for sheet, caption in zip(sheets, captions, strict=True):
-        draw.text((left + sheet.width / 2, head / 2), caption, fill="black", font=font, anchor="mm")
+    for sheet, text in zip(sheets, wrapped, strict=True):
+        place = left + sheet.width / 2, head / 2
+        draw.text(place, text, fill="black", font=font, anchor="mm", align="center", spacing=2)
         page.paste(sheet, (left, head))
         left += sheet.width + gap
+    return page
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below each other, on white."""
+    size = max(one.width for one in pictures), sum(one.height for one in pictures)
+    whole = Image.new("RGB", size, "white")
+    top = 0
+    for one in pictures:
+        whole.paste(one, (0, top))
+        top += one.height
+    return whole
+
+
+def beside(left: Image.Image, right: Image.Image | None, gap: int = 24) -> Image.Image:
+    """Two pictures next to each other, in the middle of the height; the left one alone if there is no right."""
+    if right is None:
+        return left
+    height = max(left.height, right.height)
+    whole = Image.new("RGB", (left.width + gap + right.width, height), "white")
+    whole.paste(left, (0, (height - left.height) // 2))
+    whole.paste(right, (left.width + gap, (height - right.height) // 2))
+    return whole
+
+
+def wrap(text: str, width: float, size: int = FONT) -> str:
+    """Break a line of text between words so that it is at most `width` pixels wide, words allowing."""
+    font = ImageFont.load_default(size=size)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def titled(image: Image.Image, title: str) -> Image.Image:
+    """A picture under its title."""
+    size = FONT + 2
+    text = wrap(title, image.width, size)
+    head = 16 + (size + 2) * (text.count("\n") + 1)
+    page = Image.new("RGB", (image.width, image.height + head), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=size)
+    place = image.width / 2, head / 2
+    draw.text(place, text, fill="black", font=font, anchor="mm", align="center", spacing=2)
+    page.paste(image, (0, head))
     return page
 
 

@@ -42,7 +42,12 @@ def look(number: int) -> Look:
 
 
 def new_figure(
-    title: str, rows: int = 1, columns: int = 1, names: Sequence[str] = (), note: str = ""
+    title: str,
+    rows: int = 1,
+    columns: int = 1,
+    names: Sequence[str] = (),
+    note: str = "",
+    panel: float = WIDTH,
 ) -> Any:
     """A figure without axes, under its title.
 
@@ -51,12 +56,13 @@ def new_figure(
         rows, columns: of panels.
         names: of all curves, for which room is left below.
         note: what `add_legend` will say above them.
+        panel: width of one, in inches.
     Returns:
         A matplotlib Figure.
     Raises:
         RuntimeError: if matplotlib is not installed.
     """
-    width = 1 + WIDTH * columns
+    width = 1 + panel * columns
     lines = textwrap.wrap(title, int(width * _LETTERS["title"]))
     below = math.ceil(len(names) / _legend_columns(width, names)) + bool(note)
     height = HEIGHT * rows + 0.25 * len(lines) + _LINE * below

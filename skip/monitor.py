@@ -9,7 +9,7 @@ from torch import Tensor
 from dnnlib.cli import warn
 from dnnlib.files import atomic_write
 from dnnlib.json_files import json_line, read_json_lines
-from dnnlib.pictures import contact_sheet, save_png, sheet_size
+from dnnlib.pictures import check_sheet, contact_sheet, save_png, sheet_size
 from dnnlib.places import located
 from dnnlib.util import fetch, is_url
 from metrics.detector import load_detector
@@ -37,8 +37,10 @@ class Monitor:
         reference: statistics that FID is measured against: path or URL.
         detector: a name in configs/detectors.toml, a path or a URL; None takes the one that `reference` was made with.
         autoencoder: what decodes a network's latents; None for networks of images.
+        zoom: the whole factor by which the picture's images are enlarged; None chooses it by their size.
     Raises:
-        ValueError: if `grid` is no size, or FID is wanted, and the reference is not of the detector.
+        ValueError: if `grid` is no size, there is a `zoom` and no picture, or FID is wanted, and the reference is not
+            of the detector.
         FileNotFoundError, RuntimeError: if FID is wanted, and the reference or the detector is missing.
     """
 
@@ -51,14 +53,19 @@ class Monitor:
         reference: str,
         detector: str | None,
         autoencoder: str | None = None,
+        zoom: int | None = None,
     ) -> None:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
-        self.autoencoder = autoencoder
+        self.autoencoder, self.zoom = autoencoder, zoom
         self._told: set[str] = set()
         try:
             self.columns, self.rows = (0, 0) if grid == "none" else sheet_size(grid)
         except ValueError as error:
             raise ValueError(f"--grid={error}, or none") from None
+        if zoom is not None and not self.columns:
+            raise ValueError(
+                f"--zoom={zoom} enlarges the contact sheet, and --grid=none makes none"
+            )
         if fid_num:
             path = fetch(reference) if is_url(reference) else located(reference)
             found = load_detector(detector_of(Statistics.load(path), detector), device)
@@ -68,11 +75,13 @@ class Monitor:
                 pass  # refuses now what does not fit
 
     def check(self, image_shape: tuple[int, ...]) -> None:
-        """Refuse images [C, H, W] that the detector does not take.
+        """Refuse images [C, H, W] that the detector does not take, or that make too large a picture.
 
         Raises:
-            ValueError: if it does not.
+            ValueError: if it does not, or they do.
         """
+        height, width = image_shape[-2:]
+        check_sheet(self.columns or 1, self.rows, width, height, self.zoom)
         if not self.fid_num:
             return
         try:
@@ -98,7 +107,7 @@ class Monitor:
                 for image in batch.images.cpu().numpy()
             ]
             name = snapshot.stem.replace(SNAPSHOT, PICTURE)
-            save_png(contact_sheet(made, self.columns), self.outdir / f"{name}.png")
+            save_png(contact_sheet(made, self.columns, self.zoom), self.outdir / f"{name}.png")
         if not self.fid_num:
             return
 

@@ -125,7 +125,7 @@ def test_help_fits_the_screen_and_its_examples_are_right(monkeypatch: pytest.Mon
 
 def test_the_demo_network_draws_in_one_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        generate.main, f"--outdir {tmp_path}/out --seeds 0-3 --steps 2 --grid 2x2".split()
+        generate.main, f"--outdir {tmp_path}/out --seeds 0-3 --steps 2 --grid 2x2 --zoom 3".split()
     )
     assert (
         result.exit_code == 0 and result.stdout == f"{tmp_path}/out\n" and "img/s" in result.stderr
@@ -137,9 +137,22 @@ def test_the_demo_network_draws_in_one_command(tmp_path: Path) -> None:
     ]
     images = pixels(tmp_path / "out")
     sheet = images.pop("grid.png")
-    assert sheet.shape == (1, 70, 70) and np.array_equal(
-        sheet[:, 36:68, 2:34], images["000002.png"]
-    )
+    assert sheet.shape == (1, 3 * 64 + 6, 3 * 64 + 6)
+    assert np.array_equal(sheet[:, 100:196:3, 2:98:3], images["000002.png"])
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [("--zoom 3", "--zoom=3 enlarges the contact sheet, and there is none; add --grid"),
+     ("--grid 8x8 --seeds 0-63 --zoom 64", "each 64 times as large"),
+     ("--grid 2x2 --zoom 0", "--zoom")],
+)  # fmt: skip
+def test_a_zoom_of_nothing_or_too_large_is_refused_first(
+    tmp_path: Path, flags: str, said: str
+) -> None:
+    result = CliRunner().invoke(generate.main, f"--outdir {tmp_path}/out {flags}".split())
+    assert result.exit_code == 2 and said in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_leaves_a_record(networks: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import click
 
 from dnnlib.flags import COUNT, Flags, flag
-from dnnlib.names import FORMATS, SHEET
+from dnnlib.names import FORMATS, MOST_ZOOM, ROW, SHEET
 from skip.flags import PlaceFlags
 from skip.names import BATCH, LEAST_BATCH, MOST_BATCH
 
@@ -21,6 +21,7 @@ class ImageFlags(Flags, heading="Images"):
     subdirs: bool    = flag("A folder for each 1000 seeds", default=False)
     format: str      = flag("PNG files, a data set images.zip, or images.npz", type=click.Choice(FORMATS), default="png")
     grid: str | None = flag(f"Also save a contact sheet of the first images, {SHEET}", metavar="COLSxROWS")
+    zoom: int | None = flag(f"Enlarge the images of --grid by this whole factor  [default: small ones until a row has about {ROW} pixels]", type=click.IntRange(1, MOST_ZOOM), metavar="INT")
     overwrite: bool  = flag("Delete the images in --outdir if they were made with other settings", default=False)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dnnlib.background import Background
 from dnnlib.names import SHEET
-from dnnlib.pictures import check_channels, contact_sheet, save_png, sheet_size
+from dnnlib.pictures import check_channels, check_sheet, contact_sheet, save_png, sheet_size
 from dnnlib.run_folder import RunFolder
 from dnnlib.seeds import parse_seeds
 from programs.generate.flags import ComputeFlags, ImageFlags
@@ -46,11 +46,12 @@ def _run(
     """Make this rank's share of the images; rank 0 keeps the record."""
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     seeds = parse_seeds(images.seeds)
-    columns, rows = _grid(images.grid, len(seeds))
+    columns, rows = _grid(images.grid, images.zoom, len(seeds))
     source = image_source(sampling, skip).load(device, compute.place.compile)
     check_channels(source.net.image_channels)
     batch = compute.batch or source.usual_batch
     side = source.net.image_resolution
+    check_sheet(columns or 1, rows, side, side, images.zoom)
     folder = RunFolder(
         images.outdir, source.record, images.subdirs, images.format, columns > 0, (side, side)
     )
@@ -72,7 +73,7 @@ def _run(
         where = folder.packed()
         if columns and where is None:
             sheet = contact_sheet(
-                [folder.images.load(seed) for seed in seeds[: columns * rows]], columns
+                [folder.images.load(seed) for seed in seeds[: columns * rows]], columns, images.zoom
             )
             save_png(sheet, folder.outdir / SHEET)
         if where is None and folder.kind != "png":
@@ -120,9 +121,13 @@ def _make(source: LoadedSource, folder: RunFolder, share: Sequence[int], batch_s
     return made
 
 
-def _grid(text: str | None, images: int) -> tuple[int, int]:
+def _grid(text: str | None, zoom: int | None, images: int) -> tuple[int, int]:
     """Columns and rows of the contact sheet, (0, 0) for none."""
     if text is None:
+        if zoom is not None:
+            raise ValueError(
+                f"--zoom={zoom} enlarges the contact sheet, and there is none; add --grid"
+            )
         return 0, 0
     try:
         columns, rows = sheet_size(text)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnnlib.pictures import contact_sheet
+from dnnlib.pictures import contact_sheet, fitting_zoom
 from skip.explore.state import State
 from skip.source import ImageSource, LastNetwork
 
@@ -88,5 +88,4 @@ class Comparer:
 
 def sheet(images: Sequence[np.ndarray] | np.ndarray, columns: int) -> Image.Image:
     """Images in rows, each pixel enlarged by a whole factor so that the sheet is about SIDE wide."""
-    zoom = max(1, SIDE // (columns * images[0].shape[-1]))
-    return contact_sheet(list(images), columns, zoom)
+    return contact_sheet(list(images), columns, fitting_zoom(columns * images[0].shape[-1], SIDE))

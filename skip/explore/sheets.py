@@ -85,7 +85,7 @@ def _sheets(grid: Grid, comparer: Comparer, bar: Any) -> dict[str, Any]:
             )
             images, _ = comparer.tuned(state)
             # As small as they are: the browser enlarges them.
-            sheet = contact_sheet(list(images), state.columns, gap=1)
+            sheet = contact_sheet(list(images), state.columns, zoom=1, gap=1)
             pictures[str(steps)][f"{rho:g}"] = data_url(encoded(sheet))
             bar.update()
     return {

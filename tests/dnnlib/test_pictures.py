@@ -13,13 +13,17 @@ from PIL import Image, features
 from dnnlib.pictures import (
     FORMATS,
     check_png,
+    check_sheet,
     contact_sheet,
     decode_png,
     encode_png,
+    enlarged,
+    fitting_zoom,
     open_picture,
     save_png,
     sheet_size,
     side_by_side,
+    titled,
     to_pil,
 )
 
@@ -62,6 +66,38 @@ def test_a_contact_sheet_goes_left_to_right_in_rows(channels: int) -> None:
         assert (sheet[top : top + 8, left : left + 8] == 10 * i).all()
     # Gaps, and the place that is left over.
     assert (sheet[0] == 255).all() and (sheet[10:, 19:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "columns, width, zoom", [(4, 32, 5), (8, 32, 2), (10, 64, 1), (1, 4, 64), (100, 64, 1)]
+)
+def test_small_images_are_enlarged_by_a_whole_factor(columns: int, width: int, zoom: int) -> None:
+    assert fitting_zoom(columns * width) == zoom
+    image = np.zeros((1, 1, width), np.uint8)
+    assert contact_sheet([image], columns, gap=0).size == (columns * width * zoom, zoom)
+
+
+def test_enlarging_smooths_nothing() -> None:
+    tiny = Image.fromarray(np.array([[0, 255], [90, 7]], np.uint8))
+    shown = np.array(enlarged(tiny, 3))
+    assert np.array_equal(shown, np.kron(np.array(tiny), np.ones((3, 3), np.uint8)))
+
+
+def test_a_sheet_that_is_too_large_is_refused() -> None:
+    check_sheet(8, 8, 64, 64, 16)
+    with pytest.raises(ValueError, match="8x8 images of 64x64 pixels, each 64 times as large"):
+        check_sheet(8, 8, 64, 64, 64)
+    with pytest.raises(ValueError, match="take a smaller factor"):
+        enlarged(Image.new("L", (512, 512)), 64)
+
+
+def test_long_captions_are_broken_and_stay_over_their_sheets() -> None:
+    sheets = [Image.new("L", (90, 40), 0), Image.new("L", (90, 40), 0)]
+    page = np.array(side_by_side(sheets, ["one two three four five", "six"], gap=10))
+    head = page[: page.shape[0] - 40]
+    assert len(head) > 2 * 18 and (head[:, 90:100] == 255).all(), "none runs into its neighbour"
+    page = np.array(titled(sheets[0].convert("RGB"), "a title of several words"))
+    assert page.shape[1] == 90 and (page[-40:] == 0).all() and (page[:-40] < 128).any()
 
 
 def test_sheets_lie_side_by_side_under_their_captions() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from tiny_network import saved
 
 import fid
@@ -46,6 +47,18 @@ def test_images_that_the_detector_does_not_take_are_refused(tmp_path: Path) -> N
 def test_the_detector_is_that_of_the_reference(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path, CPU, "none", 6, str(REFERENCE), None)
     assert monitor.evaluation.detector.name == "demo-fashion-mnist"
+
+
+def test_pictures_are_enlarged(tmp_path: Path) -> None:
+    network = saved(tmp_path, resolution=8)
+    Monitor(tmp_path, CPU, "2x1", 0, "", "", zoom=5)(Path(network), 1000)
+    (picture,) = tmp_path.glob("*.png")
+    with Image.open(picture) as shown:
+        assert shown.size == (2 * 40 + 6, 40 + 4)
+    with pytest.raises(ValueError, match="--zoom=5 enlarges the contact sheet, and --grid=none"):
+        Monitor(tmp_path, CPU, "none", 0, "", "", zoom=5)
+    with pytest.raises(ValueError, match="take fewer images or a smaller factor"):
+        Monitor(tmp_path, CPU, "8x8", 0, "", "", zoom=64).check((3, 64, 64))
 
 
 def test_lines_of_a_killed_session_are_replaced(tmp_path: Path) -> None:

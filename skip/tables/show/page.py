@@ -33,12 +33,15 @@ NOT_YET = "not yet measured"
 OPEN_ROWS = 12  # a table of more rows than this is folded at first
 
 
-def html(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
+def html(
+    items: Sequence[MeasuredItem], pictures: Path | None = None, zoom: int | None = None
+) -> str:
     """A page of HTML with its style, script and figures in it; it asks no server for anything.
 
     Args:
         items: in order.
         pictures: folder to keep the figures in too.
+        zoom: as of `markdown`.
     Raises:
         ValueError, FileNotFoundError, RuntimeError: as `markdown`.
     """
@@ -49,7 +52,7 @@ def html(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
         own = _curves(measured)
         if own:
             curves[measured.item.name] = own
-        sections.append(_section(measured, found, _figure(measured, pictures), bool(own)))
+        sections.append(_section(measured, found, _figure(measured, pictures, zoom), bool(own)))
 
     profile = items[0].item.profile if items else ""
     title = f"Skip-Tuning: results, profile {profile}"
@@ -196,13 +199,13 @@ def _stated(item: Item) -> list[str]:
     return [_table("What the paper has, with its own network", columns, folded=True)]
 
 
-def _figure(measured: MeasuredItem, pictures: Path | None) -> str:
+def _figure(measured: MeasuredItem, pictures: Path | None, zoom: int | None) -> str:
     """The item's picture in the text itself; nothing where there is none."""
     if measured.item.requires:
         return ""
     if pictures is not None:
-        plots.save(measured, pictures)
-    picture = plots.encoded(measured)
+        plots.save(measured, pictures, zoom)
+    picture = plots.encoded(measured, zoom)
     if picture is None:
         return ""
     kind, content = picture

@@ -190,15 +190,19 @@ def draw_curves(axes: Any, curves: Curves, order: Sequence[str] | None = None) -
             axes.plot(x, y, "x", color=drawn.colour, markersize=9, markeredgewidth=2, label=said)
 
 
-def save(measured: MeasuredItem, folder: Path) -> list[Path]:
+def save(measured: MeasuredItem, folder: Path, zoom: int | None = None) -> list[Path]:
     """Draw an item: <item>.png and, of curves, <item>.svg; equal results make equal files.
 
+    Args:
+        measured: the item.
+        folder: where to.
+        zoom: of sheets, as that of `sheets`.
     Returns:
         The files written; none where there is nothing to draw.
     """
     name = measured.item.name
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    page = sheets(measured)
+    page = sheets(measured, zoom)
     if page is not None:
         save_png(page, png)
         return [png]
@@ -212,9 +216,9 @@ def save(measured: MeasuredItem, folder: Path) -> list[Path]:
     return [png, svg]
 
 
-def encoded(measured: MeasuredItem) -> tuple[str, bytes] | None:
+def encoded(measured: MeasuredItem, zoom: int | None = None) -> tuple[str, bytes] | None:
     """An item's picture as a page embeds it: "png" of sheets or "svg+xml" of curves, and its bytes; None of nothing."""
-    page = sheets(measured)
+    page = sheets(measured, zoom)
     if page is not None:
         return "png", pictures.encoded(page)
 

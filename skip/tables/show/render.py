@@ -24,10 +24,12 @@ COLUMNS = [
     "command",
 ]  # fmt: skip
 
-Render = Callable[[Sequence[MeasuredItem], Path | None], str]
+Render = Callable[[Sequence[MeasuredItem], Path | None, int | None], str]
 
 
-def markdown(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
+def markdown(
+    items: Sequence[MeasuredItem], pictures: Path | None = None, zoom: int | None = None
+) -> str:
     """A section an item: what and how, the table, the best rho of each sweep, and whether the paper's claims are seen.
 
     Several items have an overview before them.
@@ -35,23 +37,26 @@ def markdown(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str
     Args:
         items: in order.
         pictures: folder to draw them into; links are relative to docs/ if it lies below.
+        zoom: of their sheets of images, as that of `sheets.sheets`.
     Raises:
         ValueError, FileNotFoundError, RuntimeError: if a claim, a plot or a picture cannot be made.
     """
     judged = [verdicts(measured) for measured in items]
     parts = [overview(items, judged)] if len(items) > 1 else []
     for measured, found in zip(items, judged, strict=True):
-        parts.append(section(measured, found, _draw(measured, pictures)))
+        parts.append(section(measured, found, _draw(measured, pictures, zoom)))
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
+def as_csv(
+    items: Sequence[MeasuredItem], pictures: Path | None = None, zoom: int | None = None
+) -> str:
     """A row for each value of each cell, and for what the paper states and is not measured; arguments as `markdown`."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for measured in items:
-        _draw(measured, pictures)
+        _draw(measured, pictures, zoom)
         for outcome in measured.outcomes:
             writer.writerows(_rows(measured, outcome))
     return file.getvalue()
@@ -73,11 +78,13 @@ def _rows(measured: MeasuredItem, outcome: Outcome) -> list[list[Any]]:
     return rows
 
 
-def as_json(items: Sequence[MeasuredItem], pictures: Path | None = None) -> str:
+def as_json(
+    items: Sequence[MeasuredItem], pictures: Path | None = None, zoom: int | None = None
+) -> str:
     """A list of items with everything that `markdown` shows, all settings, and whole numbers; arguments as there."""
     found = []
     for measured in items:
-        _draw(measured, pictures)
+        _draw(measured, pictures, zoom)
         item = measured.item
         record = {
             name: getattr(item, name)
@@ -100,9 +107,11 @@ FILES = {
 }
 
 
-def _draw(measured: MeasuredItem, pictures: Path | None) -> list[Path]:
+def _draw(measured: MeasuredItem, pictures: Path | None, zoom: int | None) -> list[Path]:
     """The pictures of an item, drawn into a folder, if there is one to draw into."""
-    return [] if pictures is None or measured.item.requires else plots.save(measured, pictures)
+    if pictures is None or measured.item.requires:
+        return []
+    return plots.save(measured, pictures, zoom)
 
 
 def _cell_record(outcome: Outcome) -> dict[str, Any]:

@@ -4,21 +4,24 @@ from typing import Any
 
 from PIL import Image
 
-from dnnlib.pictures import open_picture, side_by_side
+from dnnlib.pictures import enlarged, fitting_zoom, open_picture, side_by_side, stacked, titled
 from skip.tables.cells.registry import OF_SHEETS
 from skip.tables.item import Cell
 from skip.tables.measured import SKIP_SETTINGS, MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show.labels import in_words
+from skip.tables.show.labels import in_words, title
 
 WIDTH = 1200  # of a row of sheets, in pixels
 
 
-def sheets(measured: MeasuredItem) -> Image.Image | None:
+def sheets(measured: MeasuredItem, zoom: int | None = None) -> Image.Image | None:
     """The sheets that the cells made, each under the settings that tell it from the others.
 
     They stand side by side; a new row begins where all settings but the last change, and where a row would be too wide.
 
+    Args:
+        measured: the item.
+        zoom: each pixel becomes zoom x zoom pixels; None enlarges small sheets until the widest row fills WIDTH.
     Returns:
         The page, or None where no cell made a sheet.
     Raises:
@@ -40,12 +43,15 @@ def sheets(measured: MeasuredItem) -> Image.Image | None:
 
     if not rows:
         return None
+    if zoom is None:
+        zoom = fitting_zoom(max(sum(page.width for page in beside) for beside in pages), WIDTH)
     lines = []
-    for cells, beside in zip(rows, pages, strict=True):
+    for cells, small in zip(rows, pages, strict=True):
+        beside = [enlarged(page, zoom) for page in small]
         captions = [in_words(cell.varies) for cell in cells]
         # A lone sheet needs none.
         lines.append(side_by_side(beside, captions) if any(captions) else beside[0])
-    return _below_each_other(lines)
+    return titled(stacked(lines), title(measured.item))
 
 
 def _page(outcome: Outcome) -> Image.Image:
@@ -61,13 +67,3 @@ def _page(outcome: Outcome) -> Image.Image:
 def _common(cell: Cell) -> list[Any]:
     """What the sheets of a row have in common: all but rho."""
     return [value for name, value in cell.varies.items() if name not in SKIP_SETTINGS]
-
-
-def _below_each_other(lines: list[Image.Image]) -> Image.Image:
-    size = max(line.width for line in lines), sum(line.height for line in lines)
-    whole = Image.new("RGB", size, "white")
-    top = 0
-    for line in lines:
-        whole.paste(line, (0, top))
-        top += line.height
-    return whole
