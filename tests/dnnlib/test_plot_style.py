@@ -16,7 +16,7 @@ from skip.tables.item import Item
 from skip.tables.spec import CONFIGS, item_names, load_item
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ["skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]
+FOLDERS = ["programs", "skip", "sampling", "metrics", "training", "torch_utils", "dnnlib"]
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 
 
