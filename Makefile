@@ -9,7 +9,7 @@ INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 .PHONY: help demo test report coverage lint format clean
 
 help:
-	@echo 'make demo     pictures from the bundled network, plain and Skip-Tuned; sets .venv up first'
+	@echo 'make demo     a picture from the bundled network, plain and Skip-Tuned: out/demo.png; sets .venv up first'
 	@echo 'make test     everything that CI checks: lint, types, all tests'
 	@echo 'make report   the results as one page to open in a browser: out/report/index.html'
 	@echo 'make coverage the tests, and the lines that they do not run'
@@ -48,7 +48,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=...") if sys.version_info < (3, 11) else None'
 	@$(MAKE) --no-print-directory pip-args
 	$(PYTHON) -m venv .venv
-	$(INSTALL) '.[programs]'
+	$(INSTALL) '.[plot]'
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready
