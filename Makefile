@@ -6,12 +6,13 @@ GPU ?= $(firstword $(wildcard /dev/nvidia0) $(shell command -v nvidia-smi))
 PYTEST = env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -c constraints.txt $$(cat .venv/pip-args)
 
-.PHONY: help demo test report coverage lint format clean
+.PHONY: help demo test report docs coverage lint format clean
 
 help:
 	@echo 'make demo     a picture from the bundled network, plain and Skip-Tuned: out/demo.png; sets .venv up first'
 	@echo 'make test     everything that CI checks: lint, types, all tests'
 	@echo 'make report   the results as one page to open in a browser: out/report/index.html'
+	@echo 'make docs     the documentation as a site, with that page: site/index.html'
 	@echo 'make coverage the tests, and the lines that they do not run'
 	@echo 'make lint     only lint and types'
 	@echo 'make format   put the code in form'
@@ -29,6 +30,10 @@ test: .venv/.ready-dev lint
 report: .venv/.ready-dev
 	$(BIN)/python tables.py show --all --format html --outdir out/report
 
+docs: .venv/.ready-docs report
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --site-dir site
+	@echo $(CURDIR)/site/index.html
+
 coverage: .venv/.ready-dev
 	$(PYTEST) --cov --cov-report=term
 
@@ -42,7 +47,7 @@ format: .venv/.ready-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv site .coverage .mypy_cache .pytest_cache .ruff_cache
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -55,6 +60,10 @@ clean:
 	$(INSTALL) '.[dev]'
 	# A judge for the tests; with its dependencies it would bring torchvision, which is not needed.
 	$(INSTALL) --no-deps torch-fidelity==0.4.0
+	@touch $@
+
+.venv/.ready-docs: .venv/.ready-dev
+	$(INSTALL) '.[docs]'
 	@touch $@
 
 # Which torch: says what is about to be fetched, and keeps the arguments for pip that fetch it.

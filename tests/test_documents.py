@@ -5,6 +5,7 @@ Commands are read as a shell reads them and parsed by their programs, which then
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -27,6 +28,7 @@ from skip.tables.spec import load_item
 from training.presets import load_presets
 
 ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("examples/*.sbatch"))]
 DOCUMENTS = [
     str(path.relative_to(ROOT))
     for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests/golden")
@@ -176,6 +178,16 @@ def test_commands_of_documents_parse(document: str) -> None:
             check(program, words)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_commands_of_batch_scripts_parse(script: str) -> None:
+    text = (ROOT / script).read_text()
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+    called = list(programs_called(text))
+    assert [program for program, _ in called] == ["generate.py", "fid.py"]
+    for program, words in called:
+        check(program, words)
+
+
 @pytest.mark.parametrize("name", HELPS)
 def test_examples_of_help_parse(name: str) -> None:
     text = CliRunner().invoke(HELPS[name], ["-h"]).output.replace("\\\n", " ")
@@ -235,7 +247,7 @@ def test_files_that_documents_name_exist(document: str) -> None:
     folders = "|".join(
         path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
-    named = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w", text)
+    named = re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\w\b(?!-?\$)", text)
     yet_to_come = re.compile(r"^(out|runs|datasets|downloads|results|build)/|NAME")
     missing = [
         path for path in named if not yet_to_come.search(path) and not (ROOT / path).exists()
