@@ -19,7 +19,7 @@ INTERNAL = {
     "metrics.inception", "metrics.inception_blocks", "metrics.kernel_groups", "metrics.perceptual",
     "metrics.pixels", "metrics.references", "metrics.scripted_inception",
     "metrics.stored_features", "metrics.transformers_detector", "metrics.weights",
-    "skip.diffusers.hooks", "skip.diffusers.joins",
+    "sampling.names", "skip.diffusers.hooks", "skip.diffusers.joins", "skip.methods.names",
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ API: dict[str, tuple[str, list[str]]] = {
             "sampling.noise",
             "sampling.generate",
             "sampling.guidance",
+            "sampling.onestep",
             "sampling.churn",
         ],
     ),
