@@ -43,13 +43,13 @@ API: dict[str, tuple[str, list[str]]] = {
             "sampling.noise",
             "sampling.generate",
             "sampling.guidance",
-            "sampling.onestep",
             "sampling.churn",
         ],
     ),
     "Solvers": (
         "One module a solver; `sampling.samplers.SAMPLERS` has them by name.",
         [
+            "sampling.onestep",
             "sampling.unipc",
             "sampling.dpmpp",
             "sampling.dpmpp_sde",
