@@ -188,6 +188,7 @@ def test_tensorboard_has_each_point_once(tmp_path: Path, picture: Path) -> None:
         (step, step / 10) for step in (1, 2, 3, 4)
     ]
     assert [(x.step, x.width) for x in events.Images("pictures")] == [(2, 8)]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1, "the other's is gone"
     assert "settings/text_summary" in events.Tags()["tensors"]
 
 

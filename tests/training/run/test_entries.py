@@ -119,6 +119,8 @@ def test_other_ranks_tell_nothing(
     monkeypatch.setattr(
         training_loop, "InfiniteSampler", lambda size, rank, ranks, **more: alone(size, **more)
     )
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stats.jsonl").write_text('{"images": 16, "loss": 1}\n')  # the first rank's
     train(config, tmp_path / "run", CPU, None, [memory])
     assert not WRITTEN
 
