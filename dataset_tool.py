@@ -1,59 +1,14 @@
 """Make a dataset zip for train.py from images, arrays, MNIST-like idx files, CIFAR or a colour font."""
 
-import dnnlib.start  # noqa: F401  first, before what takes seconds to import
+import dnnlib.start  # noqa: F401  first, before all else
 
 # isort: split
-import json
-import re
-from dataclasses import asdict, dataclass
-from typing import Literal
-
 import click
 
 from dnnlib.cli import Command
-from dnnlib.flags import COUNT, Flags, add_flags, flag
-from dnnlib.text import printable
-from training.data.dataset_import import check_apart, import_dataset
-from training.data.image_recipe import TRANSFORMS, Recipe
-from training.data.sources import LABEL_SOURCES, SPLITS, open_source
-
-
-class Size(click.ParamType):
-    """WxH, W,H or one number for both, in pixels; gives (width, height)."""
-
-    name = "WxH"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Parse `value`; a usage error if it is no size."""
-        match = re.fullmatch(r"(\d{1,5})(?:[x,](\d{1,5}))?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size; write it as 64x64", param, ctx)
-        return int(match[1]), int(match[2] or match[1])
-
-
-# fmt: off
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags(Flags):
-    """What to read, what to do to it, and where it goes."""
-
-    source: str                        = flag("What to read", required=True, metavar="PATH")
-    dest: str                          = flag("*.zip or a folder to make", required=True, metavar="PATH")
-    max_images: int | None             = flag("Only the first INT images", type=COUNT, metavar="INT")
-    transform: str | None              = flag("Crop before resizing", type=click.Choice(list(TRANSFORMS)))
-    resolution: tuple[int, int] | None = flag("Resize to this, e.g. 64x64", type=Size())
-    pad: tuple[int, int] | None        = flag("Centre in a black frame, e.g. 32x32", type=Size())
-    channels: Literal["1", "3"] | None = flag("Gray or RGB  [default: as first image]")
-    labels: str                        = flag("Where from", type=click.Choice(LABEL_SOURCES), default="auto")
-    split: str | None                  = flag("Of idx folders and CIFAR  [default: train]", type=click.Choice(SPLITS))
-    characters: str | None             = flag("Of a font: what to draw, a list as Unicode's emoji-test.txt; its groups are the classes", metavar="PATH")
-    overwrite: bool                    = flag("Replace an existing --dest", default=False)
-
-
-# fmt: on
+from dnnlib.flags import add_flags
+from dnnlib.start import importing
+from programs.dataset_tool.flags import ImportFlags
 
 
 @click.command(cls=Command, context_settings={"max_content_width": 110})
@@ -106,19 +61,9 @@ def main(flags: ImportFlags) -> None:
     Progress goes to stderr, a JSON summary to stdout. --dest appears only when it is whole; equal input gives
     equal bytes.
     """
-    channels = int(flags.channels) if flags.channels else None
-    recipe = Recipe(channels, flags.transform, flags.resolution, flags.pad)
-    check_apart(flags.source, flags.dest)
-    opened = open_source(flags.source, flags.split, flags.labels, flags.characters)
-    for note in opened.notes:
-        click.echo(note, err=True)
-    summary = import_dataset(opened, flags.dest, recipe, flags.max_images, flags.overwrite)
-    if summary.cut:
-        first = printable(min(opened.several))
-        click.echo(
-            f"cut: {summary.cut} pictures to their first frame or page, such as {first}", err=True
-        )
-    click.echo(json.dumps(asdict(summary)))
+    with importing():
+        from programs.dataset_tool import work
+    work.main(flags)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import torch
 
 from metrics.features import ArrayLike, as_pair
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 from metrics.neighbours import SAME, kth_radii, nearest, rescaled
 
 
@@ -53,13 +53,3 @@ def _authpct(e: Evidence) -> dict[str, Value]:
         error = float(influence.std() / len(shares) ** 0.5)
         beside = {"authpct_standard_error": error}
     return {"authpct": Value(float(shares.mean()), error, influence, beside)}
-
-
-AUTHPCT = Metric(
-    "authpct",
-    {"authpct": Quantity("AuthPct", higher_is_better=True, spread="authpct_standard_error")},
-    frozenset({"real images"}),
-    "100 times the share of images farther from their nearest real one than that is from its nearest other",
-    (_authpct,),
-    by_image=True,
-)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from metrics.features import ArrayLike, as_pair
 from metrics.kernel_functions import RBF, Kernel
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 
 BANDWIDTH = 10.0
 SCALE = 1000.0
@@ -83,14 +83,3 @@ def _cross_means(x: Tensor, y: Tensor, kernel: Kernel, chunk: int) -> Tensor:
 
 def _cmmd(e: Evidence) -> dict[str, Value]:
     return {"cmmd": cmmd(*e.both("cmmd"))}
-
-
-CMMD = Metric(
-    "cmmd",
-    {"cmmd": Quantity("CMMD", spread="cmmd_standard_error")},
-    frozenset({"real images"}),
-    "1000 times the MMD^2 (V-statistic) with exp(-|x - y|^2 / 200); standard error by the jackknife over images",
-    (_cmmd,),
-    by_image=True,
-    detector="clip-768d-projected-336px",
-)

@@ -16,7 +16,6 @@ from metrics.demo_detector.files import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import SIZE, TransformersDetector, load_transformers
 
-DEFAULT = "inception-2015-12-05"
 DETECTORS_TOML = ROOT / "configs" / "detectors.toml"
 
 

@@ -6,8 +6,7 @@ from dnnlib.text import in_columns
 from metrics.demo_detector.files import load_demo_detector
 from metrics.detector import DetectorEntry
 from metrics.inception import InceptionV3
-from metrics.measure import METRICS
-from metrics.metric import Need
+from metrics.names import METRICS, Need
 from metrics.pixels import SIZE
 from metrics.transformers_detector import is_cached
 

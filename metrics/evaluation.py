@@ -24,7 +24,8 @@ from metrics.feature_store import SPATIAL, Batches, FeatureStore, extract
 from metrics.gaussian import Gaussian
 from metrics.images import Images
 from metrics.measure import Measured, measure, needed
-from metrics.metric import INCEPTION, Evidence
+from metrics.metric import Evidence
+from metrics.names import INCEPTION
 from metrics.statistics import Statistics
 from metrics.stored_features import StoredFeatures
 from torch_utils import distributed

@@ -9,7 +9,7 @@ from torch import Tensor
 from metrics.features import ArrayLike, as_features
 from metrics.frechet import BLOCK, frechet
 from metrics.gaussian import Gaussian
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 from metrics.statistics import FeatureStatistics
 
 CUTS = (1, 2, 3, 4, 5)  # into how many parts the images are cut
@@ -112,17 +112,3 @@ def _fid_inf(e: Evidence) -> dict[str, Value]:
     whole = frechet(e.generated, e.reference, e.features)
     extrapolated, bias = frechet_extrapolated(e.features, e.reference, whole)
     return {"fid_inf": extrapolated, "fid_bias": bias}
-
-
-FID_INF = Metric(
-    "fid_inf",
-    {
-        "fid_inf": Quantity("FID∞", spread="fid_inf_standard_error"),
-        "fid_bias": Quantity("FID's bias", spread="fid_bias_standard_error"),
-    },
-    frozenset({"statistics"}),
-    "FID at 1/N = 0, on a line through the mean FIDs of 1 to 5 disjoint random parts; fid_bias: FID less that",
-    (_fid_inf,),
-    by_image=True,
-    check_count=check_count,
-)

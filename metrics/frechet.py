@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.features import ArrayLike, as_features
 from metrics.gaussian import Gaussian, spectral_root, symmetric
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 from metrics.statistics import Statistics
 
 BLOCK = 4096  # rows that are held in float64 at a time
@@ -166,13 +166,3 @@ def _fid(e: Evidence) -> dict[str, Value]:
             "fid needs reference statistics: give those of the real images, or the images themselves"
         )
     return {"fid": frechet(e.generated, e.reference, e.features)}
-
-
-FID = Metric(
-    "fid",
-    {"fid": Quantity("FID", spread="fid_standard_error")},
-    frozenset({"statistics"}),
-    "Frechet distance, unbiased covariances; standard error by the jackknife over images",
-    (_fid,),
-    by_image=True,
-)

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from metrics.features import ArrayLike, as_features
-from metrics.metric import Evidence, Metric, Quantity, Value
-
-SPLITS = 10  # of published values
+from metrics.metric import Evidence, Value
+from metrics.names import SPLITS
 
 
 def inception_score(
@@ -50,13 +49,3 @@ def _is(e: Evidence) -> dict[str, Value]:
         raise ValueError("the Inception Score needs a detector with classes; this one has none")
     mean, std = inception_score(e.logits)
     return {"is": Value(mean, std / SPLITS**0.5, beside={"is_std": std})}
-
-
-IS = Metric(
-    "is",
-    {"is": Quantity("IS", higher_is_better=True, spread="is_std")},
-    frozenset({"logits"}),
-    f"{SPLITS} splits of the images in the order of a hash of their pixels, logits without bias; "
-    "mean and standard deviation over splits",
-    (_is,),
-)

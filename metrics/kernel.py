@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.features import ArrayLike, as_pair
 from metrics.kernel_functions import IMQ, RBF, Kernel, Laplace, Polynomial, median_distance
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 
 __all__ = [
     "IMQ", "RBF", "Kernel", "Laplace", "Polynomial", "immd", "kid", "median_distance", "mmd2",
@@ -142,19 +142,3 @@ def _immd_median(e: Evidence) -> dict[str, Value]:
 
 def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-
-KID = Metric(
-    "kid",
-    {"kid": Quantity("KID", spread="kid_std")},
-    frozenset({"real images"}),
-    "unbiased MMD^2 with (x.y / d + 1)^3, 100 subsets; mean and standard deviation over subsets",
-    (_kid,),
-)
-IMMD = Metric(
-    "immd",
-    {"immd_sigma10": Quantity("IMMD (sigma 10)"), "immd_median": Quantity("IMMD (median sigma)")},
-    frozenset({"real images"}),
-    "unbiased MMD^2 with exp(-|x - y|^2 / 2 sigma^2), not scaled; sigma = 10, and the median distance",
-    (_immd_fixed, _immd_median),
-)

@@ -4,25 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dnnlib.text import printable
-from metrics.authenticity import AUTHPCT
-from metrics.cmmd import CMMD
-from metrics.extrapolated import FID_INF
-from metrics.frechet import FID
-from metrics.inception_score import IS
-from metrics.kernel import IMMD, KID
-from metrics.metric import Evidence, Metric, Need, Quantity, Value
-from metrics.precision_recall import DC, PR
-from metrics.spatial import SFID
-from metrics.vendi import VENDI
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (FID, FID_INF, IS, KID, PR, DC, IMMD, VENDI, AUTHPCT, CMMD, SFID)
-}
-QUANTITIES: dict[str, Quantity] = {
-    name: quantity for metric in METRICS.values() for name, quantity in metric.quantities.items()
-}
-NEED_REAL_IMAGES = [name for name, metric in METRICS.items() if "real images" in metric.needs]
+from metrics.metric import Evidence, Value
+from metrics.names import METRICS, Metric, Need
 
 
 def parse_metrics(text: str) -> list[str]:

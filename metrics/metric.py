@@ -1,16 +1,12 @@
-"""What a metric is: its name, what it needs, how it is computed, and what is known of its error."""
+"""What metrics are computed from, and a value with what is known of its error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
 from metrics.features import ArrayLike
 from metrics.gaussian import Gaussian
-
-INCEPTION = "inception-2015-12-05"  # of the published weights, which alone make a distance FID
-Need = Literal["statistics", "logits", "real images", "spatial"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,45 +57,3 @@ class Value:
     error: float | None = None
     influence: Tensor | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What one of a metric's numbers is.
-
-    Args:
-        label: its name for people.
-        higher_is_better: which way samples improve.
-        spread: the name in `Value.beside` of what people print behind a plus-minus sign; None if there is none.
-    """
-
-    label: str
-    higher_is_better: bool = False
-    spread: str | None = None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric, of one or several numbers.
-
-    Args:
-        name: what users ask for.
-        quantities: the numbers that it gives, by name.
-        needs: beside the features of the generated images.
-        protocol: how it is computed, in one line: what its value must be published with.
-        compute: each gives some of the numbers; where one refuses (ValueError), the others' come out.
-        by_image: whether all its values have an influence: their error then needs no groups of images left out.
-        check_count: refuses too few images (ValueError), by their number and that of the features, before there are
-            any; None takes what comes.
-        detector: how the name of the feature network begins with which a value has its published name; of another
-            network it carries that one's name.
-    """
-
-    name: str
-    quantities: Mapping[str, Quantity]
-    needs: frozenset[Need]
-    protocol: str
-    compute: tuple[Callable[[Evidence], dict[str, Value]], ...]
-    by_image: bool = False
-    check_count: Callable[[int, int], None] | None = None
-    detector: str = INCEPTION

@@ -3,7 +3,7 @@
 import torch
 
 from metrics.features import ArrayLike, as_pair
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 from metrics.neighbours import inside_balls, kth_radii, rescaled
 
 NAMES = ("real features", "generated features")
@@ -106,25 +106,3 @@ def _dc(e: Evidence) -> dict[str, Value]:
     generated, real = e.both("dc")
     density, coverage = density_coverage(real, generated, k=5)
     return {"density": Value(density), "coverage": _share(coverage, len(generated))}
-
-
-PR = Metric(
-    "pr",
-    {
-        "precision": Quantity("precision", higher_is_better=True),
-        "recall": Quantity("recall", higher_is_better=True),
-    },
-    frozenset({"real images"}),
-    "improved precision and recall, k = 3",
-    (_pr,),
-)
-DC = Metric(
-    "dc",
-    {
-        "density": Quantity("density", higher_is_better=True),
-        "coverage": Quantity("coverage", higher_is_better=True),
-    },
-    frozenset({"real images"}),
-    "density and coverage, k = 5",
-    (_dc,),
-)

@@ -7,8 +7,9 @@ from typing import Any
 from dnnlib.arrays import open_arrays
 from dnnlib.places import located
 from dnnlib.util import fetch, file_sha256, is_url
-from metrics.detector import DEFAULT, Detector, load_entries
+from metrics.detector import Detector, load_entries
 from metrics.images import Images, open_images
+from metrics.names import DEFAULT
 from metrics.statistics import Statistics
 from metrics.stored_features import StoredFeatures, holds_features
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from metrics.frechet import frechet
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 
 
 def _sfid(e: Evidence) -> dict[str, Value]:
@@ -18,14 +18,3 @@ def _sfid(e: Evidence) -> dict[str, Value]:
     found = frechet(one.generated, one.reference, one.features)
     beside = {} if found.error is None else {"sfid_standard_error": found.error}
     return {"sfid": dataclasses.replace(found, beside=beside)}
-
-
-SFID = Metric(
-    "sfid",
-    {"sfid": Quantity("sFID", spread="sfid_standard_error")},
-    frozenset({"spatial"}),
-    "Frechet distance of the first 7 channels of mixed_6/conv (17 x 17), unbiased covariances; standard error by the "
-    "jackknife over images",
-    (_sfid,),
-    by_image=True,
-)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metrics.features import ArrayLike, as_features
-from metrics.metric import Evidence, Metric, Quantity, Value
+from metrics.metric import Evidence, Value
 
 BLOCK = 4096  # rows that are held in float64 at a time
 
@@ -93,13 +93,3 @@ def _vendi(e: Evidence) -> dict[str, Value]:
     if e.features is None:
         raise ValueError("vendi needs the features of the generated images")
     return {"vendi": vendi_score(e.features)}
-
-
-VENDI = Metric(
-    "vendi",
-    {"vendi": Quantity("Vendi score", higher_is_better=True, spread="vendi_standard_error")},
-    frozenset(),
-    "exp of the entropy of the eigenvalues of the cosine kernel / N; standard error by the jackknife over images",
-    (_vendi,),
-    by_image=True,
-)

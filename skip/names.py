@@ -10,3 +10,6 @@ DTYPES = ("float32", "float16", "bfloat16")  # torch's names
 Spacing = Literal["paper", "one-based", "inclusive"]
 Time = Literal["constant", "increasing", "decreasing"]
 Axis = Literal["edm", "sigma", "log-sigma", "time"]
+
+# Of noise levels, in score matching -> MODULE:NAME, of a module of skip/studies.
+WEIGHTINGS = {"edm": "score_matching:weight", "one": "score_matching:one"}

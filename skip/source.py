@@ -18,10 +18,10 @@ from skip.scale import SkipScale, as_json
 from skip.tuned import SkipTuned
 from torch_utils.distributed import choose_device
 from torch_utils.precision import computed_in
-from training.checkpoint import describe, load_network
 from training.families.latent.precond import LatentPrecond
 from training.networks import SKIP_TARGETS, SkipTarget
 from training.precond import Precond
+from training.storage import describe, load_network
 
 PIXELS = BATCH * 64**2  # of what the network denoises: images, or latents
 
@@ -40,7 +40,7 @@ def ready_network(
     """The network of that name, ready to sample.
 
     Args:
-        source, device, autoencoder: as for `training.checkpoint.load_network`.
+        source, device, autoencoder: as for `training.storage.load_network`.
         dtype: a name in DTYPES; None as the checkpoint says.
         compile: torch.compile it, and its decoder.
     Raises:
@@ -178,7 +178,7 @@ class ImageSource:
             compile: torch.compile the networks; batches are then filled up to one size, as another compiles anew.
             network: loads a network; None is `ready_network`.
         Raises:
-            FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`, or if a setting does not
+            FileNotFoundError, ValueError, RuntimeError: as `training.storage.load_network`, or if a setting does not
                 fit the network.
         """
         device = torch.device(device)

@@ -27,10 +27,10 @@ _NAMES = {  # what this package gives -> where it is
     "SkipTuned": "skip.tuned",
     "apply": "skip.diffusers",
     "generate": "sampling.generate",
-    "load_network": "training.checkpoint",
+    "load_network": "training.storage",
     "load_scale": "skip.scale_file",
     "sample": "sampling.samplers",
-    "save_network": "training.checkpoint",
+    "save_network": "training.storage",
     "tune_pipeline": "skip.diffusers.tune",
 }
 

@@ -9,8 +9,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-import demo
 from demo import DemoFlags, main
+from programs.demo import work
 from training.checkpoint import load_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ def test_demo_draws_pairs_of_the_same_seeds(tmp_path: Path) -> None:
     assert "no curve: table2 has no FID of UniPC with 3 steps" in result.stderr
 
     page = np.asarray(Image.open(picture).convert("L"), dtype=float)
-    height, width = 2 * 32 + 4, demo.PAIRS * (2 * 32 + 2) + 2
+    height, width = 2 * 32 + 4, work.PAIRS * (2 * 32 + 2) + 2
     assert page.shape == (3 * (height + 34), width)
     plain, tuned, gap = (page[end - height : end] for end in (102, 204, 306))
     assert np.corrcoef(plain.ravel(), tuned.ravel())[0, 1] > 0.8  # the same seeds
@@ -40,12 +40,12 @@ def test_the_pairs_are_those_that_change_most() -> None:
     tuned = plain.copy()
     for seed, level in enumerate([3, 200, 0, 9, 9, 1, 40, 2]):
         tuned[seed, 0, 0, 0] = level
-    gaps = demo.changes(plain, tuned)
-    assert gaps[1] == 100 and demo.most_changed(gaps) == [1, 6, 3, 4, 0]
+    gaps = work.changes(plain, tuned)
+    assert gaps[1] == 100 and work.most_changed(gaps) == [1, 6, 3, 4, 0]
 
 
 def test_the_curve_is_that_of_the_committed_results() -> None:
-    panel = demo.measured_curve(9)
+    panel = work.measured_curve(9)
     assert panel is not None and panel.ylabel == "demo FID, relative to rho 1"
     (curve,) = panel.curves.values()
     at = {point.x: point for point in curve}
@@ -53,12 +53,12 @@ def test_the_curve_is_that_of_the_committed_results() -> None:
     # docs/results.md: 0.99 of 1.11 at rho 0.7, and -0.135 +- 0.016 of 1.109 at 0.8.
     assert at[0.7].y.value == pytest.approx(0.889, abs=0.001)
     assert at[0.8].y.value == pytest.approx(1 - 0.135 / 1.109, abs=0.001)
-    assert 0 < (at[0.8].y.error or 0) < 0.03 and demo.measured_curve(3) is None
+    assert 0 < (at[0.8].y.error or 0) < 0.03 and work.measured_curve(3) is None
 
 
 def test_without_matplotlib_the_pairs_are_drawn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert demo._curve(9) is None
+    assert work._curve(9) is None
 
 
 def test_readme_has_the_pictures_command() -> None:

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from dnnlib.start import PROGRAMS
 from metrics.detector import load_entries
-from metrics.measure import METRICS, parse_metrics
+from metrics.measure import parse_metrics
+from metrics.names import METRICS
 from sampling.samplers import SOLVERS
 from skip.flags import SamplingFlags, SkipFlags
 from skip.options import image_source

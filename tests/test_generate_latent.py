@@ -23,6 +23,7 @@ from skip.source import ImageSource
 from training import checkpoint
 from training.checkpoint import load_network
 from training.families.edm2.unet import EDM2Precond
+from training.presets import load_presets
 
 NETWORKS = ("model.ckpt", "uvit.pth")
 
@@ -138,7 +139,7 @@ def test_a_preset_brings_its_guide_and_its_autoencoder(
         f'autoencoder = "{folder / "kl.pth"}"\n'
         f'defaults = {{ steps = 3, guidance = 2.0, guide = "{folder / "weaker.pkl"}" }}\n'
     )
-    presets = checkpoint.load_presets(toml)
+    presets = load_presets(toml)
     for module in ("training.presets", "skip.options"):
         monkeypatch.setattr(f"{module}.load_presets", lambda: presets)
     arguments = ["--network=edm2-mine", "--outdir", str(tmp_path / "out"), "--seeds=0-1"]
@@ -170,7 +171,7 @@ def test_an_autoencoder_of_the_entry_is_found(
     toml.write_text(
         f'[mine]\npath = "{folder / "uvit.pth"}"\nlicence = "none"\nautoencoder = "{folder / "kl.pth"}"\n'
     )
-    presets = checkpoint.load_presets(toml)
+    presets = load_presets(toml)
     monkeypatch.setattr("training.presets.load_presets", lambda: presets)
     named = ImageSource("mine", SamplerSettings(steps=3)).load("cpu")
     given = ImageSource(

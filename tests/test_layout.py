@@ -188,7 +188,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "training.run": {
         "training.augment",
-        "training.checkpoint",
+        "training.storage",
         "training.families",
         "training.latents",
         "training.loss",
@@ -228,7 +228,13 @@ def test_every_folder_says_what_lives_there() -> None:
 
 
 # Programs, and what makes them.
-KNOW_FLAGS = {"dnnlib.cli", "dnnlib.flags", "metrics.demo_detector.__main__"}
+KNOW_FLAGS = {
+    "dnnlib.cli",
+    "dnnlib.flags",
+    "metrics.demo_detector.__main__",
+    "metrics.demo_detector.flags",
+    "metrics.demo_detector.work",
+}
 GROUND = ("dnnlib", "torch_utils", "sampling", "metrics")
 
 

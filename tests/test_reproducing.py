@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from programs.tables.work import paper_items
 from skip.tables.item import Cell
 from skip.tables.plan import count
 from skip.tables.results import unique
 from skip.tables.spec import load_item
-from tables import paper_items
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "reproducing.md").read_text()
 ITEM = re.compile(r"(?:table|figure)\d+|appendix-c|calibrate_latent|edm2")

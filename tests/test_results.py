@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from programs.tables.work import paper_items
 from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results, unique
@@ -12,7 +13,6 @@ from skip.tables.show.markdown import overview, section
 from skip.tables.show.render import markdown
 from skip.tables.show.verdicts import verdicts
 from skip.tables.spec import item_names, load_item
-from tables import paper_items
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = Path("docs/images/results")

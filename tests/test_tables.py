@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from dnnlib.sinks.sink import Entry, Kind
 from dnnlib.sinks.table import SINKS
+from programs.tables.work import paper_items
 from skip.tables.spec import item_names, load_item
-from tables import main, paper_items
+from tables import main
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = ["table2", "--num", "16", "--cells", "steps=5,rho=0.9,sampler=unipc"]

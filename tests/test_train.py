@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import train
+from programs.train.work import training_config
 from training.precond import EDMPrecond
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -22,9 +23,7 @@ def settings(line: str) -> dict[str, Any]:
     context = train.main.make_context(
         "train.py", ["--outdir", "none", "--data", "d.zip", *shlex.split(line)]
     )
-    return json.loads(
-        json.dumps(asdict(train.training_config(train.TrainingFlags.of(context.params))))
-    )
+    return json.loads(json.dumps(asdict(training_config(train.TrainingFlags.of(context.params)))))
 
 
 @pytest.mark.parametrize(

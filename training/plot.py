@@ -3,6 +3,7 @@
 import dnnlib.start  # noqa: F401  first, before what takes seconds to import
 
 # isort: split
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from dnnlib import plot_style
 from dnnlib.cli import Command
 from dnnlib.files import atomic_write, check_writable
+from dnnlib.flags import Flags, add_flags, flag
 from dnnlib.json_files import read_json_lines
 from dnnlib.text import printable
 from dnnlib.words import on_axis, written
@@ -71,13 +73,20 @@ def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
     return [line[name] / unit for line in lines]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TitleFlags(Flags):
+    """What the picture says of the run."""
+
+    network: str | None = flag(
+        "What was trained, for the title  [default: the run's folder]", name="--of", metavar="TEXT"
+    )
+
+
 @click.command(cls=Command)
 @click.argument("stats", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
-@click.option(
-    "--of", metavar="TEXT", help="What was trained, for the title  [default: the run's folder]"
-)
-def main(stats: Path, picture: Path, of: str | None) -> None:
+@add_flags(TitleFlags)
+def main(title: TitleFlags, stats: Path, picture: Path) -> None:
     """Draw a run's curves into PICTURE, a png, pdf or svg as its suffix says.
 
     STATS is the run's stats.jsonl; a metrics.jsonl beside it is drawn too.
@@ -96,7 +105,7 @@ def main(stats: Path, picture: Path, of: str | None) -> None:
     figure = curves(
         read_json_lines(stats),
         read_json_lines(metrics) if metrics.exists() else None,
-        printable(stats.absolute().parent.name if of is None else of),
+        printable(stats.absolute().parent.name if title.network is None else title.network),
     )
     with atomic_write(picture) as file:
         plot_style.write(figure, file, kind)

@@ -18,7 +18,6 @@ from dnnlib.sinks.mirror import Mirror, Target
 from dnnlib.sinks.sink import Subject
 from torch_utils import distributed
 from training.augment import Augmentation
-from training.checkpoint import save_network
 from training.dataset import ImageDataset, InfiniteSampler, Mirrored
 from training.latents import TrainingData, open_data
 from training.loss import DenoisingLoss, loss_of
@@ -31,6 +30,7 @@ from training.run.reporter import Reporter
 from training.run.snapshots import SNAPSHOT, snapshot_path
 from training.run.state import STATE_FILE, TrainingState, recorded, start
 from training.run.steps import generator
+from training.storage import save_network
 
 PRELOAD_BYTES = 2**30
 LATEST = f"{SNAPSHOT}-latest.safetensors"

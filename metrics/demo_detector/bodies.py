@@ -1,14 +1,16 @@
 """What a demo detector can be made of: its body by name, from images to features.
 
-A new one is a class here and a line of `BODIES`.
+A new one is a class here and a line of `BODIES` in names.py.
 """
 
+import pkgutil
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from metrics.demo_detector import names
 from metrics.demo_detector.shape import Shape
 
 FEATURES = 128
@@ -90,5 +92,6 @@ def _normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequentia
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
-ARCH = "conv"  # of the first detector, and of files that name none
-BODIES: dict[str, type[ConvBody | ResNetBody]] = {ARCH: ConvBody, "resnet": ResNetBody}
+BODIES: dict[str, type[ConvBody | ResNetBody]] = {
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.BODIES.items()
+}

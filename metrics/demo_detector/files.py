@@ -12,7 +12,7 @@ import torch
 
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
-from metrics.demo_detector.bodies import ARCH
+from metrics.demo_detector.names import ARCH
 from metrics.demo_detector.network import NAME, DemoDetector
 from metrics.demo_detector.shape import Shape
 from metrics.weights import load_weights

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from metrics.demo_detector.bodies import ARCH
+from metrics.demo_detector.names import ARCH
 from metrics.demo_detector.network import NAME, DemoDetector
 from metrics.demo_detector.shape import Shape
 from training.run.watch import check_number, check_tensors

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib.text import printable
-from metrics.demo_detector.bodies import ARCH, BODIES, FEATURES
+from metrics.demo_detector.bodies import BODIES, FEATURES
+from metrics.demo_detector.names import ARCH
 from metrics.demo_detector.shape import Shape
 from metrics.pixels import check_images
 

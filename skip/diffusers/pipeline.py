@@ -20,8 +20,8 @@ from skip.options import network_defaults, with_defaults
 from skip.scale import SkipScale
 from skip.source import DTYPES, ready_network, warn_without_class
 from skip.tuned import SkipTuned
-from training.checkpoint import save_network
 from training.precond import Precond
+from training.storage import save_network
 
 _CPU = torch.device("cpu")
 FILE = "network.safetensors"  # of a folder that `save_pretrained` made
@@ -72,7 +72,7 @@ class EDMPipeline(DiffusionPipeline):
             autoencoder: path or URL of what decodes a latent network; None as its file or entry says.
             torch_dtype: of the network; None: float32, and on a GPU what its entry or else its file says.
         Raises:
-            FileNotFoundError, ValueError, RuntimeError: as `training.checkpoint.load_network`.
+            FileNotFoundError, ValueError, RuntimeError: as `training.storage.load_network`.
         """
         source = str(name)
         if (Path(source) / FILE).is_file():
@@ -93,7 +93,7 @@ class EDMPipeline(DiffusionPipeline):
 
         Args:
             save_directory: made if need be.
-            provenance: as of `training.checkpoint.save_network`.
+            provenance: as of `training.storage.save_network`.
         Raises:
             OSError: if the file cannot be written.
         """

@@ -30,11 +30,11 @@ from skip.finetune.state import Run
 from skip.scale import MOST_RHO, SkipScale
 from skip.studies.score_matching import FeatureMap, losses, pixels, smooth_features
 from torch_utils import distributed
-from training.checkpoint import load_network, save_network
 from training.precond import Precond
 from training.run.snapshots import refuse_snapshots_without_state, snapshot_name
 from training.run.state import answer
 from training.run.watch import check_tensors
+from training.storage import load_network, save_network
 
 STARTS = {False: 1.0, True: 0.95}  # rho at the beginning, free and bounded
 STATE_FILE = "finetuning-state.pt"

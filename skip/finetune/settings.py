@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from dnnlib.numbers import check_positive
-from skip.studies.score_matching import WEIGHTINGS
+from skip.names import WEIGHTINGS
 
 DTYPES = ("float32", "bfloat16")
 

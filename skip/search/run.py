@@ -14,7 +14,8 @@ from dnnlib.cli import warn
 from dnnlib.json_files import read_json_object, write_json
 from dnnlib.text import printable
 from metrics.detector import load_detector
-from metrics.measure import QUANTITIES, metric_of
+from metrics.measure import metric_of
+from metrics.names import QUANTITIES
 from skip.evidence.estimate import Estimate
 from skip.methods.table import Range, parse_ranges, written
 from skip.scale import TIMES

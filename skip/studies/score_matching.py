@@ -7,6 +7,7 @@ L_f = E_sigma w(sigma) E_x,n || f(D(x + sigma n; sigma)) - f(x) ||_2^2,  n ~ N(0
 Reference: Skip-Tuning, section 5.1, https://arxiv.org/abs/2402.15170
 """
 
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -16,6 +17,7 @@ from metrics.detector import Detector
 from sampling.denoiser import Network, bind
 from sampling.generate import to_uint8
 from sampling.noise import SeedNoise
+from skip import names
 from training.loss import edm_weight
 
 FeatureMap = Callable[[Tensor], Tensor]
@@ -51,7 +53,14 @@ def weight(sigma: Tensor, sigma_data: float = 0.5) -> Tensor:
     return edm_weight(sigma.to(torch.float64), sigma_data)
 
 
-WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {"edm": weight, "one": torch.ones_like}
+def one(sigma: Tensor) -> Tensor:
+    """The weight 1 of every noise level."""
+    return torch.ones_like(sigma)
+
+
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.WEIGHTINGS.items()
+}
 
 
 def pixels(x: Tensor) -> Tensor:

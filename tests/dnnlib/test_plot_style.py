@@ -11,7 +11,7 @@ import pytest
 
 from dnnlib import colours, plot_style
 from dnnlib.words import AXES, WORDS, on_axis, written
-from metrics.measure import QUANTITIES
+from metrics.names import QUANTITIES
 from skip.tables.item import Item
 from skip.tables.spec import CONFIGS, item_names, load_item
 

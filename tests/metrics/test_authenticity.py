@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.authenticity import AUTHPCT, authentic
+from metrics.authenticity import authentic
 from metrics.metric import Evidence
+from metrics.names import METRICS
 from metrics.neighbours import nearest
 
 
@@ -56,21 +57,26 @@ def test_as_far_as_the_real_ones_are_apart_is_a_copy_still(unit: float) -> None:
 
 def test_copies_are_none_and_strangers_all() -> None:
     real = np.random.RandomState(2).randn(20, 4)
-    value = AUTHPCT.compute[0](Evidence(features=real, real=real))["authpct"]
+    value = METRICS["authpct"].compute[0](Evidence(features=real, real=real))["authpct"]
     assert (value.value, value.error) == (0, 0)
-    assert AUTHPCT.compute[0](Evidence(features=real + 100, real=real))["authpct"].value == 100
+    assert (
+        METRICS["authpct"].compute[0](Evidence(features=real + 100, real=real))["authpct"].value
+        == 100
+    )
 
 
 def test_its_error_is_the_binomials_and_order_counts_for_nothing() -> None:
     rng = np.random.RandomState(3)
     real, generated = rng.randn(50, 3), rng.randn(200, 3)
-    value = AUTHPCT.compute[0](Evidence(features=generated, real=real))["authpct"]
+    value = METRICS["authpct"].compute[0](Evidence(features=generated, real=real))["authpct"]
     share = sum(by_loops(real, generated)) / 200
     assert value.value == pytest.approx(100 * share)
     assert value.error == pytest.approx(100 * (share * (1 - share) / 199) ** 0.5)
     assert value.influence is not None and value.influence.shape == (200,)
     assert value.beside == {"authpct_standard_error": value.error}
-    moved = AUTHPCT.compute[0](Evidence(features=generated[::-1].copy(), real=real[::-1].copy()))
+    moved = METRICS["authpct"].compute[0](
+        Evidence(features=generated[::-1].copy(), real=real[::-1].copy())
+    )
     assert moved["authpct"].value == value.value
 
 
@@ -80,4 +86,4 @@ def test_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="use the same detector for both"):
         authentic(np.zeros([4, 3]), np.zeros([4, 2]))
     with pytest.raises(ValueError, match="authpct compares images with images"):
-        AUTHPCT.compute[0](Evidence(features=np.zeros([2, 2])))
+        METRICS["authpct"].compute[0](Evidence(features=np.zeros([2, 2])))

@@ -1,4 +1,4 @@
-"""CMMD: the published formula in numpy, closed forms, and its error bar."""
+"""METRICS["cmmd"]: the published formula in numpy, closed forms, and its error bar."""
 
 import math
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from metrics.cmmd import CMMD, cmmd
+from metrics.cmmd import cmmd
 from metrics.kernel import mmd2
 from metrics.kernel_functions import RBF
 from metrics.measure import measure
 from metrics.metric import Evidence
+from metrics.names import METRICS
 
 
 def embeddings(seed: int, n: int, d: int = 6, shift: float = 0.0) -> np.ndarray:
@@ -94,4 +95,4 @@ def test_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="real features hold NaN or infinity"):
         cmmd(np.zeros([4, 3]), np.full([4, 3], np.nan))
     with pytest.raises(ValueError, match="cmmd compares images with images"):
-        CMMD.compute[0](Evidence(features=np.zeros([2, 2])))
+        METRICS["cmmd"].compute[0](Evidence(features=np.zeros([2, 2])))

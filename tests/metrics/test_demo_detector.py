@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from dnnlib.archives import write_zip
 from dnnlib.pictures import encode_png
 from fid import main as fid
-from metrics.demo_detector.__main__ import _read, main, name_of
+from metrics.demo_detector.__main__ import main
 from metrics.demo_detector.bodies import BODIES, ResidualBlock, ResNetBody
 from metrics.demo_detector.files import FORMAT, load_demo_detector, read_facts, save
 from metrics.demo_detector.learning import accuracy, train
 from metrics.demo_detector.network import DemoDetector
 from metrics.demo_detector.shape import Shape
+from metrics.demo_detector.work import _read, name_of
 from metrics.detector import load_detector
 from metrics.statistics import Statistics
 

@@ -10,7 +10,7 @@ from fid import main
 from metrics.detector import load_detector, load_entries
 from metrics.detector_list import HEADS, detector_facts
 from metrics.inception import InceptionV3
-from metrics.measure import METRICS
+from metrics.names import METRICS
 from metrics.transformers_detector import is_cached
 
 SPATIAL = [

@@ -20,8 +20,9 @@ from metrics.frechet import frechet_distance
 from metrics.gaussian import Gaussian
 from metrics.images import ArrayImages, open_images
 from metrics.inception_score import inception_score
-from metrics.measure import METRICS, measure, parse_metrics
+from metrics.measure import measure, parse_metrics
 from metrics.metric import Evidence
+from metrics.names import METRICS
 from metrics.statistics import Statistics
 
 CPU = torch.device("cpu")

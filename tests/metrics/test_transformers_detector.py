@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 from scipy.special import erf
 
-from metrics.cmmd import CMMD
 from metrics.detector import DetectorEntry, _from_hub, load_detector, load_entries
+from metrics.names import METRICS
 from metrics.transformers_detector import (
     FAMILIES,
     TransformersDetector,
@@ -238,7 +238,7 @@ def test_the_papers_clip_has_the_name_that_cmmd_asks_for() -> None:
     assert (entry.features, entry.size, entry.projected) == (768, 336, True)
     net = torch.nn.Linear(1, 1)
     net.config = SimpleNamespace(projection_dim=768)  # type: ignore[assignment]
-    assert TransformersDetector(net, "clip", "", entry.size, True).name == CMMD.detector
+    assert TransformersDetector(net, "clip", "", entry.size, True).name == METRICS["cmmd"].detector
 
 
 def test_an_entry_must_be_the_network_that_it_names(folders: dict[str, Path]) -> None:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import explore
 import generate
 from dnnlib.flags import Flags
+from programs.explore import work
 from skip.explore.compare import Comparer
 from skip.explore.sheets import Grid, write_page
 from skip.explore.state import State
@@ -129,8 +130,8 @@ def test_the_page_of_sheets(tmp_path: Path) -> None:
 
 
 def test_a_page_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explore, "write_page", lambda path, comparer, grids: len(grids))
-    asked = explore._grids("demo-uncond", Comparer(torch.device("cpu")))
+    monkeypatch.setattr(work, "write_page", lambda path, comparer, grids: len(grids))
+    asked = work._grids("demo-uncond", Comparer(torch.device("cpu")))
     assert asked == [Grid("demo-uncond", "demo-uncond", labels="random")]
     outcome = CliRunner().invoke(explore.main, ["--page", str(tmp_path / "x.html")])
     assert json.loads(outcome.output)["bytes"] == 2
@@ -153,5 +154,5 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ValueError, match=f"--port={port}.*--port=0"):
-            explore.check_free("127.0.0.1", port)
+            work.check_free("127.0.0.1", port)
     assert math.isinf(State().sigma_high)

@@ -1,9 +1,12 @@
 """One recipe for every image of a data set: colour, crop, size, frame."""
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
+
+from training.data import names
 
 MODES = {1: "L", 3: "RGB"}
 MOST_PIXELS = 10_000  # of a side
@@ -139,10 +142,7 @@ def center_crop_dhariwal(image: Image.Image, size: Size) -> Image.Image:
 
 
 TRANSFORMS: dict[str, Callable[[Image.Image, Size], Image.Image | None]] = {
-    "center-crop": center_crop,
-    "center-crop-wide": center_crop_wide,
-    "center-crop-letterbox": center_crop_letterbox,
-    "center-crop-dhariwal": center_crop_dhariwal,
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.TRANSFORMS.items()
 }
 _WIDE = ("center-crop-wide", "center-crop-letterbox")
 

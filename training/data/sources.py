@@ -17,9 +17,6 @@ from training.data.image_arrays import is_array_file, open_image_array, open_ima
 from training.data.image_files import ImageFiles
 from training.data.image_names import LABEL_FILE, suffix
 
-SPLITS = ("train", "test")
-LABEL_SOURCES = ("auto", "folders", "none")
-
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _LMDB_FILE = "data.mdb"
 

@@ -4,6 +4,7 @@ Reference: Song et al., 2023, "Consistency Models", Algorithm 2, https://arxiv.o
 """
 
 import math
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from training import names
 from training.dataset import ImageDataset
 from training.distillation.loop import (
     DistillConfig,
@@ -198,7 +200,9 @@ def pseudo_huber(a: Tensor, b: Tensor) -> Tensor:
     return (l2(a, b) + c**2).sqrt() - c
 
 
-DISTANCES: dict[str, Distance] = {"l2": l2, "huber": pseudo_huber}
+DISTANCES: dict[str, Distance] = {
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.DISTANCES.items()
+}
 
 
 def _column(sigma: Tensor) -> Tensor:

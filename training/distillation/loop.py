@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dnnlib.sinks.mirror import Target
 from torch_utils import distributed
-from training.checkpoint import describe, load_network
 from training.precond import Precond
 from training.run.config import TrainingConfig
 from training.run.size import check_batch
 from training.run.state import TrainingState, recorded, resume
+from training.storage import describe, load_network
 from training.training_loop import run_steps
 
 

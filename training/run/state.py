@@ -18,7 +18,6 @@ from dnnlib.keywords import shown
 from dnnlib.text import printable
 from torch_utils import distributed
 from torch_utils.weights import check_like, check_names, read_saved, write_saved
-from training.checkpoint import load_network
 from training.families.table import FAMILIES
 from training.latents import TrainingData
 from training.power_ema import PowerAverages
@@ -28,6 +27,7 @@ from training.run.optimizer import adam, take_moments
 from training.run.size import check_batch, check_network
 from training.run.snapshots import refuse_snapshots_without_state
 from training.run.watch import check_tensors
+from training.storage import load_network
 
 LABEL_LAYERS = ("model.map_label.", "model.map_augment.")
 STATE_FILE = "training-state.pt"

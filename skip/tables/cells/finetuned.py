@@ -22,8 +22,8 @@ from skip.tables.cells.generated import Images
 from skip.tables.cells.settings import Job
 from torch_utils import distributed
 from torch_utils.precision import computed_in
-from training.checkpoint import describe
 from training.run.snapshots import snapshot_name
+from training.storage import describe
 
 Trained = Literal["nothing", "free rho", "bounded rho", "all weights"]
 LEARNING_RATES: dict[Trained, float] = {"free rho": 0.01, "bounded rho": 0.1, "all weights": 1e-5}

@@ -16,8 +16,9 @@ from metrics.detector import Detector, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images as ReferenceImages
 from metrics.images import open_images, require_same_colours
-from metrics.measure import METRICS, NEED_REAL_IMAGES, Measured, needed
+from metrics.measure import Measured, needed
 from metrics.metric import Value
+from metrics.names import METRICS, NEED_REAL_IMAGES, function
 from metrics.statistics import Statistics
 from sampling.churn import churned
 from sampling.names import NETWORK_GRIDS, Labels
@@ -162,7 +163,7 @@ class Images(Generated):
         for name in self.metrics:
             check_count = METRICS[name].check_count
             if check_count is not None:
-                check_count(self.count, detector.feature_dim)
+                function(check_count)(self.count, detector.feature_dim)
         names = list(self.metrics)
         evaluation = Evaluation(detector, cpu, spatial="spatial" in needed(names))
         with evaluation.compared_with(names, reference, None):

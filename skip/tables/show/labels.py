@@ -7,7 +7,7 @@ from typing import Any
 from dnnlib.util import is_url
 from dnnlib.words import written
 from metrics.demo_detector.network import NAME
-from metrics.measure import QUANTITIES
+from metrics.names import QUANTITIES
 from skip.tables.item import Item
 
 VALUES = {

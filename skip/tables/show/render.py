@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +13,9 @@ from skip.evidence.estimate import Estimate
 from skip.tables.cells.words import record_of
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Outcome
-from skip.tables.show import plots
+from skip.tables.show import names, plots
 from skip.tables.show.labels import resolve, shown
 from skip.tables.show.markdown import command, overview, section
-from skip.tables.show.page import html
 from skip.tables.show.sweeps import Sweep, sweeps
 from skip.tables.show.verdicts import Judged, verdicts
 
@@ -98,12 +98,8 @@ def as_json(
     return json.dumps(found, indent=2) + "\n"
 
 
-FORMATS: dict[str, Render] = {"markdown": markdown, "html": html, "csv": as_csv, "json": as_json}
-FILES = {
-    "markdown": "results.md",
-    "html": "index.html",
-    "csv": "results.csv",
-    "json": "results.json",
+FORMATS: dict[str, Render] = {
+    kind: pkgutil.resolve_name(f"{__package__}.{place}") for kind, place in names.FORMATS.items()
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
-from metrics.measure import QUANTITIES
+from metrics.names import QUANTITIES
 from skip.evidence.claim import Claim, Point
 from skip.evidence.claims import Row, judge
 from skip.evidence.comparison import Seen

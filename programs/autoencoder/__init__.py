@@ -1,0 +1,1 @@
+"""autoencoder.py: its flags, and what it does."""

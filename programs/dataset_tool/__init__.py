@@ -1,0 +1,1 @@
+"""dataset_tool.py: its flags, and what it does."""

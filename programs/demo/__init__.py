@@ -1,0 +1,1 @@
+"""demo.py: its flags, and what it does."""

@@ -1,0 +1,1 @@
+"""distill.py: its flags, and what it does."""

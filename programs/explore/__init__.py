@@ -1,0 +1,1 @@
+"""explore.py: its flags, and what it does."""

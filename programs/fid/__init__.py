@@ -1,0 +1,1 @@
+"""fid.py: its flags, and what it does."""

@@ -1,0 +1,1 @@
+"""tables.py: its flags, and what it does."""

@@ -1,0 +1,1 @@
+"""train.py: its flags, and what it does."""
