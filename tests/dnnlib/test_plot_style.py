@@ -84,7 +84,7 @@ def test_text_of_pages_has_contrast(theme: dict[str, str]) -> None:
 
 
 def test_curves_differ_without_colour() -> None:
-    assert len({plot_style.look(number)[1:] for number in range(8)}) == 8
+    assert len({plot_style.look(number).marker for number in range(8)}) == 8
     assert len({plot_style.look(number) for number in range(56)}) == 56
     assert plot_style.look(0) == ("#0072B2", "o", ())
     assert all(contrast(colour, "#ffffff") > 2 for colour in colours.CURVES)
