@@ -1,20 +1,14 @@
 """Which noise levels a sampler visits: a grid within a network's range, a grid of the network's own, or a list."""
 
-import pkgutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sampling import names
 from sampling.names import GRIDS, MOST_STEPS, NETWORK_GRIDS
-from sampling.sigmas import default_range, explicit
+from sampling.sigmas import SIGMAS, default_range, explicit
 
-SIGMAS: dict[str, Callable[..., Tensor]] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.SIGMAS.items()
-}
 DEFAULT_STEPS = 18
 
 

@@ -2,13 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from sampling.names import SIGMAS, Ending
+from sampling import names
+from sampling.names import Ending
 from sampling.time_axes import VPTime
 
 LEAST, MOST = 1e-18, 1e18  # noise levels; see `_check_range`
@@ -278,3 +280,9 @@ def _power_spaced(fraction: Tensor, start: float, end: float, exponent: float) -
 def _abbreviated(levels: list[float]) -> str:
     text = [f"{level:g}" for level in levels]
     return ", ".join(text if len(text) <= 8 else [*text[:4], "...", *text[-3:]])
+
+
+# num_steps, sigma_min, sigma_max -> decreasing float64 [num_steps].
+SIGMAS: dict[str, Callable[..., Tensor]] = {
+    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.SIGMAS.items()
+}

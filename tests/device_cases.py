@@ -28,9 +28,9 @@ from metrics.vendi import vendi_score
 from sampling.denoiser import bind
 from sampling.generate import generate
 from sampling.guidance import Guided
-from sampling.levels import SIGMAS
 from sampling.samplers import SAMPLERS, sample
 from sampling.settings import SamplerSettings
+from sampling.sigmas import SIGMAS
 from skip.scale import SkipScale
 from skip.tuned import SkipTuned
 from training.augment import AUGMENT_DIM

@@ -8,7 +8,7 @@ import torch
 
 from metrics.perceptual import BUNDLED_SHAPE, bundled_perceptual
 from programs.distill.flags import ConsistencyFlags, DiffInstructFlags, RunFlags
-from sampling.levels import SIGMAS
+from sampling.sigmas import SIGMAS
 from torch_utils import distributed
 from training.distillation.consistency import (
     DISTANCES,

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from sampling.ablation import ablation
-from sampling.levels import SIGMAS
 from sampling.noise import SeedNoise
 from sampling.onestep import euler, heun
-from sampling.sigmas import with_ending
+from sampling.sigmas import SIGMAS, with_ending
 from sampling.time_axes import VPTime
 
 SIGMAS_USED = with_ending(SIGMAS["edm"](8, 0.05, 20.0), "zero")

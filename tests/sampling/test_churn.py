@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from sampling.churn import churned, stir
-from sampling.levels import SIGMAS
 from sampling.noise import SeedNoise
 from sampling.onestep import heun
-from sampling.sigmas import with_ending
+from sampling.sigmas import SIGMAS, with_ending
 
 SIGMAS_USED = with_ending(SIGMAS["edm"](8, 0.05, 20.0), "zero")
 

@@ -13,10 +13,9 @@ from sampling.ablation import ablation
 from sampling.adams import deis, ipndm, ipndm_v
 from sampling.denoiser import Counted
 from sampling.dpmpp import dpmpp
-from sampling.levels import SIGMAS
 from sampling.onestep import dpm_2, euler, heun
 from sampling.samplers import SAMPLERS, invert, sample
-from sampling.sigmas import with_ending
+from sampling.sigmas import SIGMAS, with_ending
 from sampling.singlestep import dpm_singlestep
 from sampling.unipc import unipc
 

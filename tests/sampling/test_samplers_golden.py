@@ -11,11 +11,10 @@ from torch import Tensor
 
 from sampling.ablation import ablation
 from sampling.denoiser import Counted, Denoiser, bind
-from sampling.levels import SIGMAS
 from sampling.noise import SeedNoise
 from sampling.onestep import heun
 from sampling.samplers import SAMPLERS, sample
-from sampling.sigmas import default_range
+from sampling.sigmas import SIGMAS, default_range
 from training.precond import PRECONDS
 
 FACTS, ARRAYS = golden_json("samplers"), golden_npz("samplers")

@@ -9,10 +9,9 @@ import pytest
 import torch
 from tiny_network import tiny_network
 
-from sampling.levels import SIGMAS
 from sampling.samplers import SAMPLERS, SOLVERS
 from sampling.settings import SamplerSettings
-from sampling.sigmas import default_range
+from sampling.sigmas import SIGMAS, default_range
 from training.precond import VPPrecond, iDDPMPrecond
 
 

@@ -6,8 +6,7 @@ import torch
 from conftest import golden_json, golden_npz, relative_error
 from torch import Tensor
 
-from sampling.levels import SIGMAS
-from sampling.sigmas import checked, default_range, explicit, with_ending
+from sampling.sigmas import SIGMAS, checked, default_range, explicit, with_ending
 from sampling.time_axes import LinearTime, VETime, VPTime
 
 FACTS = golden_json("samplers")

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from sampling.denoiser import Thresholded
-from sampling.levels import SIGMAS
 from sampling.onestep import dpm_2
-from sampling.sigmas import with_ending
+from sampling.sigmas import SIGMAS, with_ending
 from sampling.singlestep import dpm_singlestep, singlestep_orders
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from sampling.adams import deis
 from sampling.ancestral import euler_a
 from sampling.dpmpp_sde import dpmpp_m_sde, dpmpp_sde
-from sampling.levels import SIGMAS
 from sampling.sa_solver import sa_solver
+from sampling.sigmas import SIGMAS
 from sampling.singlestep import dpm_singlestep, singlestep_orders
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -16,12 +16,11 @@ from sampling.ancestral import ancestral_step, euler_a
 from sampling.denoiser import Counted
 from sampling.dpmpp import dpmpp
 from sampling.dpmpp_sde import dpmpp_m_sde, dpmpp_sde
-from sampling.levels import SIGMAS
 from sampling.noise import SeedNoise
 from sampling.onestep import euler
 from sampling.sa_solver import sa_solver
 from sampling.samplers import SAMPLERS, SOLVERS
-from sampling.sigmas import with_ending
+from sampling.sigmas import SIGMAS, with_ending
 
 EVERYWHERE: dict[str, Any] = {"S_min": 0.0, "S_max": math.inf}
 FULL: dict[str, Any] = {"lower_order_final": False}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sampling.denoiser import Thresholded
 from sampling.dpmpp import dpmpp
-from sampling.levels import SIGMAS
+from sampling.sigmas import SIGMAS
 from sampling.unipc import unipc
 
 A, C = (
