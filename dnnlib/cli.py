@@ -13,6 +13,7 @@ import click
 
 from dnnlib import start
 from dnnlib.interrupts import Stopped
+from dnnlib.start import importing
 from dnnlib.text import printable
 
 MOST = 1000  # characters of a message: several names, and the way out
@@ -126,8 +127,31 @@ class _Count(click.IntRange):
         return number
 
 
+def _print_versions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+
+    with importing():
+        from dnnlib.versions import versions
+    click.echo(versions())
+    ctx.exit()
+
+
+# Of each program, as --help is; its subcommands have none.
+VERSION = click.Option(
+    ["--version"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions at work, and exit.",
+)
+
+
 class Command(click.Command):
     """A command whose every error is one line, also of its flags; with -h, and choices in any case.
+
+    A program, which is no other's subcommand, has --version too.
 
     Args:
         resumes: given again after Ctrl-C, it goes on where it was.
@@ -142,6 +166,11 @@ class Command(click.Command):
                 parameter.type.case_sensitive = False
             if isinstance(parameter.type, click.IntRange) and parameter.type.max is None:
                 parameter.type = _Count(parameter.type.min, parameter.type.min_open)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The flags and arguments, --help and, of a program, --version."""
+        params = super().get_params(ctx)
+        return params if ctx.parent else [*params[:-1], VERSION, params[-1]]
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the program."""

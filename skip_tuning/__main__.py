@@ -36,6 +36,9 @@ def main() -> None:
         print("\n".join(f"  {command:{width}}{what}" for command, (_, what) in COMMANDS.items()))
         print("\nEach has its own --help: skip-tuning generate --help")
         return
+    if name == "--version":
+        print(part("dnnlib.versions").versions())
+        return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"

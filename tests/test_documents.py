@@ -46,6 +46,7 @@ PLACEHOLDERS = {
     "--metrics NAME": "--metrics fid",
     '"$@"': "table2",
 }
+OF_ALL = {"--help", "--version"}
 # Of torchrun, pip and PyTorch's settings, where documents name them alone.
 FLAGS_OF_OTHERS = {
     "--no-deps", "--nproc_per_node", "--extra-index-url", "--kernels", "--signal",
@@ -134,7 +135,7 @@ def check(program: str, words: list[str]) -> None:
     commands = OURS[program]
     name = tuple(words[:1]) if tuple(words[:1]) in commands else ()
     assert name or len(commands) == 1 or not words, f"{program} has no command {words[0]}"
-    if words == [*name] or words[-1] in ("--help", "..."):
+    if words == [*name] or words[-1] in (*OF_ALL, "..."):
         return  # it is only mentioned
 
     with commands[name].make_context(program, words[len(name) :]) as context:
@@ -206,10 +207,10 @@ def test_examples_of_help_parse(name: str) -> None:
 def test_flags_in_sentences_exist(document: str) -> None:
     for span in spans((ROOT / document).read_text()):
         first = span.removeprefix("python ").split()[0]
-        known = ALL_FLAGS | FLAGS_OF_OTHERS | {"--help"}
+        known = ALL_FLAGS | FLAGS_OF_OTHERS | OF_ALL
         if first in OURS:
             flags = [item.opts for command in OURS[first].values() for item in command.params]
-            known = {"--help", *chain.from_iterable(flags)}
+            known = {*OF_ALL, *chain.from_iterable(flags)}
         if first in OURS or first.startswith("--"):
             missing = [
                 flag

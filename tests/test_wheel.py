@@ -7,6 +7,7 @@ import shutil
 import site
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 COPIED = (
     "assets", "configs", "dnnlib", "metrics", "programs", "results", "sampling", "skip", "skip_tuning",
     "torch_utils", "training",
@@ -122,6 +124,8 @@ def test_programs_run_from_another_folder(installed: Path, tmp_path: Path) -> No
 def test_refusals_are_one_line(python: list[str], tmp_path: Path) -> None:
     for arguments, status, said in [
         (["--help"], 0, "skip-tuning COMMAND"),
+        (["--version"], 0, f"skip-tuning-edm {VERSION}, Python "),
+        (["fid", "--version"], 0, f"skip-tuning-edm {VERSION}, Python "),
         (["generat"], 2, "Error: skip-tuning has no command 'generat': did you mean generate?"),
         (["generate", "--steps", "-1"], 2, "Usage: skip-tuning generate"),
     ]:

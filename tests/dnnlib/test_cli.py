@@ -1,9 +1,13 @@
 """Errors of a program: one line and an exit status, whatever goes wrong."""
 
+import platform
 import signal
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -11,6 +15,7 @@ from tqdm import tqdm
 
 from dnnlib.cli import Command, Group
 from dnnlib.interrupts import Stopped
+from dnnlib.places import ROOT
 
 
 @pytest.fixture
@@ -187,6 +192,28 @@ def test_help_is_short_too(args: list[str]) -> None:
     assert (
         result.exit_code == 0 and "Usage: tools" in result.stdout and "-h, --help" in result.stdout
     )
+
+
+def test_a_program_tells_its_versions_whatever_else_is_asked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    result = run("--version", "no-such-command")
+    assert result.exit_code == 0
+    assert result.output.startswith(
+        f"{project['name']} {project['version']}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, numpy {np.__version__}, "
+    )
+    assert "--version" in run("-h").output
+
+    assert run("draw", "--version").exit_code == 2
+    assert "--version" not in run("draw", "-h").output
+
+
+def test_what_is_not_installed_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("dnnlib.versions.metadata.version", nothing)
+    assert ", torch (not installed), " in run("--version").output
 
 
 def test_without_a_command_there_is_help() -> None:
