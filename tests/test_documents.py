@@ -30,6 +30,7 @@ from training.presets import load_presets
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("examples/*.sbatch"))]
+FORMS = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*"))]
 DOCUMENTS = [
     str(path.relative_to(ROOT))
     for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "tests/golden")
@@ -218,6 +219,14 @@ def test_flags_in_sentences_exist(document: str) -> None:
                 if flag not in known
             ]
             assert not missing, span
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_flags_in_forms_for_issues_exist(form: str) -> None:
+    text = (ROOT / form).read_text()
+    for program, words in chain.from_iterable(programs_called(span) for span in spans(text)):
+        check(program, words)
+    assert set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]*", text)) <= ALL_FLAGS | OF_ALL
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

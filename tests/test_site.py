@@ -64,6 +64,18 @@ def test_every_public_module_is_in_the_reference() -> None:
     assert found - set(listed()) == INTERNAL & found == INTERNAL
 
 
+def test_the_reference_leaves_no_function_or_class_out() -> None:
+    """What has no docstring is not shown."""
+    silent = []
+    for name in listed():
+        path = ROOT / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+                silent += [] if ast.get_docstring(node) else [f"{name}.{node.name}"]
+    assert silent == []
+
+
 @pytest.fixture
 def hooks() -> Any:
     """The module itself, where what it imports is installed."""
@@ -101,6 +113,23 @@ def test_what_looks_like_a_tag_is_text(hooks: Any) -> None:
     one = SimpleNamespace(docstring=SimpleNamespace(value=value))
     hooks.Words().on_object(obj=one)
     assert one.docstring.value == "Writes images-&lt;thousand images>.png, of `<b>`, if 0 < x."
+
+
+def test_sections_of_docstrings_are_found(hooks: Any) -> None:
+    """Ours follow one another without air, and one line may tell of two arguments."""
+    from griffe import Docstring
+
+    one = SimpleNamespace(
+        docstring=Docstring(
+            "Levels.\n\nArgs:\n    low, high: the ends,\n        in data units.\n    n: how many."
+            "\nReturns:\n    float64 [n].\nRaises:\n    ValueError: if n < 1.\n"
+        )
+    )
+    hooks.Words().on_object(obj=one)
+    _, arguments, returned, raised = one.docstring.parse("google", warnings=False)
+    assert [argument.name for argument in arguments.value] == ["low,\u00a0high", "n"]
+    assert arguments.value[0].description == "the ends,\nin data units."
+    assert [part.kind.value for part in (returned, raised)] == ["returns", "raises"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)

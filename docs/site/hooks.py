@@ -22,6 +22,9 @@ PAGES = {
     "integrations/comfyui/README.md": "integrations/comfyui/README.md",
 }
 REPORT = ROOT / "out" / "report" / "index.html"
+# In docstrings: the end of the line before a section, and several arguments of which one line tells.
+SECTION = re.compile(r"(?<!\n)\n(?=(?:Args|Attributes|Raises|Returns|Yields):\n)")
+NAMES = re.compile(r"^    \w+(?:, \w+)+(?=:)", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")
 
 # Title -> what it is about, and its modules in the order in which they are read.
@@ -230,11 +233,15 @@ def _outside_code(text: str) -> str:
 
 
 class Words(Extension):
-    """Docstrings are plain text: what looks like a tag of HTML in them is none."""
+    """Docstrings are plain text, in sections without air: as a page needs them."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Escape what would vanish from the page."""
-        if obj.docstring is not None:
-            parts = obj.docstring.value.split("`")
-            parts[::2] = [re.sub(r"<(?=[a-zA-Z/])", "&lt;", part) for part in parts[::2]]
-            obj.docstring.value = "`".join(parts)
+        """Part the sections, keep names that share a line together, and escape what would be a tag of HTML."""
+        if obj.docstring is None:
+            return
+
+        text = SECTION.sub("\n\n", obj.docstring.value)
+        text = NAMES.sub(lambda names: names[0].replace(", ", ",\N{NO-BREAK SPACE}"), text)
+        parts = text.split("`")
+        parts[::2] = [re.sub(r"<(?=[a-zA-Z/])", "&lt;", part) for part in parts[::2]]
+        obj.docstring.value = "`".join(parts)

@@ -61,6 +61,7 @@ def gaps_from_baseline(claim: Claim, cells: Cells) -> dict[Setting, Estimate] | 
 
 
 def remark(text: str) -> Finding:
+    """A sentence in place of a comparison, which decides nothing."""
     return Finding("undecided", (Comparison(text),))
 
 

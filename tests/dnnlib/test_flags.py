@@ -69,7 +69,8 @@ def test_help_shows_every_flag_under_its_heading_in_order() -> None:
         if line.strip()
     ]
     assert [words[0] for words in lines[2:]] == [
-        "Stone:", "--flint", "Fruit:", "--apple", "--peel", "--pear-tree", "--S_plum", "Other:", "-h,",
+        "Stone:", "--flint", "Fruit:", "--apple", "--peel", "--pear-tree", "--S_plum", "Other:",
+        "--version", "-h,",
     ]  # fmt: skip
     assert lines[5][2:] == ["Red", "[default:", "3]"]
     assert lines[6] == ["--peel", "First"]
