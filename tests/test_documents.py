@@ -135,7 +135,8 @@ def check(program: str, words: list[str]) -> None:
         return
     commands = OURS[program]
     name = tuple(words[:1]) if tuple(words[:1]) in commands else ()
-    assert name or len(commands) == 1 or not words, f"{program} has no command {words[0]}"
+    whole = len(commands) == 1 or set(words) <= OF_ALL
+    assert name or whole, f"{program} has no command {words[0]}"
     if words == [*name] or words[-1] in (*OF_ALL, "..."):
         return  # it is only mentioned
 
