@@ -161,6 +161,9 @@ def test_the_container_has_what_installing_needs() -> None:
     assert extras and set(extras[1].split(",")) <= project["optional-dependencies"].keys()
     asked = set(re.findall(r"--build-arg (\w+)=", text))
     assert asked == {"TORCH_INDEX", "USER_ID"} <= set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
+    kept = re.search(r"SKIP_TUNING_CACHE=(\S+)", text)
+    assert kept and re.search(rf"^VOLUME {kept[1]}$", text, re.MULTILINE)
+    assert re.search(r"^USER \$\{USER_ID\}$", text, re.MULTILINE)
 
     ignored = {line.rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines()}
     grafted = re.findall(r"^graft (\w+)", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
