@@ -132,6 +132,15 @@ def test_sections_of_docstrings_are_found(hooks: Any) -> None:
     assert [part.kind.value for part in (returned, raised)] == ["returns", "raises"]
 
 
+def test_formulas_keep_their_lines(hooks: Any) -> None:
+    formula = "x_s = x + h d,\nd = (x - D) / sigma"
+    prose = "With x = y it is 0,\nso that z = 1."
+    one = SimpleNamespace(docstring=SimpleNamespace(value=f"d = 1 here.\n\n{formula}\n\n{prose}"))
+    hooks.Words().on_object(obj=one)
+    shown = "    x_s = x + h d,\n    d = (x - D) / sigma"
+    assert one.docstring.value == f"d = 1 here.\n\n{shown}\n\n{prose}"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda p: p.name)
 def test_files_for_the_host_are_yaml(path: Path) -> None:
     yaml = pytest.importorskip("yaml", reason="of the extra `dev`")

@@ -7,6 +7,7 @@ too; any other file that a document links to is put beside the pages.
 import posixpath
 import re
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from griffe import Extension, Object
@@ -233,7 +234,7 @@ def _outside_code(text: str) -> str:
 
 
 class Words(Extension):
-    """Docstrings are plain text, in sections without air: as a page needs them."""
+    """Docstrings are plain text with formulas, in sections without air: as a page needs them."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Part the sections, keep names that share a line together, and escape what would be a tag of HTML."""
@@ -244,4 +245,15 @@ class Words(Extension):
         text = NAMES.sub(lambda names: names[0].replace(", ", ",\N{NO-BREAK SPACE}"), text)
         parts = text.split("`")
         parts[::2] = [re.sub(r"<(?=[a-zA-Z/])", "&lt;", part) for part in parts[::2]]
-        obj.docstring.value = "`".join(parts)
+        first, *others = "`".join(parts).split("\n\n")
+        obj.docstring.value = "\n\n".join([first, *map(_formula_as_code, others)])
+
+
+def _formula_as_code(paragraph: str) -> str:
+    """A paragraph of formulas, as code: line by line. It has one in each line, and begins with no sentence's word."""
+    equal = all(re.search(r"\s(=|<-)\s", line) for line in paragraph.splitlines())
+    return (
+        indent(paragraph, "    ")
+        if equal and re.match(r"(?![A-Z][a-z]|\s)", paragraph)
+        else paragraph
+    )
