@@ -31,7 +31,7 @@ report: .venv/.ready-dev
 	$(BIN)/python tables.py show --all --format html --outdir out/report
 
 docs: .venv/.ready-docs report
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo $(CURDIR)/site/index.html
 
 coverage: .venv/.ready-dev

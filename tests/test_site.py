@@ -76,6 +76,14 @@ def test_the_reference_leaves_no_function_or_class_out() -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize("file", ["Makefile", ".ci/run"])
+def test_warnings_of_mkdocs_are_not_silenced(file: str) -> None:
+    """With --quiet they are not counted, and strict means nothing."""
+    calls = re.findall(r"-m mkdocs.*", (ROOT / file).read_text())
+    assert [call.partition(" #")[0] for call in calls] == ["-m mkdocs build"]
+    assert re.search(r"^strict: true$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+
+
 @pytest.fixture
 def hooks() -> Any:
     """The module itself, where what it imports is installed."""
