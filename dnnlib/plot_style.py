@@ -64,7 +64,7 @@ def new_figure(
     """
     width = 1 + panel * columns
     lines = textwrap.wrap(title, int(width * _LETTERS["title"]))
-    below = math.ceil(len(names) / _legend_columns(width, names)) + bool(note)
+    below = math.ceil(len(names) / _legend_columns(width, names)) + len(_broken(note, width))
     height = HEIGHT * rows + 0.25 * len(lines) + _LINE * below
 
     figure = _matplotlib("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
@@ -149,7 +149,7 @@ def add_legend(figure: Any, note: str = "") -> None:
             loc="outside lower center",
             frameon=False,
             fontsize="small",
-            title=note or None,
+            title="\n".join(_broken(note, figure.get_figwidth())) or None,
             title_fontsize="small",
             handlelength=3.2,
             ncols=_legend_columns(figure.get_figwidth(), list(named)),
@@ -164,6 +164,11 @@ def write(figure: Any, file: IO[bytes], kind: str, name: str = "plot") -> None:
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with _matplotlib("matplotlib").rc_context({"svg.hashsalt": name}):
         figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
+
+
+def _broken(note: str, width: float) -> list[str]:
+    """The lines of a note that is no wider than its figure."""
+    return textwrap.wrap(note, int((width - 0.5) * _LETTERS["small"]))
 
 
 def _legend_columns(width: float, names: Sequence[str]) -> int:
