@@ -17,7 +17,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from skip_tuning.__main__ import COMMANDS  # noqa: E402
+from skip_tuning.commands import COMMANDS  # noqa: E402
 
 FOLDERS = ("dnnlib", "metrics", "programs", "sampling", "skip", "torch_utils", "training")
 DATA = ("assets", "configs", "results")

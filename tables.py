@@ -6,10 +6,12 @@ import dnnlib.start  # noqa: F401  first, before all else
 import click
 
 from dnnlib.cli import Group
+from dnnlib.completion import names
 from dnnlib.flags import Program, add_flags
 from dnnlib.start import importing
 from programs.tables.flags import CellFlags, DryRunFlags, SearchFlags, SearchMetricFlags, ShowFlags
 from skip.flags import ComputeFlags, SamplingFlags
+from skip.tables.names import item_names
 
 
 @click.group(cls=Group)
@@ -42,7 +44,7 @@ def main() -> None:
 
 
 @main.command("list", cls=Program, context_settings={"max_content_width": 130})
-@click.argument("names", nargs=-1, metavar="[ITEM]...")
+@click.argument("names", nargs=-1, metavar="[ITEM]...", shell_complete=names(item_names))
 @add_flags(CellFlags)
 def list_items(asked: CellFlags, names: tuple[str, ...]) -> None:
     """Items, how many cells are done, and what the rest costs; with ITEM names, each cell."""
@@ -52,7 +54,9 @@ def list_items(asked: CellFlags, names: tuple[str, ...]) -> None:
 
 
 @main.command(cls=Program, resumes=True, context_settings={"max_content_width": 130})
-@click.argument("names", nargs=-1, required=True, metavar="ITEM...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="ITEM...", shell_complete=names(item_names)
+)
 @add_flags(CellFlags, DryRunFlags, ComputeFlags)
 def run(
     asked: CellFlags, trial: DryRunFlags, compute: ComputeFlags, names: tuple[str, ...]
@@ -64,7 +68,7 @@ def run(
 
 
 @main.command(cls=Program, context_settings={"max_content_width": 130})
-@click.argument("names", nargs=-1, metavar="[ITEM]...")
+@click.argument("names", nargs=-1, metavar="[ITEM]...", shell_complete=names(item_names))
 @add_flags(CellFlags, ShowFlags)
 def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
     """Lay what was measured beside what the paper states."""

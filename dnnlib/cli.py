@@ -170,7 +170,8 @@ class Command(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The flags and arguments, --help and, of a program, --version."""
         params = super().get_params(ctx)
-        return params if ctx.parent else [*params[:-1], VERSION, params[-1]]
+        is_subcommand = ctx.parent is not None and isinstance(ctx.parent.command, Command)
+        return params if is_subcommand else [*params[:-1], VERSION, params[-1]]
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the program."""
@@ -187,6 +188,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse empty values first, as of a shell variable that is not set: many of them would do something."""
+        if ctx.resilient_parsing:  # for a shell's TAB, which is told nothing
+            return super().parse_args(ctx, args)
         for before, value in pairwise(["", *args]):
             name, given, rest = value.partition("=")
             if not value.strip():

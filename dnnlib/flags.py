@@ -34,11 +34,12 @@ from typing import (
 import click
 
 from dnnlib.cli import Command
+from dnnlib.completion import files
 from dnnlib.numbers import LARGEST_SEED
 
 
 class Flag(click.Option):
-    """An option that knows its heading, and the names that it had.
+    """An option that knows its heading, and the names that it had; TAB offers files for a text.
 
     Args:
         heading: where --help shows it.
@@ -48,6 +49,8 @@ class Flag(click.Option):
     def __init__(
         self, *args: Any, heading: str = "Options", old: Sequence[str] = (), **settings: Any
     ) -> None:
+        if settings.get("type") is str:
+            settings.setdefault("shell_complete", files)
         super().__init__(*args, **settings)
         self.heading, self.old = heading, list(old)
 
@@ -186,7 +189,8 @@ def flag(
         default: its value where it is not given; the annotation must have None where there is none.
         required: refuse to run without it; there is no default then.
         off: of a bool: given, it is False.
-        settings: of `Flag`: the type where the annotation says too little, metavar, hidden; former names as `old`.
+        settings: of `Flag`: the type where the annotation says too little, metavar, hidden; former names as `old`;
+            what TAB offers as `shell_complete`, see dnnlib/completion.py.
     """
     row = _Row(name, off, settings | {"help": help, "required": required})
     if required:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 # The checkout, or the same files in an installed package.
 ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+NETWORKS_TOML, DETECTORS_TOML = CONFIGS / "networks.toml", CONFIGS / "detectors.toml"
 INSTALLED = ROOT.name == "_app"  # see setup.py
 
 

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from dnnlib.catalogue import Entry, resolve
 from dnnlib.keywords import load_tables
-from dnnlib.places import ROOT
+from dnnlib.places import DETECTORS_TOML
 from metrics.demo_detector.files import load_demo_detector
 from metrics.inception import load_inception
 from metrics.transformers_detector import SIZE, TransformersDetector, load_transformers
-
-DETECTORS_TOML = ROOT / "configs" / "detectors.toml"
 
 
 class Detector(Protocol):

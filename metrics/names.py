@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dnnlib.keywords import read_toml
+from dnnlib.places import DETECTORS_TOML
+
 DEFAULT = INCEPTION = (
     "inception-2015-12-05"  # of the published weights, which alone make a distance FID
 )
@@ -62,6 +65,15 @@ class Metric:
     def compute(self) -> tuple[Callable[..., Any], ...]:
         """The functions of `places`."""
         return tuple(function(place) for place in self.places)
+
+
+def detectors() -> list[str]:
+    """The feature networks that load by name.
+
+    Raises:
+        OSError, ValueError: see `dnnlib.keywords.read_toml`.
+    """
+    return list(read_toml(DETECTORS_TOML))
 
 
 def function(place: str) -> Callable[..., Any]:

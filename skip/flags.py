@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import COUNT, Flags, flag
 from dnnlib.start import importing
 from sampling.names import (
@@ -21,7 +22,7 @@ from sampling.names import (
 )
 from skip.methods.names import METHODS
 from skip.names import BATCH, DTYPES, Axis, Spacing, Time
-from training.names import SkipTarget
+from training.names import SkipTarget, networks
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ Variant = Literal[UniPCVariant, DEISVariant]
 Discretisation = Literal["vp", "ve", "iddpm", "edm"]
 POSITIVE = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
+DEVICES = ("cpu", "cuda")
 COMPILE = "torch.compile the network: slow start, then faster"
 
 # Rows stand in lines of their own, to be read as a table.
@@ -42,7 +44,7 @@ COMPILE = "torch.compile the network: slow start, then faster"
 class DeviceFlags(Flags):
     """Where a program computes, a part of its group "Computation"."""
 
-    name: str | None = flag("cpu, cuda, cuda:1  [default: cuda where there is one]", name="--device", metavar="DEVICE")
+    name: str | None = flag("cpu, cuda, cuda:1  [default: cuda where there is one]", name="--device", metavar="DEVICE", shell_complete=names(lambda: DEVICES))
     tf32: bool       = flag("On CUDA: let float32 be TF32: several times faster, off by 1e-3", default=False)
 
     def init(self) -> "torch.device":
@@ -89,16 +91,16 @@ class ComputeFlags(Flags, heading="Computation"):
 class NetworkFlags(Flags, heading="Network"):
     """What is sampled: fields of `skip.source.ImageSource`. --class is EDM's."""
 
-    network: str             = flag("Name (python -m training.checkpoint list: some have defaults of their own), path or URL", default="demo", metavar="NAME|PATH|URL")
+    network: str             = flag("Name (python -m training.checkpoint list: some have defaults of their own), path or URL", default="demo", metavar="NAME|PATH|URL", shell_complete=names(networks))
     autoencoder: str | None  = flag("Of a latent network: what decodes it  [default: that of the network's file or entry]", metavar="PATH|URL")
     dtype: str | None        = flag("What it computes in  [default: float32; on CUDA what the network's entry or file says]", type=click.Choice(DTYPES))
     class_idx: int | None    = flag("Class of every image", name="--class", type=click.IntRange(min=0), metavar="INT")
     labels: Labels | None    = flag("Without --class: draw classes from the seeds, or seed modulo classes  [default: random]")
     guidance: float | None   = flag("Scale w of guidance, D_guide + w (D - D_guide), 1 for none; twice the evaluations  [default: none]")
-    guide: str | None        = flag("Weaker network for --guidance (autoguidance)  [default: the network itself, without its class]", metavar="NAME|PATH|URL")
+    guide: str | None        = flag("Weaker network for --guidance (autoguidance)  [default: the network itself, without its class]", metavar="NAME|PATH|URL", shell_complete=names(networks))
     guide_rho: float | None  = flag("Skip guidance: the guide is the network itself with this rho of the deepest layer, as --rho-bottom; 1 is the plain network", metavar="FLOAT")
     guidance_sigma: str | None = flag("Guidance only where LOW < sigma <= HIGH; elsewhere the network alone, at half the cost  [default: everywhere]", metavar="LOW,HIGH")
-    noise_device: str | None = flag("Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE")
+    noise_device: str | None = flag("Where noise is drawn; cuda gives EDM's own GPU draws  [default: cpu: the same images everywhere]", metavar="DEVICE", shell_complete=names(lambda: DEVICES))
 
 
 # The groups of a sampler: fields of `sampling.settings.SamplerSettings`, but for --sigma-init and --disc. From --steps on
@@ -125,7 +127,7 @@ class LevelFlags(Flags, heading="Noise levels"):
     """The noise levels."""
 
     steps: int | None        = flag("Number of noise levels N  [default: 18]", type=COUNT, metavar="INT")
-    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc, dpmpp, dpm_singlestep and sa_solver]", metavar="NAME|LIST")
+    sigmas: str | None       = flag(f"{', '.join(GRIDS)}, or the levels themselves, as 80,10,1  [default: edm; logsnr for unipc, dpmpp, dpm_singlestep and sa_solver]", metavar="NAME|LIST", shell_complete=names(lambda: GRIDS))
     sigma_min: float | None  = flag("Lowest noise level  [default: 0.002; vp 0.0105, ve 0.02]", name="--sigma_min", type=POSITIVE, metavar="FLOAT")
     sigma_max: float | None  = flag("Highest noise level  [default: 80; vp 152, ve 100, iddpm 81]", name="--sigma_max", type=POSITIVE, metavar="FLOAT")
     exponent: float | None   = flag("EDM's time step exponent, above 1; the skip coefficient is --rho-bottom  [default: 7; time_uniform 1]", name="--rho", type=POSITIVE, metavar="FLOAT")
@@ -179,4 +181,4 @@ class SkipFlags(Flags, heading="Skip-Tuning"):
     axis: Axis | None         = flag("What --rho-time is linear in; time: that which LDM, U-ViT, VP and iDDPM networks are told  [default: edm]", name="--rho-axis")
     window: str | None        = flag("Tune only where LOW < sigma <= HIGH", name="--rho-sigma", metavar="LOW,HIGH")
     target: SkipTarget | None = flag("What sees the scaled skip: the paper's Appendix C  [default: full]", name="--skip-target")
-    method: str | None        = flag(f"What else acts on the skips ({', '.join(METHODS)}), as freeu2:b1=1.1,s1=0.9; several with a + between", name="--skip-method", metavar="TEXT")
+    method: str | None        = flag(f"What else acts on the skips ({', '.join(METHODS)}), as freeu2:b1=1.1,s1=0.9; several with a + between", name="--skip-method", metavar="TEXT", shell_complete=names(METHODS.keys))

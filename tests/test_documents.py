@@ -26,6 +26,7 @@ from skip.options import image_source
 from skip.tables.item import Item
 from skip.tables.plan import select
 from skip.tables.spec import load_item
+from skip_tuning.commands import COMMANDS
 from training.presets import load_presets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,10 @@ def commands_of(program: str) -> dict[tuple[str, ...], click.Command]:
     return found
 
 
-OURS = {program: commands_of(program) for program in (*PROGRAMS, *BENCHMARKS)}
+OURS = {
+    program: commands_of(program)
+    for program in (*PROGRAMS, *BENCHMARKS, "skip_tuning/completion.py")
+}
 ALL_FLAGS = {
     name
     for commands in OURS.values()
@@ -118,7 +122,14 @@ def simple_commands(script: str) -> Iterator[list[str]]:
 def programs_called(script: str) -> Iterator[tuple[str, list[str]]]:
     """The programs of ours that a script runs, as files, and what they are given."""
     for words in simple_commands(script):
-        if words[0] in ("python", "python3") and words[1] == "-m" and words[2] not in FOREIGN:
+        words[0] = words[0].rpartition("/")[2]  # .venv/bin/python
+        if words[0] == "eval":
+            yield from programs_called(words[1].strip("$()"))
+        elif words[:3] == ["python", "-m", "skip_tuning"]:
+            yield file_of(words[3]), words[4:]
+        elif words[0] == "skip-tuning" and words[1] in COMMANDS:
+            yield file_of(words[1]), words[2:]
+        elif words[0] in ("python", "python3") and words[1] == "-m" and words[2] not in FOREIGN:
             path = words[2].replace(".", "/")
             yield (f"{path}/__main__.py" if (ROOT / path).is_dir() else f"{path}.py"), words[3:]
         elif words[0] in ("python", "python3") and words[1] != "-m":
@@ -126,6 +137,11 @@ def programs_called(script: str) -> Iterator[tuple[str, list[str]]]:
         elif "torchrun" in words:
             place = next(i for i, word in enumerate(words) if word.endswith(".py"))
             yield words[place], words[place + 1 :]
+
+
+def file_of(name: str) -> str:
+    """The file of what is called as `skip-tuning NAME`."""
+    return COMMANDS[name][0].replace(".", "/") + ".py"
 
 
 def check(program: str, words: list[str]) -> None:
@@ -176,7 +192,7 @@ def is_elsewhere(source: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_of_documents_parse(document: str) -> None:
     text = (ROOT / document).read_text()
-    inline = [span for span in spans(text) if "python " in span or "torchrun " in span]
+    inline = [span for span in spans(text) if re.search("(python|torchrun|skip-tuning) ", span)]
     for script in [*fences(text), *inline]:
         for program, words in programs_called(script):
             check(program, words)
@@ -283,9 +299,8 @@ def test_commands_are_found() -> None:
         for script in fences((ROOT / "README.md").read_text())
         for call in programs_called(script)
     ]
-    assert {"generate.py", "fid.py", "tables.py", "training/checkpoint.py"} == {
-        program for program, _ in called
-    }
+    programs = {"generate.py", "fid.py", "tables.py", "training/checkpoint.py"}
+    assert programs | {"skip_tuning/completion.py"} == {program for program, _ in called}
     assert (
         "fid.py",
         [

@@ -16,7 +16,7 @@ import importlib, json, runpy, sys
 
 target, *paths = sys.argv[1:]
 ours = {path.removesuffix(".py").split("/")[0] for path in paths}
-ours |= {"click", "dnnlib", "programs", "sampling", "torch_utils"}
+ours |= {"click", "dnnlib", "programs", "sampling", "skip_tuning", "torch_utils"}
 answers = {}
 
 def loaded():
@@ -29,7 +29,7 @@ def ask(module, *arguments):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code
-    answers[" ".join(sys.argv)] = [status, sorted(loaded() - before)]
+    answers[" ".join([module, *arguments])] = [status, sorted(loaded() - before)]
 
 for path in paths:
     module = path.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
@@ -39,6 +39,9 @@ for path in paths:
     for name in getattr(main, "commands", {}):
         ask(module, name, "--help")
         ask(module, name, "--nonsense")
+for name in importlib.import_module("skip_tuning.commands").COMMANDS:
+    ask("skip_tuning", name, "--help")
+    ask("skip_tuning", name, "--nonsense")
 with open(target, "w") as file:
     json.dump(answers, file)
 """
@@ -62,3 +65,4 @@ def test_help_and_misspelt_flags_load_click_alone(
     for asked, (status, _) in answers.items():
         assert status == (0 if asked.endswith("--help") else 2), asked
     assert {"fid gen --help", "tables tune --nonsense", "training.plot --help"} <= answers.keys()
+    assert {"skip_tuning generate --help", "skip_tuning plot --nonsense"} <= answers.keys()

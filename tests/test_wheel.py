@@ -126,6 +126,7 @@ def test_refusals_are_one_line(python: list[str], tmp_path: Path) -> None:
         (["--help"], 0, "skip-tuning COMMAND"),
         (["--version"], 0, f"skip-tuning-edm {VERSION}, Python "),
         (["fid", "--version"], 0, f"skip-tuning-edm {VERSION}, Python "),
+        (["completion", "bash"], 0, "-F _skip_tuning_completion skip-tuning"),
         (["generat"], 2, "Error: skip-tuning has no command 'generat': did you mean generate?"),
         (["generate", "--steps", "-1"], 2, "Usage: skip-tuning generate"),
     ]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib.cli import Group
+from dnnlib.completion import names
 from dnnlib.flags import add_flags
 from dnnlib.start import importing
 from training.checkpoint_flags import ConvertFlags, ListFlags, ReconstructFlags
+from training.names import networks
 
 if TYPE_CHECKING:
     from training.storage import describe, load_network, save_network
@@ -54,7 +56,7 @@ def list_networks(flags: ListFlags) -> None:
 
 
 @main.command()
-@click.argument("source")
+@click.argument("source", shell_complete=names(networks))
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @add_flags(ConvertFlags)
 def convert(flags: ConvertFlags, source: str, target: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 from dnnlib import catalogue
 from dnnlib.catalogue import Entry, local_file
 from dnnlib.keywords import load_tables
-from dnnlib.places import ROOT
+from dnnlib.places import NETWORKS_TOML
 from dnnlib.util import fetch, is_url
 
-NETWORKS_TOML = ROOT / "configs" / "networks.toml"
 HALVES = ("float16", "bfloat16")
 
 

@@ -5,10 +5,11 @@ from typing import Literal
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, flag
 from sampling.names import MOST_STEPS
 from skip.flags import DeviceFlags, SinkFlags
-from training.names import DISTANCES
+from training.names import DISTANCES, networks
 
 POSITIVE = Finite(min=0, min_open=True)
 
@@ -20,7 +21,7 @@ class RunFlags(Flags):
     """What both methods have."""
 
     outdir: str                           = flag("Where to save; a run found there goes on", required=True, metavar="DIR")
-    teacher: str                          = flag("Network to distil: a name, path or URL", required=True, metavar="NET")
+    teacher: str                          = flag("Network to distil", required=True, metavar="NAME|PATH|URL", shell_complete=names(networks))
     duration: float                       = flag("Length in million images", type=MIMG, default=10, metavar="MIMG")
     batch: int                            = flag("Images a step, over all ranks", type=COUNT, default=512)
     batch_gpu: int | None                 = flag("Most images a rank holds at once; the rest accumulates", type=COUNT)

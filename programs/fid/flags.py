@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import COUNT, SEED, Flags, flag
-from metrics.names import DEFAULT, DETECTOR_DTYPES, METRICS, NEED_REAL_IMAGES
+from metrics.names import DEFAULT, DETECTOR_DTYPES, METRICS, NEED_REAL_IMAGES, detectors
 from skip.flags import COMPILE, DeviceFlags
 
 DETECTOR = "Feature network: a name that `fid.py detectors` lists, path or URL"
@@ -43,7 +44,7 @@ class SeedFlags(Flags, heading="Images"):
 class MetricFlags(Flags, heading="Metrics"):
     """What to measure, and against what."""
 
-    metrics: str           = flag(f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", metavar="LIST")
+    metrics: str           = flag(f"Any of {', '.join(METRICS)}: all from one pass over the features", default="fid", metavar="LIST", shell_complete=names(METRICS.keys, listed=True))
     ref: str | None        = flag("Statistics of the real images, made by fid.py ref or by EDM, EDM2, ADM, pytorch-fid, clean-fid or torch-fidelity", metavar="NPZ|PKL|PT|URL")
     ref_images: str | None = flag(f"The real images themselves, which {', '.join(sorted(NEED_REAL_IMAGES))} need, or their features as clean-fid and torch-fidelity keep them; FID too, without --ref", metavar="DIR|ZIP|NPZ|NPY|PT")
 
@@ -52,14 +53,14 @@ class MetricFlags(Flags, heading="Metrics"):
 class NewDetectorFlags(Flags, heading="Computation"):
     """The detector of `ref`."""
 
-    detector: str = flag(DETECTOR, default=DEFAULT, metavar="NAME|PATH|URL")
+    detector: str = flag(DETECTOR, default=DEFAULT, metavar="NAME|PATH|URL", shell_complete=names(detectors))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorFlags(Flags, heading="Computation"):
     """The detector of `calc`."""
 
-    detector: str | None = flag(f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")
+    detector: str | None = flag(f"{DETECTOR}  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL", shell_complete=names(detectors))
 
 
 @dataclass(frozen=True, kw_only=True)

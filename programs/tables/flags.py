@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import COUNT, Finite, Flags, flag
 from dnnlib.names import MOST_ZOOM
-from metrics.names import DEFAULT, QUANTITIES
+from metrics.names import DEFAULT, QUANTITIES, detectors
 from skip.flags import SinkFlags
+from skip.tables.names import profiles
 from skip.tables.show.names import FORMATS
 
 # fmt: off
@@ -17,7 +19,7 @@ from skip.tables.show.names import FORMATS
 class CellFlags(Flags, heading="Cells"):
     """Which cells, with which network, and where their results are."""
 
-    profile: str        = flag("A name in configs/profiles.toml: demo, or the paper's networks and 50,000 images", default="demo", metavar="NAME")
+    profile: str        = flag("A name in configs/profiles.toml: demo, or the paper's networks and 50,000 images", default="demo", metavar="NAME", shell_complete=names(profiles))
     cells: str | None   = flag("Only these: numbers from list, as 0,3-5, or settings, as nfe=9,rho=0.8", metavar="LIST")
     seeds: str | None   = flag("Of every cell, instead of its own", metavar="LIST")
     num: int | None     = flag("Of every cell: the seeds 0 to NUM - 1", type=click.IntRange(min=2), metavar="INT")
@@ -63,7 +65,7 @@ class SearchFlags(Flags, heading="Search"):
 class SearchMetricFlags(Flags, heading="Metric"):
     """What `tune` measures with, and where its results are."""
 
-    detector: str | None   = flag(f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL")
+    detector: str | None   = flag(f"Feature network: a name in configs/detectors.toml, path or URL  [default: the one that --ref was made with, else {DEFAULT}]", metavar="NAME|PATH|URL", shell_complete=names(detectors))
     ref: str               = flag("Statistics of the real images, made by fid.py ref or published with EDM or EDM2", old=["--reference"], required=True, metavar="NPZ|PKL|URL")
     ref_images: str | None = flag("The real images themselves, for metrics that compare with them", old=["--data"], metavar="DIR|ZIP|NPZ")
     results: str | None    = flag("Folder of results  [default: in --outdir]", metavar="DIR")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import (
     COUNT,
     MIMG,
@@ -18,7 +19,9 @@ from dnnlib.flags import (
     flag,
 )
 from dnnlib.names import MOST_ZOOM, ROW
+from metrics.names import detectors
 from skip.flags import DeviceFlags, SinkFlags
+from training.names import networks
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "ddpmpp": {
@@ -51,7 +54,7 @@ class RunFlags(Flags, heading="Run"):
     cond: bool           = flag("Train class-conditionally: the data set has labels", type=bool, default=False)
     duration: float      = flag("Length in million images", type=MIMG, default=200, metavar="MIMG")
     seed: int            = flag("Of weights, order, noise and dropout", type=SEED, default=0)
-    transfer: str | None = flag("Begin with the weights of this network", metavar="NAME|PATH|URL")
+    transfer: str | None = flag("Begin with the weights of this network", metavar="NAME|PATH|URL", shell_complete=names(networks))
     dry_run: bool        = flag("Refuse what the run would refuse, print the settings, and stop", default=False)
 
 
@@ -106,7 +109,7 @@ class ReportFlags(Flags, heading="Reports"):
     fid_num: int         = flag("Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, metavar="INT")
     ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
     autoencoder: str | None = flag("What decodes latents for pictures and FID  [default: the one that --data names]", metavar="PATH|URL")
-    detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL")
+    detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL", shell_complete=names(detectors))
     sinks: SinkFlags
 
 

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import click
 
+from dnnlib.completion import names
 from dnnlib.flags import COUNT, SEED, Finite, Flags, flag
+from metrics.names import detectors
 from skip.finetune.settings import DTYPES
 from skip.flags import DeviceFlags
 from skip.names import WEIGHTINGS
+from training.names import networks
 
 # fmt: off
 
@@ -16,9 +19,9 @@ from skip.names import WEIGHTINGS
 class SubjectFlags(Flags, heading="What to train"):
     """The network, and what it is trained on."""
 
-    network: str   = flag("Name (python -m training.checkpoint list), path or URL", default="demo")
+    network: str   = flag("Name (python -m training.checkpoint list), path or URL", default="demo", metavar="NAME|PATH|URL", shell_complete=names(networks))
     data: str      = flag("Data set made by dataset_tool.py", default="assets/demo/images.zip")
-    detector: str  = flag("Feature network: a name in configs/detectors.toml, a path or a URL", default="demo")
+    detector: str  = flag("Feature network: a name in configs/detectors.toml, a path or a URL", default="demo", metavar="NAME|PATH|URL", shell_complete=names(detectors))
     weighting: str = flag("Of noise levels", type=click.Choice(list(WEIGHTINGS)), default="edm")
 
 

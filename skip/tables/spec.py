@@ -3,24 +3,21 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dnnlib.keywords import check_keywords, read_toml, shown
-from dnnlib.places import ROOT
+from dnnlib.places import CONFIGS
 from skip.evidence.claim import Claim
 from skip.tables.cells.registry import STUDIES
 from skip.tables.cells.settings import Study
 from skip.tables.cells.words import Word, build, record_of, words_of
 from skip.tables.item import DERIVED, Cell, Item, Plot, Published, Quoted
+from skip.tables.names import PROFILES_TOML, item_names
 
-CONFIGS = ROOT / "configs"
-PROFILES_TOML = "profiles.toml"
 MOST_CELLS = 10_000
-NOT_ITEMS = ("networks.toml", "detectors.toml", PROFILES_TOML)
 
 # The keys of an item's TOML, and of its table of one profile; WORDS are taken as they are.
 KEYS = {
@@ -32,19 +29,6 @@ WORDS = {"title", "source", "notes", "requires"}
 
 Made = TypeVar("Made")
 Value = TypeVar("Value", bound=Published)
-
-
-def item_names(folder: Path = CONFIGS) -> list[str]:
-    """The items that have a TOML, tables first, in the paper's order."""
-    found = [path.stem for path in folder.glob("*.toml") if path.name not in NOT_ITEMS]
-    return sorted(found, key=_place_in_the_paper)
-
-
-def _place_in_the_paper(name: str) -> tuple[int, int, str]:
-    """Tables by their numbers, then figures by theirs, then all others."""
-    word, number = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]  # matches all
-    rank = {"table": 0, "figure": 1}.get(word, 2)
-    return rank, int(number or 0), name
 
 
 def load_item(name: str, profile: str, seeds: str | None = None, folder: Path = CONFIGS) -> Item:
