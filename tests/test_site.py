@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from dnnlib.colours import DARK, LIGHT
+
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = ROOT / "docs" / "site" / "hooks.py"
 # Folders whose every module is for who writes Python, but for those that serve the others.
@@ -82,6 +84,11 @@ def test_warnings_of_mkdocs_are_not_silenced(file: str) -> None:
     calls = re.findall(r"-m mkdocs.*", (ROOT / file).read_text())
     assert [call.partition(" #")[0] for call in calls] == ["-m mkdocs build"]
     assert re.search(r"^strict: true$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+
+
+def test_colours_are_those_of_the_other_pages() -> None:
+    used = re.findall(r"#[0-9a-f]{6}", (ROOT / "docs/site/pages.css").read_text())
+    assert used and set(used) <= {*LIGHT.values(), *DARK.values()}
 
 
 @pytest.fixture
