@@ -22,7 +22,9 @@ def main() -> None:
             "Usage: skip-tuning COMMAND [OPTIONS]\n\nSkip-Tuning (arXiv 2402.15170) on EDM.\n\nCommands:"
         )
         print("\n".join(f"  {command:{width}}{what}" for command, (_, what) in COMMANDS.items()))
-        print("\nEach has its own --help: skip-tuning generate --help")
+        print(
+            "\nEach has its own --help: skip-tuning generate --help; --version tells the versions at work"
+        )
         return
     if name == "--version":
         print(part("dnnlib.versions").versions())
