@@ -13,6 +13,9 @@ import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     shell_complete,
@@ -50,8 +53,35 @@ class Everything(click.Group):
         ]
 
 
+class _Whole(ShellComplete):
+    """A shell puts its choice in place of the whole word: of --flag=value the flag is kept."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem]:
+        """What begins as the word that is typed."""
+        found = super().get_completions(args, incomplete)
+        flag, sign, _ = incomplete.partition("=")
+        if not sign or not flag.startswith("--"):
+            return found
+        names = (item for item in found if item.type == "plain")
+        return [CompletionItem(f"{flag}={item.value}", help=item.help) for item in names]
+
+
 @add_completion_class
-class Bash(BashComplete):
+class Zsh(_Whole, ZshComplete):
+    """click's answers to zsh."""
+
+
+@add_completion_class
+class Fish(_Whole, FishComplete):
+    """click's answers to fish, whose script would cut names and descriptions at their first comma."""
+
+    def source(self) -> str:
+        """The script."""
+        return super().source().replace('string split ","', 'string split -m 1 ","')
+
+
+@add_completion_class
+class Bash(_Whole, BashComplete):
     """click's answers to bash, which gives --flag=value as three words."""
 
     def get_completion_args(self) -> tuple[list[str], str]:

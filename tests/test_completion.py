@@ -92,6 +92,21 @@ def test_values(offered: Ask, words: list[str], names: list[str], files: str | N
     assert offered(*words) == (names, {files} - {None})
 
 
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_a_flag_and_its_value_in_one_word_stay_together(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", "skip-tuning generate --guide=demo-cd --network=demo-u")
+    monkeypatch.setenv("COMP_CWORD", "--network=demo-u" if shell == "fish" else "3")
+    assert completion.answer(f"{shell}_complete") == 0
+    said = capsys.readouterr()
+    assert said.out.replace("plain", "").replace("_", "").replace(",", " ").split() == [
+        "--network=demo-uncond",
+        "--network=demo-uvit",
+    ]
+    assert said.err == ""
+
+
 def test_what_is_named_is_offered_wherever_it_is_asked_for() -> None:
     found = set()
     for ctx, parameter in parameters():
@@ -142,6 +157,7 @@ def test_each_shell_gets_a_script(shell: str) -> None:
     done = CliRunner().invoke(completion.main, [shell])
     assert done.exit_code == 0 and f"_SKIP_TUNING_COMPLETE={shell}_complete" in done.output
     assert ("_skip_tuning_python" in done.output) == (shell == "bash")
+    assert ('string split -m 1 "," $completion' in done.output) == (shell == "fish")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="runs bash")
