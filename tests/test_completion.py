@@ -109,12 +109,19 @@ def test_a_flag_and_its_value_in_one_word_stay_together(
 
 def test_what_is_named_is_offered_wherever_it_is_asked_for() -> None:
     found = set()
+    of_flags: dict[str, set[tuple[str, ...]]] = {}
     for ctx, parameter in parameters():
         given = values(ctx, parameter, "")
+        if not isinstance(parameter.type, click.Choice):
+            of_flags.setdefault(parameter.opts[0], set()).add(tuple(given))
         if "NAME" in (parameter.metavar or "") or "ITEM" in (parameter.metavar or ""):
             assert given, f"{ctx.command.name} {parameter.opts}"
             found.add(parameter.name)
     assert {"network", "guide", "teacher", "transfer", "detector", "profile", "names"} <= found
+    different = [name for name, offered in of_flags.items() if len(offered) > 1]
+    assert different == []
+    assert of_flags["--skip-method"] == {tuple(METHODS)}
+    assert of_flags["--device"] == {("cpu", "cuda")}
 
 
 def test_bad_input_is_answered_in_silence(offered: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dnnlib.flags import COUNT, Finite, Flags, flag
 from dnnlib.names import MOST_ZOOM
 from metrics.names import DEFAULT, QUANTITIES, detectors
 from skip.flags import SinkFlags
+from skip.methods.names import METHODS
 from skip.tables.names import profiles
 from skip.tables.show.names import FORMATS
 
@@ -53,7 +54,7 @@ class SearchFlags(Flags, heading="Search"):
     metric: str             = flag("What is to be best", type=click.Choice(list(QUANTITIES)), default="fid")
     bottom: str | None      = flag("Range of rho of the deepest decoder layer  [default: 0.6,1; with --skip-method it stays 1]", metavar="LOW,HIGH")
     top: str | None         = flag("Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH")
-    method: str | None      = flag("Then also search these parameters of other methods, one after the other, as freeu2:b1=1..1.3,s1=0.7..1", name="--skip-method", metavar="TEXT")
+    method: str | None      = flag("Then also search these parameters of other methods, one after the other, as freeu2:b1=1..1.3,s1=0.7..1", name="--skip-method", metavar="TEXT", shell_complete=names(METHODS.keys))
     time: bool              = flag("Then also compare rho constant, increasing and decreasing with the noise level", default=False)
     points: int             = flag("Of the range", type=click.IntRange(min=3), default=7, metavar="INT")
     num: int                = flag("Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, metavar="INT")
