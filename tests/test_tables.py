@@ -202,7 +202,9 @@ def test_a_dry_run_refuses_what_the_run_would(
 
 
 def test_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tables.check", lambda cells, results: None)  # loads every network
+    monkeypatch.setattr(
+        "programs.tables.work.check", lambda cells, results: None
+    )  # loads every network
     ran = tables("run", "all", "--dry-run", "--results", tmp_path / "results")
     assert ran.exit_code == 0
     assert "cells to measure" in ran.stdout

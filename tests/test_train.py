@@ -112,7 +112,7 @@ def test_picture_and_fid_of_a_snapshot(data: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "run" / "images-000000.png") as picture:
-        assert picture.size == (2 * 32 + 6, 32 + 4)
+        assert picture.size == (2 * 320 + 6, 320 + 4)
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert line["images"] == 16 and line["fid-demo-fashion-mnist"] > 0
 

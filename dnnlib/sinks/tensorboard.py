@@ -3,8 +3,8 @@
 import importlib
 
 import numpy as np
-from PIL import Image
 
+from dnnlib.pixels import read_pixels
 from dnnlib.sinks.sink import Entry, Kind, Sink, Subject
 
 FOLDER = "tensorboard"  # in the subject's
@@ -44,8 +44,7 @@ class TensorBoard:
         for name, value in entry.values.items():
             self.writer.add_scalar(f"{entry.kind}/{name}", value, entry.step)
         if entry.picture is not None:
-            with Image.open(entry.picture) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
+            pixels = np.asarray(read_pixels(entry.picture).convert("RGB"))
             self.writer.add_image(entry.kind, pixels, entry.step, dataformats="HWC")
 
     def flush(self) -> None:

@@ -72,7 +72,8 @@ def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SKIP_TUNING_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "fid.load_detector", lambda source, *_: Blind() if source == "blind" else Corners()
+        "programs.fid.work.load_detector",
+        lambda source, *_: Blind() if source == "blind" else Corners(),
     )
     np.save(tmp_path / "real.npy", pictures(0))
     np.save(tmp_path / "made.npy", pictures(1) // 2)

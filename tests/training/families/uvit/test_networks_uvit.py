@@ -354,7 +354,7 @@ def test_heads_that_the_file_does_not_tell_can_be_given(
         "mine": Preset("mine", **entry, num_heads=4),
         "wide": Preset("wide", **entry, head_channels=16),
     }
-    for module in ("training.presets", "skip.options", "training.checkpoint"):
+    for module in ("training.presets", "skip.options"):
         monkeypatch.setattr(f"{module}.load_presets", lambda: presets)
     plain, mine = load_network("plain"), load_network("mine")
     said = [line for line in capsys.readouterr().err.splitlines() if "heads" in line]
