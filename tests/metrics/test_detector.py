@@ -7,6 +7,7 @@ import pytest
 import torch
 from inception_files import made_up_weights, saved
 
+from dnnlib.places import ROOT
 from dnnlib.util import cached_path, file_sha256
 from metrics import detector
 from metrics.demo_detector.files import save
@@ -54,7 +55,7 @@ def test_a_mistake_in_the_file_is_named(text: str, words: str, tmp_path: Path) -
 
 def test_the_demo_by_name_and_by_path() -> None:
     named: Detector = load_detector("demo", "cpu")
-    path = detector.ROOT / "assets/demo/detector.safetensors"
+    path = ROOT / "assets/demo/detector.safetensors"
     images = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
     features, logits = named(images)
     assert features.shape == (5, named.feature_dim) and logits.shape == (5, named.num_logits)
@@ -83,7 +84,7 @@ def test_behind_a_floor_what_is_nearly_black_is_black() -> None:
 
 def test_the_references_are_of_their_detectors() -> None:
     for name, file in (("demo", ""), ("demo-resnet", "2"), ("demo-floor3", "-floor3")):
-        statistics = Statistics.load(detector.ROOT / f"assets/demo/reference{file}.npz")
+        statistics = Statistics.load(ROOT / f"assets/demo/reference{file}.npz")
         assert statistics.detector == load_detector(name, "cpu").name
         assert (statistics.count, statistics.detector_source) == (60000, name)
 

@@ -13,6 +13,7 @@ import torch
 from conftest import golden_json
 
 from dnnlib import catalogue
+from dnnlib.places import ROOT
 from training import presets
 from training.checkpoint import load_network
 from training.families.edm2.unet import EDM2Precond
@@ -43,7 +44,7 @@ def test_the_shipped_file_is_sound() -> None:
             and "\n" not in preset.obtain + preset.note
             and not preset.obtain.endswith(".")
         )
-    assert found["demo"].local_path == presets.ROOT / "assets/demo/network.safetensors"
+    assert found["demo"].local_path == ROOT / "assets/demo/network.safetensors"
 
 
 def test_networks_whose_authors_sampled_in_half_precision_do_so_here() -> None:
