@@ -16,7 +16,7 @@ FEWER = {
 }
 OF_A_NETWORK = {("generate.py", ""), ("fid.py", "gen")}
 # What needs files that are not in the repository, or takes seconds and has tests of its own.
-ELSEWHERE = ("https://", "imagenet", "datasets/", "torchrun", "--all", "out/tune")
+ELSEWHERE = ("https://", "imagenet", "datasets/", "torchrun", "--all", "tune --", "out/tune/")
 
 
 def examples(program: str) -> list[str]:
