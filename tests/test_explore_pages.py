@@ -93,5 +93,10 @@ def test_the_live_page(browser: Any) -> None:
             link.wait_for()
             assert "rho_bottom=0.9" in (link.get_attribute("href") or "")
             assert errors == []
+            assert page.evaluate(CONTRAST) == []
+            page.emulate_media(color_scheme="dark")
+            page.reload()
+            page.locator(".pair img").first.wait_for(timeout=120_000)
+            assert page.evaluate(CONTRAST) == []
         finally:
             program.terminate()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from dnnlib.colours import LIGHT
+from dnnlib.colours import DARK, LIGHT
 from dnnlib.pictures import data_url, encoded
 from skip.explore.compare import Compared, Comparer
 from skip.explore.state import SAMPLERS, State, written
@@ -16,6 +16,8 @@ STYLE = f"""
 .pair {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
 .pair figure {{ flex: 1 1 16rem; margin: 0; max-width: 34rem; }}
 .pair img {{ width: 100%; image-rendering: pixelated; border-radius: .3rem; }}
+.gradio-container {{ --block-info-text-color: {LIGHT["soft"]}; --body-text-color-subdued: {LIGHT["soft"]}; }}
+.dark .gradio-container {{ --block-info-text-color: {DARK["soft"]}; --body-text-color-subdued: {DARK["soft"]}; }}
 .refused {{ border-left: .3rem solid {LIGHT["not"]}; padding-left: .8rem; }}
 """
 GRADIO_MISSING = (
@@ -59,10 +61,16 @@ def build(comparer: Comparer, first: State, classes: int) -> Any:
                 look = gradio.Radio([PLAIN, DIFFERENCE], value=PLAIN, label="View")
             with gradio.Column(scale=2, min_width=320):
                 pictures = gradio.HTML()
+                # Without colours of syntax, which are pale.
                 command = gradio.Code(
-                    language="shell", label="Command", interactive=False, wrap_lines=True, lines=2
+                    language=None,
+                    label="Command",
+                    interactive=False,
+                    wrap_lines=True,
+                    lines=2,
+                    max_lines=5,
                 )
-                snippet = gradio.Code(language="python", label="Python", interactive=False)
+                snippet = gradio.Code(language=None, label="Python", interactive=False)
                 link = gradio.HTML()
 
         def show(view: str, *values: Any) -> tuple[str, str, str, str]:
