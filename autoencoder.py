@@ -6,10 +6,7 @@ import dnnlib.start  # noqa: F401  first, before all else
 import click
 
 from dnnlib.cli import Group
-from dnnlib.flags import (
-    Program,
-    add_flags,
-)
+from dnnlib.flags import Program, add_flags
 from dnnlib.start import importing
 from programs.autoencoder.flags import (
     CountFlags,

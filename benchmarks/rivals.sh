@@ -1,5 +1,5 @@
 #!/bin/bash
-# What each method on the long skips is best at, found with 2,000 images each: for a table of rivals, which is not there yet.
+# What each method on the long skips is best at, found with at most 2,000 images each: the parameters of configs/rivals.toml.
 #
 #     bash benchmarks/rivals.sh demo 9 out/rivals           # a network, its evaluations, a folder
 #

@@ -81,6 +81,9 @@ class Finite(click.FloatRange):
         return float(super().convert(number, param, ctx))
 
 
+POSITIVE = Finite(min=0, min_open=True)
+
+
 class IntList(click.ParamType):
     """Whole numbers divided by commas, e.g. 1,2,4, none below a least one."""
 

@@ -6,6 +6,7 @@ middle of a run, and a list where a number belongs can be multiplied until it fi
 
 import math
 import os
+import pkgutil
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,16 @@ def check_values(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{name} is {shown(value)}; it must be {_described(hints[name])}")
+
+
+def resolved(package: str | None, places: Mapping[str, str]) -> dict[str, Any]:
+    """What a table of names stands for, imported now.
+
+    Args:
+        package: whose modules they are of, the caller's __package__.
+        places: name -> MODULE:NAME.
+    """
+    return {name: pkgutil.resolve_name(f"{package}.{place}") for name, place in places.items()}
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

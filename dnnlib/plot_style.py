@@ -18,6 +18,7 @@ GRAY = "0.45"  # of text that explains
 RULE = "0.5"  # of lines that are no data
 BAND = "0.85"
 INK = "black"
+ERROR_BARS = "Error bars: ± one standard error over the images"
 MOST_MARKS = 30  # of a curve; more would hide it
 
 _LETTERS = {"title": 9.5, "small": 14.0}  # an inch holds of a font, narrow and wide ones together
@@ -142,6 +143,7 @@ def add_legend(figure: Any, note: str = "") -> None:
     for axes in figure.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
+
     if named or note:
         legend = figure.legend(
             list(named.values()),

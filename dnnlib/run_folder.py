@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from dnnlib.archives import Writer, check_archive
 from dnnlib.claims import Claim, claim
 from dnnlib.files import atomic_write, remove_partial_files
 from dnnlib.json_files import read_json_object, write_json
+from dnnlib.keywords import resolved
 from dnnlib.names import ARCHIVES, RECORD, SHEET
 from dnnlib.seed_images import IMAGE, SeedImages
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, united, without
 from dnnlib.text import printable
 
-WRITERS: dict[str, Writer] = {
-    kind: pkgutil.resolve_name(f"{__package__}.{place}") for kind, place in ARCHIVES.items()
-}
+WRITERS: dict[str, Writer] = resolved(__package__, ARCHIVES)
 MOST_BYTES = 64 * 2**20  # of a record: some hundred bytes a session
 
 

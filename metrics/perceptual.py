@@ -13,6 +13,21 @@ from metrics.detector import load_detector
 BUNDLED_SHAPE = (1, RESOLUTION, RESOLUTION)  # channels, height and width: the clothes'
 
 
+def check_bundled(shape: tuple[int, ...], flag: str, instead: str) -> None:
+    """Refuse images of another shape than the bundled detector reads.
+
+    Args:
+        shape: of the images.
+        flag: that asks for it, with its value.
+        instead: the way out.
+    Raises:
+        ValueError: for another shape.
+    """
+    if shape != BUNDLED_SHAPE:
+        read, these = ("x".join(map(str, one)) for one in (BUNDLED_SHAPE, shape))
+        raise ValueError(f"{flag} reads {read} images; these are {these}: {instead}")
+
+
 class Perceptual:
     r"""d(a, b) = mean (a - b)^2 + sum over stages of the mean over pixels of ||u(a) - u(b)||^2.
 

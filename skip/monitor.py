@@ -58,6 +58,7 @@ class Monitor:
         self.outdir, self.device, self.fid_num = Path(outdir), device, fid_num
         self.autoencoder, self.zoom = autoencoder, zoom
         self._told: set[str] = set()
+
         try:
             self.columns, self.rows = (0, 0) if grid == "none" else sheet_size(grid)
         except ValueError as error:
@@ -66,6 +67,7 @@ class Monitor:
             raise ValueError(
                 f"--zoom={zoom} enlarges the contact sheet, and --grid=none makes none"
             )
+
         if fid_num:
             path = fetch(reference) if is_url(reference) else located(reference)
             found = load_detector(detector_of(Statistics.load(path), detector), device)

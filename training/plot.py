@@ -38,7 +38,7 @@ def curves(stats: Lines, metrics: Lines | None = None, of: str = "") -> Any:
         raise ValueError("the run has no statistics yet; wait for its first tick")
 
     rows = 2 if metrics else 1
-    note = "Error bars: ± one standard error over the images" if metrics else ""
+    note = plot_style.ERROR_BARS if metrics else ""
     figure = plot_style.new_figure(f"Training of {of}" if of else "Training", rows, note=note)
     loss = plot_style.add_panel(figure, (rows, 1, 1), on_axis("images_seen"), on_axis("loss"))
     seen = _column(stats, "images", 1000)

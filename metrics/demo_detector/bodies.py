@@ -3,13 +3,13 @@
 A new one is a class here and a line of `BODIES` in names.py.
 """
 
-import pkgutil
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from dnnlib.keywords import resolved
 from metrics.demo_detector import names
 from metrics.demo_detector.shape import Shape
 
@@ -92,6 +92,4 @@ def _normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequentia
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
-BODIES: dict[str, type[ConvBody | ResNetBody]] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.BODIES.items()
-}
+BODIES: dict[str, type[ConvBody | ResNetBody]] = resolved(__package__, names.BODIES)

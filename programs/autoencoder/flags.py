@@ -6,6 +6,7 @@ from dnnlib.flags import (
     COUNT,
     MIMG,
     MIMG_OR_0,
+    POSITIVE,
     SEED,
     WORKERS,
     Finite,
@@ -13,7 +14,7 @@ from dnnlib.flags import (
     IntList,
     flag,
 )
-from skip.flags import POSITIVE, DeviceFlags, SinkFlags
+from skip.flags import DeviceFlags, SinkFlags
 
 # fmt: off
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dnnlib.files import atomic_write, check_writable
-from metrics.perceptual import BUNDLED_SHAPE, Perceptual, bundled_perceptual
+from metrics.perceptual import Perceptual, bundled_perceptual, check_bundled
 from programs.autoencoder.flags import (
     CountFlags,
     EncodeFlags,
@@ -92,11 +92,7 @@ def _network(flags: NetworkFlags) -> dict[str, Any]:
 def _distance(config: AutoencoderConfig, device: torch.device) -> Perceptual:
     """By the features of the bundled detector, which reads images of one shape."""
     shape = ImageDataset(config.data, use_labels=False).image_shape
-    if shape != BUNDLED_SHAPE:
-        read, these = ("x".join(map(str, one)) for one in (BUNDLED_SHAPE, shape))
-        raise ValueError(
-            f"--perceptual={config.perceptual:g} reads {read} images; these are {these}: leave it out"
-        )
+    check_bundled(shape, f"--perceptual={config.perceptual:g}", "leave it out")
     return bundled_perceptual(device)
 
 

@@ -25,10 +25,10 @@ from programs.demo.flags import PAIRS, DemoFlags
 from sampling.settings import SamplerSettings
 from skip.options import warn_beyond
 from skip.scale import SkipScale
-from skip.source import ImageSource
+from skip.source import ImageSource, LastNetwork
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results
-from skip.tables.show.plots import BARS, Panel, draw_curves, panels, xlabel
+from skip.tables.show.plots import Panel, draw_curves, panels, xlabel
 from skip.tables.spec import load_item
 from torch_utils import distributed
 from torch_utils.precision import every_kind
@@ -48,8 +48,9 @@ def main(flags: DemoFlags) -> None:
     check_writable(flags.dest, "--dest")
 
     device = distributed.init()
-    plain = _make(SkipScale(), flags, device)
-    tuned = _make(SkipScale(bottom=flags.rho_bottom), flags, device)
+    network = LastNetwork()
+    plain = _make(SkipScale(), flags, device, network)
+    tuned = _make(SkipScale(bottom=flags.rho_bottom), flags, device, network)
     gaps = changes(plain, tuned)
     chosen = most_changed(gaps)
     pairs = _pairs(plain[chosen], tuned[chosen], flags)
@@ -66,13 +67,16 @@ def main(flags: DemoFlags) -> None:
     distributed.shutdown()
 
 
-def _make(scale: SkipScale, flags: DemoFlags, device: torch.device) -> np.ndarray:
+def _make(
+    scale: SkipScale, flags: DemoFlags, device: torch.device, network: LastNetwork
+) -> np.ndarray:
     """Images uint8 [N, C, H, W] of seeds 0, 1, ...; seed modulo 10 is the class."""
     sampler = SamplerSettings(sampler="unipc", steps=flags.steps)
     source = ImageSource(network=NETWORK, sampler=sampler, scale=scale, labels="balanced")
+    loaded = source.load(device, network=network)
     images = []
     with tqdm(total=flags.num, unit="img", desc=f"rho = {scale.bottom:g}") as bar:
-        for batch in source.load(device).batches(range(flags.num), BATCH):
+        for batch in loaded.batches(range(flags.num), BATCH):
             images.append(batch.images.cpu().numpy())
             bar.update(len(batch.seeds))
     return np.concatenate(images)
@@ -131,7 +135,7 @@ def measured_curve(steps: int) -> Panel | None:
 def _drawn(found: Panel, steps: int) -> Image.Image:
     title = f"FID over rho: network {NETWORK}, UniPC, {steps} evaluations"
     count = max(point.images or 0 for curve in found.curves.values() for point in curve)
-    note = f"{BARS} ({count} at each rho, the same seeds)"
+    note = f"{plot_style.ERROR_BARS} ({count} at each rho, the same seeds)"
     how = load_item(ITEM, "demo").plot
     assert how is not None
     figure = plot_style.new_figure(title, note=note, panel=5.0)

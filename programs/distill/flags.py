@@ -6,12 +6,10 @@ from typing import Literal
 import click
 
 from dnnlib.completion import names
-from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, SEED, WORKERS, Finite, Flags, flag
+from dnnlib.flags import COUNT, MIMG, MIMG_OR_0, POSITIVE, SEED, WORKERS, Finite, Flags, flag
 from sampling.names import MOST_STEPS
 from skip.flags import DeviceFlags, SinkFlags
 from training.names import DISTANCES, networks
-
-POSITIVE = Finite(min=0, min_open=True)
 
 # fmt: off
 

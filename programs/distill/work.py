@@ -6,7 +6,7 @@ from typing import Any
 import click
 import torch
 
-from metrics.perceptual import BUNDLED_SHAPE, bundled_perceptual
+from metrics.perceptual import bundled_perceptual, check_bundled
 from programs.distill.flags import ConsistencyFlags, DiffInstructFlags, RunFlags
 from sampling.sigmas import SIGMAS
 from torch_utils import distributed
@@ -34,11 +34,8 @@ def consistency(run: RunFlags, flags: ConsistencyFlags) -> None:
     sigmas = SIGMAS["edm"](config.num_levels, config.sigma_min, config.sigma_max)
     method = ConsistencyDistillation(config, sigmas, _distance(config.distance, device), device)
 
-    if config.distance == "perceptual" and method.dataset.image_shape != BUNDLED_SHAPE:
-        shape = "x".join(map(str, method.dataset.image_shape))
-        raise ValueError(
-            f"--distance=perceptual reads 1x32x32 images; these are {shape}: use l2 or huber"
-        )
+    if config.distance == "perceptual":
+        check_bundled(method.dataset.image_shape, "--distance=perceptual", "use l2 or huber")
     _report(distill(method, run.outdir, device, sinks))
 
 

@@ -49,6 +49,7 @@ def ref(asked: ReferenceFlags, networks: NewDetectorFlags, compute: EvaluationFl
         ev = _evaluation(compute, networks.detector, device, asked.spatial)
         with ev.features_of(images) as store:
             statistics = ev.statistics(store, range(len(images)))
+
         if distributed.rank() == 0:
             replace(statistics, channels=images.channels, detector_source=networks.detector).save(
                 asked.dest
@@ -131,7 +132,7 @@ def detectors(flags: ListFlags) -> None:
 
 @contextlib.contextmanager
 def program(compute: EvaluationFlags) -> Iterator[torch.device]:
-    """This rank's device; errors become one line."""
+    """This rank's device; at the end the ranks part."""
     yield compute.device.init()
     distributed.shutdown()
 
@@ -236,6 +237,7 @@ def _tell(result: dict[str, Any]) -> None:
         if name.partition("-")[0] in QUANTITIES
     ]
     click.echo(", ".join(shown).replace("+-", "±"), err=True)
+
     refused: dict[str, str] = {}
     for run in result.get("runs", [result]):
         refused |= run.get("refused", {})

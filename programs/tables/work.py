@@ -80,7 +80,7 @@ def run(
     told = {"profile": asked.profile, "items": " ".join(names)}
     subject = Subject(results.folder, UNIT, told, ordered=False)
     wanted = sinks if distributed.rank() == 0 else []
-    whole = _items(named, replace(asked, cells=None))  # cells keep their numbers
+    whole = _items(named, replace(asked, cells=None)) if wanted else []  # cells keep their numbers
     with Mirror(wanted, subject, lambda: entries(whole, results)) as mirror:
         mirror.update()
         made = run_cells(

@@ -10,6 +10,7 @@ from dnnlib.flags import (
     COUNT,
     MIMG,
     MIMG_OR_0,
+    POSITIVE,
     SEED,
     WORKERS,
     Finite,
@@ -39,7 +40,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 # Of latents; with the preconditioning that each has.
 LATENT_ARCHITECTURES = {"ldm": "LDMPrecond", "uvit": "UViTPrecond"}
 PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
-_POSITIVE = Finite(min=0, min_open=True)
 _FRACTION = Finite(0, 1)
 
 # fmt: off
@@ -78,7 +78,7 @@ class OptimisationFlags(Flags, heading="Optimisation"):
 
     batch: int            = flag("Images a step, over all ranks", type=COUNT, default=512, metavar="INT")
     batch_gpu: int | None = flag("Most images a rank holds at once; the rest accumulates", type=COUNT, metavar="INT")
-    lr: float             = flag("Learning rate", type=_POSITIVE, default=1e-3, metavar="FLOAT")
+    lr: float             = flag("Learning rate", type=POSITIVE, default=1e-3, metavar="FLOAT")
     lr_rampup: float      = flag("Linear warm-up", type=MIMG_OR_0, default=10, metavar="MIMG")
     ema: float            = flag("Half-life of the averaged weights; without --transfer at most 5% of the images seen", type=MIMG_OR_0, default=0.5, metavar="MIMG")
     power_ema: list[float] | None = flag("Lengths of power-function averages, as 0.05,0.1: stored with each snapshot, for python -m training.checkpoint reconstruct", type=NumberList(), metavar="LIST")
@@ -92,7 +92,7 @@ class ComputeFlags(Flags, heading="Computation"):
     """Where and in what it is computed."""
 
     fp16: bool                            = flag("Compute in float16 on GPUs, in training and afterwards", type=bool, default=False)
-    ls: float                             = flag("Loss scaling, for --fp16", type=_POSITIVE, default=1, metavar="FLOAT")
+    ls: float                             = flag("Loss scaling, for --fp16", type=POSITIVE, default=1, metavar="FLOAT")
     dtype: Literal["float32", "bfloat16"] = flag("What training computes in; weights stay float32", default="float32")
     workers: int                          = flag("Processes that decode images of large data sets", type=WORKERS, default=1)
     device: DeviceFlags

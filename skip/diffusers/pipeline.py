@@ -204,15 +204,18 @@ class EDMPipeline(DiffusionPipeline):
         known = self.unet.label_dim
         if known == 0:
             raise ValueError(f"class_labels is {labels}, but the network is unconditional")
+
         given = labels.tolist() if isinstance(labels, Tensor) else labels
         classes = [given] if isinstance(given, int | str) else list(given)
         for c in classes:
             if type(c) is not int:
                 raise ValueError(f"class {c!r} is asked for; a class is a whole number")
+
         if len(classes) == 1:
             classes *= batch_size
         if len(classes) != batch_size:
             raise ValueError(f"{len(classes)} class_labels for {batch_size} images")
+
         for c in classes:
             if not 0 <= c < known:
                 raise ValueError(

@@ -97,6 +97,7 @@ class State:
             f"--sampler={self.sampler} --steps={self.steps}",
             f"--rho-bottom={written(self.rho_bottom)} --rho-top={written(self.rho_top)}",
         ]
+
         if self.window is not None:
             words.append(f"--rho-sigma={written(self.sigma_low)},{written(self.sigma_high)}")
         words.append(

@@ -1,18 +1,15 @@
 """The table of methods, and how they are written: "freeu2:b1=1.1,s1=0.9", several of them with a + between."""
 
 import math
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any
 
-from dnnlib.keywords import shown
+from dnnlib.keywords import resolved, shown
 from skip.methods import names
 from skip.methods.method import SkipMethod
 
-METHODS: dict[str, Any] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.METHODS.items()
-}
+METHODS: dict[str, Any] = resolved(__package__, names.METHODS)
 MOST_FACTOR = 1000.0
 
 

@@ -14,10 +14,10 @@ from skip.search.run import Search
 from skip.search.search import Round
 from skip.tables.cells.words import values_of
 from skip.tables.show.labels import in_words, label
-from skip.tables.show.plots import BARS, CurvePoint, Curves, draw_curves
+from skip.tables.show.plots import CurvePoint, Curves, draw_curves
 
 PARABOLA = "parabola through the last round"
-NOTE = f"{BARS}, of differences of the same seeds. Gray: the middle 68% of the best value"
+NOTE = f"{plot_style.ERROR_BARS}, of differences of the same seeds. Gray: the middle 68% of the best value"
 
 
 def draw(search: Search, path: Path) -> None:

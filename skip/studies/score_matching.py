@@ -7,12 +7,12 @@ L_f = E_sigma w(sigma) E_x,n || f(D(x + sigma n; sigma)) - f(x) ||_2^2,  n ~ N(0
 Reference: Skip-Tuning, section 5.1, https://arxiv.org/abs/2402.15170
 """
 
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from dnnlib.keywords import resolved
 from metrics.detector import Detector
 from sampling.denoiser import Network, bind
 from sampling.generate import to_uint8
@@ -58,9 +58,7 @@ def one(sigma: Tensor) -> Tensor:
     return torch.ones_like(sigma)
 
 
-WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.WEIGHTINGS.items()
-}
+WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = resolved(__package__, names.WEIGHTINGS)
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """One recipe for every image of a data set: colour, crop, size, frame."""
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image
 
+from dnnlib.keywords import resolved
 from training.data import names
 
 MODES = {1: "L", 3: "RGB"}
@@ -141,9 +141,9 @@ def center_crop_dhariwal(image: Image.Image, size: Size) -> Image.Image:
     return _crop(image.resize(fitted, Image.Resampling.BICUBIC), (side, side))
 
 
-TRANSFORMS: dict[str, Callable[[Image.Image, Size], Image.Image | None]] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.TRANSFORMS.items()
-}
+TRANSFORMS: dict[str, Callable[[Image.Image, Size], Image.Image | None]] = resolved(
+    __package__, names.TRANSFORMS
+)
 _WIDE = ("center-crop-wide", "center-crop-letterbox")
 
 

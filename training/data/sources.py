@@ -89,10 +89,12 @@ def _open_file(path: Path, split: str | None, labels: str) -> Source:
         return _without(labels, _open_idx(path))
     if path.name == _LMDB_FILE:
         raise _lmdb(path)
+
     if is_array_file(path):
         return _without(labels, _open_array(path, split, labels))
     if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
         return _open_images(path, split, labels)
+
     known = f"a folder, a .zip, an array (.npy, .npz), an idx file (*{IMAGES}[.gz])"
     raise ValueError(
         f"{printable(path)} is of no known format; expected {known}, cifar-10-python.tar.gz, cifar-10-binary.tar.gz "
@@ -159,6 +161,7 @@ def _open_font(path: Path, split: str | None, characters: str | os.PathLike[str]
             f"{printable(path)} is a font: a list says which characters to draw (--characters), "
             "such as emoji-test.txt of Debian's unicode-data"
         )
+
     glyphs = Glyphs(path, read_characters(Path(characters)))
     notes = [f"{len(glyphs.groups)} classes, by groups: {printable(', '.join(glyphs.groups))}"]
     notes += [f"left out: {count} characters {why}" for why, count in glyphs.left_out.items()]

@@ -4,7 +4,6 @@ Reference: Song et al., 2023, "Consistency Models", Algorithm 2, https://arxiv.o
 """
 
 import math
-import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dnnlib.keywords import resolved
 from training import names
 from training.dataset import ImageDataset
 from training.distillation.loop import (
@@ -200,9 +200,7 @@ def pseudo_huber(a: Tensor, b: Tensor) -> Tensor:
     return (l2(a, b) + c**2).sqrt() - c
 
 
-DISTANCES: dict[str, Distance] = {
-    name: pkgutil.resolve_name(f"{__package__}.{place}") for name, place in names.DISTANCES.items()
-}
+DISTANCES: dict[str, Distance] = resolved(__package__, names.DISTANCES)
 
 
 def _column(sigma: Tensor) -> Tensor:

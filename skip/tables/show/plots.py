@@ -18,8 +18,6 @@ from skip.tables.results import Outcome
 from skip.tables.show.labels import in_words, label, resolve, shown, title
 from skip.tables.show.sheets import sheets
 
-BARS = "Error bars: ± one standard error over the images"
-
 
 class CurvePoint(NamedTuple):
     """Of a curve: where, what was measured there, what the paper states, and of how many images it is."""
@@ -160,7 +158,7 @@ def _about_errors(found: Sequence[Panel]) -> str:
     ):
         return ""
     paired = "; of multiples, of the same seeds" if any(panel.relative for panel in found) else ""
-    return BARS + paired
+    return plot_style.ERROR_BARS + paired
 
 
 def draw_curves(axes: Any, curves: Curves, order: Sequence[str] | None = None) -> None:

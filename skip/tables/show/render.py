@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dnnlib.keywords import resolved
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.words import record_of
 from skip.tables.measured import MeasuredItem
@@ -98,9 +98,7 @@ def as_json(
     return json.dumps(found, indent=2) + "\n"
 
 
-FORMATS: dict[str, Render] = {
-    kind: pkgutil.resolve_name(f"{__package__}.{place}") for kind, place in names.FORMATS.items()
-}
+FORMATS: dict[str, Render] = resolved(__package__, names.FORMATS)
 
 
 def _draw(measured: MeasuredItem, pictures: Path | None, zoom: int | None) -> list[Path]:
