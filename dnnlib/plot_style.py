@@ -21,7 +21,7 @@ INK = "black"
 ERROR_BARS = "Error bars: ± one standard error over the images"
 MOST_MARKS = 30  # of a curve; more would hide it
 
-_LETTERS = {"title": 9.5, "small": 14.0}  # an inch holds of a font, narrow and wide ones together
+_LETTERS = {"title": 9.5, "small": 14.0, "note": 15.0}  # an inch holds of a font, narrow and wide ones together
 _LINE = 0.2  # inches, of small text
 
 
@@ -170,7 +170,7 @@ def write(figure: Any, file: IO[bytes], kind: str, name: str = "plot") -> None:
 
 def _broken(note: str, width: float) -> list[str]:
     """The lines of a note that is no wider than its figure."""
-    return textwrap.wrap(note, int((width - 0.5) * _LETTERS["small"]))
+    return textwrap.wrap(note, int((width - 0.3) * _LETTERS["note"]))
 
 
 def _legend_columns(width: float, names: Sequence[str]) -> int:
