@@ -21,7 +21,8 @@ INK = "black"
 ERROR_BARS = "Error bars: ± one standard error over the images"
 MOST_MARKS = 30  # of a curve; more would hide it
 
-_LETTERS = {"title": 9.5, "small": 14.0, "note": 15.0}  # an inch holds of a font, narrow and wide ones together
+# Letters that an inch holds of a font, narrow and wide ones together.
+_LETTERS = {"title": 9.5, "small": 14.0, "note": 15.0}
 _LINE = 0.2  # inches, of small text
 
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -19,6 +20,10 @@ threads.set_defaults()  # before torch is loaded, as in the programs
 import torch
 
 from training.kernels import choose
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Begun with & by a script; what the tests start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
