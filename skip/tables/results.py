@@ -129,7 +129,7 @@ class Results:
         """Where a killed run left what it had; of other files it would be another folder."""
         hashes = [local_sha256(role, name) for role, name in cell.settings.sources().items()]
         made_from = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:8]
-        return self.folder / ".partial" / f"{cell.study}-{key(cell, self.kinds[0])}-{made_from}"
+        return self.folder / ".partial" / f"{self._name(cell, self.kinds[0])}-{made_from}"
 
     def save(
         self, cell: Cell, values: dict[str, Estimate], computed: Mapping[str, Any] | None = None
@@ -157,7 +157,11 @@ class Results:
         write_json(self._path(cell, kind), record | {CHECKSUM: _checksum(record)})
 
     def _path(self, cell: Cell, kind: Kind) -> Path:
-        return self.folder / f"{cell.study}-{key(cell, kind)}.json"
+        return self.folder / f"{self._name(cell, kind)}.json"
+
+    @staticmethod
+    def _name(cell: Cell, kind: Kind) -> str:
+        return f"{cell.study}-{key(cell, kind)}"
 
     def _done(self, cell: Cell) -> "tuple[Kind, _Record] | None":
         """The first kind in which the cell is done with the files that are here, and the result."""
@@ -171,7 +175,9 @@ class Results:
         """How far the cell is in the kind of new results, none of which is done."""
         if self._record(cell, self.kinds[0]) is not None:
             return "stale"
-        return "begun" if self.partial(cell).exists() else "to do"
+        parts = (self.folder / ".partial").glob(f"{self._name(cell, self.kinds[0])}-*")
+        # Whether they are of these files takes reading a whole network, so only where there are any.
+        return "begun" if any(parts) and self.partial(cell).exists() else "to do"
 
     def _least_of_three(self, cell: Cell, values: Mapping[str, Estimate]) -> dict[str, Estimate]:
         study: Any = cell.settings
