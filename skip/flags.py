@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from dnnlib.completion import names
-from dnnlib.flags import COUNT, Flags, flag
+from dnnlib.flags import COUNT, POSITIVE, Flags, flag
 from dnnlib.start import importing
 from sampling.names import (
     GRIDS,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Variant = Literal[UniPCVariant, DEISVariant]
 Discretisation = Literal["vp", "ve", "iddpm", "edm"]
-POSITIVE = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
 DEVICES = ("cpu", "cuda")
 COMPILE = "torch.compile the network: slow start, then faster"

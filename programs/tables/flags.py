@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import click
 
 from dnnlib.completion import names
-from dnnlib.flags import COUNT, Finite, Flags, flag
+from dnnlib.flags import COUNT, POSITIVE, Flags, flag
 from dnnlib.names import MOST_ZOOM
 from metrics.names import DEFAULT, QUANTITIES, detectors
 from skip.flags import SinkFlags
@@ -59,7 +59,7 @@ class SearchFlags(Flags, heading="Search"):
     points: int             = flag("Of the range", type=click.IntRange(min=3), default=7, metavar="INT")
     num: int                = flag("Images of each point in the first round; several times the features of the detector", type=click.IntRange(min=20), default=500, metavar="INT")
     budget: int             = flag("Images in all, of each of the ranges and --time", type=COUNT, default=6000, metavar="INT")
-    precision: float | None = flag("Stop when rho is known this well", type=Finite(min=0, min_open=True), metavar="FLOAT")
+    precision: float | None = flag("Stop when rho is known this well", type=POSITIVE, metavar="FLOAT")
 
 
 @dataclass(frozen=True, kw_only=True)
