@@ -14,23 +14,25 @@ COPIES = 5
 GIB = 2**30
 
 
-def check_network(make: Callable[[], Precond], device: torch.device) -> None:
+def check_network(make: Callable[[], Precond], device: torch.device, averages: int = 0) -> None:
     """Refuse a network that cannot be trained on the device; it is made on the meta device, where it has no size.
 
     Args:
         make: makes it.
         device: where it would be trained.
+        averages: of the weights that are kept beside the usual one (--power-ema).
     Raises:
         ValueError: naming its size; or as `make`.
     """
     with torch.device("meta"), at_most(MOST_TENSORS):
         net = make()
     weights = sum(parameter.numel() for parameter in net.parameters())
-    needed, there = COPIES * 4 * weights, memory(device)
+    needed, there = (COPIES + averages) * 4 * weights, memory(device)
     if needed > there:
+        fewer = ", fewer averages (--power-ema)" if averages else ""
         raise ValueError(
             f"the network has {weights:,} weights, whose training takes {needed / GIB:,.0f} GiB; {device} has "
-            f"{there / GIB:,.0f}: choose fewer channels (--cbase, --cres) or blocks (--num-blocks)"
+            f"{there / GIB:,.0f}: choose fewer channels (--cbase, --cres) or blocks (--num-blocks){fewer}"
         )
 
 

@@ -149,7 +149,7 @@ def start(
             **config.network,
         )
 
-    check_network(make, device)
+    check_network(make, device, averages=len(config.power_ema or ()))
     check_batch(config.batch // distributed.world_size(), dataset.image_shape)
     torch.manual_seed(config.seed)
     net = make()

@@ -27,8 +27,16 @@ def test_a_network_takes_five_copies_of_its_weights(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("training.run.size.memory", lambda device: 20.0 * weights)
     check_network(network, CPU)
     monkeypatch.setattr("training.run.size.memory", lambda device: 20.0 * weights - 1)
-    with pytest.raises(ValueError, match="fewer channels"):
+    with pytest.raises(ValueError, match=r"fewer channels .* or blocks \(--num-blocks\)$"):
         check_network(network, CPU)
+
+
+def test_each_further_average_takes_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = sum(parameter.numel() for parameter in network().parameters())
+    monkeypatch.setattr("training.run.size.memory", lambda device: 28.0 * weights)
+    check_network(network, CPU, averages=2)
+    with pytest.raises(ValueError, match=r"fewer averages \(--power-ema\)$"):
+        check_network(network, CPU, averages=3)
 
 
 def test_images_of_a_step_beyond_the_memory_are_refused() -> None:
