@@ -67,6 +67,11 @@ def test_it_can_be_read(browser: Any, sheets: str, width: int, dark: bool) -> No
     assert errors == []
 
 
+UNUSED = (
+    "boxes => boxes.map(box => box.clientHeight - box.querySelector('.cm-content').clientHeight)"
+)
+
+
 def test_the_live_page(browser: Any) -> None:
     pytest.importorskip("gradio", reason="needs the extra `explore`: pip install '.[explore]'")
     command = [sys.executable, "explore.py", "--port", "0"]
@@ -92,6 +97,8 @@ def test_the_live_page(browser: Any) -> None:
             link = page.get_by_role("link", name="Link to this state")
             link.wait_for()
             assert "rho_bottom=0.9" in (link.get_attribute("href") or "")
+            boxes = page.locator(".to-copy .cm-scroller").evaluate_all(UNUSED)
+            assert len(boxes) == 2 and max(boxes) < 4, "pixels of a box below its text"
             assert errors == []
             assert page.evaluate(CONTRAST) == []
             page.emulate_media(color_scheme="dark")

@@ -18,6 +18,8 @@ STYLE = f"""
 .pair img {{ width: 100%; image-rendering: pixelated; border-radius: .3rem; }}
 .gradio-container {{ --block-info-text-color: {LIGHT["soft"]}; --body-text-color-subdued: {LIGHT["soft"]}; }}
 .dark .gradio-container {{ --block-info-text-color: {DARK["soft"]}; --body-text-color-subdued: {DARK["soft"]}; }}
+/* Or gradio reserves five lines of a height that it measured while they were broken at every letter. */
+.to-copy .cm-scroller {{ min-height: 0 !important; }}
 .refused {{ border-left: .3rem solid {LIGHT["not"]}; padding-left: .8rem; }}
 """
 GRADIO_MISSING = (
@@ -62,15 +64,17 @@ def build(comparer: Comparer, first: State, classes: int) -> Any:
             with gradio.Column(scale=2, min_width=320):
                 pictures = gradio.HTML()
                 # Without colours of syntax, which are pale.
-                command = gradio.Code(
-                    language=None,
-                    label="Command",
-                    interactive=False,
-                    wrap_lines=True,
-                    lines=2,
-                    max_lines=5,
+                command, snippet = (
+                    gradio.Code(
+                        language=None,
+                        label=label,
+                        interactive=False,
+                        wrap_lines=True,
+                        show_line_numbers=False,
+                        elem_classes="to-copy",
+                    )
+                    for label in ("Command", "Python")
                 )
-                snippet = gradio.Code(language=None, label="Python", interactive=False)
                 link = gradio.HTML()
 
         def show(view: str, *values: Any) -> tuple[str, str, str, str]:
