@@ -2,6 +2,7 @@
 # What each method on the long skips is best at, found with at most 2,000 images each: the parameters of configs/rivals.toml.
 #
 #     bash benchmarks/rivals.sh demo 9 out/rivals           # a network, its evaluations, a folder
+#     bash benchmarks/rivals.sh demo-ldm 9 out/rivals --guidance 1    # and further flags of tables.py tune
 #
 # Five searches of 2,000 images: at 9 evaluations 90,000. Each ends with the flag that it found; killed, it goes on.
 # A method of several parameters searches one after the other, so that each of these has a part of the images.
@@ -10,6 +11,12 @@ set -eu
 network=$1 steps=$2 folder=$3
 shift 3
 
+lowest=0.6 highest=1.5  # of rho, and of FreeU's b
+case $network in
+demo-uncond | demo-ldm) lowest=0.4 highest=2 ;; # where the first search ended at these ends
+esac
+freeu=b1=1..$highest,s1=0.3..1,b2=1..$highest,s2=0.3..1
+
 search() {
     local name=$1
     shift
@@ -17,9 +24,9 @@ search() {
         --ref assets/demo/reference.npz --outdir "$folder/$network-$steps-$name" --batch 256 "$@"
 }
 
-search skip-tuning --bottom 0.6,1 --num 200 --budget 2000 "$@"
+search skip-tuning --bottom $lowest,1 --num 200 --budget 2000 "$@"
 search scalelong --skip-method scalelong:kappa=0.8..1 --num 200 --budget 2000 "$@"
-search freeu --skip-method freeu:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 --points 4 --num 125 --budget 500 "$@"
-search freeu2 --skip-method freeu2:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 --points 4 --num 125 --budget 500 "$@"
-search skip-tuning-freeu2 --bottom 0.6,1 --points 4 --num 100 --budget 400 \
-    --skip-method freeu2:b1=1..1.5,s1=0.3..1,b2=1..1.5,s2=0.3..1 "$@"
+search freeu --skip-method freeu:$freeu --points 4 --num 125 --budget 500 "$@"
+search freeu2 --skip-method freeu2:$freeu --points 4 --num 125 --budget 500 "$@"
+search skip-tuning-freeu2 --bottom $lowest,1 --points 4 --num 100 --budget 400 \
+    --skip-method freeu2:$freeu "$@"
