@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from programs.tables.work import paper_items
+from programs.tables.work import shown_items
 from skip.tables.item import Item
 from skip.tables.measured import MeasuredItem
 from skip.tables.results import Results, unique
@@ -17,6 +17,7 @@ from skip.tables.spec import item_names, load_item
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = Path("docs/images/results")
 RESULTS = Results(Path("results"))
+ITEMS = shown_items("demo")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def document() -> list[str]:
 # The document is what `python tables.py show --all --pictures docs/images/results` prints; here part by part.
 
 
-@pytest.mark.parametrize("number, name", list(enumerate(paper_items(), 1)), ids=paper_items())
+@pytest.mark.parametrize("number, name", list(enumerate(ITEMS, 1)), ids=ITEMS)
 def test_a_section_of_the_document(number: int, name: str) -> None:
     pictures = [path for path in (PICTURES / f"{name}.png",) if path.exists()]
     assert (
@@ -56,7 +57,7 @@ def test_a_section_of_the_document(number: int, name: str) -> None:
 
 
 def test_the_overview_of_the_document() -> None:
-    items = [measured(name) for name in paper_items()]
+    items = [measured(name) for name in ITEMS]
     assert (
         overview(items, [verdicts(one) for one in items]).splitlines() == document()[0].splitlines()
     )
@@ -72,9 +73,7 @@ def test_a_document_is_its_overview_and_sections() -> None:
 
 
 def test_no_result_is_of_other_files() -> None:
-    assert "stale" not in {
-        outcome.state for name in paper_items() for outcome in measured(name).outcomes
-    }
+    assert "stale" not in {outcome.state for name in ITEMS for outcome in measured(name).outcomes}
 
 
 def test_every_result_belongs_to_a_cell() -> None:

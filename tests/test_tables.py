@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from dnnlib.sinks.sink import Entry, Kind
 from dnnlib.sinks.table import SINKS
-from programs.tables.work import paper_items
+from programs.tables.work import paper_items, shown_items
 from skip.tables.spec import item_names, load_item
 from tables import main
 
@@ -155,6 +155,13 @@ def test_items_beside_the_paper_are_run_by_name(tmp_path: Path) -> None:
     assert (
         "Not run: it needs an EDM2 network" in tables("show", "edm2", "--results", tmp_path).stdout
     )
+
+
+def test_all_that_is_shown_is_what_a_profile_can_have() -> None:
+    for profile, missing in (("demo", {"edm2"}), ("paper", {"rivals"})):
+        shown = shown_items(profile)
+        assert shown[: len(paper_items())] == paper_items()
+        assert set(item_names()) - set(shown) == missing
 
 
 def test_an_item_that_is_done_says_how_to_measure_it_anew() -> None:

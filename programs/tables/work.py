@@ -35,8 +35,8 @@ from skip.tables.spec import item_names, load_item
 from torch_utils import distributed
 from torch_utils.precision import Kind, computed_in, every_kind
 
-# What is run by its name: calibrations, and what is not in the paper.
-NOT_OF_THE_PAPER = ("calibrate", "edm2", "guidance", "rivals")
+# What is run by its name only: calibrations, and what the paper did not try.
+BY_NAME = ("calibrate", "edm2", "guidance", "rivals")
 
 
 def list_items(asked: CellFlags, names: tuple[str, ...]) -> None:
@@ -100,7 +100,7 @@ def show(asked: CellFlags, output: ShowFlags, names: tuple[str, ...]) -> None:
     """What `tables.py show` does."""
     if bool(names) == output.all:
         raise ValueError("name the items to show, or give --all")
-    items = _items(names or paper_items(), asked)
+    items = _items(names or shown_items(asked.profile), asked)
     pictures = Path(output.pictures) if output.pictures else None
     if output.zoom is not None and pictures is None and output.format != "html":
         raise ValueError(
@@ -199,8 +199,15 @@ def _range(name: str, text: str) -> tuple[float, float]:
 
 
 def paper_items() -> list[str]:
-    """The paper's items; calibrations, and what is not in the paper, are run by name."""
-    return [name for name in item_names() if not name.startswith(NOT_OF_THE_PAPER)]
+    """The paper's items, and controls of them; the others are run by name."""
+    return [name for name in item_names() if not name.startswith(BY_NAME)]
+
+
+def shown_items(profile: str) -> list[str]:
+    """All items, those that are run by name last, and of these none that a profile cannot have."""
+    paper = paper_items()
+    others = [name for name in item_names() if name not in paper]
+    return [*paper, *(name for name in others if load_item(name, profile).requires is None)]
 
 
 def _items(names: Sequence[str], asked: CellFlags) -> list[Item]:

@@ -132,6 +132,11 @@ class Item:
     plot: Plot | None = None
     flags: str = ""
 
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether its directions are the paper's; those of others are questions of our own."""
+        return not self.source.startswith("nowhere")
+
 
 def nfe(cell: Cell) -> int | None:
     """Network evaluations per image, of cells that generate images."""

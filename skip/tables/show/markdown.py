@@ -26,7 +26,7 @@ from skip.tables.show.verdicts import Judged
 
 # What the words of a verdict mean, and what they do not.
 READING = (
-    "*Seen*: the cells show the paper's direction by more than chance allows at 5%. Where one of several cells is "
+    "*Seen*: the cells show the direction by more than chance allows at 5%. Where one of several cells is "
     "enough, the 5% is divided among them.",
     "*Not seen*: they show the opposite by more than chance allows. Where one of several groups is enough, the 5% is "
     "divided among them.",
@@ -39,6 +39,7 @@ READING = (
 )
 MANY = 8  # a table of more values than this has them as rows
 WIDE, LONG = 8, 40  # a table of more columns or rows than this is folded
+NOT_YET = "not yet measured"
 SHORT = 4  # rows of comparisons that need no folding
 
 
@@ -49,34 +50,38 @@ def overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]]) 
         items: in order.
         judged: the verdicts on the claims of each.
     """
-    names: list[str] = []
-    directions: list[str] = []
-    here: list[str] = []
-    for measured, found in zip(items, judged, strict=True):
+    parts = [
+        f"# Results, profile {items[0].item.profile}",
+        "± and error bars are one standard error over the images of a cell. Cells share their seeds, so differences "
+        "are paired, and far more certain than two values side by side.",
+        _bullets(READING),
+    ]
+    both = list(zip(items, judged, strict=True))
+    for head, of_the_paper in (("the paper's direction", True), ("asked beside the paper", False)):
+        some = [one for one in both if one[0].item.is_of_the_paper == of_the_paper]
+        if rows := claims(some):
+            names, directions, here = (list(texts) for texts in zip(*rows, strict=True))
+            columns = [
+                Column("", names, "left"),
+                Column(head, directions, "left"),
+                Column("here", here, "left"),
+            ]
+            parts.append(table(columns))
+    return "\n\n".join(parts)
+
+
+def claims(
+    judged: Iterable[tuple[MeasuredItem, Sequence[Judged]]],
+) -> list[tuple[str, str, str]]:
+    """Of each claim the item, the direction and what is seen of it."""
+    rows = []
+    for measured, found in judged:
         name = heading(measured.item).partition(":")[0]
         if measured.item.requires:
-            names.append(name)
-            directions.append("")
-            here.append(f"not run: it needs {measured.item.requires}")
+            rows.append((name, "", f"not run: it needs {measured.item.requires}"))
             continue
-        for one in found:
-            names.append(name)
-            directions.append(one.says)
-            here.append(one.seen or "not yet measured")
-
-    columns = [
-        Column("", names, "left"),
-        Column("the paper's direction", directions, "left"),
-        Column("here", here, "left"),
-    ]
-    return (
-        f"# Results, profile {items[0].item.profile}\n\n"
-        "± and error bars are one standard error over the images of a cell. Cells share their seeds, so differences "
-        "are paired, and far more certain than two values side by side.\n\n"
-        + _bullets(READING)
-        + "\n\n"
-        + table(columns)
-    )
+        rows += [(name, one.says, one.seen or NOT_YET) for one in found]
+    return rows
 
 
 def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence[Path] = ()) -> str:
@@ -116,15 +121,17 @@ def section(measured: MeasuredItem, judged: Sequence[Judged], pictures: Sequence
         )
     if judged:
         sentences = [f"{number}. {one.sentence}" for number, one in enumerate(judged, 1)]
-        says = "What the paper says of it"
-        if item.source.startswith("nowhere"):
-            says = "What is asked of it"
-        parts.append(f"{says}:\n\n" + "\n".join(sentences))
+        parts.append(f"{heading_of_claims(item)}:\n\n" + "\n".join(sentences))
     if rows := comparisons(judged):
         parts.append(
             folded("What was compared", rows) if len(rows[0].texts) > SHORT else table(rows)
         )
     return "\n\n".join(parts)
+
+
+def heading_of_claims(item: Item) -> str:
+    """Whose directions the claims are."""
+    return "What the paper says of it" if item.is_of_the_paper else "What is asked of it"
 
 
 def main_table(measured: MeasuredItem) -> list[Column]:

@@ -16,11 +16,13 @@ from skip.tables.show import plots
 from skip.tables.show.choices import made_of
 from skip.tables.show.labels import heading, in_words, label
 from skip.tables.show.markdown import (
+    NOT_YET,
     READING,
     best_in_words,
     command,
     comparisons,
     computed_elsewhere,
+    heading_of_claims,
     main_table,
 )
 from skip.tables.show.sweeps import sweeps
@@ -29,7 +31,6 @@ from skip.tables.show.verdicts import Judged, verdicts
 from skip.tables.spec import load_item
 
 ASSETS = Path(__file__).resolve().parent / "report"
-NOT_YET = "not yet measured"
 OPEN_ROWS = 12  # a table of more rows than this is folded at first
 
 
@@ -136,7 +137,7 @@ def _overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]])
         f'<div class="filters" role="group" aria-label="Verdicts">{every}{"".join(buttons)}'
         '<label>Search <input type="search" id="search"></label></div>'
         '<div class="scroll"><table id="claims" class="sortable"><thead><tr>'
-        '<th scope="col">Item</th><th scope="col">The paper\'s direction</th><th scope="col">Here</th>'
+        '<th scope="col">Item</th><th scope="col">Direction</th><th scope="col">Here</th>'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -150,10 +151,9 @@ def _section(measured: MeasuredItem, judged: Sequence[Judged], figure: str, curv
     parts.append(f'<p class="source">In the paper: {escape(item.source)}.</p>')
     parts.append(_command(command(item)))
     if judged:
-        says = "What the paper says of it"
-        if item.source.startswith("nowhere"):
-            says = "What is asked of it"
-        parts.append(f"<h3>{says}</h3>{_list('ol', [_verdict(one) for one in judged])}")
+        parts.append(
+            f"<h3>{heading_of_claims(item)}</h3>{_list('ol', [_verdict(one) for one in judged])}"
+        )
     if curves:
         parts.append(f'<div class="curves" data-item="{item.name}"></div>')
         if figure:
