@@ -62,18 +62,31 @@ class MeasuredItem:
         return [name for name in self.names if "[" in name]
 
     def baseline(self, outcome: Outcome) -> Outcome | None:
-        """The first of the outcomes at rho = 1 whose cell is otherwise the same; None of one at rho = 1 itself."""
-        if outcome.cell.by_name.get("rho") in (1.0, None):
+        """The first of the outcomes with a plain network whose cell is otherwise the same; None of a plain one itself.
+
+        Where other methods act on the skips in all cells, it is the one at rho = 1 with the same method.
+        """
+        rho, method = (outcome.cell.by_name.get(name) for name in ("rho", "skip_method"))
+        if rho is None or (rho == 1 and method is None):
             return None
-        return self._baselines.get(settings_without(outcome.cell, SKIP_SETTINGS))
+        same = _without_skips(outcome.cell)
+        return self._baselines.get((same, None)) or (
+            None if rho == 1 else self._baselines.get((same, method))
+        )
 
     @cached_property
-    def _baselines(self) -> dict[Hashable, Outcome]:
-        found: dict[Hashable, Outcome] = {}
+    def _baselines(self) -> dict[tuple[Hashable, str | None], Outcome]:
+        """The first at rho = 1, by all that is not of the skips and by the other methods on these."""
+        found: dict[tuple[Hashable, str | None], Outcome] = {}
         for outcome in self.outcomes:
-            if outcome.cell.by_name.get("rho") == 1:
-                found.setdefault(settings_without(outcome.cell, SKIP_SETTINGS), outcome)
+            values = outcome.cell.by_name
+            if values.get("rho") == 1:
+                found.setdefault((_without_skips(outcome.cell), values.get("skip_method")), outcome)
         return found
+
+
+def _without_skips(cell: Cell) -> Hashable:
+    return settings_without(cell, SKIP_SETTINGS | {"skip_method"})
 
 
 def settings_without(cell: Cell, names: set[str]) -> Hashable:

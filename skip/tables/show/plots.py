@@ -229,7 +229,7 @@ def encoded(measured: MeasuredItem, zoom: int | None = None) -> tuple[str, bytes
 
 
 def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:
-    """Every value as a multiple of that of the same cell at rho = 1, its error paired: without what seeds share.
+    """Every value as a multiple of that of the same cell of a plain network, its error paired: without what seeds share.
 
     Nothing where no other rho is measured beside 1.
     """
@@ -237,7 +237,7 @@ def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:
     compared = False
     for outcome in measured.done:
         at_one = outcome.cell.by_name.get("rho") == 1
-        baseline = outcome if at_one else measured.baseline(outcome)
+        baseline = measured.baseline(outcome) or (outcome if at_one else None)
         if baseline is None:
             continue
 

@@ -69,7 +69,7 @@ def _value_columns(measured: MeasuredItem) -> list[Column]:
             Column(label(name), [_value_with_least(outcome, name) for outcome in measured.outcomes])
         ]
         if any(gaps):
-            columns.append(Column("difference from rho 1", gaps))
+            columns.append(Column(_difference(measured), gaps))
         return columns
 
     columns, compared = [], False
@@ -86,9 +86,15 @@ def _value_columns(measured: MeasuredItem) -> list[Column]:
                 column.texts[number] = ""
     if compared:
         columns = [
-            column._replace(head=f"{column.head} (difference from rho 1)") for column in columns
+            column._replace(head=f"{column.head} ({_difference(measured)})") for column in columns
         ]
     return columns
+
+
+def _difference(measured: MeasuredItem) -> str:
+    """From what differences are: what else acts on the skips is compared with a plain network."""
+    others = any(cell.by_name.get("skip_method") for cell in measured.item.cells)
+    return "difference from plain" if others else "difference from rho 1"
 
 
 def _value_with_least(outcome: Outcome, name: str, gap: str = "") -> str:

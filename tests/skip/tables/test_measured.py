@@ -48,6 +48,19 @@ def test_the_baseline_is_the_first_cell_at_rho_1_that_is_otherwise_the_same(desk
     assert found == [None, None, None, measured.outcomes[1], None]
 
 
+def test_other_methods_are_compared_with_the_plain_network_where_it_is_there(desk: Desk) -> None:
+    freeu = desk.images(rho=1.0, skip_method="freeu:s1=0.5")
+    both = desk.images(rho=0.8, skip_method="freeu:s1=0.5")
+    plain = desk.images(rho=1.0)
+
+    measured = desk.read(desk.item(freeu, both, plain))
+    found = [measured.baseline(outcome) for outcome in measured.outcomes]
+    assert found == [measured.outcomes[2], measured.outcomes[2], None]
+
+    alone = desk.read(desk.item(freeu, both))
+    assert [alone.baseline(outcome) for outcome in alone.outcomes] == [None, alone.outcomes[0]]
+
+
 def test_a_damaged_result_of_other_seeds_stops_only_what_shows_it(desk: Desk) -> None:
     cell = desk.images(rho=1.0)  # seeds 0-3
     desk.save(cell, fid=3.0)
