@@ -2,8 +2,8 @@
 
     python benchmarks/methods.py --network demo --rounds 9
 
-Prints JSON: of each method of configs/rivals.toml, with the parameters it has there, the median over rounds of the
-ratio of its time to the plain network's, and the ratios' quartiles.
+Prints JSON: of each method of configs/rivals.toml, with the first parameters it has there for this network, the median
+over rounds of the ratio of its time to the plain network's, and the ratios' quartiles.
 """
 
 import json
@@ -31,7 +31,9 @@ def tuned_by_method(name: str, device: torch.device) -> dict[str, SkipTuned]:
     """The network as each method changes it; the plain one is the first."""
     net = ready_network(name, device, None, None)
     found: dict[str, SkipTuned] = {}
-    for cell in load_item("rivals", "demo").cells:
+    cells = load_item("rivals", "demo").cells
+    own = [cell for cell in cells if cell.by_name["network"] == name]
+    for cell in own or cells:
         settings = cell.settings
         found.setdefault(
             method(cell) or "plain",

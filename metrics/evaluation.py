@@ -76,7 +76,7 @@ class Evaluation:
 
     @contextlib.contextmanager
     def features(
-        self, settings: dict[str, Any], batches: Batches, ids: Sequence[int]
+        self, settings: dict[str, Any], batches: Batches, ids: Sequence[int], runs: int = 1
     ) -> Iterator[FeatureStore]:
         """A store with the features of `ids`, going on from what a killed run left.
 
@@ -84,9 +84,10 @@ class Evaluation:
             settings: what determines the images, as JSON.
             batches: yields the images of the ids it is given.
             ids: all the images that are wanted.
+            runs: as many may be at the same images in the cache, each with features of its own.
         Raises:
             ValueError: if `folder` holds features of other images.
-            RuntimeError: if another process is at the same images in the cache.
+            RuntimeError: if that many other runs are at the same images in the cache.
         """
         settings = settings | {
             "detector": self.detector.name,
@@ -105,8 +106,7 @@ class Evaluation:
         digest = hashlib.sha256(
             json.dumps([settings, format_seeds(ids)], sort_keys=True).encode()
         ).hexdigest()[:16]
-        folder = scratch_folder() / "features" / digest
-        with _alone(folder):
+        with _alone(scratch_folder() / "features" / digest, runs) as folder:
             store = FeatureStore(folder, settings)
             try:
                 extract(store, self.detector, ids, batches, self.device)
@@ -128,9 +128,9 @@ class Evaluation:
                 part = list(ids[start : start + self.batch])
                 yield part, images.batch(part)
 
-        with self.features(
-            {"images": images.fingerprint, "role": role}, batches, range(len(images))
-        ) as store:
+        settings = {"images": images.fingerprint, "role": role}
+        # Several runs compare with the same real images, and to wait for hours is worse than to read them again.
+        with self.features(settings, batches, range(len(images)), RUNS) as store:
             yield store
 
     def statistics(self, store: FeatureStore, ids: Sequence[int]) -> Statistics:
@@ -313,25 +313,39 @@ class Evaluation:
         }
 
 
+RUNS = 16  # that may be at the same stored images at a time
 LOOK_SECONDS = 0.3  # as long as another run may take to look whether anyone holds a lock
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder of the cache; the lock falls with the process, however it ends."""
-    if distributed.rank() != 0:
-        yield
-        return
+def _alone(folder: Path, runs: int) -> Iterator[Path]:
+    """Keep other runs out of a folder of the cache; the lock falls with the process, however it ends.
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    Args:
+        folder: of the first run.
+        runs: as many may be at work, the others in folders beside it.
+    Returns:
+        The folder of this run, on all ranks.
+    """
+    folders = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, runs + 1))]
     with contextlib.ExitStack() as held:
+        mine = _first_free(folders, held) if distributed.rank() == 0 else folder
+        chosen = distributed.as_rank_0_says([one == mine for one in folders])
+        yield folders[chosen.index(True)]
+
+
+def _first_free(folders: Sequence[Path], held: contextlib.ExitStack) -> Path:
+    """The first folder that no other run holds, and of these one that a killed run left, for its features."""
+    folders[0].parent.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(folders, key=lambda one: not one.exists()):
         try:
             held.enter_context(locked(Path(f"{folder}.lock"), LOOK_SECONDS))
-        except filelock.Timeout as error:
-            raise RuntimeError(
-                f"another run is at the same images, in {folder}; wait for it, or keep features in another folder"
-            ) from error
+        except filelock.Timeout:
+            continue
         for left in folder.parent.glob("*.lock"):  # by killed runs
             with contextlib.suppress(filelock.Timeout), locked(left, 0):
                 pass
-        yield
+        return folder
+    raise RuntimeError(
+        f"another run is at the same images, in {folders[0]}; wait for it, or keep features in another folder"
+    )

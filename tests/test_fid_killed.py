@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import processes
 import pytest
 import torch
 from click.testing import CliRunner
+from few_images import few_images
 from tiny_network import saved
 from torch import Tensor
 
 from fid import main
 from metrics.evaluation import Evaluation
+from metrics.images import StoredImages
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ["--detector", "demo", "--ref", str(ROOT / "assets/demo/reference.npz"), "--device", "cpu"]
@@ -158,6 +161,21 @@ def test_two_runs_do_not_disturb_each_other(evaluation: Evaluation) -> None:
             evaluation.features({}, batches, range(10)).__enter__()
     with evaluation.features({}, batches, range(10)) as store:
         assert store.done() == set(range(10))
+
+
+def test_two_runs_read_the_same_stored_images(evaluation: Evaluation, tmp_path: Path) -> None:
+    """Each on its own; and what a killed run left serves the next, wherever it is."""
+    images = StoredImages(few_images(tmp_path, 10))
+    with evaluation.features_of(images) as store:
+        with evaluation.features_of(images) as other:
+            assert other.folder == store.folder.with_name(f"{store.folder.name}-2")
+            assert other.done() == store.done() == set(range(10))
+        assert not other.folder.exists() and store.done() == set(range(10))
+
+        left = shutil.copytree(store.folder, other.folder)
+    with evaluation.features_of(images) as store:
+        assert store.folder == left
+    assert not list((tmp_path / "cache" / "features").iterdir())
 
 
 def test_the_lock_of_a_killed_run_is_free(evaluation: Evaluation, tmp_path: Path) -> None:
