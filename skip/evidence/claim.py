@@ -1,6 +1,6 @@
 """What the paper reports as a direction, to be looked for in measured cells."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,7 +63,7 @@ class Claim:
         for_each: the setting whose every value must show it; None takes all points together.
         baseline: the value of `along`, of `for_each` for best_above, that others are compared with.
         against: the values that are compared with it; None is all others.
-        match: settings of the cells that it is about; None takes all.
+        match: settings of the cells that it is about, each a value or several of them; None takes all.
         metrics: instead of `metric`, of most_lower.
         margin: of equal, as a fraction of the baseline's value.
         than: of falls_less, the value of `for_each` that others are compared with.
@@ -78,7 +78,7 @@ class Claim:
     for_each: str | None = None
     baseline: Setting = 1.0
     against: tuple[Setting, ...] | None = None
-    match: Mapping[str, Setting] | None = None
+    match: Mapping[str, Setting | Sequence[Setting]] | None = None
     metrics: tuple[str, ...] = ()
     margin: float | None = None
     than: Setting = None
@@ -115,3 +115,11 @@ class Claim:
                 f"metric is {self.metric!r} and metrics {self.metrics}: most_lower needs several "
                 "metrics, every other kind one metric"
             )
+
+    def is_about(self, settings: Mapping[str, Setting]) -> bool:
+        """Whether a cell of these settings is one of those that it is about."""
+        for name, wanted in (self.match or {}).items():
+            several = wanted if isinstance(wanted, list | tuple) else [wanted]
+            if settings.get(name) not in several:
+                return False
+        return True

@@ -77,8 +77,7 @@ def _name(claim: Claim, group: Setting) -> str:
 
 def _groups(claim: Claim, metric: str, points: Sequence[Point]) -> Groups:
     """The metric's estimates by `for_each` and `along`."""
-    wanted = claim.match or {}
-    needed = [claim.along, *wanted]
+    needed = [claim.along, *(claim.match or {})]
     if claim.for_each:
         needed.insert(1, claim.for_each)
     _require("setting", needed, [point.settings for point in points])
@@ -86,7 +85,7 @@ def _groups(claim: Claim, metric: str, points: Sequence[Point]) -> Groups:
 
     groups: Groups = {}
     for point in points:
-        if any(point.settings.get(name) != value for name, value in wanted.items()):
+        if not claim.is_about(point.settings):
             continue
         if metric not in point.estimates or any(name not in point.settings for name in needed):
             continue

@@ -145,13 +145,13 @@ def nfe(cell: Cell) -> int | None:
 
 
 def method(cell: Cell) -> str | None:
-    """What acts on the long skips, in the words of tables; None of what is plain, or no network."""
+    """What acts on the long skips, in the words of tables; None without a network."""
     study = cell.settings
     if not isinstance(study, NetworkSettings):
         return None
     titles = [] if study.scale.is_identity else ["Skip-Tuning"]
     titles += [one.title for one in parse_methods(study.skip_method) if not one.is_identity]
-    return " + ".join(titles) or None
+    return " + ".join(titles) or "plain"
 
 
 def setting(cell: Cell, name: str) -> Any:

@@ -149,6 +149,8 @@ def in_words(settings: Mapping[str, Any]) -> str:
 def _phrase(name: str, value: Any) -> str:
     if isinstance(value, str) and (name, value) in PHRASES:
         return PHRASES[name, value]
+    if name == "method":
+        return str(value)
     if name == "steps":
         return f"{value} steps"
     if name == "trajectory_steps":

@@ -68,7 +68,7 @@ def plot(measured: MeasuredItem) -> Any:
         draw_curves(axes, panel.curves, order)
         if how.logx:
             plot_style.log_scale(axes, "x")
-        if how.logy and number == 1:  # multiples of one value are near 1
+        if how.logy and not panel.relative:  # multiples of one value are near 1
             plot_style.log_scale(axes, "y")
         if how.x == "index":
             plot_style.whole_numbers(axes)

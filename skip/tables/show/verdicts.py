@@ -127,7 +127,7 @@ def _is_about(claim: Claim, outcome: Outcome) -> bool:
     settings = _settings(outcome)
     for name in claim.match or {}:
         _require(name, settings)
-    return all(settings.get(name) == value for name, value in (claim.match or {}).items())
+    return claim.is_about(settings)
 
 
 def _settings(outcome: Outcome) -> dict[str, Setting]:

@@ -177,6 +177,9 @@ def test_a_claim_about_some_of_the_cells() -> None:
     assert judge(claim, edm + ldm).seen == "seen"
     assert judge(replace(claim, match={"network": "edm"}), edm + ldm).seen == "not seen"
     assert judge(claim, edm).seen == "undecided"
+    both = replace(claim, match={"network": ["ldm", "edm"]}, for_each="network")
+    found = judge(both, [*edm, *ldm, *cells("time", {"increasing": 1.0}, network="other")])
+    assert [row.group for row in found.rows] == ["network edm", "network ldm"]
     with pytest.raises(ValueError, match="two cells have time increasing"):
         judge(replace(claim, match=None), edm + ldm)
     with pytest.raises(ValueError, match="no cell has the setting 'net'"):

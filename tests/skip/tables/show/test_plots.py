@@ -138,6 +138,22 @@ def test_each_panel_of_a_setting_has_one_relative_to_rho_1(desk: Desk) -> None:
     curves = [list(one.containers[0].lines[0].get_ydata()) for one in axes]
     assert curves == [[3, 6], [0.5, 1], [6, 8], [0.75, 1]]
 
+    scales = [
+        one.get_yscale()
+        for one in plot(desk.read(desk.item(*cells, plot=replace(how, logy=True)))).axes
+    ]
+    assert scales == ["log", "linear", "log", "linear"], "multiples are near 1"
+
+
+def test_methods_on_the_skips_are_named_by_themselves(desk: Desk) -> None:
+    methods = (None, "freeu:s1=0.5")
+    cells = [desk.images(rho=rho, skip_method=name) for rho in (1.0, 0.8) for name in methods]
+    for cell in cells:
+        desk.save(cell, fid=5.0)
+    how = Plot("nfe", ("fid",), ("method",))
+    (axes,) = plot(desk.read(desk.item(*cells, plot=how))).axes
+    assert list(drawn(axes)) == ["plain", "FreeU", "Skip-Tuning", "Skip-Tuning + FreeU"]
+
 
 def test_two_cells_at_one_place(desk: Desk) -> None:
     cells = desk.sweep({1.0: 6.0}, steps=9) + desk.sweep({1.0: 7.0}, steps=5)
