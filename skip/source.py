@@ -85,6 +85,32 @@ class LastNetwork:
         return self._net
 
 
+def check_levels(
+    levels: Sequence[float],
+    window: tuple[float, float] | None,
+    interval: tuple[float, float] | None,
+) -> None:
+    """Refuse a range of noise levels that no evaluation lies in: the images would be those without it.
+
+    Args:
+        levels: of the evaluations.
+        window: where the skips are changed, low < sigma <= high; None is everywhere.
+        interval: where there is guidance, likewise.
+    Raises:
+        ValueError: naming the range and the levels.
+    """
+    ranges = {
+        "the skips are changed (--rho-sigma)": window,
+        "there is guidance (--guidance-sigma)": interval,
+    }
+    for what, ends in ranges.items():
+        if ends is not None and not any(ends[0] < level <= ends[1] for level in levels):
+            raise ValueError(
+                f"no evaluation has a noise level above {ends[0]:g} and up to {ends[1]:g}, where alone {what}; they "
+                f"are at {min(levels):g} to {max(levels):g}"
+            )
+
+
 @dataclass(frozen=True)
 class ImageSource:
     """A network, a sampler and skip coefficients; with a seed they determine an image.
@@ -193,6 +219,8 @@ class ImageSource:
         net = network(self.network, device, self.autoencoder, self.dtype, compile)
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)
+        interval = self.guidance_sigma if self.scale_of_guidance != 1 else None
+        check_levels(self.sampler.evaluated(net), self.scale.window, interval)
         guided = self.scale_of_guidance != 1
         guide: Precond | SkipTuned | None = None
         if guided and self.guide_rho is not None:

@@ -18,7 +18,7 @@ from sampling.settings import SamplerSettings
 from skip.methods.table import parse_methods
 from skip.options import network_defaults, with_defaults
 from skip.scale import SkipScale
-from skip.source import DTYPES, ready_network, warn_without_class
+from skip.source import DTYPES, check_levels, ready_network, warn_without_class
 from skip.tuned import SkipTuned
 from training.precond import Precond
 from training.storage import save_network
@@ -131,6 +131,8 @@ class EDMPipeline(DiffusionPipeline):
         return_dict: bool = True,
         guidance_scale: float | None = None,
         skip_method: str | None = None,
+        guide_rho: float | None = None,
+        guidance_sigma: tuple[float, float] | None = None,
         **settings: Any,
     ) -> Any:
         """Make images.
@@ -148,6 +150,8 @@ class EDMPipeline(DiffusionPipeline):
             guidance_scale: of guidance by the guide, or by the network without its class; None: the network's own
                 default, or none.
             skip_method: as --skip-method of generate.py.
+            guide_rho: skip guidance: the guide is the network itself, with its class, at this rho.
+            guidance_sigma: (low, high): guidance only where low < sigma <= high.
             settings: fields of `sampling.settings.SamplerSettings`, as sampler="unipc".
         Raises:
             ValueError: if a value is unknown, or does not fit the network.
@@ -163,7 +167,13 @@ class EDMPipeline(DiffusionPipeline):
             raise ValueError("num_inference_steps and steps are one setting; give one of them")
         if num_inference_steps is not None:
             settings["steps"] = num_inference_steps
-        make = self._maker(settings, rho, skip_method, guidance_scale)
+        _check_settings(settings)
+        defaults = dict(self._defaults)
+        own_scale = defaults.pop("guidance", 1.0)
+        sampler = SamplerSettings(**with_defaults(settings, defaults))
+        scale = own_scale if guidance_scale is None else guidance_scale
+        guidance = self._guidance(scale, guide_rho, guidance_sigma)
+        make = self._maker(sampler, _scale(rho), skip_method, guidance)
         classes = self._classes(class_labels, batch_size)
         random = SeedNoise.by(_one_per_image(generator, batch_size))
         images, _ = make(draws(random, make.shape, self.unet.label_dim, classes))
@@ -175,26 +185,39 @@ class EDMPipeline(DiffusionPipeline):
             found = self.numpy_to_pil(found)
         return ImagePipelineOutput(images=found) if return_dict else (found,)
 
+    def _guidance(
+        self, scale: float, guide_rho: float | None, interval: tuple[float, float] | None
+    ) -> Guidance:
+        if scale == 1:
+            for name, value in (("guide_rho", guide_rho), ("guidance_sigma", interval)):
+                if value is not None:
+                    raise ValueError(
+                        f"{name} {value} does nothing without guidance: give guidance_scale"
+                    )
+        if guide_rho is None:
+            if scale != 1 and self.guide is None:
+                warn_without_class("this network", self.unet)
+            return Guidance(scale, self.guide, interval)
+        if self.guide is not None:
+            raise ValueError(
+                f"the guide is either the pipeline's own or the network itself with rho {guide_rho:g}: leave guide_rho "
+                "out"
+            )
+        return Guidance(scale, SkipTuned(self.unet, SkipScale(guide_rho)), interval)
+
     def _maker(
         self,
-        settings: dict[str, Any],
-        rho: Rho | None,
+        sampler: SamplerSettings,
+        scale: SkipScale,
         skip_method: str | None,
-        guidance_scale: float | None,
+        guidance: Guidance,
     ) -> ImageMaker:
         for part in self._parts:
             part.dtype = self._dtype
             part.set_dtype(part.compute_dtype(self.device))
-        _check_settings(settings)
-        defaults = dict(self._defaults)
-        guidance = defaults.pop("guidance", 1.0)
-        if guidance_scale is not None:
-            guidance = guidance_scale
-        if guidance != 1 and self.guide is None:
-            warn_without_class("this network", self.unet)
-        tuned = SkipTuned(self.unet, _scale(rho), methods=parse_methods(skip_method))
-        sampler = SamplerSettings(**with_defaults(settings, defaults))
-        return ImageMaker(tuned, sampler, self.device, Guidance(guidance, self.guide))
+        check_levels(sampler.evaluated(self.unet), scale.window, guidance.interval)
+        tuned = SkipTuned(self.unet, scale, methods=parse_methods(skip_method))
+        return ImageMaker(tuned, sampler, self.device, guidance)
 
     def _classes(
         self, labels: int | Sequence[int] | Tensor | None, batch_size: int

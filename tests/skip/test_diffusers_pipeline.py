@@ -55,6 +55,11 @@ def theirs(pipe: Any, *seeds: int, **how: Any) -> Tensor:
         ({"skip_method": "freeu:b1=1.3"}, {"skip_method": "freeu:b1=1.3"}),
         ({"class_idx": 3}, {"class_labels": 3}),
         ({"guidance": 2.0}, {"guidance_scale": 2.0}),
+        ({"guidance": 2.0, "guide_rho": 1.2}, {"guidance_scale": 2.0, "guide_rho": 1.2}),
+        (
+            {"guidance": 2.0, "guidance_sigma": (1.0, 9.0)},
+            {"guidance_scale": 2.0, "guidance_sigma": (1.0, 9.0)},
+        ),
     ],
 )
 def test_images_are_bitwise_those_of_every_program(
@@ -178,6 +183,13 @@ def test_a_weaker_network_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"generator": [5]}, "a generator is 5; give torch.Generator().manual_seed(seed)"),
         ({"num_inference_steps": 3, "steps": 3}, "num_inference_steps and steps are one setting"),
         ({"guidance_scale": float("nan")}, "the guidance scale is nan"),
+        ({"guide_rho": 1.1}, "guide_rho 1.1 does nothing without guidance: give guidance_scale"),
+        ({"guidance_sigma": (1.0, 2.0)}, "guidance_sigma (1.0, 2.0) does nothing without"),
+        (
+            {"guidance_scale": 2, "guide_rho": 1.1, "guidance_sigma": (90.0, 99.0)},
+            "no evaluation has a noise level above 90 and up to 99, where alone there is guidance",
+        ),
+        ({"rho": SkipScale(0.8, window=(90.0, 99.0))}, "where alone the skips are changed"),
         ({"class_labels": 10}, "class 10 is asked for; the network has classes 0 to 9"),
         ({"class_labels": [1, 2, 3]}, "3 class_labels for 1 images"),
         ({"generator": []}, "0 generators for 1 images; give one for each"),

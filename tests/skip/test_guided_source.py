@@ -179,6 +179,14 @@ def test_both_networks_are_compiled(networks: Path) -> None:
             r"guidance_sigma \(1.0, 2.0\) does nothing without guidance",
         ),
         ({"guidance": 2.0, "guidance_sigma": (2.0, 1.0)}, "noise levels of guidance are 2,1"),
+        (
+            {"guidance": 2.0, "guidance_sigma": (100.0, 200.0)},
+            "no evaluation has a noise level above 100 and up to 200, where alone there is guidance",
+        ),
+        (
+            {"scale": SkipScale(0.8, window=(100.0, 200.0))},
+            r"where alone the skips are changed \(--rho-sigma\); they are at 0.002 to 80",
+        ),
         ({"guidance": 2.0, "guide_rho": math.nan}, "a skip coefficient is nan"),
         ({"guidance": 2.0, "guide_rho": 0.9, "guide": "weak"}, "give one of them"),
         ({"network": "plain", "guidance": 1.4}, "the network is unconditional.* as its guide"),

@@ -107,8 +107,7 @@ def test_the_skip_target_reaches_the_network(
     )
 
 
-def test_a_window_outside_the_run_leaves_the_plain_images(network: str) -> None:
-    assert np.array_equal(made(network), made(network, scale=SkipScale(0.5, window=(100.0, 200.0))))
+def test_rho_1_leaves_the_plain_images(network: str) -> None:
     assert np.array_equal(made(network), made(network, scale=SkipScale()))
 
 

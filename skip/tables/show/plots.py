@@ -229,7 +229,7 @@ def encoded(measured: MeasuredItem, zoom: int | None = None) -> tuple[str, bytes
 
 
 def _relative_to_baseline(measured: MeasuredItem) -> list[Outcome]:
-    """Every value as a multiple of that of the same cell of a plain network, its error paired: without what seeds share.
+    """Every value as a multiple of that of a plain network's cell, its error paired: without what seeds share.
 
     Nothing where no other rho is measured beside 1.
     """
