@@ -49,7 +49,7 @@ def _authpct(e: Evidence) -> dict[str, Value]:
     influence = shares - shares.mean()
     error = None
     beside = {}
-    if len(shares) > 1:
+    if influence.any():  # a share of none or of all does not tell how sure it is
         error = float(influence.std() / len(shares) ** 0.5)
         beside = {"authpct_standard_error": error}
     return {"authpct": Value(float(shares.mean()), error, influence, beside)}

@@ -89,8 +89,8 @@ def _check_k(k: int) -> None:
 
 
 def _share(value: float, count: int) -> Value:
-    """A share of so many images, with the binomial's standard error."""
-    return Value(value, (value * (1 - value) / count) ** 0.5)
+    """A share of so many images, with the binomial's standard error; a share of none or of all does not tell its own."""
+    return Value(value, (value * (1 - value) / count) ** 0.5 or None)
 
 
 def _pr(e: Evidence) -> dict[str, Value]:

@@ -58,11 +58,9 @@ def test_as_far_as_the_real_ones_are_apart_is_a_copy_still(unit: float) -> None:
 def test_copies_are_none_and_strangers_all() -> None:
     real = np.random.RandomState(2).randn(20, 4)
     value = METRICS["authpct"].compute[0](Evidence(features=real, real=real))["authpct"]
-    assert (value.value, value.error) == (0, 0)
-    assert (
-        METRICS["authpct"].compute[0](Evidence(features=real + 100, real=real))["authpct"].value
-        == 100
-    )
+    assert (value.value, value.error, value.beside) == (0, None, {}), "a share of none has no error"
+    value = METRICS["authpct"].compute[0](Evidence(features=real + 100, real=real))["authpct"]
+    assert (value.value, value.error) == (100, None)
 
 
 def test_its_error_is_the_binomials_and_order_counts_for_nothing() -> None:

@@ -5,6 +5,8 @@ import pytest
 import torch
 from conftest import golden_json, golden_npz
 
+from metrics.metric import Evidence
+from metrics.names import METRICS
 from metrics.precision_recall import density_coverage, precision_recall
 
 # With k = 1 their balls have the radii 1, 1, 1, 1 and 7
@@ -136,3 +138,13 @@ def test_neither_scale_nor_origin_matters(scale: float, shift: float) -> None:
     moved = (scale * real + shift, scale * generated + shift)
     assert precision_recall(*moved) == precision_recall(real, generated)
     assert density_coverage(*moved) == density_coverage(real, generated)
+
+
+def test_the_error_of_a_share_is_the_binomials_where_it_tells_one() -> None:
+    x = np.random.default_rng(0).standard_normal((40, 3))
+    same = METRICS["pr"].compute[0](Evidence(features=x, real=x))
+    assert (same["precision"].value, same["precision"].error) == (1, None)
+    apart = METRICS["pr"].compute[0](
+        Evidence(features=np.concatenate([x[:30], x[:10] + 99]), real=x)
+    )
+    assert apart["precision"].error == pytest.approx((0.75 * 0.25 / 40) ** 0.5)
