@@ -132,8 +132,12 @@ def importing() -> Iterator[None]:
             from skip.options import image_source
 
     Raises:
-        RuntimeError: for a package that is not installed.
+        RuntimeError: for a package that is not installed; or if the current folder was deleted, in which torch fails.
     """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise RuntimeError("the current folder was deleted; cd to one that there is") from error
     waiting = is_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if waiting:
         signal.signal(signal.SIGINT, stop_importing)

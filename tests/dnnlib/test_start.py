@@ -165,3 +165,11 @@ def test_the_installed_command_is_a_program(monkeypatch: pytest.MonkeyPatch) -> 
     assert not is_program()
     monkeypatch.setitem(sys.modules, COMMAND, ModuleType(COMMAND))
     assert is_program()
+
+
+def test_a_deleted_folder_is_said_in_words(tmp_path: Path) -> None:
+    """From where relative paths lead nowhere, and torch cannot load its libraries."""
+    program = f"cd {tmp_path} && rmdir {tmp_path} && {sys.executable} {ROOT}/generate.py --outdir x"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the current folder was deleted" in done.stderr
