@@ -12,7 +12,7 @@ from sampling.guidance import Guidance
 from sampling.names import Labels
 from sampling.noise import first_draws
 from sampling.settings import NoiseRange, SamplerSettings
-from skip.methods.table import parse_methods, record_of_methods
+from skip.methods.table import check_reach, parse_methods, record_of_methods
 from skip.names import BATCH, DTYPES, LEAST_BATCH, MOST_BATCH
 from skip.scale import SkipScale, as_json
 from skip.tuned import SkipTuned
@@ -231,7 +231,9 @@ class ImageSource:
         if guided and guide is None:
             warn_without_class(self.network, net)
 
-        tuned = SkipTuned(net, self.scale, self.skip_target, parse_methods(self.skip_method))
+        methods = parse_methods(self.skip_method)
+        check_reach(methods, net.skip_levels, self.network)
+        tuned = SkipTuned(net, self.scale, self.skip_target, methods)
         checkpoint = describe(self.network, self.autoencoder)
         if net.assumed:
             checkpoint["assumed"] = net.assumed

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skip.methods.method import Joins, SkipMethod
+from skip.methods.table import check_reach
 from skip.scale import AXES, SkipScale
 
 
@@ -25,7 +26,7 @@ class SkipTuned:
         methods: what else acts on the skips, in this order, before they are scaled; when, `scale` says.
     Raises:
         ValueError: if `scale` gives another number of coefficients than `net` has long skips, or depends on the time of
-            a network that knows none.
+            a network that knows none, or if a parameter of a method touches none of its skips.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class SkipTuned:
         self.net, self.scale, self.target = net, scale, target
         self.methods = [method for method in methods if not method.is_identity]
         self._relative_time = self._time_of(net)
+        if self.methods:
+            check_reach(self.methods, net.skip_levels, f"this network ({type(net).__name__})")
 
     def _time_of(self, net: Any) -> Callable[[Tensor], Tensor] | None:
         """What tells the network's own time, where rho or a method depends on it."""

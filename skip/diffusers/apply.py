@@ -14,7 +14,7 @@ from skip.diffusers.joins import MODELS, Model, model_of, sites, uncompiled
 from skip.diffusers.schedulers import Clock, SigmaOfTimestep, sigma_from_scheduler
 from skip.diffusers.tuning import Tuning
 from skip.methods.method import SkipMethod
-from skip.methods.table import parse_methods
+from skip.methods.table import check_reach, parse_methods
 from skip.scale import SkipScale
 
 
@@ -23,7 +23,7 @@ def apply(
     scale: SkipScale,
     scheduler: Any = None,
     sigma_of_timestep: SigmaOfTimestep | None = None,
-    methods: str | Sequence[SkipMethod] = (),
+    methods: str | Sequence[SkipMethod] | None = None,
 ) -> "Applied":
     r"""Multiply the long skips of a diffusers model by rho_i(sigma), until the result's remove().
 
@@ -54,7 +54,8 @@ def apply(
     Raises:
         ValueError: if the model or one of its up blocks is of an unknown type, if it is Skip-Tuned already, if `scale`
             is no SkipScale or gives another number of coefficients than the model has long skips, if the noise level
-            is needed and cannot be told, or if a method is unknown or acts on maps that the model has not.
+            is needed and cannot be told, or if a method is unknown, acts on maps that the model has not, or has a
+            parameter that touches none of its skips.
     """
     model: Any = uncompiled(unet)
     entry = _entry(model)
@@ -72,6 +73,8 @@ def apply(
     scale.per_layer(sum(site.count for site in places))  # fails now rather than in a run
 
     acting = _acting(model, entry, methods)
+    levels = [site.level for site in places for _ in range(site.count)]
+    check_reach(acting, levels, f"this {type(model).__name__}")
     idle = scale.is_identity and not acting
     timed = not idle and (scale.time != "constant" or scale.window is not None)
     clock = _clock(model, entry, scale, scheduler, sigma_of_timestep) if timed else None
@@ -103,10 +106,10 @@ def _entry(model: Any) -> Model:
 
 
 def _acting(
-    model: Any, entry: Model, methods: str | Sequence[SkipMethod]
+    model: Any, entry: Model, methods: str | Sequence[SkipMethod] | None
 ) -> tuple[SkipMethod, ...]:
     """The methods that do something."""
-    given = parse_methods(methods) if isinstance(methods, str) else tuple(methods)
+    given = parse_methods(methods) if isinstance(methods, str) else tuple(methods or ())
     for method in given:
         if not hasattr(method, "is_identity"):
             raise ValueError(

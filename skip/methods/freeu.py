@@ -10,6 +10,8 @@ from torch import Tensor
 
 from skip.methods.method import per_image
 
+LEVELS = {"b1": 0, "s1": 0, "b2": 1, "s2": 1}  # where each parameter acts
+
 
 @dataclass(frozen=True)
 class FreeU:
@@ -43,6 +45,10 @@ class FreeU:
     def is_identity(self) -> bool:
         """See `SkipMethod`."""
         return {self.b1, self.b2, self.s1, self.s2} == {1}
+
+    def reaches(self, parameter: str, levels: Sequence[int]) -> bool:
+        """See `SkipMethod`."""
+        return LEVELS[parameter] in levels
 
     def join(
         self, u: Tensor, d: Tensor, layer: int, levels: Sequence[int], strength: Tensor

@@ -19,6 +19,14 @@ class SkipMethod(Protocol):
     def is_identity(self) -> bool:
         """Whether it leaves every network as it is."""
 
+    def reaches(self, parameter: str, levels: Sequence[int]) -> bool:
+        """Whether a parameter acts on any of the long skips of a network.
+
+        Args:
+            parameter: its name.
+            levels: as of `join`.
+        """
+
     def join(
         self, u: Tensor, d: Tensor, layer: int, levels: Sequence[int], strength: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,10 @@ class ScaleLong:
         """See `SkipMethod`."""
         return self.kappa == 1
 
+    def reaches(self, parameter: str, levels: Sequence[int]) -> bool:
+        """See `SkipMethod`: the outermost skip stays as it is."""
+        return len(levels) > 1
+
     def join(
         self, u: Tensor, d: Tensor, layer: int, levels: Sequence[int], strength: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -124,6 +124,29 @@ def _numbers(method: Any) -> list[Field[Any]]:
     return [field for field in fields(method) if field.type in (float, "float")]
 
 
+def check_reach(methods: Sequence[SkipMethod], levels: Sequence[int], network: str) -> None:
+    """Refuse a parameter that leaves every long skip of a network as it is.
+
+    Args:
+        methods: which act on the skips.
+        levels: of all long skips, as `SkipMethod.join` has them.
+        network: what to call it.
+    Raises:
+        ValueError: naming the parameter, and what the network has.
+    """
+    called = {kind: name for name, kind in METHODS.items()}
+    for method in methods:
+        for field in _numbers(method):
+            name, value = field.name, float(getattr(method, field.name))
+            if value == 1 or method.reaches(name, levels):
+                continue
+            at = ", ".join(str(level) for level in sorted(set(levels)))
+            raise ValueError(
+                f"{called[type(method)]}:{name}={value:g} touches no long skip of {network}, which has {len(levels)}, "
+                f"of level {at} (0 is the lowest resolution); leave {name} out"
+            )
+
+
 def record_of_methods(methods: Sequence[SkipMethod]) -> dict[str, dict[str, float]]:
     """Methods and their parameters as JSON, those that do nothing left out; equal methods give equal records."""
     called = {kind: name for name, kind in METHODS.items()}

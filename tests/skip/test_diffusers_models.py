@@ -465,6 +465,17 @@ def test_methods_need_maps(maker: Callable[[], Made]) -> None:
         skip.apply(net, SkipScale(), methods=["freeu:b1=2"])  # type: ignore[list-item]
 
 
+def test_a_parameter_that_touches_no_skip_is_refused() -> None:
+    flat = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    net = diffusers.UNet2DModel(**SMALL | flat | {"block_out_channels": (32,)}, add_attention=False)
+    said = r"freeu:s2=0.5 touches no long skip of this UNet2DModel, which has \d, of level 0 "
+    with pytest.raises(ValueError, match=said):
+        skip.apply(net, SkipScale(), methods="freeu:b1=1.1,s2=0.5")
+    assert "_skip_tuning" not in vars(net)
+    with skip.apply(net, SkipScale(), methods="freeu:b1=1.1"):
+        pass
+
+
 @torch.inference_mode()
 def test_on_a_gpu_nothing_is_waited_for() -> None:
     """Neither by rho and the methods nor by the noise level of a timestep; and no two devices meet."""

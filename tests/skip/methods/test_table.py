@@ -4,7 +4,7 @@ import pytest
 
 from skip.methods.freeu import FreeU, FreeU2
 from skip.methods.scalelong import ScaleLong
-from skip.methods.table import METHODS, parse_methods, record_of_methods
+from skip.methods.table import METHODS, check_reach, parse_methods, record_of_methods
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,27 @@ def test_equal_methods_have_equal_records() -> None:
     assert one == record_of_methods(parse_methods("freeu:b1=1.2"))
     assert one == {"freeu": {"b1": 1.2, "b2": 1.0, "s1": 1.0, "s2": 1.0}}
     assert record_of_methods(parse_methods("freeu:b1=1+scalelong:kappa=1")) == {}
+
+
+@pytest.mark.parametrize(
+    "text, levels, message",
+    [
+        (
+            "freeu:b2=1.3",
+            [0, 0, 0],
+            "freeu:b2=1.3 touches no long skip of n, which has 3, of level 0 ",
+        ),
+        ("freeu2:b1=1.1,s2=0.5", [0, 0], r"freeu2:s2=0.5 .* lowest resolution\); leave s2 out"),
+        ("freeu:b1=2+scalelong:kappa=0.9", [0], "scalelong:kappa=0.9 touches no long skip of n"),
+    ],
+)
+def test_a_parameter_that_touches_nothing_is_refused(
+    text: str, levels: list[int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_reach(parse_methods(text), levels, "n")
+    check_reach(parse_methods(text), [0, 0, 1], "n")
+    check_reach(parse_methods("freeu:b1=1.2,s1=0.9,b2=1,s2=1"), levels, "n")  # 1 is as if unsaid
 
 
 def test_the_table_names_every_method_once() -> None:
