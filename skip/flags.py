@@ -175,7 +175,7 @@ class SkipFlags(Flags, heading="Skip-Tuning"):
     top: float | None         = flag("What rho approaches towards the last layer  [default: 1]", name="--rho-top")
     spacing: Spacing | None   = flag("How the layers lie between the two  [default: paper]", name="--rho-spacing")
     constant: float | None    = flag("The same rho in every layer", name="--rho-constant")
-    layers: str | None        = flag("rho of each layer, deepest first; or a file of coefficients, as tables.py tune writes", name="--rho-layers", metavar="LIST|FILE")
+    layers: str | None        = flag("rho of each layer, deepest first; or a file of coefficients (and methods), as tables.py tune writes", name="--rho-layers", metavar="LIST|FILE")
     time: Time | None         = flag("How rho changes with the noise level  [default: constant]", name="--rho-time")
     axis: Axis | None         = flag("What --rho-time is linear in; time: that which LDM, U-ViT, VP and iDDPM networks are told  [default: edm]", name="--rho-axis")
     window: str | None        = flag("Tune only where LOW < sigma <= HIGH", name="--rho-sigma", metavar="LOW,HIGH")

@@ -11,8 +11,9 @@ from sampling.levels import NoiseLevels
 from sampling.names import GRIDS
 from sampling.settings import SamplerSettings
 from skip.flags import LevelFlags, SamplingFlags, SkipFlags
+from skip.methods.table import parse_methods
 from skip.scale import SkipScale
-from skip.scale_file import load_scale
+from skip.scale_file import Skips, load_skips
 from skip.source import ImageSource
 from training.presets import NETWORKS_TOML, load_presets
 
@@ -40,7 +41,7 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
         raise ValueError("--class and --labels both choose the classes; give one of them")
     _check_exponent(sampling.levels, skip)
     tuned = SkipFlags() if skip is None else skip
-    scale = skip_scale(tuned)
+    scale, method = skips(tuned)
     warn_beyond(scale.layers or (scale.bottom, scale.top))
 
     given = asked.given()
@@ -54,7 +55,7 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
         sampler=SamplerSettings(**with_defaults(sampler_settings(sampling), defaults)),
         scale=scale,
         skip_target=tuned.target or "full",
-        skip_method=tuned.method,
+        skip_method=method,
         **(guided | given),
     )
 
@@ -161,14 +162,14 @@ def with_defaults(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, 
     return left | given
 
 
-def skip_scale(skip: SkipFlags) -> SkipScale:
-    """The skip coefficients that the flags describe.
+def skips(skip: SkipFlags) -> Skips:
+    """The skip coefficients, and what else acts on the skips, that the flags describe.
 
     Raises:
         ValueError: if flags contradict each other, do nothing, or a list or file is not one of numbers.
     """
     if skip.layers is not None and not _is_list(skip.layers):
-        return _scale_of_file(skip, skip.layers)
+        return _skips_of_file(skip, skip.layers)
     given = skip.given()
     _check_effect(skip, given)
 
@@ -180,7 +181,7 @@ def skip_scale(skip: SkipFlags) -> SkipScale:
         given["layers"] = _numbers("--rho-layers", skip.layers)
     if skip.window is not None:
         given["window"] = _pair("--rho-sigma", skip.window)
-    return SkipScale(**given)
+    return Skips(SkipScale(**given), skip.method)
 
 
 def _check_effect(skip: SkipFlags, given: dict[str, Any]) -> None:
@@ -192,8 +193,9 @@ def _check_effect(skip: SkipFlags, given: dict[str, Any]) -> None:
             "give --rho-bottom and --rho-top, or --rho-constant, or --rho-layers: one of these three"
         )
     # Another method needs no coefficient; when it acts, the flags of time and window say.
-    about_method = {"method", "time", "axis", "window"} if skip.method else set()
-    idle_without = [name for name in given if name not in about_method]
+    acts = any(not method.is_identity for method in parse_methods(skip.method))
+    about_method = {"time", "axis", "window"} if acts else set()
+    idle_without = [name for name in given if name not in about_method | {"method"}]
     if idle_without and not coefficients:
         idle = skip.typed(idle_without[0])
         raise ValueError(f"{idle} does nothing without a coefficient, such as --rho-bottom=0.8")
@@ -203,15 +205,26 @@ def _check_effect(skip: SkipFlags, given: dict[str, Any]) -> None:
         raise ValueError("--rho-axis does nothing without --rho-time=increasing or decreasing")
 
 
-def _scale_of_file(skip: SkipFlags, file: str) -> SkipScale:
-    """What the file that --rho-layers names says; it leaves nothing to the other flags of coefficients."""
+def _skips_of_file(skip: SkipFlags, file: str) -> Skips:
+    """What the file that --rho-layers names says; it leaves nothing to the other flags of coefficients.
+
+    A method that it lacks may be given beside it.
+    """
     if not Path(file).is_file():
         raise ValueError(
             f"--rho-layers={file} is not a list of numbers such as 0.8,0.9,1, nor a file"
         )
     for name in replace(skip, layers=None, target=None, method=None).given():
         raise ValueError(f"--rho-layers={file} says all of it; drop {skip.typed(name)}")
-    return load_scale(file)
+
+    scale, method = load_skips(file)
+    if skip.method is None or method is None:
+        return Skips(scale, method or skip.method)
+    if parse_methods(skip.method) != parse_methods(method):
+        raise ValueError(
+            f"--rho-layers={file} says --skip-method {method}; drop --skip-method={skip.method}"
+        )
+    return Skips(scale, method)
 
 
 def _is_list(text: str) -> bool:

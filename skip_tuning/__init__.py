@@ -29,6 +29,7 @@ _NAMES = {  # what this package gives -> where it is
     "generate": "sampling.generate",
     "load_network": "training.storage",
     "load_scale": "skip.scale_file",
+    "load_skips": "skip.scale_file",
     "sample": "sampling.samplers",
     "save_network": "training.storage",
     "tune_pipeline": "skip.diffusers.tune",

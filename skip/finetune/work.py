@@ -35,7 +35,7 @@ def rho(subject: SubjectFlags, run: RunFlags, coefficients: RhoFlags) -> None:
     )
     if distributed.rank() == 0:
         about = {"bounded": coefficients.bounded, "images": run.duration_images}
-        save_scale(out, fitted.scale, **as_json(settings), **about)
+        save_scale(out, fitted.scale, None, **as_json(settings), **about)
         click.echo(json.dumps(_found(fitted) | about | {"out": str(out)}))
     distributed.shutdown()
 

@@ -136,6 +136,8 @@ def test_the_other_flags_reach_the_source() -> None:
         ("--rho-sigma 1,2", "--rho-sigma does nothing without a coefficient"),
         ("--skip-target shortcut", "--skip-target does nothing without a coefficient"),
         ("--skip-target shortcut --skip-method freeu:b1=2", "--skip-target does nothing without"),
+        ("--skip-method freeu:b1=1 --rho-sigma 0.1,10", "--rho-sigma does nothing without a coeff"),
+        ("--skip-method freeu:b1=1 --rho-time increasing", "--rho-time does nothing without a co"),
         ("--skip-method freeu:b1", "'b1' is no parameter of freeu"),
         (
             "--skip-method freeu:b1=1.1 --rho-axis sigma",

@@ -12,8 +12,10 @@ from PIL import Image
 from tiny_network import saved
 
 import generate
+from skip.flags import SkipFlags
+from skip.options import skips
 from skip.scale import SkipScale
-from skip.scale_file import FORMAT, load_scale, save_scale
+from skip.scale_file import FORMAT, load_scale, load_skips, save_scale
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,9 @@ def test_what_a_file_by_hand_leaves_out_has_its_default(tmp_path: Path) -> None:
         ({"bottom": 0.5, "window": [2, 1]}, "the sigma window is 2.0 to 1.0"),
         ({"bottom": 0.5, "time": "sometimes"}, "unknown time 'sometimes'"),
         ({"bottom": 0.5, "time": ["constant"]}, "time is of the type list; it must be a text"),
+        ({"bottom": 0.5, "skip_method": 1}, "skip_method is 1; it must be a text"),
+        ({"skip_method": "free:b1=2"}, "unknown method 'free'"),
+        ({"bottom": 1, "provenance": {"skip_method": "free:b1=2"}}, "unknown method 'free'"),
         ({"time": "increasing"}, "it has no coefficients; give bottom or top or layers"),
     ],
 )  # fmt: skip
@@ -128,6 +133,60 @@ def test_generate_makes_the_images_of_the_same_flags(tmp_path: Path) -> None:
         for name in ("flags", "file")
     ]
     assert records[0] == records[1]
+
+
+METHOD = "freeu2:b1=1.3,s1=0.6+scalelong:kappa=0.9"
+EARLIER = {"format": FORMAT, "bottom": 0.5, "provenance": {"skip_method": METHOD}}
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_the_method_that_a_file_says_is_applied(earlier: bool, tmp_path: Path) -> None:
+    """Earlier searches wrote it among where their file came from."""
+    network, file = saved(tmp_path), tmp_path / "scale.json"
+    save_scale(file, SkipScale(0.5), METHOD, network="demo")
+    if earlier:
+        file.write_text(json.dumps(EARLIER))
+    assert load_skips(file) == (SkipScale(0.5), METHOD)
+
+    flags = f"--rho-bottom 0.5 --skip-method {METHOD}".split()
+    by_flags = made(tmp_path / "flags", network, *flags)
+    by_file = made(tmp_path / "file", network, "--rho-layers", str(file))
+    without = made(tmp_path / "without", network, "--rho-bottom", "0.5")
+    for one, two, other in zip(by_flags, by_file, without, strict=True):
+        np.testing.assert_array_equal(one, two)
+        assert (one != other).any()
+
+    records = [
+        json.loads((tmp_path / name / "run.json").read_text())["settings"]
+        for name in ("flags", "file")
+    ]
+    assert records[0] == records[1] and set(records[1]["skip"]["methods"]) == {
+        "freeu2",
+        "scalelong",
+    }
+
+    with pytest.raises(
+        ValueError, match=rf"scale.json says --skip-method {METHOD[:6]}.* load_skips"
+    ):
+        load_scale(file)
+
+
+def test_a_method_beside_a_file(tmp_path: Path) -> None:
+    """It is added to a file without one; the same one may stand there twice; another contradicts."""
+    plain, full = str(tmp_path / "plain.json"), str(tmp_path / "full.json")
+    save_scale(plain, SkipScale(0.5))
+    save_scale(full, SkipScale(0.5), METHOD)
+    assert skips(SkipFlags(layers=plain, method="freeu:b1=2")) == (SkipScale(0.5), "freeu:b1=2")
+    again = METHOD.replace("1.3", "1.30")
+    assert skips(SkipFlags(layers=full, method=again)) == (SkipScale(0.5), METHOD)
+    with pytest.raises(ValueError, match=r"full.json says --skip-method .*; drop --skip-method=fr"):
+        skips(SkipFlags(layers=full, method="freeu:b1=2"))
+
+
+def test_a_file_by_hand_of_a_method_alone(tmp_path: Path) -> None:
+    path = tmp_path / "hand.json"
+    path.write_text(json.dumps({"format": FORMAT, "skip_method": METHOD, "window": [1, 2]}))
+    assert load_skips(path) == (SkipScale(window=(1.0, 2.0)), METHOD)
 
 
 @pytest.mark.parametrize(

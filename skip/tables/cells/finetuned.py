@@ -154,7 +154,7 @@ class FineTuned(Images):
         if distributed.rank() == 0:
             path = job.result.parent / "rho" / f"{job.result.name}.json"
             about = {"trained": self.trained, "images": self.train_images}
-            save_scale(path, fitted.scale, **as_json(self.settings()), **about)
+            save_scale(path, fitted.scale, self.skip_method, **as_json(self.settings()), **about)
         return fitted
 
     def _network(self, job: Job) -> Path:
