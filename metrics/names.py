@@ -27,11 +27,13 @@ class Quantity:
         label: its name for people.
         higher_is_better: which way samples improve.
         spread: the name in `Value.beside` of what people print behind a plus-minus sign; None if there is none.
+        judges: whether it says how good samples are; by what does not, nothing is searched.
     """
 
     label: str
     higher_is_better: bool = False
     spread: str | None = None
+    judges: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ _ALL = (
         "fid_inf",
         {
             "fid_inf": Quantity("FID∞", spread="fid_inf_standard_error"),
-            "fid_bias": Quantity("FID's bias", spread="fid_bias_standard_error"),
+            "fid_bias": Quantity("FID's bias", spread="fid_bias_standard_error", judges=False),
         },
         frozenset({"statistics"}),
         "FID at 1/N = 0, on a line through the mean FIDs of 1 to 5 disjoint random parts; fid_bias: FID less that",

@@ -51,7 +51,7 @@ class SearchFlags(Flags, heading="Search"):
     """The search of `tune`."""
 
     outdir: str             = flag("Folder for scale.json, tune.json, curve.png and what was measured", old=["--out"], required=True, metavar="DIR")
-    metric: str             = flag("What is to be best", type=click.Choice(list(QUANTITIES)), default="fid")
+    metric: str             = flag("What is to be best", type=click.Choice([name for name, one in QUANTITIES.items() if one.judges]), default="fid")
     bottom: str | None      = flag("Range of rho of the deepest decoder layer  [default: 0.6,1; with --skip-method it stays 1]", metavar="LOW,HIGH")
     top: str | None         = flag("Then also search what rho approaches towards the last layer, in this range  [default: it stays 1]", metavar="LOW,HIGH")
     method: str | None      = flag("Then also search these parameters of other methods, one after the other, as freeu2:b1=1..1.3,s1=0.7..1", name="--skip-method", metavar="TEXT", shell_complete=names(METHODS.keys))

@@ -13,6 +13,8 @@ from dnnlib.places import INSTALLED, ROOT
 from dnnlib.seeds import parse_seeds
 from dnnlib.sinks.mirror import Mirror
 from dnnlib.sinks.sink import Subject
+from metrics.measure import metric_of
+from metrics.names import NEED_REAL_IMAGES
 from metrics.references import detector_of
 from programs.tables.flags import CellFlags, DryRunFlags, SearchFlags, SearchMetricFlags, ShowFlags
 from skip.flags import ComputeFlags, SamplingFlags
@@ -131,6 +133,10 @@ def tune(
     asked = _search_settings(wanted)
     warn_beyond([*(asked.bottom or ()), *(asked.top or ())])
     source = image_source(sampling)
+    if metric.ref_images is None and metric_of(wanted.metric).name in NEED_REAL_IMAGES:
+        raise ValueError(
+            f"{wanted.metric} compares images with images: give the real ones as --ref-images"
+        )
     detector = metric.detector or detector_of(load_statistics(metric.ref), None)
     baseline = baseline_cell(source, wanted.metric, detector, metric.ref, metric.ref_images)
 

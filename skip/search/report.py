@@ -23,8 +23,8 @@ def told(summary: dict[str, Any]) -> list[str]:
                 f"that is an end of its range: what is better may lie beyond; widen {flag}"
             )
     if summary.get("skip_method"):
-        lines.append(f"for generate.py and fid.py: --skip-method={summary['skip_method']}")
-    return lines
+        lines.append(f"skip_method = {summary['skip_method']}")
+    return [*lines, f"for generate.py and fid.py: --rho-layers={summary['scale']}"]
 
 
 def called(stage: str) -> str:

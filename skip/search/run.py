@@ -32,7 +32,8 @@ from skip.tables.runner import run as run_cells
 from skip.tables.show.labels import resolve
 from torch_utils import distributed
 
-GROUPS = 10  # of the jackknife that gives metrics other than FID their paired errors
+# Of the jackknife that gives metrics without an influence of each image their paired errors.
+GROUPS = 10
 RECORD = "tune.json"
 MOST_BYTES = 64 * 2**20  # of it
 GROWING = ("budget", "precision")  # with others than before, a search goes on
@@ -81,6 +82,15 @@ class SearchSettings:
         if self.bottom is None and self.top is None and not ranges:
             raise ValueError("there is nothing to search: give a range of rho or of a method")
 
+    @property
+    def farthest_methods(self) -> str | None:
+        """What acts on the skips with each parameter at an end of its range where it is not 1."""
+        parameters, _ = parse_ranges(self.skip_method or "")
+        for one in self.methods:
+            end = one.low if one.high == 1 else one.high
+            parameters.setdefault(one.method, {})[one.parameter] = end
+        return written(parameters) or None
+
 
 def baseline_cell(
     source: ImageSource, metric: str, detector: str, reference: str, data: str | None
@@ -89,12 +99,17 @@ def baseline_cell(
 
     Args:
         source: what samples, without Skip-Tuning.
-        metric: a key of `metrics.measure.QUANTITIES`.
+        metric: a key of `metrics.names.QUANTITIES` that judges images.
         detector: its feature network.
         reference, data: statistics of the real images, and these images themselves, for metrics that need them.
     Raises:
-        ValueError: if the metric needs data and there are none, or the source has a setting that cells lack.
+        ValueError: if the metric judges no images, needs data and there are none, or the source has a setting that
+            cells lack.
     """
+    if not QUANTITIES[metric].judges:
+        raise ValueError(
+            f"{metric} does not say how good images are, so that none is best by it; search another metric"
+        )
     measured = metric_of(metric)
     cell = Images(
         network=source.network,
@@ -129,7 +144,7 @@ class Search:
 
     Args:
         baseline: the cell without Skip-Tuning.
-        metric: a key of `metrics.measure.QUANTITIES`.
+        metric: a key of `metrics.names.QUANTITIES` that judges images.
         folder: gets scale.json, tune.json and, in `features`, what the images' features are; may be removed at the end.
         results: of the cells.
         device: of this rank.
@@ -161,7 +176,8 @@ class Search:
         Raises:
             ValueError, OSError, RuntimeError: as `skip.search.search.search` and the cells.
         """
-        replace(self.baseline, seeds=f"0-{asked.images - 1}").check()
+        far = replace(self.baseline, skip_method=asked.farthest_methods)
+        replace(far, seeds=f"0-{asked.images - 1}").check()
         warnings = self._warnings(asked)
         alone = claim(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with alone:
@@ -172,12 +188,14 @@ class Search:
     def _warnings(self, asked: SearchSettings) -> list[str]:
         """What the numbers asked for make uncertain; said at once, as the search takes long."""
         detector = load_detector(self.baseline.detector, "cpu")
-        if self.metric != "fid" or asked.images > detector.feature_dim:
+        dims = {"fid": detector.feature_dim, "sfid": getattr(detector, "spatial_dim", 0)}
+        dim = dims.get(self.metric, 0)  # of a covariance
+        if asked.images > dim:
             return []
         text = (
-            f"{asked.images} images of each point are no more than the {detector.feature_dim} features of "
-            f"{detector.name}: covariances are singular, and the FID is too large by an amount that may depend on "
-            f"rho; take several times as many (--num, --budget)"
+            f"{asked.images} images of each point are no more than the {dim} features of {detector.name}: "
+            f"covariances are singular, and the {QUANTITIES[self.metric].label} is too large by an amount that may "
+            "depend on rho; take several times as many (--num, --budget)"
         )
         warn(text)
         return [text]
@@ -235,8 +253,9 @@ class Search:
 
         if distributed.rank() == 0:
             write_json(self.folder / RECORD, about | report | {"cost": cost} | told, checksum=True)
-            provenance = {name: about[name] for name in ("metric", "settings")} | summary | told
-            save_scale(self.folder / "scale.json", best.scale, **provenance)
+            found = {name: one for name, one in summary.items() if name != "skip_method"}
+            provenance = {name: about[name] for name in ("metric", "settings")} | found | told
+            save_scale(self.folder / "scale.json", best.scale, best.skip_method, **provenance)
         return {
             "scale": str(self.folder / "scale.json"),
             "metric": self.metric,
@@ -307,26 +326,26 @@ class Search:
 
     def _shared(self, cells: list[Cell]) -> list[Estimate]:
         """The metric of cells that are done, from rank 0: other machines may not see its files."""
-        size = GROUPS if self.metric != "fid" else min(100, cells[0].settings.count)
-        rows = torch.zeros(len(cells), 2 + size, dtype=torch.float64, device=self.device)
-        if distributed.rank() == 0:
-            for row, cell in zip(rows, cells, strict=True):
-                one = self._estimate(cell, size)
-                row.copy_(
-                    torch.tensor([one.value, one.error or 0.0, *one.blocks], dtype=torch.float64)
-                )
+        found = [self._estimate(cell) for cell in cells] if distributed.rank() == 0 else []
+        # As many as the metric gives of these seeds, which all cells have in common.
+        known = len(found[0].blocks) if found else 0
+        blocks = int(distributed.all_reduce_sum(torch.tensor(known, device=self.device)))
+        rows = torch.zeros(len(cells), 2 + blocks, dtype=torch.float64, device=self.device)
+        for row, one in zip(rows, found, strict=False):
+            numbers = [one.value, one.error or 0.0, *one.blocks]
+            row.copy_(torch.tensor(numbers, dtype=torch.float64))
         return [
             Estimate(row[0], row[1], tuple(row[2:]))
             for row in distributed.all_reduce_sum(rows).tolist()
         ]
 
-    def _estimate(self, cell: Cell, blocks: int) -> Estimate:
-        """The metric of a cell that is done, with as many blocks."""
+    def _estimate(self, cell: Cell) -> Estimate:
+        """The metric of a cell that is done; how many blocks it has is its own matter."""
         found = self.results.read(cell)
         one = found.values.get(resolve(self.metric, found.values) or self.metric)
-        if one is None or len(one.blocks) != blocks:
+        if one is None or not one.blocks:
             raise ValueError(
-                f"{found.path} lacks {self.metric} with {blocks} blocks; remove it and start again"
+                f"{found.path} lacks {self.metric} with blocks of seeds; remove it and start again"
             )
         return one
 

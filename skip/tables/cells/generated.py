@@ -12,7 +12,7 @@ from torch import Tensor
 from dnnlib.pictures import contact_sheet, save_png
 from dnnlib.places import located
 from dnnlib.util import fetch, is_url
-from metrics.detector import Detector, load_detector
+from metrics.detector import Detector, SpatialDetector, load_detector
 from metrics.evaluation import Evaluation
 from metrics.images import Images as ReferenceImages
 from metrics.images import open_images, require_same_colours
@@ -117,7 +117,8 @@ class Images(Generated):
         reference: statistics of the real images, a path or URL.
         data: the real images, for metrics that compare images with images.
         metrics: names in `metrics.measure.METRICS`.
-        groups: of seeds, each left out once, for blocks of metrics other than fid; 0 leaves those without blocks.
+        groups: of seeds, each left out once, for blocks of metrics without an influence of each image; 0 leaves those
+            without blocks.
     """
 
     detector: str
@@ -217,6 +218,11 @@ class Images(Generated):
         real = self._real_images()
         source = load(what)
 
+        if spatial and isinstance(detector, SpatialDetector) and reference.spatial is None:
+            raise ValueError(
+                f"sfid needs mu_s and sigma_s of the real images, which {self.reference} lacks: give a reference with "
+                "them, as ADM's are and fid.py ref --spatial makes them"
+            )
         channels = source.net.image_channels
         require_same_colours(channels, reference.channels, self.reference)
         if real is not None:

@@ -18,11 +18,12 @@ from conftest import fill
 from dnnlib.claims import claim
 from dnnlib.json_files import write_json
 from metrics.feature_store import FeatureStore
+from metrics.names import QUANTITIES
 from metrics.statistics import Statistics
 from sampling.settings import SamplerSettings
 from skip.evidence.estimate import Estimate
 from skip.scale import SkipScale
-from skip.scale_file import load_scale
+from skip.scale_file import load_scale, load_skips
 from skip.search.plot import plot_search
 from skip.search.run import Search, SearchSettings, baseline_cell
 from skip.search.search import Measure, clearly_better, gain, search
@@ -325,8 +326,10 @@ def test_the_value_of_a_later_round_is_that_of_all_its_images_at_once(
         assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["is", "density"])
-def test_other_metrics_have_paired_errors(metric: str, command: Tune, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric, blocks", [("is", 10), ("density", 10), ("vendi", 24)])
+def test_other_metrics_have_paired_errors(
+    metric: str, blocks: int, command: Tune, tmp_path: Path
+) -> None:
     ran = tables(
         *command(tmp_path, "--metric", metric, "--data", "assets/demo/images.zip", "--budget", "72")
     )
@@ -340,7 +343,66 @@ def test_other_metrics_have_paired_errors(metric: str, command: Tune, tmp_path: 
     name = next(
         name for name in json.loads(result.read_text())["values"] if name.startswith(metric)
     )
-    assert len(json.loads(result.read_text())["values"][name]["blocks"]) == 10
+    assert len(json.loads(result.read_text())["values"][name]["blocks"]) == blocks
+
+
+class Quarters:
+    """A detector of four features, so that few images are enough for every metric."""
+
+    name, sha256 = "quarters", "0" * 64
+    feature_dim, num_logits, spatial_dim = 4, 4, 4
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).mean(1).flatten(1)
+        return found, found / 9
+
+    def with_spatial(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return *self(images), self(images)[0]
+
+
+@pytest.fixture
+def quarters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A reference of this detector, which every search now has."""
+    for place in ("skip.search.run", "skip.tables.cells.generated"):
+        monkeypatch.setattr(f"{place}.load_detector", lambda *_: Quarters())
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # no time for pictures
+    plain = Statistics(np.full(4, 90.0), 900 * np.eye(4), 1000, channels=1)
+    dataclasses.replace(plain, spatial=plain).save(tmp_path / "quarters.npz")
+    return str(tmp_path / "quarters.npz")
+
+
+@pytest.mark.parametrize("metric", [name for name, one in QUANTITIES.items() if one.judges])
+def test_every_metric_is_searched_to_the_end(
+    metric: str, command: Tune, quarters: str, tmp_path: Path
+) -> None:
+    """Also from a second round on, where images of the first one are known."""
+    more = f"--metric {metric} --ref {quarters} --ref-images assets/demo/images.zip"
+    ran = tables(*command(tmp_path, *more.split(), "--num=40", "--budget=200", "--batch=80"))
+    assert ran.exit_code == 0, ran.stderr
+    rounds = json.loads((tmp_path / "tune.json").read_text())["bottom"]["rounds"]
+    assert len(rounds) == 2
+    for point in rounds[0]["points"]:
+        assert point["error"] is not None and point["error_of_difference"] is not None
+
+
+def test_what_judges_no_images_is_no_metric_of_a_search(command: Tune, tmp_path: Path) -> None:
+    ran = tables(*command(tmp_path / "out", "--metric", "fid_bias"))
+    assert ran.exit_code == 2
+    assert "Invalid value for '--metric': 'fid_bias'" in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="fid_bias does not say how good images are"):
+        baseline_cell(ImageSource(), "fid_bias", "demo", REFERENCE, None)
+
+
+def test_sfid_needs_a_reference_with_spatial_statistics(
+    command: Tune, quarters: str, tmp_path: Path
+) -> None:
+    Statistics(np.zeros(4), np.eye(4), 1000).save(tmp_path / "plain.npz")
+    more = ("--metric", "sfid", "--ref", str(tmp_path / "plain.npz"))
+    ran = tables(*command(tmp_path / "out", *more))
+    assert ran.exit_code == 2
+    assert "plain.npz lacks: give a reference with them" in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_and_started_again_ends_with_the_same_files(
@@ -487,8 +549,8 @@ def test_parameters_of_other_methods(command: Tune, tmp_path: Path) -> None:
     b1, kappa = (summary[name]["rho"] for name in ("freeu2:b1", "scalelong:kappa"))
     assert 1 <= b1 <= 1.4 and 0.8 <= kappa <= 1 and "bottom" not in summary
     assert summary["skip_method"] == f"freeu2:b1={b1:g},s1=0.9+scalelong:kappa={kappa:g}"
-    assert f"--skip-method={summary['skip_method']}" in ran.stderr
-    assert load_scale(tmp_path / "scale.json") == SkipScale()
+    assert ran.stderr.splitlines()[-1].endswith(f"--rho-layers={tmp_path / 'scale.json'}")
+    assert load_skips(tmp_path / "scale.json") == (SkipScale(), summary["skip_method"])
 
     # The second is searched where the first was found.
     stored = [
@@ -506,6 +568,18 @@ def test_rho_beside_a_method_that_stays(command: Tune, tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.stderr
     summary = json.loads(ran.stdout)
     assert summary["skip_method"] == "freeu:s1=0.8" and 0.8 <= summary["bottom"]["rho"] <= 1
+    found = SkipScale(summary["bottom"]["rho"]), "freeu:s1=0.8"
+    assert load_skips(tmp_path / "scale.json") == found
+
+
+def test_a_parameter_that_touches_no_skip_is_refused_before_there_are_images(
+    command: Tune, tmp_path: Path
+) -> None:
+    asked = ("--network", "demo-uvit", "--skip-method", "freeu:b1=1.1,b2=1..1.3")
+    ran = tables(*command(tmp_path / "out", *asked))
+    assert ran.exit_code == 2
+    assert "freeu:b2=1.3 touches no long skip of demo-uvit" in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -525,7 +599,11 @@ def test_rho_beside_a_method_that_stays(command: Tune, tmp_path: Path) -> None:
         ),
         (["--class", "3"], "a search cannot have class_idx = 3"),
         (["--class", "3", "--labels", "random"], "--class and --labels both choose the classes"),
-        (["--metric", "kid"], "kid compares images with images"),
+        (
+            ["--metric", "kid"],
+            "kid compares images with images: give the real ones as --ref-images",
+        ),
+        (["--metric", "recall"], "recall compares images with images: give the real ones as"),
         (
             ["--metric", "fid_inf"],
             "fid_inf needs ten images for each of the 128 features, 1,280 or more; 24 given",
