@@ -1,9 +1,10 @@
 #!/bin/bash
-# What each method on the long skips is best at, found with at most 2,000 images each: the parameters of configs/rivals.toml.
+# What each method on the long skips is best at, found with at most 2,000 images a search: the parameters of configs/rivals.toml.
 #
 #     bash benchmarks/rivals.sh demo 9 out/rivals           # a network, its evaluations, a folder
-#     bash benchmarks/rivals.sh demo-ldm 9 out/rivals --guidance 1    # and further flags of tables.py tune
+#     bash benchmarks/rivals.sh demo-ldm 9 out/rivals --guidance 1    # without guidance, which is 1.5 by its default
 #
+# It calls the `python` of .venv (source .venv/bin/activate); what follows the folder are flags of tables.py tune.
 # Five searches of 2,000 images: at 9 evaluations 90,000. Each ends with the flag that it found; killed, it goes on.
 # A method of several parameters searches one after the other, so that each of these has a part of the images.
 set -eu

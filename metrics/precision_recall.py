@@ -89,7 +89,7 @@ def _check_k(k: int) -> None:
 
 
 def _share(value: float, count: int) -> Value:
-    """A share of so many images, with the binomial's standard error; a share of none or of all does not tell its own."""
+    """A share of so many images, with the binomial's standard error; one of none or of all does not tell its own."""
     return Value(value, (value * (1 - value) / count) ** 0.5 or None)
 
 

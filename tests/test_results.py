@@ -72,6 +72,15 @@ def test_a_document_is_its_overview_and_sections() -> None:
     assert markdown(few[:1]) == sections[0] + "\n"
 
 
+def test_every_comparison_finds_its_cells() -> None:
+    """A claim that names a value which no cell has would be undecided for ever."""
+    for name in ITEMS:
+        one = measured(name)
+        rows = [row for judged in verdicts(one) for row in judged.rows]
+        if len(one.done) == len(one.distinct):
+            assert not [row for row in rows if row.measured and not row.gap], name
+
+
 def test_no_result_is_of_other_files() -> None:
     assert "stale" not in {outcome.state for name in ITEMS for outcome in measured(name).outcomes}
 
