@@ -19,6 +19,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from dnnlib.files import check_readable
 from dnnlib.text import printable
 
 # Of one array in memory; larger ones must be stored uncompressed, and stay on disk.
@@ -171,8 +172,7 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Arrays]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no npz file, or the block met damage.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path")
+    check_readable(path)
 
     with _told(path, "an npz file of plain arrays"):
         with open(path, "rb") as raw:
@@ -199,8 +199,7 @@ def map_array(path: str | os.PathLike[str]) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no npy file, is damaged, claims another size than it has, or holds objects.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; check the path")
+    check_readable(path)
 
     with _told(path, "an npy file of a plain array"), open(path, "rb") as file:
         header = _header(file, None, os.fstat(file.fileno()).st_size)

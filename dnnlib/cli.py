@@ -1,6 +1,7 @@
 """What every command-line program here shares: for whatever goes wrong, one clear line and an exit status."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -88,6 +89,30 @@ def one_line_errors() -> Iterator[None]:
         raise _told(error) from error
 
 
+# Of what the system refuses, what is the matter and what helps.
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full; make room, or choose another place",
+    errno.EDQUOT: "your share of the disk is used up; make room, or choose another place",
+    errno.EROFS: "the disk can only be read; choose another place",
+    errno.EACCES: "you may not use it; choose another place, or change its permissions",
+    errno.EPERM: "you may not use it; choose another place, or change its permissions",
+    errno.ENOENT: "no such file or folder; check the path",
+    errno.ENOTDIR: "a folder above it is a file; check the path",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says; one of the system says which file, what is the matter, and what helps."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return str(error) or type(error).__name__
+    refusal = _REFUSALS[error.errno]
+    if error.filename is None:
+        return refusal
+    return f"{os.fsdecode(error.filename)}: {refusal}"
+
+
 def _told(error: Exception) -> Failure:
     kind = type(error).__name__
     if kind == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU, of a CPU
@@ -100,7 +125,7 @@ def _told(error: Exception) -> Failure:
         error, RecursionError
     )
     if foreseen:
-        return Failure(str(error) or kind)
+        return Failure(_in_words(error))
     words = f"{kind}: {printable(error, MOST // 2)}" if str(error) else kind
     return Unexpected(f"{words} (not foreseen; {TRACEBACK}=1 shows where)")
 

@@ -66,10 +66,16 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
     except BaseException as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        # As of a full disk.
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(target)
+        if isinstance(error, OSError) and error.errno is not None:
+            _name(error, target)
         raise
+
+
+def _name(error: OSError, target: Path) -> None:
+    """Let an error say the file that was to be written: a full disk's says none, others the partial file."""
+    said = error.filename
+    if said is None or _PARTIAL.fullmatch(Path(os.fsdecode(said)).name):
+        error.filename, error.filename2 = str(target), None
 
 
 def flush_to_disk(paths: Iterable[Path]) -> None:
@@ -118,12 +124,30 @@ def _sync_file_system(folder: Path) -> bool:
     return True
 
 
-def check_writable(dest: str | os.PathLike[str], name: str, folder: bool = False) -> None:
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no file, before it is opened: a pipe would be waited for.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is a folder, a device or a pipe.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file; check the path")
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no ordinary file (a device, a pipe or a socket); name another")
+
+
+def check_writable(
+    dest: str | os.PathLike[str], name: str, *endings: str, folder: bool = False
+) -> None:
     """Refuse a place that cannot be written, before the work, and without leaving a trace; folders are made later.
 
     Args:
         dest: the place.
         name: what the user calls it, as a flag.
+        endings: of a file, see `check_ending`; none where every name will do.
         folder: it is a folder, not a file.
     Raises:
         ValueError: naming the place and the reason.
@@ -145,6 +169,28 @@ def check_writable(dest: str | os.PathLike[str], name: str, folder: bool = False
         raise ValueError(
             f"{name}={dest}: cannot write to {reason}; choose another place"
         ) from error
+    if endings:
+        check_ending(dest, name, *endings)
+
+
+def check_ending(dest: str | os.PathLike[str], name: str, *endings: str) -> None:
+    """Refuse a file whose name says that something else is in it than what will be written.
+
+    Args:
+        dest: the file.
+        name: what the user calls it, as a flag.
+        endings: that the name may have, in small letters: ".npz"; "" where it may have none, as the file is known by
+            its content.
+    Raises:
+        ValueError: naming the file and the endings.
+    """
+    if Path(dest).suffix.lower() not in endings:
+        *others, last = [ending for ending in endings if ending]
+        listed = f"{', '.join(others)} or {last}" if others else last
+        better = f"{Path(dest).stem}{(*others, last)[0]}"
+        raise ValueError(
+            f"{name}={dest}: what is written there is {listed}; name a file that ends so, as {better}"
+        )
 
 
 @contextlib.contextmanager

@@ -61,9 +61,14 @@ def json_line(numbers: dict[str, float]) -> str:
     return json.dumps(numbers | {_CHECKSUM: _checksum(numbers)}, allow_nan=False) + "\n"
 
 
-def read_json_lines(path: Path) -> list[dict[str, float]]:
+def read_json_lines(
+    path: Path, cure: str = "remove the file to go on without"
+) -> list[dict[str, float]]:
     """The numbers in a file of one JSON object a line; where a line has a checksum, it is compared and left out.
 
+    Args:
+        path: of the file.
+        cure: what a message says to do if it is another kind of file.
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file and its first line that is none, or that was changed.
@@ -71,9 +76,7 @@ def read_json_lines(path: Path) -> list[dict[str, float]]:
     try:
         lines = read_text(path, _MOST_JSON_LINES).splitlines()
     except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({printable(error)}); remove it to go on without"
-        ) from error
+        raise ValueError(f"{path} is damaged ({printable(error)}); {cure}") from error
 
     found = []
     for number, line in enumerate(lines, 1):
@@ -81,7 +84,7 @@ def read_json_lines(path: Path) -> list[dict[str, float]]:
             found.append(_numbers(json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{path}, line {number} is damaged ({printable(error)}): remove it, or the file"
+                f"{path}, line {number} is damaged ({printable(error)}): remove that line, or {cure}"
             ) from error
     return found
 
@@ -120,4 +123,7 @@ def read_text(path: Path, most: int) -> str:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"it has more than {most:,} bytes")
-    return data.decode()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no text in UTF-8") from error

@@ -17,7 +17,7 @@ from dnnlib.keywords import resolved
 from dnnlib.names import ARCHIVES, RECORD, SHEET
 from dnnlib.seed_images import IMAGE, SeedImages
 from dnnlib.seeds import Seeds, format_seeds, parse_seeds, united, without
-from dnnlib.text import printable
+from dnnlib.text import printable, reason
 
 WRITERS: dict[str, Writer] = resolved(__package__, ARCHIVES)
 MOST_BYTES = 64 * 2**20  # of a record: some hundred bytes a session
@@ -77,8 +77,7 @@ class RunFolder:
                 raise TypeError(f"{', '.join(kinds)} must be text, an object and a list")
             parse_seeds(record["seeds"])
         except (ValueError, KeyError, TypeError) as error:
-            reason = f"{type(error).__name__}: {printable(error)}"
-            raise ValueError(f"{path} is damaged ({reason}); {cure}") from error
+            raise ValueError(f"{path} is damaged ({reason(error)}); {cure}") from error
         return record
 
     # ---- a run, from beginning to end

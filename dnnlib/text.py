@@ -26,6 +26,15 @@ def printable(text: object, most: int = MOST) -> str:
     return _cut("".join(shown), most)
 
 
+def reason(error: Exception) -> str:
+    """Why what a file holds could not be read: for a key that is not there, Python's own words are the key alone."""
+    if isinstance(error, KeyError):
+        return f"{printable(error)} is missing"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return f"a value in it is of another kind: {printable(error)}"
+    return printable(error) or type(error).__name__
+
+
 def in_columns(rows: Sequence[Sequence[str]], width: int = 130) -> list[str]:
     """The lines of a table whose last column is broken to fit.
 

@@ -6,12 +6,12 @@ data), or NVIDIA's TorchScript (which is a program; see `metrics.scripted_incept
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dnnlib.files import check_readable
 from dnnlib.util import file_sha256
 from metrics.inception_blocks import ConvBN, MixedA, MixedB, MixedC, ReductionA, ReductionB
 from metrics.pixels import PREPARATIONS, as_rgb, check_images
@@ -191,8 +191,7 @@ def load_inception(
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged or of another network, or a TorchScript is asked for another resize or dtype.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    check_readable(path)
 
     try:
         sha256 = file_sha256(path)

@@ -1,6 +1,7 @@
 """What generated images are compared with: published or own statistics, and the real images themselves."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from metrics.images import Images, open_images
 from metrics.names import DEFAULT
 from metrics.statistics import Statistics
 from metrics.stored_features import StoredFeatures, holds_features
+from training.data.image_names import known_suffixes, suffix
 
 
 class References:
@@ -115,6 +117,19 @@ def has_statistics(path: str | os.PathLike[str]) -> bool:
         return False
     with open_arrays(path) as arrays:
         return "mu" in arrays and "sigma" in arrays
+
+
+def holds_images(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder or file is one of images, and has no statistics: by the names in it."""
+    path = Path(path)
+    if path.is_dir() or (path.suffix.lower() == ".npy" and path.is_file()):
+        return True
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    pictures = any(suffix(name) in known_suffixes() for name in names)
+    return (pictures or "arr_0.npy" in names) and "mu.npy" not in names
 
 
 def detector_of(statistics: Statistics | None, given: str | None, default: str = DEFAULT) -> str:

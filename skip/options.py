@@ -7,10 +7,13 @@ from typing import Any
 
 from dnnlib.cli import warn
 from dnnlib.keywords import check_keywords
+from dnnlib.places import located
+from dnnlib.util import is_url
+from metrics.references import holds_images
 from sampling.levels import NoiseLevels
 from sampling.names import GRIDS
 from sampling.settings import SamplerSettings
-from skip.flags import LevelFlags, SamplingFlags, SkipFlags
+from skip.flags import ChurnFlags, LevelFlags, SamplingFlags, SkipFlags
 from skip.methods.table import parse_methods
 from skip.scale import SkipScale
 from skip.scale_file import Skips, load_skips
@@ -51,8 +54,10 @@ def image_source(sampling: SamplingFlags, skip: SkipFlags | None = None) -> Imag
     defaults, guided = network_defaults(asked.network)
     if asked.guide_rho is not None:
         guided.pop("guide", None)  # then the network guides itself
+    settings = with_defaults(sampler_settings(sampling), defaults)
+    _check_churn(sampling.churn, settings)
     return ImageSource(
-        sampler=SamplerSettings(**with_defaults(sampler_settings(sampling), defaults)),
+        sampler=SamplerSettings(**settings),
         scale=scale,
         skip_target=tuned.target or "full",
         skip_method=method,
@@ -75,6 +80,17 @@ def _check_exponent(levels: LevelFlags, skip: SkipFlags | None) -> None:
     )
 
 
+def _check_churn(churn: ChurnFlags, settings: dict[str, Any]) -> None:
+    """Refuse where and how churn adds its noise if there is none; --S_churn=0, of a row of runs, is one."""
+    if settings.get("sampler", "heun") not in ("heun", "ablation") or "S_churn" in settings:
+        return
+    for name in ("S_min", "S_max", "S_noise"):
+        if getattr(churn, name) is not None:
+            raise ValueError(
+                f"{churn.typed(name)}={getattr(churn, name):g} does nothing without --S_churn"
+            )
+
+
 def warn_beyond(rhos: Iterable[float]) -> None:
     """Say on stderr that skip coefficients are outside USUAL: more likely a slip of the keyboard than meant."""
     low, high = USUAL
@@ -84,6 +100,22 @@ def warn_beyond(rhos: Iterable[float]) -> None:
                 f"a skip coefficient of {rho:g} is asked for; useful ones are near 1, all known ones in [{low}, {high}]"
             )
             return
+
+
+def check_reference(ref: str | None, takes_images: bool = True) -> None:
+    """Refuse images where statistics are meant.
+
+    Args:
+        ref: what --ref names.
+        takes_images: whether the program has --ref-images too.
+    Raises:
+        ValueError: naming what takes them.
+    """
+    if ref is not None and not is_url(ref) and holds_images(located(ref)):
+        instead = "give it as --ref-images, or " if takes_images else ""
+        raise ValueError(
+            f"--ref={ref} holds images, not their statistics: {instead}make the statistics with fid.py ref"
+        )
 
 
 def network_defaults(network: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -159,13 +159,17 @@ def value(command: str) -> float:
             "objects.npz is not an npz file of plain arrays, or is damaged: its array arr_0 holds Python objects",
         ),
         ("floats.npz", r"floats.npz: arr_0 is float64 \[12, 32, 32, 1\]; images are uint8"),
-        ("small.npz", "small.npz holds mu, sigma, but no array arr_0 of images"),
+        (
+            "small.npz",
+            "small.npz holds mu, sigma, but no array arr_0 of images; these are statistics",
+        ),
         ("objects.npy", "objects.npy is not an npy file of a plain array.* holds Python objects"),
         ("floats.npy", r"floats.npy: the array is float64 \[12, 32, 32, 1\]; images are uint8"),
         ("cut.npy", "cut.npy is not an npy file of a plain array, or is damaged: its array claims"),
-        ("none.npy", "none.npy does not exist"),
+        ("none.npy", "none.npy: no such file"),
         ("none", "none does not exist"),
-        ("none.npz", "none.npz does not exist"),
+        ("/dev/null", "/dev/null is no file and no folder"),
+        ("none.npz", "none.npz: no such file"),
         ("good/00.png", "good/00.png is not a zip file"),
     ],
 )
@@ -189,7 +193,10 @@ def test_images_that_cannot_be_measured(images: str, said: str, tmp_path: Path) 
         ),
         ("--detector demo --ref retrained.npz", "statistics of detector hash .* and 0000"),
         ("--detector demo --ref text.npz", "text.npz is not an npz file of plain arrays"),
-        ("--detector demo --ref good.npz", "good.npz has no array mu, sigma"),
+        (
+            "--detector demo --ref good.npz",
+            "--ref=good.npz holds images, .*: give it as --ref-images, or",
+        ),
         ("--detector demo --ref none.npz", "none.npz: no such file"),
         (
             "--detector demo --ref feats.npz",
@@ -311,7 +318,7 @@ def test_seeds(seeds: str, said: str) -> None:
         ),
         (
             "--data good --dest x.pkl",
-            "--dest=x.pkl: statistics are written as npz; name a file that ends in .npz",
+            "--dest=x.pkl: what is written there is .npz; name a file that ends so, as x.npz",
         ),
     ],
 )

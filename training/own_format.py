@@ -16,7 +16,7 @@ from typing import Any
 import safetensors
 from torch import Tensor
 
-from dnnlib.text import printable
+from dnnlib.text import printable, reason
 from torch_utils.safetensors_files import check_safetensors, write_safetensors
 from torch_utils.torch_files import check_tensors
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Contents:
         return metadata["class"], _keywords(metadata["kwargs"]), tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"the metadata of the safetensors file is damaged ({printable(repr(error))})"
+            f"the metadata of the safetensors file is damaged ({reason(error)})"
         ) from error
 
 

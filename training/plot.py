@@ -17,7 +17,7 @@ from dnnlib.json_files import read_json_lines
 from dnnlib.text import printable
 from dnnlib.words import on_axis, written
 
-FORMATS = ("png", "pdf", "svg")
+FORMATS = (".png", ".pdf", ".svg")
 Lines = list[dict[str, float]]
 
 
@@ -73,6 +73,16 @@ def _column(lines: Lines, name: str, unit: int = 1) -> list[float]:
     return [line[name] / unit for line in lines]
 
 
+def _lines(stats: Path) -> Lines:
+    """What a run's stats.jsonl says."""
+    way_out = "name the stats.jsonl of a training run"
+    if stats.is_dir():
+        raise ValueError(f"{stats} is a folder; name the stats.jsonl in it")
+    if not stats.exists():
+        raise FileNotFoundError(f"there is no {stats}; {way_out}")
+    return read_json_lines(stats, way_out)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TitleFlags(Flags):
     """What the picture says of the run."""
@@ -95,20 +105,15 @@ def main(title: TitleFlags, stats: Path, picture: Path) -> None:
     Example:
       python -m training.plot runs/demo/stats.jsonl docs/images/demo-loss.png --of "network demo"
     """
-    kind = picture.suffix[1:].lower()
-    if kind not in FORMATS:
-        raise ValueError(
-            f"{picture} has no suffix of a picture that can be drawn; choose {', '.join(FORMATS)}"
-        )
-    check_writable(picture, "PICTURE")
+    check_writable(picture, "PICTURE", *FORMATS)
     metrics = stats.with_name("metrics.jsonl")
     figure = curves(
-        read_json_lines(stats),
+        _lines(stats),
         read_json_lines(metrics) if metrics.exists() else None,
         printable(stats.absolute().parent.name if title.network is None else title.network),
     )
     with atomic_write(picture) as file:
-        plot_style.write(figure, file, kind)
+        plot_style.write(figure, file, picture.suffix[1:].lower())
     click.echo(str(picture))
 
 

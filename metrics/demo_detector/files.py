@@ -4,12 +4,12 @@ import json
 import os
 import re
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
 
+from dnnlib.files import check_readable
 from dnnlib.text import printable
 from dnnlib.util import file_sha256
 from metrics.demo_detector.names import ARCH
@@ -29,8 +29,7 @@ def load_demo_detector(path: str | os.PathLike[str]) -> DemoDetector:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged or another program's.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    check_readable(path)
     try:
         facts = read_facts(path)
         if facts.get("format") != FORMAT:

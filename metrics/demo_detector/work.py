@@ -20,7 +20,7 @@ from training.dataset import ImageDataset
 
 def train_and_save(flags: TrainFlags) -> None:
     """What `python -m metrics.demo_detector train` does."""
-    check_writable(flags.dest, "--dest")
+    check_writable(flags.dest, "--dest", "", ".safetensors")
     images, classes = _read(flags.data)
     if flags.test is None:
         (images, classes), (test_images, test_classes) = _held_out(images, classes)

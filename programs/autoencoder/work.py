@@ -58,7 +58,7 @@ def train(
 def encode_all(flags: EncodeFlags) -> None:
     """What `autoencoder.py encode` does."""
     device = _alone(flags)
-    check_writable(flags.dest, "--dest")
+    check_writable(flags.dest, "--dest", ".npz")
     count = encode(resolve(flags.autoencoder)[0], flags.data, Path(flags.dest), device)
     click.echo(json.dumps({"images": count, "dest": flags.dest}))
     distributed.shutdown()
@@ -67,7 +67,7 @@ def encode_all(flags: EncodeFlags) -> None:
 def reconstruct_all(flags: EncodeFlags, images: CountFlags) -> None:
     """What `autoencoder.py reconstruct` does."""
     device = _alone(flags)
-    check_writable(flags.dest, "--dest")
+    check_writable(flags.dest, "--dest", ".npz")
     autoencoder = resolve(flags.autoencoder)[0]
     batches = reconstruct(autoencoder, flags.data, images.num, device)
     found = torch.cat([to_uint8(batch).cpu() for batch in batches])

@@ -45,7 +45,7 @@ def main(flags: DemoFlags) -> None:
             f"--rho is EDM's time step exponent elsewhere; for the skip coefficient: --rho-bottom={flags.rho}"
         )
     warn_beyond([flags.rho_bottom])
-    check_writable(flags.dest, "--dest")
+    check_writable(flags.dest, "--dest", ".png")
 
     device = distributed.init()
     network = LastNetwork()

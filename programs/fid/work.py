@@ -35,7 +35,7 @@ from programs.fid.flags import (
 )
 from skip.evidence.estimate import Estimate, as_text
 from skip.flags import SamplingFlags, SkipFlags
-from skip.options import image_source
+from skip.options import check_reference, image_source
 from skip.tables.show.labels import label
 from torch_utils import distributed
 from torch_utils.precision import computed_in
@@ -159,15 +159,11 @@ def _check_destination(dest: str, overwrite: bool) -> None:
         raise ValueError(
             f"--dest={dest} is a folder; name a file, such as {Path(dest) / 'reference.npz'}"
         )
-    if Path(dest).suffix.lower() != ".npz":
-        raise ValueError(
-            f"--dest={dest}: statistics are written as npz; name a file that ends in .npz"
-        )
     if Path(dest).exists() and not overwrite:
         raise ValueError(
             f"--dest={dest} is there already; name another file, or replace it with --overwrite"
         )
-    check_writable(dest, "--dest")
+    check_writable(dest, "--dest", ".npz")
 
 
 def _check_colours(channels: int, asked: References) -> None:
@@ -206,6 +202,7 @@ def _asked(flags: MetricFlags) -> tuple[list[str], References]:
                 raise ValueError(
                     f"{name} needs the real images' statistics: give --ref, or the images as --ref-images"
                 )
+    check_reference(flags.ref)
     return names, References(flags.ref, flags.ref_images, "spatial" in needed(names))
 
 

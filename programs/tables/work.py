@@ -19,7 +19,7 @@ from metrics.references import detector_of
 from programs.tables.flags import CellFlags, DryRunFlags, SearchFlags, SearchMetricFlags, ShowFlags
 from skip.flags import ComputeFlags, SamplingFlags
 from skip.methods.table import parse_ranges, written
-from skip.options import image_source, warn_beyond
+from skip.options import check_reference, image_source, warn_beyond
 from skip.search.plot import draw
 from skip.search.report import told
 from skip.search.run import Search, SearchSettings, baseline_cell
@@ -132,6 +132,7 @@ def tune(
     """What `tables.py tune` does."""
     asked = _search_settings(wanted)
     warn_beyond([*(asked.bottom or ()), *(asked.top or ())])
+    check_reference(metric.ref)
     source = image_source(sampling)
     if metric.ref_images is None and metric_of(wanted.metric).name in NEED_REAL_IMAGES:
         raise ValueError(

@@ -19,7 +19,7 @@ def rho(subject: SubjectFlags, run: RunFlags, coefficients: RhoFlags) -> None:
     """What `python -m skip.finetune rho` does."""
     device = run.device.init()
     settings, out = _settings(subject, run, coefficients.lr), Path(coefficients.dest)
-    check_writable(out, "--dest")
+    check_writable(out, "--dest", "", ".json")
     start = coefficients.rho_start
     warn_beyond([] if start is None else [start])
 

@@ -12,7 +12,7 @@ import torch
 from dnnlib.claims import claim
 from dnnlib.cli import warn
 from dnnlib.json_files import read_json_object, write_json
-from dnnlib.text import printable
+from dnnlib.text import printable, reason
 from metrics.detector import load_detector
 from metrics.measure import metric_of
 from metrics.names import QUANTITIES
@@ -218,7 +218,7 @@ class Search:
             found.append(_differences({"metric": before["metric"]}, {"metric": now["metric"]}))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{path} is damaged ({printable(repr(error))}); remove it, or choose another --outdir"
+                f"{path} is damaged ({reason(error)}); remove it, or choose another --outdir"
             ) from error
 
         different = ", ".join(text for text in found if text)

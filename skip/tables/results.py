@@ -13,7 +13,7 @@ import torch
 
 from dnnlib.json_files import read_text, write_json
 from dnnlib.seeds import parse_seeds
-from dnnlib.text import printable
+from dnnlib.text import printable, reason
 from skip.evidence.estimate import Estimate
 from skip.tables.cells.words import record_of
 from skip.tables.item import Cell
@@ -241,9 +241,8 @@ def _read(path: Path, inode: int, mtime: int, size: int) -> _Record:
         made_from = {role: dict(source) for role, source in record["sources"].items()}
         return _Record(values, made_from, dict(record.get("computed_in", {})))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = printable(error)
         raise ValueError(
-            f"{path} is a damaged result ({reason}); remove it and run its item again"
+            f"{path} is a damaged result ({reason(error)}); remove it and run its item again"
         ) from error
 
 

@@ -1,5 +1,7 @@
 """Errors of a program: one line and an exit status, whatever goes wrong."""
 
+import errno
+import os
 import platform
 import signal
 import tomllib
@@ -59,6 +61,28 @@ def run(*args: str) -> Result:
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, FileNotFoundError, PermissionError])
 def test_a_library_error_is_one_line(kind: type[Exception]) -> None:
     assert outcome(kind("two\n  lines")) == (2, "Error: two lines\n")
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.ENOSPC, "the disk is full; make room, or choose another place"),
+        (errno.EDQUOT, "your share of the disk is used up; make room, or choose another place"),
+        (errno.EROFS, "the disk can only be read; choose another place"),
+        (errno.EACCES, "you may not use it; choose another place, or change its permissions"),
+        (errno.ENOENT, "no such file or folder; check the path"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_the_way_out(number: int, words: str) -> None:
+    error = OSError(number, os.strerror(number), "out/x.npz")
+    assert outcome(error) == (2, f"Error: out/x.npz: {words}\n")
+    assert outcome(OSError(number, os.strerror(number))) == (2, f"Error: {words}\n")
+
+
+def test_other_errors_of_the_system_are_as_they_are() -> None:
+    said = "Error: [Errno 5] Input/output error: 'x'\n"
+    assert outcome(OSError(errno.EIO, "Input/output error", "x")) == (2, said)
+    assert outcome(OSError("cannot write to x; choose another folder"))[1].endswith("folder\n")
 
 
 def test_an_error_without_words_is_named() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import dnnlib.files
 from dnnlib.claims import claim, has_token, token, token_path
-from dnnlib.files import atomic_write, flush_to_disk, remove_partial_files
+from dnnlib.files import atomic_write, check_readable, flush_to_disk, remove_partial_files
 from dnnlib.json_files import read_json_lines, read_json_object, write_json
 
 
@@ -43,6 +43,32 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_names_the_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the partial one, of which the user knows nothing."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(OSError) as caught, atomic_write(tmp_path / "x.npz"):
+        pass
+    assert (caught.value.errno, caught.value.filename) == (errno.EROFS, str(tmp_path / "x.npz"))
+
+
+def test_what_is_no_file_is_told_from_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    check_readable(tmp_path / "file")
+    with pytest.raises(FileNotFoundError, match="none: no such file; check the path"):
+        check_readable(tmp_path / "none")
+    with pytest.raises(ValueError, match="pipe is no ordinary file"):
+        check_readable(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="is a folder; name a file"):
+        check_readable(tmp_path)
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

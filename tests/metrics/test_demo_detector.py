@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 2 and not (tmp_path / "out").exists()
     assert (
         result.stderr.splitlines()[-1]
-        == f"Error: [Errno 28] No space left on device: '{tmp_path / 'out'}'"
+        == f"Error: {tmp_path / 'out'}: the disk is full; make room, or choose another place"
     )
 
 

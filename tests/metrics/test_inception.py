@@ -214,7 +214,7 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
 def test_other_mistakes_are_one_line(
     net: InceptionV3, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such file: .*absent\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth: no such file"):
         load_inception(tmp_path / "absent.pth")
     with pytest.raises(ValueError, match="not a state dict of tensors"):
         load_inception(saved([1, 2], tmp_path / "list.pth"))

@@ -134,6 +134,8 @@ def test_the_other_flags_reach_the_source() -> None:
         ("--rho-layers 0.5,1 --rho-bottom 1", "one of these three"),
         ("--rho-time increasing", "--rho-time does nothing without a coefficient"),
         ("--rho-sigma 1,2", "--rho-sigma does nothing without a coefficient"),
+        ("--S_min 0.05", "--S_min=0.05 does nothing without --S_churn"),
+        ("--solver heun --S_noise 1.1", "--S_noise=1.1 does nothing without --S_churn"),
         ("--skip-target shortcut", "--skip-target does nothing without a coefficient"),
         ("--skip-target shortcut --skip-method freeu:b1=2", "--skip-target does nothing without"),
         ("--skip-method freeu:b1=1 --rho-sigma 0.1,10", "--rho-sigma does nothing without a coeff"),

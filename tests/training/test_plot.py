@@ -42,7 +42,10 @@ def test_the_suffix_says_the_format(tmp_path: Path, suffix: str, begins: bytes) 
 def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "stats.jsonl").write_text(json.dumps(LINES[0]))
     result = CliRunner().invoke(main, [str(tmp_path / "stats.jsonl"), str(tmp_path / name)])
-    assert result.exit_code == 2 and "choose png, pdf, svg" in result.output
+    assert (
+        result.exit_code == 2
+        and "is .png, .pdf or .svg; name a file that ends so, as curve" in result.output
+    )
     assert not (tmp_path / name).exists()
 
 
@@ -91,6 +94,17 @@ def test_no_statistics(tmp_path: Path) -> None:
         and result.output.startswith("Error: ")
         and "none.jsonl" in result.output
     )
+
+
+def test_what_are_no_statistics_is_told_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
+    for name, words in (
+        ("a.npy", "damaged (it is no text in UTF-8); name the stats.jsonl of a training run"),
+        ("none.jsonl", "none.jsonl; name the stats.jsonl of a training run"),
+        ("", "is a folder; name the stats.jsonl in it"),
+    ):
+        result = CliRunner().invoke(main, [str(tmp_path / name), str(tmp_path / "x.png")])
+        assert result.exit_code == 2 and result.stderr.endswith(f"{words}\n"), name
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:

@@ -68,10 +68,14 @@ def reconstruct(
     """What the decoder makes of the first images' mean latents, batch by batch: about [-1, 1].
 
     Raises:
-        FileNotFoundError, ValueError: as `encode`.
+        FileNotFoundError, ValueError: as `encode`; or if there are fewer images.
     """
     net, dataset = _loaded(autoencoder, data, device)
-    count = min(count or len(dataset), len(dataset))
+    count = len(dataset) if count is None else count
+    if count > len(dataset):
+        raise ValueError(
+            f"{data} holds {len(dataset)} images, but {count} are expected: ask for fewer"
+        )
     with tqdm(total=count, unit="img", desc="images") as bar:
         for latents in encoded(net, dataset, count, device):
             yield net.decode(latents.mean)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dnnlib.arrays import Arrays, map_array, open_arrays
+from dnnlib.files import check_readable
 from dnnlib.text import printable
 
 SUFFIXES = (".npy", ".npz")
@@ -29,11 +30,9 @@ def open_image_array(path: str | os.PathLike[str]) -> np.ndarray:
         uint8 [N, H, W, 1 or 3]; one must not write to it.
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or holds no such array.
+        ValueError: if it is no ordinary file, is damaged or holds no such array.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{printable(path)} does not exist")
-
+    check_readable(path)
     if Path(path).suffix.lower() == ".npy":
         images = map_array(path)
         _check(images.dtype, images.shape, f"{path}: the array")
@@ -76,7 +75,8 @@ def _name(arrays: Arrays) -> str:
     name = "arr_0" if "arr_0" in arrays or len(arrays.names) != 1 else arrays.names[0]
     if name not in arrays:
         held = printable(", ".join(arrays.names) or "nothing")
-        raise ValueError(f"{arrays.path} holds {held}, but no array arr_0 of images")
+        others = "; these are statistics, which a reference is" if "mu" in arrays else ""
+        raise ValueError(f"{arrays.path} holds {held}, but no array arr_0 of images{others}")
     return name
 
 

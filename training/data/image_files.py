@@ -65,7 +65,11 @@ class ImageFiles:
         self._zip_owner = -1
         self.is_zip = not self.path.is_dir()
         if self.is_zip and not self.path.is_file():
-            raise FileNotFoundError(f"{printable(self.path)} does not exist")
+            if not self.path.exists():
+                raise FileNotFoundError(f"{printable(self.path)} does not exist")
+            raise ValueError(
+                f"{printable(self.path)} is no file and no folder (a device, a pipe or a socket); name images"
+            )
         if is_array_file(self.path):
             raise ValueError(
                 f"{printable(self.path)} is a file of arrays; dataset_tool.py makes a data set of its images"

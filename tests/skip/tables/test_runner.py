@@ -188,6 +188,15 @@ def test_a_damaged_result_is_named(network: Path, tmp_path: Path, text: str) -> 
         assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
 
 
+def test_what_a_damaged_result_lacks_is_said(network: Path, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    one = cell(Fake(str(network)))
+    results.path(one).parent.mkdir()
+    results.path(one).write_text("{}")
+    with pytest.raises(ValueError, match=r"is a damaged result \('values' is missing\); remove it"):
+        results.state(one)
+
+
 def test_a_result_of_absurd_size_is_not_read(network: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     path = results.path(cell(Fake(str(network))))

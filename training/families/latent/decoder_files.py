@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from dnnlib.files import check_readable
 from dnnlib.keywords import check_keywords
-from dnnlib.text import printable
+from dnnlib.text import printable, reason
 from torch_utils.lightning import is_lightning, read_lightning
 from torch_utils.weights import assembled, read_state_dict
 from training import own_format
@@ -46,7 +47,7 @@ def decoder_arguments(
         kwargs = _sizes(tensors)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise ValueError(
-            f"the file is no state_dict of a KL or VQ autoencoder ({error!r})"
+            f"the file is no state_dict of a KL or VQ autoencoder ({reason(error)})"
         ) from error
 
     levels = range(len(kwargs["ch_mult"]))
@@ -128,11 +129,12 @@ def load_autoencoder(path: Path) -> KLAutoencoder:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no such file; a published one has another format.
     """
+    check_readable(path)
     with open(path, "rb") as file:
         known = own_format.is_safetensors(file.read(512))
     if not known:
         raise ValueError(
-            f"{path} is no autoencoder of this project: make one with python -m training.autoencoder train"
+            f"{path} is no autoencoder of this project: make one with autoencoder.py train"
         )
     try:
         return _built(KLAutoencoder, *_own(path))
@@ -155,7 +157,7 @@ def _built(kind: type[D], kwargs: dict[str, Any], tensors: dict[str, Tensor]) ->
         except Exception as error:
             # The arguments come from a file: anything can be wrong with them.
             raise ValueError(
-                f"the file is no state_dict of a KL or VQ autoencoder ({printable(repr(error))})"
+                f"the file is no state_dict of a KL or VQ autoencoder ({reason(error)})"
             ) from error
 
     return assembled(make, tensors).eval().requires_grad_(False)
