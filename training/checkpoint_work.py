@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from dnnlib import hub
-from dnnlib.files import check_writable
+from dnnlib.cli import warn
+from dnnlib.files import check_ending, check_writable
 from dnnlib.text import in_columns
 from training.checkpoint_flags import ConvertFlags, ListFlags, ReconstructFlags
-from training.power_ema import LENGTH, find_stored
-from training.power_ema import reconstruct as reconstruct_average
+from training.power_ema import ERROR, LENGTH, WARNED_ERROR, added, find_stored, mixture
 from training.presets import Preset, load_presets
 from training.storage import built, describe, load_network, save_network
 
@@ -46,12 +46,19 @@ def convert(flags: ConvertFlags, source: str, target: Path) -> None:
 def reconstruct(flags: ReconstructFlags, folder: Path, target: Path) -> None:
     """What `python -m training.checkpoint reconstruct` does."""
     _check_target(target)
-    stored = find_stored(folder)
-    net = built(*reconstruct_average(stored, flags.std, flags.images))
-    last = flags.images or stored[-1].images_seen
-    save_network(net, target, images_seen=last, **{LENGTH: flags.std})
+    mix = mixture(find_stored(folder), flags.std, flags.images)
+    if mix.error > WARNED_ERROR:
+        warn(
+            f"the nearest sum of these averages is {mix.error:.1%} off the length {flags.std:g}, more than "
+            f"{WARNED_ERROR:.0%}: more snapshots, or a length nearer to those that are stored, come nearer"
+        )
+
+    net = built(*added(mix))
+    told = {"images_seen": mix.images_seen, LENGTH: flags.std, ERROR: mix.error}
+    save_network(net, target, **told)
     click.echo(
-        f"{_written(target)}: length {flags.std:g} after {last:,} images, from {len(stored)} files"
+        f"{_written(target)}: length {flags.std:g} after {mix.images_seen:,} images, from {len(mix.used)} files, "
+        f"{mix.error:.2%} off"
     )
 
 
@@ -97,13 +104,10 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
 
 def _check_target(target: Path) -> None:
     """Refuse what a network cannot be stored as."""
-    _written(target)
+    written = _written(target)
     if target.exists():
         raise ValueError(f"{target} exists; delete it first, or choose another name")
-    if target.suffix.lower() not in ("", ".safetensors"):
-        raise ValueError(
-            f"{target}: the result is a safetensors file; name it so, as {target.stem}.safetensors"
-        )
+    check_ending(written, "TARGET", "", ".safetensors")
     if not hub.is_hub(target):
         check_writable(target, "TARGET")
 

@@ -22,14 +22,18 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from dnnlib.text import printable
+from dnnlib.text import reason
 from training.formats import format_of
 from training.own_format import Contents
 
 LONGEST = 1 / math.sqrt(12)
 PREFIX = "power-ema"
 LENGTH = "power_ema"  # of a snapshot, what it tells of its length
+ERROR = "power_ema_error"  # of a reconstructed average: how far it is from what it stands for
 MOST_WEIGHT = 1e4  # of a stored average; beyond it rounding is all that is left
+# Of a profile's distance, see `fit_error`: what is warned of, and what is another average altogether. From 16 snapshots
+# of two lengths a third one between 0.03 and 0.25 is within the first.
+WARNED_ERROR, MOST_ERROR = 0.1, 0.25
 # EDM2's own: PREFIX-THOUSANDS-LENGTH.pkl, at multiples of 1024 images.
 _EDM2_NAME = re.compile(r".*-(\d+)-(\d\.\d{3})\.pkl")
 
@@ -84,17 +88,36 @@ def weights_for(
     Returns:
         x, float64 [len(times)].
     """
-    exponents = [exponent(value) for value in stds]
-    products = np.array(
-        [
-            [_product(a, g, b, h) for b, h in zip(times, exponents, strict=True)]
-            for a, g in zip(times, exponents, strict=True)
-        ]
-    )
-    wanted = exponent(std)
-    target = np.array([_product(a, g, time, wanted) for a, g in zip(times, exponents, strict=True)])
+    products, target, _ = _products(times, stds, time, std)
     x = np.linalg.solve(products, target)
     return x / x.sum()
+
+
+def fit_error(
+    weights: np.ndarray, times: Sequence[float], stds: Sequence[float], time: float, std: float
+) -> float:
+    r"""How far a sum of stored averages is from the one that is wanted, as a share of it: 0 where it is the same.
+
+    || sum_i x_i p_i - p || / || p ||,  ||q||^2 = integral of q(tau)^2 d tau
+
+    Args:
+        weights: x, as `weights_for` gives them, which add up to 1: so it is told of what is stored in the end.
+        times, stds, time, std: as there.
+    """
+    products, target, own = _products(times, stds, time, std)
+    squared = weights @ products @ weights - 2 * (weights @ target) + own
+    return math.sqrt(max(float(squared), 0.0) / own)
+
+
+def _products(
+    times: Sequence[float], stds: Sequence[float], time: float, std: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Integrals of p_i p_j, of p_i p, and of p^2."""
+    stored = [(a, exponent(value)) for a, value in zip(times, stds, strict=True)]
+    wanted = exponent(std)
+    products = np.array([[_product(*one, *other) for other in stored] for one in stored])
+    target = np.array([_product(*one, time, wanted) for one in stored])
+    return products, target, _product(time, wanted, time, wanted)
 
 
 def _product(a: float, g: float, b: float, h: float) -> float:
@@ -186,22 +209,38 @@ def _own(path: Path) -> Stored:
         return Stored(path, int(images_seen), float(std))
     except Exception as error:  # the file can hold anything
         raise ValueError(
-            f"{path} is no average of a training, or damaged ({printable(repr(error))})"
+            f"{path} is no average of a training, or damaged ({reason(error)})"
         ) from error
 
 
-def reconstruct(stored: Sequence[Stored], std: float, images_seen: int | None = None) -> Contents:
-    """The average of another length, from stored ones.
+@dataclass(frozen=True)
+class Mixture:
+    """Which stored averages add up to another one, and how well.
+
+    Attributes:
+        used: the stored averages.
+        weights: of each, float64 [len(used)].
+        std, images_seen: of the average that is wanted.
+        error: how far the sum is from it, see `fit_error`.
+    """
+
+    used: Sequence[Stored]
+    weights: np.ndarray
+    std: float
+    images_seen: int
+    error: float
+
+
+def mixture(stored: Sequence[Stored], std: float, images_seen: int | None = None) -> Mixture:
+    """How the average of another length is made of stored ones.
 
     Args:
         stored: from `find_stored`; later ones than `images_seen` are left out.
         std: the length that is wanted.
         images_seen: when; None: at the last one.
-    Returns:
-        Class name, constructor keywords and tensors of the network.
     Raises:
-        ValueError: if there is no such length, none was stored then, two files are the same average or of different
-            networks, or the length is too far from those that were stored.
+        ValueError: if there is no such length, none was stored then, two files are the same average, or the length is
+            too far from those that were stored.
     """
     check_length(std)
     times = [one.images_seen for one in stored]
@@ -215,19 +254,39 @@ def reconstruct(stored: Sequence[Stored], std: float, images_seen: int | None = 
     if len({(one.images_seen, one.std) for one in used}) < len(used):
         raise ValueError(f"two files in {used[0].path.parent} are the same average; remove one")
 
-    weights = weights_for(
-        [one.images_seen for one in used], [one.std for one in used], float(end), std
-    )
+    times, stds = [one.images_seen for one in used], [one.std for one in used]
+    if len(used) == 1 and stds != [std]:
+        raise ValueError(
+            f"{used[0].path} is the only average up to {end:,} images, and its length is {stds[0]:g}: of one alone no "
+            f"other can be made, such as {std:g}; other lengths need more snapshots, or a second one in --power-ema"
+        )
+
+    weights = weights_for(times, stds, float(end), std)
     if not np.abs(weights).max() < MOST_WEIGHT:
         raise ValueError(
             f"an average of length {std:g} cannot be made of these {len(used)}: the weights would be up to "
             f"{np.abs(weights).max():.2g}"
         )
-    return _added(used, weights)
+    error = fit_error(weights, times, stds, float(end), std)
+    if error > MOST_ERROR:
+        lengths = ", ".join(f"{one:g}" for one in sorted(set(stds)))
+        raise ValueError(
+            f"an average of length {std:g} cannot be made of these {len(used)}: the nearest sum is {error:.1%} off, "
+            f"more than {MOST_ERROR:.0%}; choose a length nearer to those that are stored ({lengths}), or store more "
+            "snapshots"
+        )
+    return Mixture(used, weights, std, end, error)
 
 
-def _added(used: Sequence[Stored], weights: np.ndarray) -> Contents:
-    """The networks of the files, added up; what is the same in all, as a buffer is, stays as it is."""
+def added(mix: Mixture) -> Contents:
+    """The networks of the files, added up; what is the same in all, as a buffer is, stays as it is.
+
+    Returns:
+        Class name, constructor keywords and tensors of the network.
+    Raises:
+        ValueError: if a file is damaged, or two are of different networks.
+    """
+    used, weights = mix.used, mix.weights
     class_name, kwargs, first = _read(used[0])
     total = {name: float(weights[0]) * value for name, value in first.items()}
     same = dict.fromkeys(first, True)

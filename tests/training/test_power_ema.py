@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from click.testing import CliRunner
 from conftest import relative_error
@@ -23,13 +24,18 @@ from training import checkpoint
 from training.checkpoint import load_network, save_network
 from training.families.edm2.unet import EDM2Precond
 from training.power_ema import (
+    ERROR,
     LONGEST,
+    MOST_ERROR,
+    WARNED_ERROR,
     PowerAverages,
+    added,
     decay,
     exponent,
     find_stored,
+    fit_error,
+    mixture,
     path_of,
-    reconstruct,
     weights_for,
 )
 from training.run.config import TrainingConfig
@@ -105,6 +111,46 @@ def test_the_weights_are_those_of_least_squares() -> None:
     assert np.allclose(got, expected / expected.sum(), rtol=1e-3)
 
 
+def norm(std: float) -> float:
+    """The integral of p^2, from 0 to 1."""
+    g = exponent(std)
+    return (g + 1) ** 2 / (2 * g + 1)
+
+
+def test_how_far_a_sum_is_from_what_is_wanted() -> None:
+    """Of one average: none if it is the same, else || p - q || / || q || in closed form."""
+    one = np.ones(1)
+    for std in (0.01, 0.05, 0.1, 0.28):
+        assert fit_error(one, [12.0], [std], 12.0, std) == 0
+
+    for std, other in ((0.1, 0.15), (0.1, 0.05), (0.05, 0.1), (0.1, 0.2)):
+        g, h = exponent(std), exponent(other)
+        mixed = (g + 1) * (h + 1) / (g + h + 1)
+        expected = math.sqrt((norm(std) - 2 * mixed + norm(other)) / norm(other))
+        assert fit_error(one, [12.0], [std], 12.0, other) == pytest.approx(expected, rel=1e-12)
+
+    tau = (np.arange(200_000) + 0.5) / 20_000
+    times, stds = [4.0, 10.0], [0.1, 0.05]
+    x = weights_for(times, stds, 10.0, 0.07)
+    wanted = profile(0.07, 10.0, tau)
+    made = sum(w * profile(std, t, tau) for w, t, std in zip(x, times, stds, strict=True))
+    expected = np.linalg.norm(made - wanted) / np.linalg.norm(wanted)
+    assert fit_error(x, times, stds, 10.0, 0.07) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_bounds_are_those_of_the_documents() -> None:
+    """From 16 snapshots of 0.05 and 0.1 nothing between 0.03 and 0.25 is warned of, and 0.01 is refused."""
+    times = [float(t) for t in range(1, 17) for _ in range(2)]
+    stds = [0.05, 0.1] * 16
+
+    def error(std: float) -> float:
+        return fit_error(weights_for(times, stds, 16.0, std), times, stds, 16.0, std)
+
+    assert max(map(error, (0.07, 0.15, 0.2))) < 0.025
+    assert max(map(error, (0.03, 0.25))) < WARNED_ERROR < error(0.28) < MOST_ERROR < error(0.01)
+    assert WARNED_ERROR == 0.1 and MOST_ERROR == 0.25
+
+
 def test_other_lengths_come_near_those_tracked_directly() -> None:
     """From two lengths that were stored 16 times, in parts of how far the nearest of these is."""
     walk, steps, wanted = Walk(320), 320, {0.03: 0.2, 0.07: 0.02, 0.15: 0.05, 0.2: 0.05}
@@ -155,7 +201,11 @@ def test_a_network_of_another_length(run: tuple[Path, Path], tmp_path: Path) -> 
     arguments = ["reconstruct", str(tmp_path), str(target), "--std", "0.07"]
     result = CliRunner().invoke(checkpoint.main, arguments)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == f"{target}: length 0.07 after 64 images, from 8 files\n"
+    assert result.stdout == f"{target}: length 0.07 after 64 images, from 8 files, 3.61% off\n"
+    assert result.stderr == ""
+    with safetensors.safe_open(target, framework="pt") as file:
+        told = json.loads(file.metadata()["provenance"])
+    assert told["power_ema"] == 0.07 and told[ERROR] == pytest.approx(0.0361, abs=5e-5)
 
     made = load_network(target).state_dict()
     tracked, *others = (
@@ -175,7 +225,8 @@ def test_an_earlier_time(run: tuple[Path, Path], tmp_path: Path) -> None:
     """A length that is stored comes out as it was stored."""
     target = tmp_path / "made.safetensors"
     arguments = ["reconstruct", str(run[0]), str(target), "--std", "0.1", "--images", "48"]
-    assert CliRunner().invoke(checkpoint.main, arguments).exit_code == 0
+    result = CliRunner().invoke(checkpoint.main, arguments)
+    assert result.exit_code == 0 and "48 images, from 9 files, 0.00% off" in result.stdout
     made, stored = (load_network(path).state_dict() for path in (target, path_of(run[0], 48, 0.1)))
     assert all(relative_error(made[n], stored[n]) < 1e-5 for n in made if stored[n].any())
 
@@ -199,7 +250,8 @@ def test_averages_change_nothing_else(run: tuple[Path, Path], tmp_path: Path) ->
 @torch.inference_mode()
 def test_raw_snapshots_of_edm2(tmp_path: Path) -> None:
     """By their names, of which thousands are rounded down from multiples of 1024."""
-    for kimg, std, factor in ((8388, 0.05, 1.0), (8388, 0.1, 3.0), (16777, 0.05, 2.0)):
+    snapshots = ((8388, 0.05, 1.0), (8388, 0.1, 3.0), (16777, 0.05, 2.0), (16777, 0.1, 4.0))
+    for kimg, std, factor in snapshots:
         net = fill_edm2(
             EDM2Precond(
                 8, 3, 4, model_channels=8, channel_mult=[1], num_blocks=1, channels_per_head=8
@@ -210,16 +262,18 @@ def test_raw_snapshots_of_edm2(tmp_path: Path) -> None:
         name = f"edm2-img64-xs-{kimg:07d}-{std:.3f}.pkl"
         (tmp_path / name).write_bytes(edm2_snapshot(net, dtype=torch.float32))
     stored = find_stored(tmp_path)
-    assert [one.images_seen for one in stored] == [8 << 20, 8 << 20, 16 << 20]
-    class_name, _, tensors = reconstruct(stored, 0.08)
-    x = weights_for([one.images_seen for one in stored], [0.05, 0.1, 0.05], 16 << 20, 0.08)
+    times = [one.images_seen for one in stored]
+    assert times == [8 << 20, 8 << 20, 16 << 20, 16 << 20]
+    class_name, _, tensors = added(mixture(stored, 0.08))
+    x = weights_for(times, [0.05, 0.1, 0.05, 0.1], 16 << 20, 0.08)
     fresh = dict(net.named_parameters())
     weight = "unet.enc.8x8_block0.conv_res0.weight"
-    expected = fresh[weight] / 2 * float(x @ [1.0, 3.0, 2.0])
+    expected = fresh[weight] / 4 * float(x @ [1.0, 3.0, 2.0, 4.0])
     assert class_name == "EDM2Precond" and relative_error(tensors[weight], expected) < 1e-4
     phases = "unet.emb_fourier.phases"
-    for std in (0.02, 0.03, 0.15):  # the same in all
-        assert torch.equal(reconstruct(stored, std)[2][phases], dict(net.named_buffers())[phases])
+    for std in (0.03, 0.06, 0.15):  # the same in all
+        made = added(mixture(stored, std))[2]
+        assert torch.equal(made[phases], dict(net.named_buffers())[phases])
 
 
 def copied(run: Path, folder: Path) -> Path:
@@ -247,12 +301,43 @@ def twice(folder: Path) -> None:
     (folder / "power-ema-copy.safetensors").write_bytes(path.read_bytes())
 
 
+def one_alone(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path != path_of(folder, 64, 0.1):
+            path.unlink()
+
+
+def test_one_average_alone_is_itself_and_no_other(run: tuple[Path, Path], tmp_path: Path) -> None:
+    one_alone(copied(run[0], tmp_path))
+    (stored,) = find_stored(tmp_path)
+    assert mixture([stored], 0.1).error == 0
+    with pytest.raises(ValueError, match=r"its length is 0.1: of one alone no other .* as 0.101;"):
+        mixture([stored], 0.101)
+
+
+def test_a_length_that_is_not_met_well_is_warned_of(run: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "made.safetensors"
+    arguments = ["reconstruct", str(run[0]), str(target), "--std", "0.25"]
+    result = CliRunner().invoke(checkpoint.main, arguments)
+    assert result.exit_code == 0 and target.exists()
+    (line,) = result.stderr.splitlines()
+    told = r"Warning: the nearest sum of these averages is \d\d\.\d% off the length 0\.25, more than 10%"
+    assert re.match(told, line)
+
+
 @pytest.mark.parametrize(
     ("change", "flags", "message"),
     [
         (lambda folder: None, "--std 0.3", "length of an average is 0.3; it must be above 0"),
         (lambda folder: None, "--std nan", "nan is no finite number"),
         (lambda folder: None, "--std 0.07 --images 50", "after 50 images; the nearest is of 48"),
+        (
+            lambda folder: None,
+            "--std 0.0001",
+            r"cannot be made of these 12: the nearest sum is 99\.\d%",
+        ),
+        (lambda folder: None, "--std 1e-9", r"more than 25%; .* stored \(0.05, 0.07, 0.1\), or"),
+        (one_alone, "--std 0.15", "is the only average up to 64 images, and its length is 0.1"),
         (damage, "--std 0.07", "power-ema-000000000048-0.050.safetensors is no average"),
         (another_network, "--std 0.07", "is of another network than"),
         (a_snapshot, "--std 0.07", "is no average of a training"),
