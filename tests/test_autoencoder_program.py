@@ -83,6 +83,10 @@ def test_reconstructions(made: Path, tmp_path: Path) -> None:
         ("--arch ldm --augment 0.1", "--augment=0.1 is of images"),
         ("--arch ldm --patch 2", "--patch=2 is of --arch=uvit"),
         ("--arch uvit --cres 1,2", "--cres is of U-Nets"),
+        ("--arch uvit --dropout 0.1", "--dropout=0.1 is of EDM's networks; --arch=uvit has none"),
+        ("--arch ldm --dropout 0.13", "--dropout=0.13 is of EDM's networks; --arch=ldm has none"),
+        ("--arch ldm --autoencoder no.pt --grid none", "--autoencoder=no.pt does nothing: --grid"),
+        ("--arch ldm --xflip 1 --cres 1", "holds latents, which have no mirror image"),
     ],
 )
 def test_what_does_not_fit_is_one_line(
@@ -92,6 +96,22 @@ def test_what_does_not_fit_is_one_line(
     result = run(train.main, line)
     assert result.exit_code == 2 and message in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_more_reconstructions_than_images_are_refused(made: Path, tmp_path: Path) -> None:
+    line = f"reconstruct --autoencoder {_vae(made)} --data {_few(made)} --num 33 --dest {tmp_path}/x.npz"
+    result = run(autoencoder.main, line)
+    assert result.exit_code == 2 and not list(tmp_path.iterdir())
+    assert result.stderr.endswith("few.zip holds 32 images, but 33 are expected: ask for fewer\n")
+
+
+def test_attention_of_latents_at_no_level_is_said(made: Path, tmp_path: Path) -> None:
+    line = f"--outdir {tmp_path}/run --data {made}/data.npz --arch ldm --attn 8,5 --dry-run {SMALL}"
+    result = run(train.main, line)
+    assert result.exit_code == 0, result.output
+    assert "no attention at 5x5, which --attn names: the network's levels are 8x8, 4x4" in (
+        result.stderr
+    )
 
 
 def test_images_are_no_latents(made: Path, tmp_path: Path) -> None:

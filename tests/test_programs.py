@@ -151,6 +151,30 @@ def test_a_place_that_cannot_be_written_is_refused_first(
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("demo --dest", ".png"),
+        ("explore --page", ".html"),
+        ("fid ref --data assets/demo/images.zip --dest", ".npz"),
+        ("autoencoder encode --autoencoder a --data assets/demo/images.zip --dest", ".npz"),
+        ("autoencoder reconstruct --autoencoder a --data assets/demo/images.zip --dest", ".npz"),
+        ("checkpoint convert demo", ".safetensors"),
+        ("checkpoint reconstruct --std 0.1 runs", ".safetensors"),
+        ("demo_detector train --data assets/demo/images.zip --dest", ".safetensors"),
+        ("finetune rho --duration-images 32 --dest", ".json"),
+        ("plot assets/demo/stats.jsonl", ".png"),
+    ],
+)
+def test_a_file_is_what_its_name_says(line: str, wanted: str, tmp_path: Path) -> None:
+    name = next(name for name in sorted(COMMANDS, key=len, reverse=True) if line.startswith(name))
+    arguments = [*line.removeprefix(name).split(), str(tmp_path / "x.jpg")]
+    result = CliRunner().invoke(COMMANDS[name], arguments)
+    assert result.exit_code == 2 and f"{tmp_path}/x.jpg: what is written there is " in result.stderr
+    assert result.stderr.endswith(f"name a file that ends so, as x{wanted}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
     target = tmp_path / "\udcff.safetensors"
     result = CliRunner().invoke(COMMANDS["checkpoint convert"], [saved(tmp_path), str(target)])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from dnnlib.files import check_writable
-from programs.explore.flags import ComputationFlags, ExploreFlags
+from programs.explore.flags import HOST, PORT, ComputationFlags, ExploreFlags
 from sampling.names import Labels
 from skip.explore.compare import Comparer
 from skip.explore.live import STYLE, build, gradio_module
@@ -18,10 +18,11 @@ from torch_utils import distributed
 
 def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     """What `explore.py` does."""
+    if asked.page is not None:
+        _check_page(asked)
     device = compute.device.init()
     comparer = Comparer(device)
     if asked.page is not None:
-        check_writable(asked.page, "--page")
         size = write_page(asked.page, comparer, _grids(asked.network, comparer))
         click.echo(json.dumps({"page": asked.page, "bytes": size}))
         distributed.shutdown()
@@ -31,13 +32,14 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     network = asked.network or "demo"
     classes = comparer.classes(network)
     first = State(network=network, labels=_labels(classes))
-    check_free(asked.host, asked.port)
+    host, port = asked.host or HOST, PORT if asked.port is None else asked.port
+    check_free(host, port)
     page = build(comparer, first, classes)
     local = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     theme = gradio.themes.Default(font=local[0], font_mono=local[1])  # fonts from this machine
     page.queue(default_concurrency_limit=1).launch(
-        server_name=asked.host,
-        server_port=asked.port or None,
+        server_name=host,
+        server_port=port or None,
         theme=theme,
         css=STYLE,
         share=False,
@@ -46,6 +48,15 @@ def main(asked: ExploreFlags, compute: ComputationFlags) -> None:
     )
     click.echo(f"Skip-Tuning of {network} on {device}: {page.local_url} (Ctrl-C ends it)")
     page.block_thread()
+
+
+def _check_page(asked: ExploreFlags) -> None:
+    """Refuse a page that cannot be written, and what only a server needs."""
+    assert asked.page is not None
+    for name, value in (("--host", asked.host), ("--port", asked.port)):
+        if value is not None:
+            raise ValueError(f"{name}={value} does nothing with --page, which serves nothing")
+    check_writable(asked.page, "--page", ".html", ".htm")
 
 
 def _grids(network: str | None, comparer: Comparer) -> Sequence[Grid]:

@@ -40,6 +40,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 # Of latents; with the preconditioning that each has.
 LATENT_ARCHITECTURES = {"ldm": "LDMPrecond", "uvit": "UViTPrecond"}
 PRECONDITIONINGS = {"edm": "EDMPrecond", "vp": "VPPrecond", "ve": "VEPrecond"}
+DROPOUT = 0.13
+REFERENCE = "assets/demo/reference.npz"
 _FRACTION = Finite(0, 1)
 
 # fmt: off
@@ -69,7 +71,7 @@ class NetworkFlags(Flags, heading="Network"):
     num_blocks: int | None = flag("Blocks a level, of uvit on the way down  [default: of --arch]", type=COUNT, metavar="INT")
     patch: int | None      = flag("uvit: side of a token in latent pixels  [default: 2]", type=COUNT, metavar="INT")
     attn: list[int] | None = flag("Resolutions with attention, 0 for none  [default: of --arch]", type=IntList(0), metavar="LIST")
-    dropout: float         = flag("Dropout probability, of EDM's networks", type=_FRACTION, default=0.13, metavar="FLOAT")
+    dropout: float | None  = flag(f"Dropout probability, of EDM's networks; ldm and uvit have none  [default: {DROPOUT}]", type=_FRACTION, metavar="FLOAT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,9 @@ class ReportFlags(Flags, heading="Reports"):
     grid: str            = flag("A contact sheet of each snapshot's images, COLSxROWS or none", old=["--sheet"], default="8x4", metavar="SIZE")
     zoom: int | None     = flag(f"Enlarge the images of --grid by this whole factor  [default: small ones until a row has about {ROW} pixels]", type=click.IntRange(1, MOST_ZOOM), metavar="INT")
     fid_num: int         = flag("Measure FID on this many images of each snapshot; 0 for none", type=click.IntRange(min=0), default=0, metavar="INT")
-    ref: str             = flag("FID's reference statistics", old=["--fid-ref"], default="assets/demo/reference.npz", metavar="NPZ|PKL|URL")
+    ref: str | None      = flag(f"FID's reference statistics, for --fid-num  [default: {REFERENCE}]", old=["--fid-ref"], metavar="NPZ|PKL|URL")
     autoencoder: str | None = flag("What decodes latents for pictures and FID  [default: the one that --data names]", metavar="PATH|URL")
-    detector: str | None = flag("FID's detector  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL", shell_complete=names(detectors))
+    detector: str | None = flag("FID's detector, for --fid-num  [default: the one that --ref was made with]", old=["--fid-detector"], metavar="NAME|PATH|URL", shell_complete=names(detectors))
     sinks: SinkFlags
 
 

@@ -11,13 +11,16 @@ import torch
 from dnnlib.cli import warn
 from programs.train.flags import (
     ARCHITECTURES,
+    DROPOUT,
     LATENT_ARCHITECTURES,
     PRECONDITIONINGS,
+    REFERENCE,
     NetworkFlags,
     ReportFlags,
     TrainingFlags,
 )
 from skip.monitor import Monitor
+from skip.options import check_reference
 from torch_utils import distributed
 from training.augment import AUGMENT_DIM
 from training.latents import LatentDataset, TrainingData, open_data
@@ -35,6 +38,7 @@ def main(flags: TrainingFlags) -> None:
     """What `train.py` does."""
     run, reports = flags.run, flags.reports
     config = training_config(flags)  # refuses what contradicts itself, before anything is read
+    _check_reports(reports)
     sinks = reports.sinks.targets()
 
     data = open_data(run.data, use_labels=False)
@@ -45,12 +49,12 @@ def main(flags: TrainingFlags) -> None:
     torch.backends.cudnn.benchmark = True
     _check_kind(flags.network.arch, data, config.data)
     monitor = Monitor(
-        run.outdir, device, reports.grid, reports.fid_num, reports.ref, reports.detector, _decoder(reports, data),
-        reports.zoom,
+        run.outdir, device, reports.grid, reports.fid_num, reports.ref or REFERENCE, reports.detector,
+        _decoder(reports, data), reports.zoom,
     )  # fmt: skip
     monitor.check(data.shown_shape)
-    if "model_type" in config.network:
-        _tell_of_lost_attention(config.network, data.resolution)
+    if flags.network.arch != "uvit":
+        _tell_of_lost_attention(config.network, flags.network.attn, data.resolution)
 
     if run.dry_run:
         check(config, run.outdir, device)
@@ -87,21 +91,36 @@ def _decoder(reports: ReportFlags, data: TrainingData) -> str | None:
     return None
 
 
-def _tell_of_lost_attention(network: dict[str, Any], resolution: int) -> None:
+def _check_reports(reports: ReportFlags) -> None:
+    """Refuse flags of reports that nobody would see."""
+    for name in ("ref", "detector"):
+        value = getattr(reports, name)
+        if value is not None and not reports.fid_num:
+            raise ValueError(f"--{name}={value} does nothing without --fid-num")
+    check_reference(reports.ref, takes_images=False)
+    if reports.autoencoder is not None and reports.grid == "none" and not reports.fid_num:
+        raise ValueError(
+            f"--autoencoder={reports.autoencoder} does nothing: --grid=none without --fid-num shows no images"
+        )
+
+
+def _tell_of_lost_attention(
+    network: dict[str, Any], asked: list[int] | None, resolution: int
+) -> None:
     """Warn where --attn asks for attention that there is not, as in EDM.
 
     At a size that no level has, and among fewer channels than one head has.
     """
     sizes = [resolution >> level for level in range(len(network["channel_mult"]))]
-    for size in network.get("attn_resolutions", []):
+    for size in asked or []:
         if size not in (0, *sizes):
             had = ", ".join(f"{one}x{one}" for one in sizes)
             warn(
                 f"there is no attention at {size}x{size}, which --attn names: the network's levels are {had}"
             )
 
-    if network["model_type"] != "DhariwalUNet":
-        return  # a DDPM++ has one head, of any number of channels
+    if network.get("model_type") != "DhariwalUNet":
+        return  # the others' heads are of any number of channels
 
     defaults = inspect.signature(DhariwalUNet).parameters
     for level, multiple in enumerate(network["channel_mult"]):
@@ -121,6 +140,17 @@ def _augment(flags: TrainingFlags) -> float:
         return AUGMENT if given is None else given
     if given:
         raise ValueError(f"--augment={given:g} is of images; latents have none: leave it out")
+    return 0.0
+
+
+def _dropout(flags: NetworkFlags) -> float:
+    """The probability of dropout, which networks of latents do not have."""
+    if flags.arch not in LATENT_ARCHITECTURES:
+        return DROPOUT if flags.dropout is None else flags.dropout
+    if flags.dropout:
+        raise ValueError(
+            f"--dropout={flags.dropout:g} is of EDM's networks; --arch={flags.arch} has none: leave it out"
+        )
     return 0.0
 
 
@@ -181,6 +211,7 @@ def _precond(flags: NetworkFlags) -> str:
 
 def _network(flags: NetworkFlags, fp16: bool, cond: bool, resolution: int) -> dict[str, Any]:
     """The network's arguments: those of --arch, but for what other flags say."""
+    dropout = _dropout(flags)
     if flags.arch == "uvit":
         return _uvit(flags) | {"use_fp16": fp16}
     if flags.patch is not None:
@@ -194,7 +225,7 @@ def _network(flags: NetworkFlags, fp16: bool, cond: bool, resolution: int) -> di
         "attn_resolutions": flags.attn,
     }
     given = {name: value for name, value in chosen.items() if value is not None}
-    return ARCHITECTURES[flags.arch] | {"dropout": flags.dropout, "use_fp16": fp16} | given
+    return ARCHITECTURES[flags.arch] | {"dropout": dropout, "use_fp16": fp16} | given
 
 
 def _ldm(flags: NetworkFlags, cond: bool, resolution: int) -> dict[str, Any]:

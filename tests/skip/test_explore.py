@@ -141,6 +141,24 @@ def test_a_page_of_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert outcome.exit_code == 2 and "nobody" in outcome.output
 
 
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--page x.html --port 5", "--port=5 does nothing with --page"),
+        ("--page x.html --port 7860", "--port=7860 does nothing with --page"),
+        ("--page x.html --host 0.0.0.0", "--host=0.0.0.0 does nothing with --page"),
+        ("--page x.png", "--page=x.png: what is written there is .html or .htm; name a file"),
+    ],
+)
+def test_a_page_is_one_and_needs_no_server(
+    flags: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = CliRunner().invoke(explore.main, flags.split())
+    assert outcome.exit_code == 2 and message in outcome.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_gradio_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     outcome = CliRunner().invoke(explore.main, [])
