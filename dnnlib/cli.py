@@ -110,7 +110,7 @@ def _in_words(error: Exception) -> str:
     refusal = _REFUSALS[error.errno]
     if error.filename is None:
         return refusal
-    return f"{os.fsdecode(error.filename)}: {refusal}"
+    return f"{error.filename}: {refusal}"
 
 
 def _told(error: Exception) -> Failure:

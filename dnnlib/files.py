@@ -74,7 +74,7 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
 def _name(error: OSError, target: Path) -> None:
     """Let an error say the file that was to be written: a full disk's says none, others the partial file."""
     said = error.filename
-    if said is None or _PARTIAL.fullmatch(Path(os.fsdecode(said)).name):
+    if said is None or _PARTIAL.fullmatch(Path(str(said)).name):
         error.filename, error.filename2 = str(target), None
 
 
