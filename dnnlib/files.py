@@ -152,6 +152,11 @@ def check_writable(
     Raises:
         ValueError: naming the place and the reason.
     """
+    if str(dest).startswith("hf:/"):  # a Path has lost a slash
+        raise ValueError(
+            f"{name}={dest}: only python -m training.checkpoint writes to the Hub; name a place on this machine"
+        )
+
     path = Path(dest).absolute()
     if path.is_dir() and not folder:
         raise ValueError(f"{name}={dest} is a folder; name a file in it")

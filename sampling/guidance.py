@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,9 +117,9 @@ class AtCalls:
 
 
 def within(sigma: float, interval: tuple[float, float]) -> bool:
-    """Whether low < sigma <= high."""
-    low, high = interval
-    return low < sigma <= high
+    """Whether low < sigma <= high, as the network is told of noise levels: in float32."""
+    low, level, high = (float(np.float32(one)) for one in (interval[0], sigma, interval[1]))
+    return low < level <= high
 
 
 def check_interval(interval: tuple[float, float]) -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -161,8 +162,7 @@ class SkipScale:
             tau = self._tau(level, relative_time)
             rho = rho + (1 - rho) * tau if self.time == "increasing" else 1 + (rho - 1) * tau
         if self.window is not None:
-            low, high = self.window
-            rho = torch.where((low < level) & (level <= high), rho, 1.0)
+            rho = torch.where(_inside(level, self.window), rho, 1.0)
         return rho.expand(*sigma.shape, num_skips).to(torch.float32)
 
     def strength(self, sigma: Tensor, relative_time: Tensor | None = None) -> Tensor:
@@ -182,8 +182,7 @@ class SkipScale:
             tau = self._tau(sigma, relative_time)
             found = 1 - tau if self.time == "increasing" else tau
         if self.window is not None:
-            low, high = self.window
-            found = torch.where((low < sigma) & (sigma <= high), found, 0.0)
+            found = torch.where(_inside(sigma, self.window), found, 0.0)
         return found.to(torch.float32)
 
     def _tau(self, sigma: Tensor, relative_time: Tensor | None) -> Tensor:
@@ -213,3 +212,10 @@ def as_json(value: Any) -> Any:
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+
+
+def _inside(sigma: Tensor, window: tuple[float, float]) -> Tensor:
+    """Whether low < sigma <= high, as the network is told of noise levels: in float32."""
+    low, high = (float(np.float32(end)) for end in window)
+    level = sigma.to(torch.float32)
+    return (low < level) & (level <= high)

@@ -44,7 +44,7 @@ def save_scale(
 
     Args:
         path: of the file.
-        scale, skip_method: what it says, as `Skips`.
+        scale, skip_method: what it says, as `Skips`; a method without effect is left out.
         provenance: how it was found, as JSON; nothing reads it.
     Raises:
         OSError: if the file cannot be written.
@@ -53,8 +53,8 @@ def save_scale(
     if scale.layers is not None:
         del record["bottom"], record["top"], record["spacing"]  # they are without effect
     record = {name: as_json(value) for name, value in record.items()}
-    if skip_method:
-        record[METHOD] = skip_method
+    if acting := _acting(skip_method):
+        record[METHOD] = acting
     write_json(path, {"format": FORMAT} | record | {"provenance": provenance}, checksum=True)
 
 
@@ -86,7 +86,7 @@ def load_skips(path: str | os.PathLike[str]) -> Skips:
         if record.get("format") != FORMAT:
             raise ValueError(f'it is not a file of skip coefficients: need "format": "{FORMAT}"')
         method = _method(record)
-        return Skips(SkipScale(**_settings(record)), method)
+        return Skips(SkipScale(**_settings(record, method)), method)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {printable(error, 500)}; {CURE}") from error
 
@@ -100,12 +100,16 @@ def _method(record: dict[str, Any]) -> str | None:
         return None
     if not isinstance(method, str):
         raise ValueError(f"{METHOD} is {shown(method)}; it must be a text")
-    parse_methods(method)  # refuses what is none
-    return method or None
+    return _acting(method)
 
 
-def _settings(record: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of SkipScale in a file's record."""
+def _acting(method: str | None) -> str | None:
+    """The method; None of one that leaves every network as it is, such as FreeU with factors of 1."""
+    return method if any(not one.is_identity for one in parse_methods(method)) else None
+
+
+def _settings(record: dict[str, Any], method: str | None) -> dict[str, Any]:
+    """The arguments of SkipScale in a file's record, which may have none beside a method."""
     others = ("format", METHOD, "provenance")
     found = {name: value for name, value in record.items() if name not in others}
     for name, value in found.items():
@@ -115,7 +119,7 @@ def _settings(record: dict[str, Any]) -> dict[str, Any]:
             )
         found[name] = _value(name, value)
 
-    if not {*COEFFICIENTS, METHOD} & record.keys():
+    if method is None and not set(COEFFICIENTS) & record.keys():
         raise ValueError(f"it has no coefficients; give {' or '.join(COEFFICIENTS)}")
     if len(found.get("window", (0, 0))) != 2:
         raise ValueError(f"window has {len(record['window'])} numbers; it must be [low, high]")

@@ -8,7 +8,7 @@ import torch
 
 from dnnlib.cli import warn
 from sampling.generate import Batch, check_guidance, check_labels, generate
-from sampling.guidance import Guidance
+from sampling.guidance import Guidance, within
 from sampling.names import Labels
 from sampling.noise import first_draws
 from sampling.settings import NoiseRange, SamplerSettings
@@ -104,7 +104,7 @@ def check_levels(
         "there is guidance (--guidance-sigma)": interval,
     }
     for what, ends in ranges.items():
-        if ends is not None and not any(ends[0] < level <= ends[1] for level in levels):
+        if ends is not None and not any(within(level, ends) for level in levels):
             raise ValueError(
                 f"no evaluation has a noise level above {ends[0]:g} and up to {ends[1]:g}, where alone {what}; they "
                 f"are at {min(levels):g} to {max(levels):g}"

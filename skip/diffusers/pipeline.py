@@ -18,7 +18,7 @@ from sampling.settings import SamplerSettings
 from skip.methods.table import parse_methods
 from skip.options import network_defaults, with_defaults
 from skip.scale import SkipScale
-from skip.source import DTYPES, check_levels, ready_network, warn_without_class
+from skip.source import DTYPES, ImageSource, check_levels, ready_network, warn_without_class
 from skip.tuned import SkipTuned
 from training.precond import Precond
 from training.storage import save_network
@@ -171,6 +171,12 @@ class EDMPipeline(DiffusionPipeline):
         defaults = dict(self._defaults)
         own_scale = defaults.pop("guidance", 1.0)
         sampler = SamplerSettings(**with_defaults(settings, defaults))
+        asked = {"guide_rho": guide_rho, "guidance_sigma": guidance_sigma}
+        given = {name: value for name, value in asked.items() if value is not None}
+        check_keywords(given, [ImageSource])
+        if given and guidance_scale is None and own_scale == 1:
+            (name, value), *_ = given.items()
+            raise ValueError(f"{name} {value} does nothing without guidance: give guidance_scale")
         scale = own_scale if guidance_scale is None else guidance_scale
         guidance = self._guidance(scale, guide_rho, guidance_sigma)
         make = self._maker(sampler, _scale(rho), skip_method, guidance)
@@ -188,12 +194,6 @@ class EDMPipeline(DiffusionPipeline):
     def _guidance(
         self, scale: float, guide_rho: float | None, interval: tuple[float, float] | None
     ) -> Guidance:
-        if scale == 1:
-            for name, value in (("guide_rho", guide_rho), ("guidance_sigma", interval)):
-                if value is not None:
-                    raise ValueError(
-                        f"{name} {value} does nothing without guidance: give guidance_scale"
-                    )
         if guide_rho is None:
             if scale != 1 and self.guide is None:
                 warn_without_class("this network", self.unet)

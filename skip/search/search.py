@@ -65,7 +65,8 @@ def search(
     Returns:
         The rounds; the last one's `best` is the result.
     Raises:
-        ValueError: if the range or the number of points makes no grid, or the budget is too small for the first round.
+        ValueError: if the range or the number of points makes no grid, the budget is too small for the first round, or
+            all its points are the same.
     """
     grid = even_grid(low, high, points)
     if points * images > budget:
@@ -75,6 +76,11 @@ def search(
     rhos, rounds = grid, list[Round]()
     while True:
         estimates = measure(rhos, images)
+        if not rounds and len({(one.value, one.blocks) for one in estimates}) == 1:
+            raise ValueError(
+                f"all {len(rhos)} points have the value {estimates[0].value:g} with {images} images: the metric does "
+                "not tell them apart; take more (--num), or another metric"
+            )
         made |= dict.fromkeys(rhos, images)
         best = vertex(rhos, estimates, low, high, maximise)
         rounds.append(Round(images, tuple(rhos), tuple(estimates), best))

@@ -185,6 +185,9 @@ def test_a_weaker_network_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"guidance_scale": float("nan")}, "the guidance scale is nan"),
         ({"guide_rho": 1.1}, "guide_rho 1.1 does nothing without guidance: give guidance_scale"),
         ({"guidance_sigma": (1.0, 2.0)}, "guidance_sigma (1.0, 2.0) does nothing without"),
+        ({"guidance_scale": 2, "guide_rho": [0.8, 0.9]}, "guide_rho is of the type list"),
+        ({"guidance_scale": 2, "guidance_sigma": "1,10"}, "guidance_sigma is '1,10'"),
+        ({"guidance_scale": 2, "guidance_sigma": 5}, "guidance_sigma is 5"),
         (
             {"guidance_scale": 2, "guide_rho": 1.1, "guidance_sigma": (90.0, 99.0)},
             "no evaluation has a noise level above 90 and up to 99, where alone there is guidance",

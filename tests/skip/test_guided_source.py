@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,19 @@ def test_both_networks_are_compiled(networks: Path) -> None:
         is not None
         is not loaded.guide.model._compiled_call_impl
     )
+
+
+def test_ends_of_a_window_and_an_interval_are_those_of_float32(networks: Path) -> None:
+    """In which a network is told its noise level: 0.1 is a little more there, and is its own end all the same."""
+    levels = SamplerSettings(sigmas="10,5,0.1")
+    guided = ImageSource(str(networks / "tiny.safetensors"), levels, guidance=2.0, guide_rho=0.5)
+    at_an_end, above_all = (0.05, 0.1), (10.0, 11.0)
+
+    replace(guided, guidance_sigma=at_an_end).load("cpu")
+    replace(guided, scale=SkipScale(0.5, window=at_an_end)).load("cpu")
+    for beyond in ({"guidance_sigma": above_all}, {"scale": SkipScale(0.5, window=above_all)}):
+        with pytest.raises(ValueError, match="no evaluation has a noise level above 10 and up to"):
+            replace(guided, **beyond).load("cpu")
 
 
 @pytest.mark.parametrize(

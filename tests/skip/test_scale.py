@@ -78,6 +78,15 @@ def test_the_time_is_needed_only_where_rho_depends_on_it() -> None:
         assert not scale.needs_time and scale(2, 5.0).shape == (2,)
 
 
+def test_an_end_of_a_window_is_itself_in_either_precision() -> None:
+    for end in (0.1, 0.7):
+        inside, above = (SkipScale(0.5, 0.5, window=ends) for ends in ((0.01, end), (end, 80.0)))
+        for dtype in (torch.float32, torch.float64):
+            level = torch.tensor(end, dtype=dtype)
+            assert inside(2, level).tolist() == [0.5, 0.5] and above(2, level).tolist() == [1, 1]
+            assert inside.strength(level) == 1 and above.strength(level) == 0
+
+
 def test_window() -> None:
     scale = SkipScale(0.5, 0.5, window=(0.1, 2.0))
     rho = scale(3, torch.tensor([0.05, 0.1, 0.11, 2.0, 2.1], dtype=torch.float64))

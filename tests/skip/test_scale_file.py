@@ -15,7 +15,7 @@ import generate
 from skip.flags import SkipFlags
 from skip.options import skips
 from skip.scale import SkipScale
-from skip.scale_file import FORMAT, load_scale, load_skips, save_scale
+from skip.scale_file import FORMAT, Skips, load_scale, load_skips, save_scale
 
 
 @pytest.mark.parametrize(
@@ -236,3 +236,18 @@ def test_a_changed_coefficient_is_noticed_and_a_file_by_hand_has_no_checksum(
     del record["crc32"]
     path.write_text(json.dumps(record))
     assert load_scale(path) == SkipScale(bottom=0.9)
+
+
+def test_a_method_without_effect_is_none(tmp_path: Path) -> None:
+    """As a search ends with where nothing helps."""
+    path = tmp_path / "scale.json"
+    save_scale(path, SkipScale(0.8), "freeu2:b1=1")
+    assert "skip_method" not in json.loads(path.read_text())
+    assert load_scale(path) == SkipScale(0.8)
+
+    for said in ('"freeu2:b1=1"', '""', "null"):
+        path.write_text(f'{{"format": "{FORMAT}", "time": "increasing", "skip_method": {said}}}')
+        with pytest.raises(ValueError, match="it has no coefficients"):
+            load_skips(path)
+    path.write_text(f'{{"format": "{FORMAT}", "provenance": {{"skip_method": "freeu2:b1=1.2"}}}}')
+    assert load_skips(path) == Skips(SkipScale(), "freeu2:b1=1.2")
