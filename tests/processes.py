@@ -82,9 +82,19 @@ def run(
     Raises:
         TimeoutError: when the time is over; the program is killed.
     """
+    from training.kernels import (
+        choose,
+    )  # not at the top: a forked process has imported nothing of ours
+
+    # With --kernels, a program computes as this process does.
+    kernels = {} if choose.forced is None else {"training.kernels.choose:forced": choose.forced}
     with tempfile.TemporaryDirectory() as output:
         start = _Start(
-            list(map(str, command)), str(folder), kill_at, patches or {}, torch.get_num_threads()
+            list(map(str, command)),
+            str(folder),
+            kill_at,
+            kernels | (patches or {}),
+            torch.get_num_threads(),
         )
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # where ranks meet
         processes = []

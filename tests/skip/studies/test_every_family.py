@@ -82,10 +82,11 @@ def test_losses(net: Any) -> None:
     with torch.no_grad():
         D = tuned(noisy(x, sigma, noise).float(), sigma.float(), labels).double()
     w = weight(sigma)
-    assert relative_error(found["pixel"], w * (D - x).square().flatten(1).sum(1)) < 1e-12
+    # The network computes in float32, whose last digits depend on the kernel.
+    assert relative_error(found["pixel"], w * (D - x).square().flatten(1).sum(1)) < 1e-6
     for band in BANDS:
         by_hand = bands(D, "haar")[band] - bands(x, "haar")[band]
-        assert relative_error(found[band], w * by_hand.square().flatten(1).sum(1)) < 1e-12
+        assert relative_error(found[band], w * by_hand.square().flatten(1).sum(1)) < 1e-6
     # haar is orthogonal: the bands' squares sum to the pixels'
     assert relative_error(sum(found[band] for band in BANDS), found["pixel"]) < 1e-10
 
