@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from dnnlib import hub
+
 try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be deleted anyway
@@ -47,9 +49,11 @@ def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[I
         raise ValueError(
             f"{path} is no ordinary file (a device, a pipe or a folder); name another one"
         )
+
     target.parent.mkdir(parents=True, exist_ok=True)
     if flush:
         remove_partial_files(target.parent, lambda name: name == target.name)
+
     partial = None
     try:
         with _partial_file(target) as file:
@@ -152,7 +156,7 @@ def check_writable(
     Raises:
         ValueError: naming the place and the reason.
     """
-    if str(dest).startswith("hf:/"):  # a Path has lost a slash
+    if hub.is_hub(dest):
         raise ValueError(
             f"{name}={dest}: only python -m training.checkpoint writes to the Hub; name a place on this machine"
         )

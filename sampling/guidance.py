@@ -94,10 +94,12 @@ class Guidance:
 
     def acts(self, levels: Sequence[float]) -> list[bool]:
         """At which noise levels the guide is asked."""
-        return [
-            self.scale != 1 and (self.interval is None or within(level, self.interval))
-            for level in levels
-        ]
+        if self.scale == 1 or self.interval is None:
+            return [self.scale != 1] * len(levels)
+        found: list[bool] = inside(
+            torch.tensor(levels, dtype=torch.float64), self.interval
+        ).tolist()
+        return found
 
 
 class AtCalls:
@@ -116,10 +118,11 @@ class AtCalls:
         return (self.inside if next(self._calls) else self.outside)(x, sigma)
 
 
-def within(sigma: float, interval: tuple[float, float]) -> bool:
-    """Whether low < sigma <= high, as the network is told of noise levels: in float32."""
-    low, level, high = (float(np.float32(one)) for one in (interval[0], sigma, interval[1]))
-    return low < level <= high
+def inside(sigma: Tensor, interval: tuple[float, float]) -> Tensor:
+    """Whether low < sigma <= high, as the network is told of noise levels: in float32; bool, of the shape of sigma."""
+    low, high = (float(np.float32(end)) for end in interval)
+    level = sigma.to(torch.float32)
+    return (low < level) & (level <= high)
 
 
 def check_interval(interval: tuple[float, float]) -> None:

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sampling.guidance import inside
 from skip.names import Axis, Spacing, Time
 
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
@@ -162,7 +162,7 @@ class SkipScale:
             tau = self._tau(level, relative_time)
             rho = rho + (1 - rho) * tau if self.time == "increasing" else 1 + (rho - 1) * tau
         if self.window is not None:
-            rho = torch.where(_inside(level, self.window), rho, 1.0)
+            rho = torch.where(inside(level, self.window), rho, 1.0)
         return rho.expand(*sigma.shape, num_skips).to(torch.float32)
 
     def strength(self, sigma: Tensor, relative_time: Tensor | None = None) -> Tensor:
@@ -182,7 +182,7 @@ class SkipScale:
             tau = self._tau(sigma, relative_time)
             found = 1 - tau if self.time == "increasing" else tau
         if self.window is not None:
-            found = torch.where(_inside(sigma, self.window), found, 0.0)
+            found = torch.where(inside(sigma, self.window), found, 0.0)
         return found.to(torch.float32)
 
     def _tau(self, sigma: Tensor, relative_time: Tensor | None) -> Tensor:
@@ -212,10 +212,3 @@ def as_json(value: Any) -> Any:
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
-
-
-def _inside(sigma: Tensor, window: tuple[float, float]) -> Tensor:
-    """Whether low < sigma <= high, as the network is told of noise levels: in float32."""
-    low, high = (float(np.float32(end)) for end in window)
-    level = sigma.to(torch.float32)
-    return (low < level) & (level <= high)

@@ -8,7 +8,7 @@ import torch
 
 from dnnlib.cli import warn
 from sampling.generate import Batch, check_guidance, check_labels, generate
-from sampling.guidance import Guidance, within
+from sampling.guidance import Guidance, inside
 from sampling.names import Labels
 from sampling.noise import first_draws
 from sampling.settings import NoiseRange, SamplerSettings
@@ -86,14 +86,15 @@ class LastNetwork:
 
 
 def check_levels(
-    levels: Sequence[float],
+    sampler: SamplerSettings,
+    net: NoiseRange,
     window: tuple[float, float] | None,
     interval: tuple[float, float] | None,
 ) -> None:
     """Refuse a range of noise levels that no evaluation lies in: the images would be those without it.
 
     Args:
-        levels: of the evaluations.
+        sampler, net: at whose noise levels the network is evaluated.
         window: where the skips are changed, low < sigma <= high; None is everywhere.
         interval: where there is guidance, likewise.
     Raises:
@@ -103,11 +104,16 @@ def check_levels(
         "the skips are changed (--rho-sigma)": window,
         "there is guidance (--guidance-sigma)": interval,
     }
-    for what, ends in ranges.items():
-        if ends is not None and not any(within(level, ends) for level in levels):
+    asked = {what: ends for what, ends in ranges.items() if ends is not None}
+    if not asked:
+        return
+
+    levels = torch.tensor(sampler.evaluated(net), dtype=torch.float64)
+    for what, ends in asked.items():
+        if not inside(levels, ends).any():
             raise ValueError(
                 f"no evaluation has a noise level above {ends[0]:g} and up to {ends[1]:g}, where alone {what}; they "
-                f"are at {min(levels):g} to {max(levels):g}"
+                f"are at {levels.min():g} to {levels.max():g}"
             )
 
 
@@ -220,7 +226,7 @@ class ImageSource:
         check_labels(net, self.labels, self.class_idx)
         net.check_skip_target(self.skip_target)
         interval = self.guidance_sigma if self.scale_of_guidance != 1 else None
-        check_levels(self.sampler.evaluated(net), self.scale.window, interval)
+        check_levels(self.sampler, net, self.scale.window, interval)
         guided = self.scale_of_guidance != 1
         guide: Precond | SkipTuned | None = None
         if guided and self.guide_rho is not None:

@@ -185,6 +185,7 @@ def find_stored(folder: Path) -> list[Stored]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder")
+
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(f"{PREFIX}-") and path.suffix == ".safetensors":
@@ -192,6 +193,7 @@ def find_stored(folder: Path) -> list[Stored]:
         elif named := _EDM2_NAME.fullmatch(path.name):
             images_seen = (int(named[1]) * 1000 + 999) // 1024 * 1024
             found.append(Stored(path, images_seen, float(named[2])))
+
     if not found:
         raise ValueError(
             f"{folder} has no power-function averages ({PREFIX}-*.safetensors, which train.py stores when it is told "

@@ -215,7 +215,7 @@ class EDMPipeline(DiffusionPipeline):
         for part in self._parts:
             part.dtype = self._dtype
             part.set_dtype(part.compute_dtype(self.device))
-        check_levels(sampler.evaluated(self.unet), scale.window, guidance.interval)
+        check_levels(sampler, self.unet, scale.window, guidance.interval)
         tuned = SkipTuned(self.unet, scale, methods=parse_methods(skip_method))
         return ImageMaker(tuned, sampler, self.device, guidance)
 

@@ -56,6 +56,7 @@ def overview(items: Sequence[MeasuredItem], judged: Sequence[Sequence[Judged]]) 
         "are paired, and far more certain than two values side by side.",
         _bullets(READING),
     ]
+
     both = list(zip(items, judged, strict=True))
     for head, of_the_paper in (("the paper's direction", True), ("asked beside the paper", False)):
         some = [one for one in both if one[0].item.is_of_the_paper == of_the_paper]
